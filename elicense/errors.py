@@ -1,0 +1,270 @@
+"""What can go wrong, in words that know nothing of gRPC.
+
+Every error carries a stable UPPER_SNAKE ``reason`` (AIP-193).  One table in
+:mod:`elicense.rpc.errors` maps each class to a status code; the client rebuilds
+the same class from the reason, so both ends write ``except LicenseNotFound``.
+
+::
+
+Error:
+    ├── Malformed            a request or file breaks its format; names the fields
+    │   ├── CheckpointInvalid, SignatureInvalid, RootMismatch, RequestIdReused, CsrInvalid
+    ├── Unauthenticated      no certificate, or none that is active
+    ├── CallerNotAllowed     wrong role or city
+    ├── NotFound             LicenseNotFound, CityNotFound
+    ├── AlreadyExists        LicenseExists, PersonClaimed
+    ├── Refused              NotEligible, IllegalTransition, ClockSkewed, EpochClosed, TokenSpent, TokenExpired
+    ├── Aborted              EtagMismatch, SequenceGap
+    ├── Exhausted            StoreFull, QueueFull
+    ├── Unavailable          StoreUnavailable, RegistryUnreachable, PeerUnreachable, ShuttingDown
+    └── DataLoss             LogForked, StoreCorrupt
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """One broken rule or malformed field.
+
+    Attributes:
+        field: Path of the field in the request, dots between names; empty when no one field is to blame.
+        reason: UPPER_SNAKE reason, stable.
+        message: One sentence that says what to do; holds no personal data.
+    """
+
+    field: str
+    reason: str
+    message: str
+
+
+class Error(Exception):
+    """Base of every error that this project raises on purpose.
+
+    Args:
+        message: One sentence for a person; says what to do and holds no personal data.
+        violations: Every broken rule or field, where there are several.
+        metadata: The message's values by name, for machines.
+    """
+
+    reason: ClassVar[str] = "INTERNAL"
+
+    def __init__(self, message: str, *, violations: Sequence[Violation] = (), **metadata: str | int) -> None:
+        super().__init__(message)
+        self.message = message
+        self.violations = tuple(violations)
+        self.metadata = {key: str(value) for key, value in metadata.items()}
+
+
+class Malformed(Error):
+    """A request, file or message breaks its format."""
+
+    reason = "MALFORMED"
+
+
+class CheckpointInvalid(Malformed):
+    """A signed head is not in the C2SP form, or is for another log."""
+
+    reason = "CHECKPOINT_INVALID"
+
+
+class SignatureInvalid(Malformed):
+    """A signature by a known key does not verify."""
+
+    reason = "SIGNATURE_INVALID"
+
+
+class RootMismatch(Malformed):
+    """Entries do not lead to the root that was signed."""
+
+    reason = "ROOT_MISMATCH"
+
+
+class RequestIdReused(Malformed):
+    """The same request id came with another body."""
+
+    reason = "REQUEST_ID_REUSED"
+
+
+class CsrInvalid(Malformed):
+    """A certificate request can not be read or does not prove its key."""
+
+    reason = "CSR_INVALID"
+
+
+class Unauthenticated(Error):
+    """The caller showed no certificate, or none in the table of active ones."""
+
+    reason = "UNAUTHENTICATED"
+
+
+class CallerNotAllowed(Error):
+    """The caller's role or city may not do this."""
+
+    reason = "CALLER_NOT_ALLOWED"
+
+
+class NotFound(Error):
+    """A named thing does not exist."""
+
+    reason = "NOT_FOUND"
+
+
+class LicenseNotFound(NotFound):
+    """No such licence in this city."""
+
+    reason = "LICENSE_NOT_FOUND"
+
+
+class CityNotFound(NotFound):
+    """No such city."""
+
+    reason = "CITY_NOT_FOUND"
+
+
+class AlreadyExists(Error):
+    """A thing that must be unique exists already."""
+
+    reason = "ALREADY_EXISTS"
+
+
+class LicenseExists(AlreadyExists):
+    """This person holds a licence in this city already."""
+
+    reason = "LICENSE_EXISTS"
+
+
+class PersonClaimed(AlreadyExists):
+    """Another city holds this person."""
+
+    reason = "PERSON_CLAIMED"
+
+
+class Refused(Error):
+    """The request is well formed but the state of things forbids it."""
+
+    reason = "REFUSED"
+
+
+class NotEligible(Refused):
+    """One or more rules of eligibility are broken; all are listed."""
+
+    reason = "NOT_ELIGIBLE"
+
+
+class IllegalTransition(Refused):
+    """The licence can not go from its state to the one asked for."""
+
+    reason = "ILLEGAL_TRANSITION"
+
+
+class ClockSkewed(Refused):
+    """The city's clock is too far from the registry's."""
+
+    reason = "CLOCK_SKEWED"
+
+
+class EpochClosed(Refused):
+    """The log epoch is not the one that is open."""
+
+    reason = "EPOCH_CLOSED"
+
+
+class TokenSpent(Refused):
+    """The join token has been used."""
+
+    reason = "TOKEN_SPENT"
+
+
+class TokenExpired(Refused):
+    """The join token is too old."""
+
+    reason = "TOKEN_EXPIRED"
+
+
+class Aborted(Error):
+    """A compare-and-set was lost; read again and decide anew."""
+
+    reason = "ABORTED"
+
+
+class EtagMismatch(Aborted):
+    """The licence has changed since it was read."""
+
+    reason = "ETAG_MISMATCH"
+
+
+class SequenceGap(Aborted):
+    """The batch does not start where the log ends; metadata has ``expectedIndex``."""
+
+    reason = "SEQUENCE_GAP"
+
+
+class Exhausted(Error):
+    """A limit is reached; try later or ask for less."""
+
+    reason = "EXHAUSTED"
+
+
+class StoreFull(Exhausted):
+    """The disk or database is full."""
+
+    reason = "STORE_FULL"
+
+
+class QueueFull(Exhausted):
+    """Too much is waiting already."""
+
+    reason = "QUEUE_FULL"
+
+
+class Unavailable(Error):
+    """Something needed is away for now; the only class that is retried."""
+
+    reason = "UNAVAILABLE"
+
+
+class StoreUnavailable(Unavailable):
+    """The database can not be reached, or did not say whether it committed."""
+
+    reason = "STORE_UNAVAILABLE"
+
+
+class RegistryUnreachable(Unavailable):
+    """The registry can not be reached from this city."""
+
+    reason = "REGISTRY_UNREACHABLE"
+
+
+class PeerUnreachable(Unavailable):
+    """The server that was called can not be reached."""
+
+    reason = "PEER_UNREACHABLE"
+
+
+class ShuttingDown(Unavailable):
+    """This server is draining."""
+
+    reason = "SHUTTING_DOWN"
+
+
+class DataLoss(Error):
+    """Something signed or stored is not what it should be; a person must look."""
+
+    reason = "DATA_LOSS"
+
+
+class LogForked(DataLoss):
+    """Two different histories of one log."""
+
+    reason = "LOG_FORKED"
+
+
+class StoreCorrupt(DataLoss):
+    """What was read back is not what was written, or the disk reported an I/O error."""
+
+    reason = "STORE_CORRUPT"
