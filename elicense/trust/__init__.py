@@ -1,0 +1,1 @@
+"""Keys, certificates, roles and enrollment."""
