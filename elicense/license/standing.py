@@ -1,0 +1,134 @@
+"""The compact form of a licence that a verification reads, and the parts of the wire form it shares with a record.
+
+This is the hot path of every verification: no reflection, dates from a cache, no
+text made unless something is wrong.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import date
+from typing import Final
+
+from google.protobuf.message import DecodeError
+from google.type.date_pb2 import Date  # type: ignore[import-untyped]
+
+from elicense.errors import Malformed, Violation
+from elicense.license.civil_date import civil_date, date_violation, shared_message
+from elicense.license.model import License, Standing, StatusLetter, Validity, ValidityKind, VehicleClass
+from elicense.v1 import license_pb2 as pb
+
+_KINDS: Final = {int(kind): kind for kind in ValidityKind}
+
+
+def read_date(message: Date, faults: list[Violation], field: str, position: int = 0) -> date:
+    """Return the date in ``message``; a wrong one goes to ``faults`` and reads as the first day there is.
+
+    ``field`` may hold ``%d`` for ``position``, so that the path costs nothing while all is well.
+    """
+    day = civil_date(message.year, message.month, message.day)
+    if day is None:
+        faults.append(date_violation(field % position if "%" in field else field))
+        return date.min
+    return day
+
+
+def read_classes(messages: Iterable[pb.VehicleClass], faults: list[Violation], path: str) -> tuple[VehicleClass, ...]:
+    """Return vehicle classes; wrong dates go to ``faults``."""
+    return tuple(
+        [
+            VehicleClass(
+                message.code,
+                read_date(message.from_date, faults, path + "vehicle_classes[%d].from_date", position),
+                read_date(message.until_date, faults, path + "vehicle_classes[%d].until_date", position)
+                if message.HasField("until_date")
+                else None,
+                tuple(message.limits),
+            )
+            for position, message in enumerate(messages)
+        ]
+    )
+
+
+def read_letters(messages: Iterable[pb.StatusLetter], faults: list[Violation], path: str) -> tuple[StatusLetter, ...]:
+    """Return status letters; wrong dates go to ``faults``."""
+    return tuple(
+        [
+            StatusLetter(
+                message.letter,
+                read_date(message.start_date, faults, path + "[%d].start_date", position),
+                read_date(message.end_date, faults, path + "[%d].end_date", position)
+                if message.HasField("end_date")
+                else None,
+                message.legal_basis,
+                message.authority,
+            )
+            for position, message in enumerate(messages)
+        ]
+    )
+
+
+def read_validity(message: pb.Validity, faults: list[Violation], path: str) -> Validity:
+    """Return a period of validity; wrong dates go to ``faults``."""
+    kind: int = message.kind
+    return Validity(
+        _KINDS.get(kind, kind),
+        read_date(message.from_date, faults, path + "validity.from_date"),
+        read_date(message.until_date, faults, path + "validity.until_date") if message.HasField("until_date") else None,
+    )
+
+
+def write_classes(classes: Iterable[VehicleClass], into: pb.License | pb.LicenseStanding) -> None:
+    """Append vehicle classes to a message."""
+    add = into.vehicle_classes.add
+    for held in classes:
+        message = add(code=held.code, from_date=shared_message(held.from_date))
+        if held.until_date is not None:
+            message.until_date.CopyFrom(shared_message(held.until_date))
+        if held.limits:
+            message.limits.extend(held.limits)
+
+
+def write_validity(validity: Validity, into: pb.License | pb.LicenseStanding) -> None:
+    """Set the period of validity of a message."""
+    message = into.validity
+    message.kind = validity.kind  # type: ignore[assignment]  # an open enum: any number is kept
+    message.from_date.CopyFrom(shared_message(validity.from_date))
+    if validity.until_date is not None:
+        message.until_date.CopyFrom(shared_message(validity.until_date))
+
+
+def standing_bytes(license_: License) -> bytes:
+    """Return the serialized ``LicenseStanding`` of a licence: letters without legal basis and authority."""
+    message = pb.LicenseStanding()
+    write_classes(license_.vehicle_classes, message)
+    for letter in license_.status_letters:
+        kept = message.status_letters.add(letter=letter.letter, start_date=shared_message(letter.start_date))
+        if letter.end_date is not None:
+            kept.end_date.CopyFrom(shared_message(letter.end_date))
+    write_validity(license_.validity, message)
+    return message.SerializeToString()
+
+
+def decode_standing(data: bytes) -> Standing:
+    """Return the standing in serialized ``LicenseStanding`` bytes.
+
+    No bytes at all are the standing of a licence of which nothing is left.
+
+    Raises:
+        Malformed: The bytes are no such message, or a date in them does not exist.
+    """
+    try:
+        message = pb.LicenseStanding.FromString(data)
+    except DecodeError as error:
+        raise Malformed("the standing is not a LicenseStanding message") from error
+    faults: list[Violation] = []
+    letters = message.status_letters
+    standing = Standing(
+        read_classes(message.vehicle_classes, faults, ""),
+        read_letters(letters, faults, "status_letters") if letters else (),
+        read_validity(message.validity, faults, "") if message.HasField("validity") else None,
+    )
+    if faults:
+        raise Malformed("the standing holds dates that do not exist", violations=faults)
+    return standing

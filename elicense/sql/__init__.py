@@ -1,0 +1,1 @@
+"""SQL databases: connections, threads, retries, schema rules and migrations."""

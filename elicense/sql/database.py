@@ -1,0 +1,150 @@
+"""One database, its threads, and the two ways to use it: read a snapshot, write a transaction.
+
+Statements run synchronously on a few threads of their own.  SQLite has one
+writer thread, because it has one writer; PostgreSQL has several.  What is
+passed in is a function over a connection: it may run again after a deadlock
+or a lost connection, so it must have no effect outside the database.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Final, TypeVar, cast
+
+from sqlalchemy import Connection, Engine, Table, exc
+from sqlalchemy.dialects import postgresql, sqlite
+
+from elicense.errors import StoreUnavailable
+from elicense.sql.engines import open_engine, parse_url
+from elicense.sql.faults import CommitUnknown, fault_of, retried, sqlstate_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["CommitUnknown", "Database", "insert_for"]
+
+T = TypeVar("T")
+U = TypeVar("U")
+
+MAX_ATTEMPTS: Final = 8
+"""How often a transaction is tried before the caller hears of it."""
+
+_FIRST_PAUSE_S: Final = 0.002
+_LONGEST_PAUSE_S: Final = 0.25
+
+
+def insert_for(dialect: str, table: Table) -> postgresql.Insert:
+    """Return the dialect's INSERT, which knows ``on_conflict_do_update`` and ``on_conflict_do_nothing``.
+
+    Args:
+        dialect: Name of the dialect, as ``connection.dialect.name`` gives it.
+        table: Where to insert.
+    """
+    if dialect == "sqlite":
+        # Both classes have the same methods; one type is enough for callers.
+        return cast("postgresql.Insert", sqlite.insert(table))
+    return postgresql.insert(table)
+
+
+class Database:
+    """A database by URL.
+
+    Commits are durable when a write returns: SQLite runs with WAL and
+    ``synchronous=FULL``, PostgreSQL with ``synchronous_commit=on``.
+
+    Every method raises :class:`~elicense.errors.StoreUnavailable` when the database can not be used,
+    :class:`CommitUnknown` when the connection was lost during COMMIT,
+    :class:`~elicense.errors.StoreFull` when there is no room, and
+    :class:`~elicense.errors.StoreCorrupt` on I/O errors and damaged data.
+
+    Args:
+        url: ``sqlite:////path`` (the file must exist) or ``postgresql+psycopg://...``.
+        readers: Threads and connections for reading.
+        writers: Threads and connections for writing; always one on SQLite.
+
+    Raises:
+        Malformed: The URL is not of these forms.
+    """
+
+    def __init__(self, url: str, *, readers: int = 2, writers: int = 4) -> None:
+        parsed = parse_url(url)
+        self.dialect: Final = parsed.get_backend_name()
+        if self.dialect == "sqlite":
+            writers = 1
+        self._reading = open_engine(parsed, connections=readers, read_only=True)
+        self._writing = open_engine(parsed, connections=writers)
+        self._read_threads = ThreadPoolExecutor(readers, thread_name_prefix="sql-read")
+        self._write_threads = ThreadPoolExecutor(writers, thread_name_prefix="sql-write")
+        self._jitter = random.Random()  # noqa: S311  # spreads retries, hides nothing
+
+    async def read(self, fn: Callable[[Connection], T]) -> T:
+        """Run ``fn`` on a reader thread, in one snapshot, and return its result."""
+        return await asyncio.get_running_loop().run_in_executor(self._read_threads, self.read_now, fn)
+
+    async def write(self, fn: Callable[[Connection], T]) -> T:
+        """Run ``fn`` on a writer thread in one transaction; it is committed and durable on return."""
+        return await asyncio.get_running_loop().run_in_executor(self._write_threads, self.write_now, fn)
+
+    async def write_then(self, fn: Callable[[Connection], T], then: Callable[[T], U]) -> U:
+        """Like :meth:`write`, and run ``then`` on the same thread once the result of ``fn`` is durable."""
+
+        def both() -> U:
+            return then(self.write_now(fn))
+
+        return await asyncio.get_running_loop().run_in_executor(self._write_threads, both)
+
+    def read_now(self, fn: Callable[[Connection], T]) -> T:
+        """Like :meth:`read`, on the calling thread."""
+        return self._retry(self._reading, fn, self._end_read)
+
+    def write_now(self, fn: Callable[[Connection], T]) -> T:
+        """Like :meth:`write`, on the calling thread."""
+        return self._retry(self._writing, fn, self._commit)
+
+    def close(self) -> None:
+        """Wait for what is running, then close every connection."""
+        self._read_threads.shutdown()
+        self._write_threads.shutdown()
+        self._reading.dispose()
+        self._writing.dispose()
+
+    def _commit(self, connection: Connection) -> None:
+        """Commit; tests of lost connections override this."""
+        try:
+            connection.commit()
+        except exc.DBAPIError as error:
+            if self.dialect != "sqlite" and _leaves_unknown(error):
+                raise CommitUnknown("the database did not say whether it committed; ask again what it holds") from error
+            raise
+
+    def _end_read(self, connection: Connection) -> None:
+        connection.rollback()
+
+    def _retry(self, engine: Engine, fn: Callable[[Connection], T], end: Callable[[Connection], None]) -> T:
+        pause = _FIRST_PAUSE_S
+        for attempt in range(1, MAX_ATTEMPTS + 1):
+            try:
+                # No context manager for the transaction: how it ends is the caller's business.
+                with engine.connect() as connection:
+                    connection.begin()
+                    result = fn(connection)
+                    end(connection)
+                    return result
+            except exc.SQLAlchemyError as error:
+                again = isinstance(error, exc.DBAPIError) and retried(error) and attempt < MAX_ATTEMPTS
+                if not again:
+                    fault = fault_of(error)
+                    if fault is None:
+                        raise
+                    raise fault from error
+            time.sleep(pause * self._jitter.uniform(0.5, 1.0))
+            pause = min(pause * 2, _LONGEST_PAUSE_S)
+        raise StoreUnavailable("the database keeps refusing the transaction; repeat the request later")
+
+
+def _leaves_unknown(error: exc.DBAPIError) -> bool:
+    sqlstate = sqlstate_of(error)
+    return error.connection_invalidated or sqlstate is None or sqlstate[:2] in ("08", "57") or sqlstate == "40003"

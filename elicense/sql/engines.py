@@ -1,0 +1,145 @@
+"""How connections are opened: the settings that durability and snapshots rest on."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+from typing import Any, Final
+
+from sqlalchemy import URL, Connection, Engine, QueuePool, create_engine, event, make_url
+from sqlalchemy.exc import ArgumentError
+
+from elicense.errors import Malformed, StoreUnavailable
+
+LOCK_WAIT_S: Final = 10
+"""How long a statement waits for a lock of another process."""
+
+POOL_WAIT_S: Final = 10
+"""How long a caller waits for a free connection."""
+
+_EXTRA_CONNECTIONS: Final = 4  # for callers on threads of their own (commands, checks)
+_STATEMENT_CACHE: Final = 512
+
+_SQLITE_PRAGMAS: Final = (
+    "PRAGMA journal_mode = WAL",
+    # FULL syncs the write-ahead log on every commit; NORMAL would lose acknowledged commits in a power cut.
+    "PRAGMA synchronous = FULL",
+    # Apple's fsync does not reach the platter; without effect elsewhere.
+    "PRAGMA fullfsync = ON",
+    "PRAGMA checkpoint_fullfsync = ON",
+    "PRAGMA foreign_keys = OFF",
+    "PRAGMA temp_store = MEMORY",
+    "PRAGMA cache_size = -16384",
+)
+
+
+def parse_url(url: str) -> URL:
+    """Read a database URL: ``sqlite:////absolute/path`` or ``postgresql+psycopg://...``.
+
+    Raises:
+        Malformed: It is neither, or names an in-memory database.
+    """
+    try:
+        parsed = make_url(url)
+    except ArgumentError as error:
+        # The text may hold a password, so it is not repeated.
+        raise Malformed("the database URL can not be read; write sqlite:////path or postgresql+psycopg://") from error
+    if parsed.drivername in ("sqlite", "sqlite+pysqlite"):
+        if not parsed.database or parsed.database == ":memory:":
+            raise Malformed("an in-memory database keeps nothing; write sqlite:////path/to/file")
+        return parsed
+    if parsed.drivername == "postgresql+psycopg":
+        return parsed
+    raise Malformed("the database URL must start with sqlite:/// or postgresql+psycopg://")
+
+
+def open_engine(url: URL, *, connections: int, read_only: bool = False, create: bool = False) -> Engine:
+    """Make an engine; nothing connects yet.
+
+    Args:
+        url: From :func:`parse_url`.
+        connections: How many are kept open.
+        read_only: Every transaction is one snapshot and can not write.
+        create: Make a missing SQLite file; otherwise a missing file is an error, so
+            that a wrong path is never mistaken for a new, empty log.
+    """
+    if url.get_backend_name() == "sqlite":
+        return _open_sqlite(url, connections=connections, read_only=read_only, create=create)
+    return _open_postgres(url, connections=connections, read_only=read_only)
+
+
+def _open_sqlite(url: URL, *, connections: int, read_only: bool, create: bool) -> Engine:
+    mode = "rwc" if create else "rw"
+    location = f"{Path(url.database or '').absolute().as_uri()}?mode={mode}"
+
+    def connect() -> sqlite3.Connection:
+        connection = sqlite3.connect(
+            location,
+            uri=True,
+            # Begin and commit are said by us: the driver's own BEGIN is deferred and comes too late for a lock.
+            isolation_level=None,
+            timeout=LOCK_WAIT_S,
+            check_same_thread=False,
+            cached_statements=_STATEMENT_CACHE,
+        )
+        try:
+            for pragma in _SQLITE_PRAGMAS:
+                connection.execute(pragma).close()
+            if read_only:
+                connection.execute("PRAGMA query_only = ON").close()
+        except sqlite3.Error:
+            connection.close()
+            raise
+        return connection
+
+    engine = create_engine("sqlite://", creator=connect, poolclass=QueuePool, **_pool(connections))
+    # A deferred transaction that turns to writing fails at once when another has written; IMMEDIATE waits in turn.
+    begin = "BEGIN" if read_only else "BEGIN IMMEDIATE"
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        connection.exec_driver_sql(begin)
+
+    return engine
+
+
+def _open_postgres(url: URL, *, connections: int, read_only: bool) -> Engine:
+    engine = create_engine(
+        url,
+        isolation_level="REPEATABLE READ" if read_only else "READ COMMITTED",
+        connect_args={
+            "connect_timeout": 5,
+            # A dead peer must become an error, not a wait without end.
+            "keepalives_idle": 10,
+            "keepalives_interval": 5,
+            "keepalives_count": 3,
+            "tcp_user_timeout": 15_000,
+        },
+        **_pool(connections),
+    )
+
+    @event.listens_for(engine, "connect")
+    def _check(connection: Any, _record: object) -> None:
+        connection.autocommit = True
+        fsync, synchronous = connection.execute(
+            "SELECT current_setting('fsync'), current_setting('synchronous_commit')"
+        ).fetchone()
+        if fsync != "on":
+            raise StoreUnavailable("the PostgreSQL server runs with fsync off; set fsync = on in its configuration")
+        if synchronous in ("off", "local"):
+            connection.execute("SET synchronous_commit = on")
+        connection.execute(f"SET lock_timeout = '{LOCK_WAIT_S}s'")
+        connection.autocommit = False
+        connection.read_only = read_only
+
+    return engine
+
+
+def _pool(connections: int) -> dict[str, Any]:
+    return {
+        "pool_size": connections,
+        "max_overflow": _EXTRA_CONNECTIONS,
+        "pool_timeout": POOL_WAIT_S,
+        # Parameters may be personal data and must not reach an error message.
+        "hide_parameters": True,
+    }

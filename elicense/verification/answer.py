@@ -1,0 +1,147 @@
+"""From rows of the licence view to a verdict: pure, and the same for every node.
+
+Unknown number, wrong name, and wrong name of a licence whose city is stale all
+take the same path: the best row, or a dummy of the same shape, is matched and
+assessed in full, and only then replaced by the one answer NO_MATCH.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hmac import compare_digest
+from typing import Final
+
+from google.type.date_pb2 import Date
+
+from elicense.clock import china_date, to_timestamp
+from elicense.license.standing import decode_standing
+from elicense.license.verdict import NO_MATCH, Finding, LastKnown, ViewFlags, apply_freshness, assess
+from elicense.v1 import license_pb2
+from elicense.v1 import verification_pb2 as pb
+from elicense.view.model import ViewRow
+from elicense.view.person import TAG_SIZE
+
+_DUMMY_STANDING: Final = license_pb2.LicenseStanding(
+    vehicle_classes=[license_pb2.VehicleClass(code="C1", from_date=Date(year=2020, month=1, day=1))],
+    validity=license_pb2.Validity(kind=license_pb2.VALIDITY_KIND_LONG_TERM, from_date=Date(year=2020, month=1, day=1)),
+).SerializeToString()
+
+#: Assessed in place of a licence that is not there; its tag matches nothing.
+_DUMMY: Final = ViewRow(
+    person_key=bytes(TAG_SIZE),
+    license_id=bytes(16),
+    city=0,
+    epoch=0,
+    idx=0,
+    revision=0,
+    event=0,
+    flags=0,
+    entry_hash=bytes(32),
+    name_tag=bytes(TAG_SIZE),
+    standing=_DUMMY_STANDING,
+    recorded_us=0,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One query, reduced to tags.
+
+    Attributes:
+        person_key: Tag of the document asked about.
+        name_tag: Tag of the name asked about; empty when no name was given.
+    """
+
+    person_key: bytes
+    name_tag: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class CityFreshness:
+    """How current a city's records are on this node.
+
+    Attributes:
+        source: ``elicense.v1.Source`` number of who vouches.
+        as_of_us: Up to when the city's records are complete here; 0 when it was never heard.
+        log_size: Entries of its log behind the answer.
+        log_epoch: Epoch of that log.
+    """
+
+    source: int
+    as_of_us: int
+    log_size: int
+    log_epoch: int
+
+
+NEVER_HEARD: Final = CityFreshness(source=pb.SOURCE_REGISTRY, as_of_us=0, log_size=0, log_epoch=0)
+
+
+def effective_row(rows: Sequence[ViewRow]) -> ViewRow | None:
+    """Return the row that speaks for a person: one in conflict only when there is no other."""
+    return min(rows, key=lambda row: row.flags & (ViewFlags.CONFLICT | ViewFlags.PROVISIONAL), default=None)
+
+
+def matches(row: ViewRow | None, question: Question) -> bool:
+    """Whether ``row`` is what was asked about; takes the same time for any answer."""
+    held = _DUMMY if row is None else row
+    same_name = compare_digest(held.name_tag, question.name_tag or held.name_tag)
+    return same_name & (row is not None)
+
+
+def verdict(
+    row: ViewRow | None, question: Question, *, freshness: CityFreshness, limit_us: int, now_us: int
+) -> pb.Verdict:
+    """Judge one question.
+
+    Args:
+        row: The row that speaks for the person, or None.
+        question: What was asked.
+        freshness: How current the row's city is here.
+        limit_us: Age of a city's records beyond which the role gets no VALID.
+        now_us: Verdict time.
+    """
+    held = _DUMMY if row is None else row
+    finding = assess(decode_standing(held.standing), ViewFlags(held.flags), china_date(now_us))
+    finding, last_known = apply_freshness(finding, as_of_us=freshness.as_of_us, now_us=now_us, limit_us=limit_us)
+    if not matches(row, question):
+        return as_message(NO_MATCH, now_us=now_us)
+    return as_message(finding, now_us=now_us, last_known=last_known, city=held.city, freshness=freshness)
+
+
+def as_message(
+    finding: Finding,
+    *,
+    now_us: int,
+    last_known: LastKnown | None = None,
+    city: int = 0,
+    freshness: CityFreshness | None = None,
+) -> pb.Verdict:
+    """Put a finding into the wire's form; without ``freshness`` nothing tells where the answer came from."""
+    message = pb.Verdict(
+        outcome=finding.outcome,  # type: ignore[arg-type]
+        reasons=finding.reasons,  # type: ignore[arg-type]
+        drivable_classes=finding.drivable,
+        summary=finding.summary,
+        verdict_time=to_timestamp(now_us),
+    )
+    for letter in finding.letters:
+        message.letters.add(
+            letter=letter.letter,
+            name=letter.name,
+            meaning=letter.meaning,
+            forbids_driving=letter.forbids_driving,
+            until="" if letter.until is None else letter.until.isoformat(),
+        )
+    if freshness is not None:
+        message.freshness.source = freshness.source  # type: ignore[assignment]
+        message.freshness.city = city
+        message.freshness.log_size = freshness.log_size
+        message.freshness.log_epoch = freshness.log_epoch
+        if freshness.as_of_us:
+            message.freshness.as_of_time.CopyFrom(to_timestamp(freshness.as_of_us))
+    if last_known is not None:
+        message.last_known.outcome = last_known.outcome  # type: ignore[assignment]
+        if last_known.as_of_us:
+            message.last_known.as_of_time.CopyFrom(to_timestamp(last_known.as_of_us))
+    return message

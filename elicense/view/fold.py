@@ -1,0 +1,89 @@
+"""From a record to a row of the view: the step that both sides share.
+
+Works on the protobuf message itself, because it runs once for every record that
+the registry ever receives.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from google.protobuf.message import DecodeError
+
+from elicense.clock import from_timestamp
+from elicense.errors import Malformed
+from elicense.v1 import license_pb2 as pb
+from elicense.view.model import Revision, ViewRow
+from elicense.view.person import PersonIndex
+
+LICENSE_ID_SIZE: Final = 16
+
+
+def read_record(record: bytes) -> pb.LicenseRecord:
+    """Parse a record as far as the fold needs it.
+
+    Raises:
+        Malformed: It is no LicenseRecord, or lacks the licence, its id or its revision number.
+    """
+    try:
+        message = pb.LicenseRecord.FromString(record)
+    except DecodeError as error:
+        raise Malformed("the record is not a LicenseRecord") from error
+    if len(message.license_id) != LICENSE_ID_SIZE or message.revision < 1 or not message.HasField("license"):
+        raise Malformed("the record lacks its license, license id or revision number")
+    if not message.license.holder.document.number:
+        raise Malformed("the record lacks the holder's document")
+    return message
+
+
+def standing_of(message: pb.License) -> bytes:
+    """Serialize the part of a licence that decides whether it may be driven on."""
+    standing = pb.LicenseStanding(vehicle_classes=message.vehicle_classes, validity=message.validity)
+    for letter in message.status_letters:
+        kept = standing.status_letters.add(letter=letter.letter, start_date=letter.start_date)
+        if letter.HasField("end_date"):
+            kept.end_date.CopyFrom(letter.end_date)
+    return standing.SerializeToString()
+
+
+def row_of(
+    message: pb.LicenseRecord, *, index: int, leaf_hash: bytes, flags: int, persons: PersonIndex, person_key: bytes
+) -> ViewRow:
+    """Return the view's row after ``message``, which lies at ``index`` of its city's log."""
+    holder = message.license.holder
+    return ViewRow(
+        person_key,
+        message.license_id,
+        message.city,
+        message.epoch,
+        index,
+        message.revision,
+        message.event,
+        flags,
+        leaf_hash,
+        persons.name_tag(holder.full_name),
+        standing_of(message.license),
+        from_timestamp(message.record_time),
+    )
+
+
+def revision_of(message: pb.LicenseRecord, *, index: int, received_us: int, person_key: bytes) -> Revision:
+    """Return the entry of the revision index for ``message``."""
+    return Revision(
+        message.license_id,
+        message.city,
+        message.epoch,
+        index,
+        message.revision,
+        message.event,
+        from_timestamp(message.effective_time),
+        from_timestamp(message.record_time),
+        received_us,
+        person_key,
+    )
+
+
+def person_key_of(message: pb.LicenseRecord, persons: PersonIndex) -> bytes:
+    """Return the tag of the person whom ``message`` is about."""
+    document = message.license.holder.document
+    return persons.person_key(document.type, document.number)

@@ -1,0 +1,157 @@
+"""The tables of the licence view and their queries: the only SQL over them."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Connection,
+    Integer,
+    LargeBinary,
+    MetaData,
+    PrimaryKeyConstraint,
+    SmallInteger,
+    Table,
+    bindparam,
+    select,
+    tuple_,
+)
+
+from elicense.sql.database import insert_for
+from elicense.view.model import Revision, ViewRow
+
+
+def define_view_tables(metadata: MetaData) -> tuple[Table, Table]:
+    """Add ``license_view`` and ``license_revision`` to ``metadata`` and return them."""
+    view = Table(
+        "license_view",
+        metadata,
+        Column("person_key", LargeBinary(16), nullable=False),
+        Column("license_id", LargeBinary(16), nullable=False),
+        Column("city", Integer, nullable=False),
+        Column("epoch", BigInteger, nullable=False),
+        Column("idx", BigInteger, nullable=False),
+        Column("revision", Integer, nullable=False),
+        Column("event", SmallInteger, nullable=False),
+        Column("flags", SmallInteger, nullable=False),
+        Column("entry_hash", LargeBinary(32), nullable=False),
+        Column("name_tag", LargeBinary(16), nullable=False),
+        Column("standing", LargeBinary, nullable=False),
+        Column("recorded_us", BigInteger, nullable=False),
+        PrimaryKeyConstraint("person_key", "license_id"),
+        info={"dist": "person_key"},
+        sqlite_with_rowid=False,
+    )
+    revision = Table(
+        "license_revision",
+        metadata,
+        Column("license_id", LargeBinary(16), nullable=False),
+        Column("city", Integer, nullable=False),
+        Column("epoch", BigInteger, nullable=False),
+        Column("idx", BigInteger, nullable=False),
+        Column("revision", Integer, nullable=False),
+        Column("event", SmallInteger, nullable=False),
+        Column("effective_us", BigInteger, nullable=False),
+        Column("recorded_us", BigInteger, nullable=False),
+        Column("received_us", BigInteger, nullable=False),
+        Column("person_key", LargeBinary(16), nullable=False),
+        PrimaryKeyConstraint("license_id", "city", "epoch", "idx"),
+        info={"dist": "license_id"},
+        sqlite_with_rowid=False,
+    )
+    return view, revision
+
+
+class ViewStore:
+    """Reads and writes the licence view inside a caller's transaction.
+
+    Args:
+        view: The table ``license_view``.
+        revision: The table ``license_revision``.
+    """
+
+    def __init__(self, view: Table, revision: Table) -> None:
+        self._view = view
+        self._revision = revision
+        fields = ViewRow.__dataclass_fields__
+        self._columns = [view.c[name] for name in fields]
+        self._by_person = select(*self._columns).where(view.c.person_key.in_(bindparam("keys", expanding=True)))
+        self._by_license = (
+            select(*self._columns)
+            .join(revision, (revision.c.person_key == view.c.person_key) & (revision.c.license_id == view.c.license_id))
+            .where(revision.c.license_id == bindparam("license_id"))
+            .limit(1)
+        )
+        self._revision_columns = [revision.c[name] for name in Revision.__dataclass_fields__]
+
+    def by_person(self, conn: Connection, keys: Iterable[bytes]) -> dict[bytes, list[ViewRow]]:
+        """Return every licence of each person, by person; a person without one is absent."""
+        found: dict[bytes, list[ViewRow]] = defaultdict(list)
+        for row in conn.execute(self._by_person, {"keys": list(keys)}):
+            found[row[0]].append(ViewRow(*row))
+        return dict(found)
+
+    def by_license(self, conn: Connection, license_id: bytes) -> ViewRow | None:
+        """Return the row of one licence, or None."""
+        row = conn.execute(self._by_license, {"license_id": license_id}).first()
+        return None if row is None else ViewRow(*row)
+
+    def page(self, conn: Connection, *, city: int, after: tuple[bytes, bytes] | None, limit: int) -> list[ViewRow]:
+        """Return up to ``limit`` licences of ``city`` that follow ``after`` in key order."""
+        query = select(*self._columns).where(self._view.c.city == city)
+        if after is not None:
+            query = query.where(tuple_(self._view.c.person_key, self._view.c.license_id) > tuple_(*after))
+        query = query.order_by(self._view.c.person_key, self._view.c.license_id).limit(limit)
+        return [ViewRow(*row) for row in conn.execute(query)]
+
+    def put(self, conn: Connection, rows: Sequence[ViewRow]) -> None:
+        """Insert or replace rows; a licence must not stand in ``rows`` twice.
+
+        The flags of a row that stands already are kept, and those of the new
+        row added: flags are cleared by :meth:`set_flags` alone, so that a
+        decision and a new revision of one licence can not undo each other.
+        """
+        if not rows:
+            return
+        statement = insert_for(conn.dialect.name, self._view)
+        replaced: dict[str, Any] = {c.name: statement.excluded[c.name] for c in self._columns if not c.primary_key}
+        replaced["flags"] = self._view.c.flags.bitwise_or(statement.excluded.flags)
+        upsert = statement.on_conflict_do_update(index_elements=["person_key", "license_id"], set_=replaced)
+        ordered = sorted(rows, key=lambda row: (row.person_key, row.license_id))
+        conn.execute(upsert, [row.as_dict() for row in ordered])
+
+    def set_flags(self, conn: Connection, flags: Iterable[tuple[bytes, bytes, int]]) -> None:
+        """Replace the flags of licences: (person key, licence id, flags) each."""
+        table = self._view
+        statement = (
+            table.update()
+            .where(table.c.person_key == bindparam("of_person"), table.c.license_id == bindparam("of_license"))
+            .values(flags=bindparam("new_flags"))
+        )
+        values = [{"of_person": person, "of_license": of, "new_flags": new} for person, of, new in sorted(flags)]
+        if values:
+            conn.execute(statement, values)
+
+    def add_revisions(self, conn: Connection, revisions: Sequence[Revision]) -> None:
+        """Insert revisions into the index."""
+        if revisions:
+            conn.execute(self._revision.insert(), [revision.as_dict() for revision in revisions])
+
+    def revisions(self, conn: Connection, license_id: bytes, *, after: int, limit: int) -> list[Revision]:
+        """Return up to ``limit`` revisions of a licence with a number above ``after``, oldest first."""
+        table = self._revision
+        query = (
+            select(*self._revision_columns)
+            .where(table.c.license_id == license_id, table.c.revision > after)
+            .order_by(table.c.revision, table.c.epoch, table.c.idx)
+            .limit(limit)
+        )
+        return [Revision(*row) for row in conn.execute(query)]
+
+    def all_rows(self, conn: Connection) -> list[ViewRow]:
+        """Return the whole view in key order, for checks of small stores."""
+        return [ViewRow(*row) for row in conn.execute(select(*self._columns).order_by(*self._columns[:2]))]

@@ -1,0 +1,135 @@
+"""Values of the registry's tables."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+from elicense.sql.row import Row
+
+
+@dataclass(frozen=True, slots=True)
+class City(Row):
+    """One epoch of an enrolled city.
+
+    Attributes:
+        city: Division code.
+        epoch: Log epoch, from 1; the highest is open.
+        log_key: Verification key of that epoch's log, in C2SP vkey form.
+        enrolled_us: When it was enrolled.
+    """
+
+    city: int
+    epoch: int
+    log_key: str
+    enrolled_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class CityState(Row):
+    """What the registry holds of a city, and how fresh it is.
+
+    Attributes:
+        city: Division code.
+        epoch: Open epoch.
+        next_index: Entries held.
+        tip_size: Entries that the city said it has.
+        city_clock_us: The city's clock when it said so.
+        received_us: The registry's clock then.
+        recorded_us: When the city wrote the last record held; 0 before the first.
+    """
+
+    city: int
+    epoch: int
+    next_index: int
+    tip_size: int
+    city_clock_us: int
+    received_us: int
+    recorded_us: int
+
+    @property
+    def as_of_us(self) -> int:
+        """Up to when the city's records are known to be complete.
+
+        The earlier of both clocks, and only while everything up to the city's
+        stated tip is held; else the time of the last held record.
+        """
+        if self.next_index >= self.tip_size:
+            return min(self.city_clock_us, self.received_us)
+        return self.recorded_us
+
+
+class ClaimState(IntEnum):
+    """How firmly a city holds a person."""
+
+    LEASED = 1
+    HELD = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Claim(Row):
+    """A person held by a city.
+
+    Attributes:
+        person_key: Keyed tag of the person.
+        city: Division code of the holding city.
+        license_id: Licence for which the person was claimed.
+        request_id: Idempotency key of the issuing request.
+        state: :class:`ClaimState`; leased until a record uses it.
+        lease_end_us: When an unused lease lapses.
+        registry_epoch: Epoch of the registry log with the grant; 0 when confirmed by a record alone.
+        registry_index: Index of the granting entry.
+    """
+
+    person_key: bytes
+    city: int
+    license_id: bytes
+    request_id: str
+    state: int
+    lease_end_us: int
+    registry_epoch: int
+    registry_index: int
+
+
+@dataclass(frozen=True, slots=True)
+class NotedDisposition(Row):
+    """The registry's stored word on one record, numbered in its city's feed.
+
+    Attributes:
+        city: City whose log holds the record.
+        seq: Number in the city's feed, from 1 without gaps.
+        epoch: Epoch of the record.
+        idx: Its index.
+        kind: ``DispositionKind`` number.
+        license_id: Licence, or empty.
+        detail: One sentence without personal data.
+    """
+
+    city: int
+    seq: int
+    epoch: int
+    idx: int
+    kind: int
+    license_id: bytes
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Pending(Row):
+    """A licence that waits for the registry's decision.
+
+    Attributes:
+        city: City whose log holds its first record.
+        epoch: Epoch of that record.
+        idx: Its index.
+        entry_hash: Its leaf hash.
+        license_id: The licence.
+        person_key: Keyed tag of the person.
+    """
+
+    city: int
+    epoch: int
+    idx: int
+    entry_hash: bytes
+    license_id: bytes
+    person_key: bytes

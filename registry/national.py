@@ -1,0 +1,184 @@
+"""How a city's batch changes the national view: pure rules, no I/O.
+
+Order of judgement for each record: can it be read, does it belong to this log,
+does its city have custody, does it follow the revision before it, and does its
+city hold the person.  A record that fails keeps its place in the log, without
+national effect, and gets a disposition that says why.
+
+A licence of a person whom its city does not hold waits as *provisional* until
+the registry has decided, in its own log, whether it counts: so the view depends
+on logs alone, never on which city's batch happened to arrive first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from elicense.license.verdict import ViewFlags
+
+from elicense.errors import Malformed
+from elicense.v1 import license_pb2, replication_pb2
+from elicense.view.fold import person_key_of, read_record, revision_of, row_of
+from elicense.view.model import Revision, ViewRow
+from elicense.view.person import PersonIndex
+from registry.model import Claim, Pending
+
+_FIRST_EVENTS = frozenset({license_pb2.LICENSE_EVENT_ISSUED})
+_UNREADABLE = replication_pb2.DISPOSITION_KIND_UNREADABLE
+_NOT_IN_CUSTODY = replication_pb2.DISPOSITION_KIND_NOT_IN_CUSTODY
+_KNOWN_EVENTS = frozenset({license_pb2.LICENSE_EVENT_ISSUED, license_pb2.LICENSE_EVENT_STATUS_CHANGED})
+
+
+@dataclass(frozen=True, slots=True)
+class ReceivedRecord:
+    """One record of a batch, as far as it could be read.
+
+    Attributes:
+        index: Index in the city's log.
+        leaf_hash: Leaf hash, recomputed.
+        message: The record; None when it can not be read.
+        person_key: Tag of the person; empty when unreadable.
+    """
+
+    index: int
+    leaf_hash: bytes
+    message: license_pb2.LicenseRecord | None
+    person_key: bytes
+
+
+@dataclass(slots=True)
+class NationalChange:
+    """What a batch does to the national view.
+
+    Attributes:
+        rows: New rows by licence; their flags are those to add to what stands.
+        revisions: Entries of the revision index.
+        holds: Persons whose lease became a hold, with the licence.
+        pending: Licences that wait for a decision in the registry's log.
+        notes: Records without national effect: (index, kind, licence id, detail).
+    """
+
+    rows: dict[bytes, ViewRow] = field(default_factory=dict)
+    revisions: list[Revision] = field(default_factory=list)
+    holds: dict[bytes, bytes] = field(default_factory=dict)
+    pending: list[Pending] = field(default_factory=list)
+    notes: list[tuple[int, int, bytes, str]] = field(default_factory=list)
+
+
+def receive(
+    records: Iterable[tuple[int, bytes, bytes]], *, city: int, epoch: int, persons: PersonIndex
+) -> list[ReceivedRecord]:
+    """Read a batch of (index, record, leaf hash); a record of another log counts as unreadable."""
+    received = []
+    for index, record, leaf_hash in records:
+        message: license_pb2.LicenseRecord | None
+        try:
+            message = read_record(record)
+        except Malformed:
+            message = None
+        if message is not None and (message.city != city or message.epoch != epoch):
+            message = None
+        key = b"" if message is None else person_key_of(message, persons)
+        received.append(ReceivedRecord(index, leaf_hash, message, key))
+    return received
+
+
+class NationalFold:
+    """Folds one batch of one city into the national view.
+
+    Args:
+        rows: Every licence of the persons in the batch, by person.
+        claims: Who holds each of these persons.
+        persons: Computes name tags.
+        received_us: When the batch arrived.
+    """
+
+    def __init__(
+        self,
+        *,
+        rows: Mapping[bytes, Sequence[ViewRow]],
+        claims: Mapping[bytes, Claim],
+        persons: PersonIndex,
+        received_us: int,
+    ) -> None:
+        self._rows = {key: {row.license_id: row for row in held} for key, held in rows.items()}
+        self._claims = claims
+        self._persons = persons
+        self._received_us = received_us
+        self.change = NationalChange()
+
+    def apply(self, received: ReceivedRecord) -> None:
+        """Fold one record."""
+        message = received.message
+        if message is None:
+            self._note(received, _UNREADABLE, b"", "The record can not be read, or is of another log.")
+            return
+        held = self._rows.setdefault(received.person_key, {})
+        before = held.get(message.license_id)
+        if message.event in _FIRST_EVENTS:
+            added = self._first(received, message, before, held)
+        else:
+            added = self._next(received, message, before)
+        if added is None:
+            return
+        row = row_of(
+            message,
+            index=received.index,
+            leaf_hash=received.leaf_hash,
+            flags=int(added),
+            persons=self._persons,
+            person_key=received.person_key,
+        )
+        held[message.license_id] = row
+        earlier = self.change.rows.get(message.license_id)
+        if earlier is not None and earlier.flags & ~row.flags:
+            row = replace(row, flags=row.flags | earlier.flags)
+        self.change.rows[message.license_id] = row
+        self.change.revisions.append(
+            revision_of(message, index=received.index, received_us=self._received_us, person_key=received.person_key)
+        )
+
+    def _first(
+        self,
+        received: ReceivedRecord,
+        message: license_pb2.LicenseRecord,
+        before: ViewRow | None,
+        held: Mapping[bytes, ViewRow],
+    ) -> ViewFlags | None:
+        """Return the flags of a first revision; None when it has no place in the view."""
+        if before is not None or message.revision != 1:
+            self._note(received, _UNREADABLE, message.license_id, "A first revision of a license that exists already.")
+            return None
+        claim = self._claims.get(received.person_key)
+        if claim is not None and claim.city == message.city and not held:
+            self.change.holds[received.person_key] = message.license_id
+            return ViewFlags(0)
+        self.change.pending.append(
+            Pending(
+                city=message.city,
+                epoch=message.epoch,
+                idx=received.index,
+                entry_hash=received.leaf_hash,
+                license_id=message.license_id,
+                person_key=received.person_key,
+            )
+        )
+        return ViewFlags.PROVISIONAL
+
+    def _next(
+        self, received: ReceivedRecord, message: license_pb2.LicenseRecord, before: ViewRow | None
+    ) -> ViewFlags | None:
+        """Return the flags that a later revision adds; None when it has no place in the view."""
+        if before is None or before.city != message.city:
+            detail = "The city does not have custody of the license."
+            self._note(received, _NOT_IN_CUSTODY, message.license_id, detail)
+            return None
+        if message.revision != before.revision + 1 or message.previous_entry_hash != before.entry_hash:
+            detail = "The record does not follow the revision before it."
+            self._note(received, _UNREADABLE, message.license_id, detail)
+            return None
+        return ViewFlags(0) if message.event in _KNOWN_EVENTS else ViewFlags.UNKNOWN_EVENT
+
+    def _note(self, received: ReceivedRecord, kind: int, license_id: bytes, detail: str) -> None:
+        self.change.notes.append((received.index, kind, license_id, detail))

@@ -1,0 +1,35 @@
+"""Fixtures of all tests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.postgres import PostgresServer, running_postgres
+from tests.support.stores import ENGINES, EmptyStore
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """One PostgreSQL server for the whole run, started when a test first needs it."""
+    with running_postgres() as server:
+        yield server
+
+
+@pytest.fixture(params=ENGINES)
+def empty_store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[EmptyStore]:
+    """An empty database of each kind: SQLite, PostgreSQL, HASH-partitioned PostgreSQL."""
+    if request.param == "sqlite":
+        yield EmptyStore(f"sqlite:///{tmp_path / 'store.db'}", "sqlite")
+        return
+    server: PostgresServer = request.getfixturevalue("postgres")
+    with server.database() as url:
+        yield EmptyStore(url, request.param)
+
+
+@pytest.fixture
+def database_url(empty_store: EmptyStore) -> str:
+    """URL of an empty database of each kind; use ``empty_store`` to create tables in it."""
+    return empty_store.url

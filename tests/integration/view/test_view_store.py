@@ -1,0 +1,100 @@
+"""The licence view on every kind of store."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+from sqlalchemy import MetaData
+
+from elicense.license.verdict import ViewFlags
+from elicense.sql.database import Database
+from elicense.view.model import Revision, ViewRow
+from elicense.view.store import ViewStore, define_view_tables
+from tests.support.stores import EmptyStore
+
+metadata = MetaData()
+store = ViewStore(*define_view_tables(metadata))
+
+
+@pytest.fixture
+def database(empty_store: EmptyStore) -> Iterator[Database]:
+    opened = Database(empty_store.create(metadata))
+    yield opened
+    opened.close()
+
+
+def row(person: int, license_id: int, **changes: int) -> ViewRow:
+    plain = ViewRow(
+        person_key=person.to_bytes(16, "big"),
+        license_id=license_id.to_bytes(16, "big"),
+        city=320500,
+        epoch=1,
+        idx=license_id,
+        revision=1,
+        event=1,
+        flags=0,
+        entry_hash=bytes(32),
+        name_tag=bytes(16),
+        standing=b"standing",
+        recorded_us=7,
+    )
+    return replace(plain, **changes)  # type: ignore[arg-type]
+
+
+def revision(license_id: int, number: int) -> Revision:
+    return Revision(license_id.to_bytes(16, "big"), 320500, 1, number, number, 1, 5, 6, 7, (1).to_bytes(16, "big"))
+
+
+def test_rows_are_found_by_person_in_one_query(database: Database) -> None:
+    rows = [row(1, 11), row(2, 22), row(2, 23)]
+    database.write_now(lambda conn: store.put(conn, rows))
+    found = database.read_now(lambda conn: store.by_person(conn, [n.to_bytes(16, "big") for n in (1, 2, 3)]))
+    assert found[rows[0].person_key] == [rows[0]]
+    assert sorted(held.idx for held in found[rows[1].person_key]) == [22, 23]
+    assert len(found) == 2
+
+
+def test_a_license_is_found_by_its_id_through_the_revision_index(database: Database) -> None:
+    database.write_now(lambda conn: store.put(conn, [row(1, 11)]))
+    database.write_now(lambda conn: store.add_revisions(conn, [revision(11, 1), revision(11, 2)]))
+    assert database.read_now(lambda conn: store.by_license(conn, (11).to_bytes(16, "big"))) == row(1, 11)
+    assert database.read_now(lambda conn: store.by_license(conn, (12).to_bytes(16, "big"))) is None
+
+
+def test_a_new_revision_replaces_the_row_and_adds_its_flags_to_those_that_stand(database: Database) -> None:
+    database.write_now(lambda conn: store.put(conn, [row(1, 11, flags=int(ViewFlags.PROVISIONAL))]))
+    database.write_now(lambda conn: store.put(conn, [row(1, 11, revision=2, flags=int(ViewFlags.UNKNOWN_EVENT))]))
+    held = database.read_now(lambda conn: store.by_person(conn, [(1).to_bytes(16, "big")]))[(1).to_bytes(16, "big")][0]
+    assert held.revision == 2
+    assert held.flags == ViewFlags.PROVISIONAL | ViewFlags.UNKNOWN_EVENT
+
+
+def test_a_decision_clears_flags_and_a_later_revision_does_not_bring_them_back(database: Database) -> None:
+    provisional = row(1, 11, flags=int(ViewFlags.PROVISIONAL))
+    database.write_now(lambda conn: store.put(conn, [provisional]))
+    database.write_now(lambda conn: store.set_flags(conn, [(provisional.person_key, provisional.license_id, 0)]))
+    database.write_now(lambda conn: store.put(conn, [row(1, 11, revision=2)]))
+    assert [held.flags for held in database.read_now(store.all_rows)] == [0]
+
+
+def test_a_city_is_paged_through_in_a_stable_order_without_gaps_or_repeats(database: Database) -> None:
+    rows = [row(person, person * 10) for person in range(1, 8)] + [row(9, 90, city=120000)]
+    database.write_now(lambda conn: store.put(conn, rows))
+    seen: list[ViewRow] = []
+    after: tuple[bytes, bytes] | None = None
+    while True:
+        start = after
+        page = database.read_now(lambda conn, start=start: store.page(conn, city=320500, after=start, limit=3))
+        if not page:
+            break
+        seen += page
+        after = (page[-1].person_key, page[-1].license_id)
+    assert seen == rows[:7]
+
+
+def test_revisions_are_listed_oldest_first_from_a_number_on(database: Database) -> None:
+    database.write_now(lambda conn: store.add_revisions(conn, [revision(11, number) for number in (3, 1, 2)]))
+    listed = database.read_now(lambda conn: store.revisions(conn, (11).to_bytes(16, "big"), after=1, limit=10))
+    assert [found.revision for found in listed] == [2, 3]
