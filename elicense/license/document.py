@@ -24,6 +24,7 @@ RESIDENT_NUMBER_LENGTH = 18
 # Taiwan residents (those of Hong Kong and Macao have their own codes of GB/T 2260).  Counties are not
 # looked up: a number keeps the code of a county that was merged away long ago.
 _PREFIXES = province_prefixes() | {"83"}
+_MAX_FOLDS = 8
 _CHECK_CHARACTERS = "0123456789X"
 
 
@@ -35,7 +36,14 @@ def normalize_number(number: str) -> str:
     """
     if number.isascii() and number.isalnum():
         return number.upper()
-    return "".join(unicodedata.normalize("NFKC", number).split()).upper()
+    # Folding can bring out new blanks or another order of marks, so it is done until nothing changes;
+    # twice does for any text found so far, and the bound keeps hostile text from going on.
+    for _ in range(_MAX_FOLDS):
+        folded = "".join(unicodedata.normalize("NFKC", number).split()).upper()
+        if folded == number:
+            break
+        number = folded
+    return number
 
 
 def normalize_document(document: IdentityDocument) -> IdentityDocument:

@@ -11,7 +11,7 @@ from datetime import date
 from typing import Final
 
 from google.protobuf.message import DecodeError
-from google.type.date_pb2 import Date  # type: ignore[import-untyped]
+from google.type.date_pb2 import Date
 
 from elicense.errors import Malformed, Violation
 from elicense.license.civil_date import civil_date, date_violation, shared_message

@@ -1,7 +1,7 @@
 """Classes of vehicle (准驾车型): ages to apply, what each covers, and since when the law says so.
 
 The tables are data, one row a class and one version a change of the law
-(``reference``: MPS Orders 123, 162 and the amendment of 2025).  An upper limit of
+(MPS Orders 123 and 162 and the amendment of 2025).  An upper limit of
 0 means none.  Before the first version only the general age of eighteen is known,
 so nothing stricter is claimed for those years.
 """

@@ -7,7 +7,6 @@ import importlib.util
 import os
 import pwd
 import shutil
-import signal
 import subprocess
 import tempfile
 import time
@@ -31,6 +30,17 @@ _SETTINGS = {
     "listen_addresses": "''",
     "log_min_messages": "fatal",
 }
+
+# Runs the server until the pipe to the tests closes, which it does however they end, kill -9 included.
+# SIGQUIT ends every backend at once; the data is thrown away in any case.
+_WATCH = """
+folder=$0
+"$@" </dev/null &
+read -r _
+kill -QUIT $!
+wait $!
+rm -rf "$folder"/*
+"""
 
 
 def _binaries() -> Path:
@@ -115,25 +125,24 @@ def _server(binaries: Path, folder: Path, user: str | None) -> Iterator[Postgres
     settings = [part for name, value in _SETTINGS.items() for part in ("-c", f"{name}={value.strip(chr(39))}")]
     with (folder / "server.log").open("wb") as log:
         process = subprocess.Popen(
-            [binaries / "postgres", "-D", data, "-k", folder, *settings],
+            ["/bin/sh", "-c", _WATCH, folder, binaries / "postgres", "-D", data, "-k", folder, *settings],
             user=user,
             env=environment,
             cwd=folder,
+            stdin=subprocess.PIPE,
             stdout=log,
             stderr=log,
+            # A signal to the group of the tests is not for the server: it ends when the tests do.
+            start_new_session=True,
         )
     server = PostgresServer(folder, process)
     try:
         _wait_until_ready(server)
         yield server
     finally:
-        # SIGQUIT ends every backend at once; the data is thrown away in any case.
-        process.send_signal(signal.SIGQUIT)
-        try:
-            process.wait(START_LIMIT_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        assert process.stdin is not None
+        process.stdin.close()
+        process.wait(START_LIMIT_S)
 
 
 def _wait_until_ready(server: PostgresServer) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 
 import pytest
 from sqlalchemy import MetaData
@@ -85,8 +86,7 @@ def test_a_city_is_paged_through_in_a_stable_order_without_gaps_or_repeats(datab
     seen: list[ViewRow] = []
     after: tuple[bytes, bytes] | None = None
     while True:
-        start = after
-        page = database.read_now(lambda conn, start=start: store.page(conn, city=320500, after=start, limit=3))
+        page = database.read_now(partial(store.page, city=320500, after=after, limit=3))
         if not page:
             break
         seen += page

@@ -1,0 +1,247 @@
+"""The one place where a city node is put together: configuration in, running server out."""
+
+from __future__ import annotations
+
+import random as random_module
+import secrets
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+from prometheus_client import CollectorRegistry
+
+from city_node.answers import Answers
+from city_node.batches import BatchReader
+from city_node.citylog import CityLog
+from city_node.claims import PersonClaims
+from city_node.commands import Command
+from city_node.config import CityConfig
+from city_node.decider import CityDecider, Outcomes
+from city_node.gate import SigningGate
+from city_node.issuance import Issuance, Policy
+from city_node.keys import CityKeys, load_keys
+from city_node.licenses import Licenses
+from city_node.metrics import ReplicationMetrics
+from city_node.node import Parts, RunningNode
+from city_node.receipts import Receipts, TrustedKeys
+from city_node.replicator import Replicator
+from city_node.services.issuance import IssuanceServicer
+from city_node.status import StatusChanges
+from city_node.store import CityStore, access_store
+from city_node.verification import CityAnswers
+from elicense.access.recorder import AccessRecorder
+from elicense.clock import utc_micros
+from elicense.errors import NotFound
+from elicense.log.checkpoint import Checkpoint, log_verifier_key, sign_checkpoint
+from elicense.log.metrics import LogMetrics
+from elicense.log.model import LogKey
+from elicense.log.writer import LogWriter
+from elicense.rpc.active import ActiveCertificates
+from elicense.rpc.channel import secure_channel
+from elicense.rpc.enrollment_service import EnrollmentServicer
+from elicense.rpc.interceptor import NodeInterceptor
+from elicense.rpc.server import ListenOptions, NodeServer, ReloadingCredentials
+from elicense.rpc.telemetry import LineWriter, RpcMetrics
+from elicense.rpc.verification_service import VerificationServicer
+from elicense.sql.database import Database
+from elicense.sql.migrations import require_current
+from elicense.trust.enrollment import Enrollment, city_log_origin
+from elicense.trust.roles import city_policy
+from elicense.trust.spiffe import city_id
+from elicense.v1 import (
+    enrollment_pb2,
+    enrollment_pb2_grpc,
+    issuance_pb2,
+    issuance_pb2_grpc,
+    replication_pb2_grpc,
+    verification_pb2,
+    verification_pb2_grpc,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from elicense.trust.signer import Signer
+    from elicense.trust.spiffe import ActiveCertificate
+
+ISSUANCE: Final = issuance_pb2.DESCRIPTOR.services_by_name["IssuanceService"].full_name
+SERVICES: Final = (
+    ISSUANCE,
+    verification_pb2.DESCRIPTOR.services_by_name["VerificationService"].full_name,
+    enrollment_pb2.DESCRIPTOR.services_by_name["EnrollmentService"].full_name,
+)
+"""What a city node offers, besides health and reflection."""
+
+
+async def build(
+    config: CityConfig,
+    *,
+    clock: Callable[[], int] = utc_micros,
+    random: Callable[[int], bytes] = secrets.token_bytes,
+    log: LineWriter | None = None,
+) -> RunningNode:
+    """Put a city node together; nothing listens yet.
+
+    Args:
+        config: Its configuration.
+        clock: UTC microseconds.
+        random: Gives that many random bytes.
+        log: Where one line a call goes; None for nowhere.
+
+    Raises:
+        ConfigInvalid: A key or certificate is missing or can not be used; all problems are named.
+        NotFound: The node has no log: it never joined.
+        StoreUnavailable: The database is away or has another schema.
+    """
+    keys = load_keys(config, random=random)
+    require_current(config.database_url, "city_node")
+    city = config.city.code
+    metrics = CollectorRegistry()
+    store = CityStore()
+    gate = SigningGate()
+    database = Database(config.database_url)
+    access_database = Database(config.access_log_url)
+    key = open_log(await database.read(store.logs.keys), city)
+    origin = city_log_origin(config.node.trust_domain, city, key.epoch)
+
+    # The registry: one channel for writes and claims, and one for questions, so
+    # that a large batch never stands before a person at a counter.
+    upstream = secure_channel(keys.credentials, address=config.city.registry_address, retries=False)
+    questions = secure_channel(keys.credentials, address=config.city.registry_address, retries=False, local_pool=True)
+    registry = replication_pb2_grpc.ReplicationServiceStub(upstream)
+    verifier = verification_pb2_grpc.VerificationServiceStub(questions)
+    claimer = replication_pb2_grpc.ReplicationServiceStub(questions)
+
+    # The log and what the registry has confirmed of it.
+    writer: LogWriter[Command, Outcomes] = LogWriter(
+        database=database,
+        log_store=store.logs,
+        key=key,
+        signer=keys.log,
+        origin=origin,
+        decider=CityDecider(store=store, persons=keys.persons, gate=gate, clock=clock),
+        clock=clock,
+        random=random,
+        metrics=LogMetrics(metrics),
+        on_fatal=gate.shut,
+    )
+    city_log = CityLog(key=key, writer=writer, clock=clock)
+    receipts = Receipts(
+        database=database,
+        store=store,
+        key=key,
+        keys=TrustedKeys(origin, log_verifier_key(origin, keys.log.public_key()), keys.cosigner),
+        clock=clock,
+    )
+    replicator = Replicator(
+        epoch=key.epoch,
+        log=city_log,
+        batches=BatchReader(database=database, store=store, key=key, sign=_resigner(origin, keys.log)),
+        stub=registry,
+        receipts=receipts,
+        gate=gate,
+        metrics=ReplicationMetrics(registry=metrics, city=city, clock=clock),
+        heartbeat_s=config.limits.heartbeat_seconds,
+        jitter=random_module.random,
+    )
+    writer.add_listener(lambda _size: replicator.wake())
+
+    # The use cases.
+    answers = Answers(log=city_log, database=database, store=store, receipts=receipts)
+    licenses = Licenses(city=city, database=database, store=store, answers=answers, token_key=keys.index_key)
+    claims = PersonClaims(stub=claimer, city=city, timeout_s=config.limits.claim_seconds)
+    issuance = Issuance(
+        log=city_log,
+        database=database,
+        store=store,
+        persons=keys.persons,
+        claims=claims,
+        answers=answers,
+        backlog=replicator,
+        gate=gate,
+        policy=Policy(
+            issue_provisional=config.city.provisional_policy == "issue", bulk_backlog=config.limits.bulk_backlog
+        ),
+        clock=clock,
+        random=random,
+    )
+    status = StatusChanges(
+        log=city_log, database=database, store=store, licenses=licenses, answers=answers, gate=gate, clock=clock
+    )
+    verification = CityAnswers(
+        log=city_log, database=database, store=store, persons=keys.persons, gate=gate, stub=verifier, clock=clock
+    )
+    recorder = AccessRecorder(database=access_database, store=access_store(), node=f"city-{city}", clock=clock)
+
+    # The server.
+    async def active(fingerprints: Sequence[bytes]) -> Mapping[bytes, ActiveCertificate]:
+        return await database.read(lambda conn: store.trust.active(conn, fingerprints))
+
+    certificates = ActiveCertificates(fetch=active, clock=clock)
+    server = NodeServer(
+        credentials=ReloadingCredentials(config.credentials_dir),
+        interceptor=NodeInterceptor(
+            policy=city_policy(city), certificates=certificates, metrics=RpcMetrics(metrics), log=log, clock=clock
+        ),
+        services=SERVICES,
+        options=ListenOptions(config.node.listen, reflection=True),
+    )
+    issuance_pb2_grpc.add_IssuanceServiceServicer_to_server(
+        IssuanceServicer(city=city, issuance=issuance, status=status, licenses=licenses), server.grpc
+    )
+    verification_pb2_grpc.add_VerificationServiceServicer_to_server(
+        VerificationServicer(answering=verification, recorder=recorder, subjects=keys.subjects, clock=clock),
+        server.grpc,
+    )
+    enrollment_pb2_grpc.add_EnrollmentServiceServicer_to_server(
+        EnrollmentServicer(enrollment(config, keys, database, store, clock=clock, random=random)), server.grpc
+    )
+    parts = Parts(
+        database=database,
+        access_database=access_database,
+        channels=(upstream, questions),
+        gate=gate,
+        writer=writer,
+        receipts=receipts,
+        replicator=replicator,
+        coalescing=(issuance, licenses, claims, verification, recorder, certificates),
+        server=server,
+        issuance_service=ISSUANCE,
+    )
+    return RunningNode(config=config, parts=parts, metrics=metrics)
+
+
+def open_log(keys: Sequence[LogKey], city: int) -> LogKey:
+    """Return the city's log in its open epoch.
+
+    Raises:
+        NotFound: There is none; ``join`` makes the first, and nothing else does.
+    """
+    own = [key for key in keys if key.log == city]
+    if not own:
+        raise NotFound("this node has no log; run `elicense-city join` first", city=city)
+    return max(own)
+
+
+def enrollment(
+    config: CityConfig,
+    keys: CityKeys,
+    database: Database,
+    store: CityStore,
+    *,
+    clock: Callable[[], int],
+    random: Callable[[int], bytes],
+) -> Enrollment:
+    """Return the use case that enrols the city's own clerks and verifiers."""
+    return Enrollment(
+        database=database,
+        store=store.trust,
+        authority=keys.authority,
+        node=city_id(config.node.trust_domain, config.city.code),
+        root=keys.root,
+        clock=clock,
+        random=random,
+    )
+
+
+def _resigner(origin: str, signer: Signer) -> Callable[[int, bytes], bytes]:
+    return lambda size, root: sign_checkpoint(Checkpoint(origin, size, root), signer)

@@ -1,0 +1,110 @@
+"""What the next call to the registry carries: whole commits of the city's log, and the head that ends them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from city_node.store import CityStore
+from elicense.clock import from_timestamp
+from elicense.errors import Malformed
+from elicense.log.model import CheckpointRow, LogKey, StoredEntry
+from elicense.sql.database import Database
+from elicense.v1 import log_pb2
+from elicense.view.fold import read_record
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+MAX_ENTRIES: Final = 2_048
+#: Records and salts of one call; the wire allows 4 MiB with everything around them.
+MAX_BYTES: Final = 3 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """A part of the log that one call carries.
+
+    Attributes:
+        entries: Entries in log order; none for a heartbeat.
+        checkpoint: Signed head after the last of them; empty while the log is empty.
+        size: Size of that head.
+        oldest_us: When the first entry was recorded; 0 for a heartbeat.
+    """
+
+    entries: Sequence[log_pb2.LogEntry]
+    checkpoint: bytes
+    size: int
+    oldest_us: int
+
+
+class BatchReader:
+    """Cuts a log into batches that end where a commit ended.
+
+    Args:
+        database: The city's database.
+        store: Its tables.
+        key: The log, in its open epoch.
+        sign: Signs a head that is durable, given its size and root; needed when its note is not stored yet.
+        max_entries: Most entries of a batch.
+        max_bytes: Most bytes of its records and salts.
+    """
+
+    def __init__(
+        self,
+        *,
+        database: Database,
+        store: CityStore,
+        key: LogKey,
+        sign: Callable[[int, bytes], bytes],
+        max_entries: int = MAX_ENTRIES,
+        max_bytes: int = MAX_BYTES,
+    ) -> None:
+        self._database = database
+        self._logs = store.logs
+        self._key = key
+        self._sign = sign
+        self._max_entries = max_entries
+        self._max_bytes = max_bytes
+
+    async def read(self, start: int) -> Batch:
+        """Return the batch that starts at index ``start``; a heartbeat when nothing follows.
+
+        Raises:
+            StoreUnavailable: The database is away.
+        """
+        end, entries = await self._database.read(lambda conn: self._read(conn, start))
+        if end is None:
+            return Batch((), b"", start, 0)
+        # The note of the last commit is stored with the next one. The same head
+        # signed again gives the same bytes, so whoever needs it earlier signs it.
+        note = self._sign(end.size, end.root) if end.note is None else end.note
+        oldest_us = _recorded_us(entries[0], end) if entries else 0
+        return Batch([_to_message(entry) for entry in entries], note, end.size, oldest_us)
+
+    def _read(self, conn: Connection, start: int) -> tuple[CheckpointRow | None, list[StoredEntry]]:
+        end = self._logs.batch_end(conn, self._key, start, self._max_entries)
+        if end is None:
+            return self._logs.checkpoint(conn, self._key, start), []
+        entries = self._logs.entries(conn, self._key, start, end.size - start, max_bytes=self._max_bytes)
+        if start + len(entries) == end.size:
+            return end, entries
+        # Too many bytes: fewer commits, or the one commit that is too large alone.
+        shorter = self._logs.batch_end(conn, self._key, start, len(entries))
+        if shorter is not None:
+            return shorter, entries[: shorter.size - start]
+        return end, self._logs.entries(conn, self._key, start, end.size - start)
+
+
+def _to_message(entry: StoredEntry) -> log_pb2.LogEntry:
+    if entry.record is None or entry.salt is None:
+        return log_pb2.LogEntry(leaf_hash=entry.leaf_hash)
+    return log_pb2.LogEntry(record=entry.record, salt=entry.salt)
+
+
+def _recorded_us(entry: StoredEntry, end: CheckpointRow) -> int:
+    try:
+        return end.recorded_us if entry.record is None else from_timestamp(read_record(entry.record).record_time)
+    except Malformed:
+        return end.recorded_us

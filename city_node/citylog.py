@@ -1,0 +1,85 @@
+"""The city's log as its use cases see it: submit a command, and know what is durable."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from city_node.commands import Command
+from city_node.decider import Outcomes
+from elicense.errors import StoreCorrupt
+from elicense.log.decision import Committed
+from elicense.log.model import LogKey
+from elicense.log.writer import LogWriter
+
+
+class CityLog:
+    """One epoch of the city's log, its writer, and what is under way.
+
+    Args:
+        key: The log.
+        writer: Its writer.
+        clock: UTC microseconds.
+    """
+
+    def __init__(self, *, key: LogKey, writer: LogWriter[Command, Outcomes], clock: Callable[[], int]) -> None:
+        self.key = key
+        self._writer = writer
+        self._clock = clock
+        self._under_way: dict[asyncio.Task[Committed[Outcomes]], int] = {}
+
+    @property
+    def size(self) -> int:
+        """Number of durable entries."""
+        signed = self._writer.last_signed
+        return 0 if signed is None else signed.size
+
+    def complete_until(self) -> int:
+        """Return a time (UTC microseconds) up to which every record is durable by now.
+
+        A record gets its time inside a commit that is submitted before, so
+        nothing that is still under way can have a time before its submission.
+        Ask for the size afterwards, never before.
+        """
+        return min(self._clock(), min(self._under_way.values(), default=self._clock()))
+
+    async def submit(self, command: Command, *, entries: int, size: int, bulk: bool = False) -> Committed[Outcomes]:
+        """Have a command decided; returns once it is durable and signed.
+
+        A caller that goes away does not take the command with it: it may be in
+        a commit already.
+
+        Raises:
+            Error: As :meth:`elicense.log.writer.LogWriter.submit`.
+        """
+        task = asyncio.ensure_future(self._writer.submit(command, weight=entries, size=size, bulk=bulk))
+        self._under_way[task] = self._clock()
+        task.add_done_callback(self._finished)
+        return await asyncio.shield(task)
+
+    async def signed_head(self) -> tuple[int, bytes]:
+        """Return size and signed checkpoint of the durable head.
+
+        Raises:
+            StoreUnavailable: The database can not be used.
+            DataLoss: Signing has stopped.
+        """
+        head = await self._writer.head_signed()
+        return head.size, head.note
+
+    def _finished(self, task: asyncio.Task[Committed[Outcomes]]) -> None:
+        del self._under_way[task]
+        if not task.cancelled():
+            task.exception()  # seen here, in case nobody waits for it any more
+
+
+def entry_hash_of(committed: Committed[Outcomes], index: int) -> bytes:
+    """Return the leaf hash of a record that ``committed`` appended.
+
+    Raises:
+        StoreCorrupt: It is not in that commit.
+    """
+    batch = committed.batch
+    if batch is None or not 0 <= index - batch.before.size < len(batch.leaf_hashes):
+        raise StoreCorrupt("the commit does not hold the record that it was asked for")
+    return batch.leaf_hashes[index - batch.before.size]

@@ -1,0 +1,102 @@
+"""Claiming persons at the registry before licences are issued to them.
+
+One call is in flight; single issues that wait meanwhile ride the next one
+together.  An import has a lane of its own, so that a thousand rows never stand
+before a citizen at the counter.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import grpc
+
+from elicense.errors import Error, LicenseExists, PersonClaimed, RegistryUnreachable, Unavailable
+from elicense.rpc.coalesce import Coalescer
+from elicense.rpc.errors import from_rpc_error
+from elicense.v1 import license_pb2, replication_pb2, replication_pb2_grpc
+
+MAX_CLAIMS: Final = 1_000
+#: A call of an import; longer than that of a single issue, since nobody stands and waits.
+BULK_SECONDS: Final = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """A person granted to this city.
+
+    Attributes:
+        license_id: Licence to issue; that of an earlier, unused grant when there is one.
+        citation: The grant as the record cites it.
+    """
+
+    license_id: bytes
+    citation: license_pb2.ClaimGrant
+
+
+class PersonClaims:
+    """Claims persons for one city.
+
+    Args:
+        stub: The registry's ReplicationService.
+        city: Division code of this city.
+        timeout_s: How long a single issue waits for the registry.
+    """
+
+    def __init__(self, *, stub: replication_pb2_grpc.ReplicationServiceStub, city: int, timeout_s: float) -> None:
+        self._stub = stub
+        self._city = city
+        self._timeout_s = timeout_s
+        self._urgent: Coalescer[replication_pb2.PersonClaim, Grant] = Coalescer(
+            self._claim_urgent, lanes=1, max_batch=MAX_CLAIMS
+        )
+        self._bulk = asyncio.Lock()
+
+    async def claim(self, claim: replication_pb2.PersonClaim) -> Grant:
+        """Claim one person.
+
+        Raises:
+            PersonClaimed: Another city holds the person.
+            LicenseExists: This city does, with a licence.
+            RegistryUnreachable: The registry did not answer; it may have granted the claim all the same.
+        """
+        return await self._urgent.submit(claim)
+
+    async def claim_bulk(self, claims: Sequence[replication_pb2.PersonClaim]) -> Sequence[Grant | Error]:
+        """Claim up to 1,000 persons for an import; one result a claim, in order.
+
+        Raises:
+            RegistryUnreachable: The registry did not answer.
+        """
+        async with self._bulk:
+            return await self._call(claims, BULK_SECONDS)
+
+    async def close(self) -> None:
+        """Wait for the call in flight."""
+        await self._urgent.close()
+
+    async def _claim_urgent(self, claims: list[replication_pb2.PersonClaim]) -> Sequence[Grant | Error]:
+        return await self._call(claims, self._timeout_s)
+
+    async def _call(self, claims: Sequence[replication_pb2.PersonClaim], timeout_s: float) -> Sequence[Grant | Error]:
+        request = replication_pb2.ClaimPersonsRequest(claims=claims)
+        try:
+            response = await self._stub.ClaimPersons(request, timeout=timeout_s)
+        except grpc.RpcError as error:
+            raised = from_rpc_error(error)
+            if isinstance(raised, Unavailable):
+                raise RegistryUnreachable("the registry can not be reached; try again once it is back") from error
+            raise raised from error
+        if len(response.results) != len(claims):
+            raise RegistryUnreachable("the registry's answer does not fit the question; try again")
+        return [self._result(result) for result in response.results]
+
+    def _result(self, result: replication_pb2.ClaimResult) -> Grant | Error:
+        if result.HasField("grant"):
+            return Grant(result.license_id, result.grant)
+        if result.held_by_city == self._city:
+            return LicenseExists("this person holds a license in this city already")
+        return PersonClaimed("another city holds this person", heldByCity=result.held_by_city)

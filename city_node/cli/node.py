@@ -1,0 +1,201 @@
+"""Verbs about the node itself: join, serve, status, fsck, check-config."""
+
+from __future__ import annotations
+
+import json
+import logging
+import secrets
+import sys
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, TypeVar
+
+import click
+
+from city_node import setup
+from city_node.app import build, open_log
+from city_node.cli.options import AS_JSON, CONFIG
+from city_node.config import CityConfig, load_city_config
+from city_node.fsck import Fsck
+from city_node.keys import load_keys
+from city_node.store import CityStore
+from elicense.clock import CHINA
+from elicense.rpc.server import run, stop_on_signals
+from elicense.rpc.telemetry import LineWriter, configure_logging
+from elicense.sql.database import Database
+from elicense.sql.migrations import require_current
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+T = TypeVar("T")
+
+#: Findings printed in full; a store that is far gone has too many to read.
+_MAX_PRINTED = 1_000
+
+
+@click.command()
+@click.argument("token")
+@click.option("--data", "data_dir", required=True, type=click.Path(path_type=Path, file_okay=False), help="New folder.")
+@click.option("--listen", required=True, metavar="HOST:PORT", help="Where to listen.")
+@click.option("--advertise", metavar="HOST:PORT", help="Where others reach it; --listen when left out.")
+@click.option("--database", "database_url", metavar="URL", help="postgresql+psycopg://...; SQLite when left out.")
+@click.option("--metrics", metavar="HOST:PORT", help="Where Prometheus reads, over mTLS.")
+@click.option(
+    "--provisional",
+    type=click.Choice(["issue", "refuse"]),
+    default="issue",
+    show_default=True,
+    help="Whether to issue provisional licences while the registry is away.",
+)
+def join(
+    token: str,
+    data_dir: Path,
+    listen: str,
+    advertise: str | None,
+    database_url: str | None,
+    metrics: str | None,
+    provisional: Literal["issue", "refuse"],
+) -> None:
+    """Join the registry with the one-time TOKEN that its operator gave you.
+
+    Makes the city's keys, gets its certificates, opens its log and writes its
+    configuration.  A TOKEN of - is read from standard input.
+    """
+    if token == "-":  # noqa: S105  # the word for standard input
+        token = sys.stdin.readline()
+    plan = setup.Plan(
+        token=token,
+        data_dir=data_dir.absolute(),
+        listen=listen,
+        advertise=advertise,
+        database_url=database_url,
+        metrics=metrics,
+        provisional_policy=provisional,
+    )
+    config = setup.join(plan, random=secrets.token_bytes)
+    click.echo(
+        f"joined as city {config.city.code}; start the node with: "
+        f"elicense-city serve --config {plan.data_dir / 'config.toml'}"
+    )
+
+
+@click.command()
+@CONFIG
+def serve(config_path: Path) -> None:
+    """Serve until SIGTERM or SIGINT, then end in order."""
+    config = load_city_config(config_path)
+    log = LineWriter(sys.stdout)
+    configure_logging(log)
+    # Its account of reading the schema's version says nothing that matters here.
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    try:
+        exit_status = run(lambda: _serve(config, log))
+    finally:
+        log.close()
+    sys.exit(exit_status)
+
+
+async def _serve(config: CityConfig, log: LineWriter) -> int:
+    stop = stop_on_signals()
+    node = await build(config, log=log)
+    await node.start()
+    await stop.wait()
+    await node.stop()
+    return 0
+
+
+@click.command("check-config")
+@CONFIG
+def check_config(config_path: Path) -> None:
+    """Check the configuration file, the keys and the database that it names; report every problem at once."""
+    config = load_city_config(config_path)
+    load_keys(config, random=secrets.token_bytes)
+    require_current(config.database_url, "city_node")
+    click.echo(f"{config_path}: all is well")
+
+
+@click.command()
+@CONFIG
+@AS_JSON
+def status(config_path: Path, as_json: bool) -> None:
+    """Show how long the log is and how much of it the registry has confirmed."""
+    config = load_city_config(config_path)
+    require_current(config.database_url, "city_node")
+    store = CityStore()
+
+    def read(conn: Connection) -> dict[str, int | str]:
+        key = open_log(store.logs.keys(conn), config.city.code)
+        head = store.logs.head(conn, key)
+        cosigned = store.logs.latest_cosigned(conn, key)
+        size = 0 if head is None else head.size
+        confirmed = 0 if cosigned is None else cosigned[0]
+        return {
+            "city": key.log,
+            "epoch": key.epoch,
+            "log_size": size,
+            "confirmed_size": confirmed,
+            "backlog": size - confirmed,
+            "last_commit": "" if head is None or not head.recorded_us else _time(head.recorded_us),
+            "dispositions": store.disposition_cursor(conn, key.log),
+        }
+
+    found = _reading(config, read)
+    if as_json:
+        click.echo(json.dumps(found))
+        return
+    for name, value in found.items():
+        click.echo(f"{name.replace('_', ' '):16} {value:,}" if isinstance(value, int) else f"{name:16} {value}")
+
+
+@click.command()
+@CONFIG
+@AS_JSON
+def fsck(config_path: Path, as_json: bool) -> None:
+    """Recompute the log and everything derived from it from the records; exit 1 on any difference."""
+    config = load_city_config(config_path)
+    require_current(config.database_url, "city_node")
+    keys = load_keys(config, random=secrets.token_bytes)
+    checked = 0
+
+    def progress(entries: int) -> None:
+        nonlocal checked
+        checked += entries
+        if sys.stderr.isatty():
+            click.echo(f"\r{checked:,} entries checked", nl=False, err=True)
+
+    check = Fsck(
+        store=CityStore(),
+        persons=keys.persons,
+        trust_domain=config.node.trust_domain,
+        city=config.city.code,
+        log_key=keys.log.public_key(),
+        cosigner=keys.cosigner,
+        progress=progress,
+    )
+    report = _reading(config, check.run)
+    if sys.stderr.isatty():
+        click.echo(err=True)
+    if as_json:
+        findings = [{"where": finding.where, "what": finding.what} for finding in report.findings]
+        counts = {"logs": report.logs, "entries": report.entries, "licenses": report.licenses}
+        click.echo(json.dumps({**counts, "findings": findings}))
+    else:
+        for finding in report.findings[:_MAX_PRINTED]:
+            click.echo(f"{finding.where}: {finding.what}")
+        verdict = f"{len(report.findings):,} differences" if report.findings else "no difference"
+        click.echo(f"{report.entries:,} entries, {report.licenses:,} licenses: {verdict}")
+    sys.exit(1 if report.findings else 0)
+
+
+def _reading(config: CityConfig, fn: Callable[[Connection], T]) -> T:
+    database = Database(config.database_url, readers=1, writers=1)
+    try:
+        return database.read_now(fn)
+    finally:
+        database.close()
+
+
+def _time(us: int) -> str:
+    return datetime.fromtimestamp(us / 1_000_000, tz=CHINA).isoformat(timespec="seconds")

@@ -1,0 +1,153 @@
+"""The configuration of a city node: one TOML file, strict, every problem at once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from elicense.config import Section, load_config
+
+Address = Annotated[str, Field(pattern=r"^[A-Za-z0-9._\[\]:-]{1,255}:[0-9]{1,5}$")]
+
+DATABASE_FILE = "city.db"
+ACCESS_FILE = "access.db"
+KEYS_FOLDER = "keys"
+CREDENTIALS_FOLDER = "credentials"
+LOG_KEY_FILE = "log.pem"
+INDEX_KEY_FILE = "index.key"
+SUBJECT_KEY_FILE = "subject.key"
+AUTHORITY_FOLDER = "authority"
+CONFIG_FILE = "config.toml"
+
+
+class NodeSection(Section):
+    """Who and where the node is.
+
+    Attributes:
+        trust_domain: Trust domain of the nation.
+        listen: Address to listen on, host:port; port 0 takes any that is free.
+        advertise: Address under which others reach the node; the one listened on when empty.
+        data_dir: Folder of keys, credentials and SQLite files; relative to the configuration file.
+    """
+
+    trust_domain: Annotated[str, Field(pattern=r"^[a-z0-9._-]{1,100}$")]
+    listen: Address
+    advertise: Address | Literal[""] = ""
+    data_dir: Path = Path()
+
+
+class DatabaseSection(Section):
+    """A database by URL; empty means an SQLite file in the data folder."""
+
+    url: str = ""
+
+
+class MetricsSection(Section):
+    """Where metrics are served; only to clients with a certificate below the national root."""
+
+    listen: Address
+
+
+class KeysSection(Section):
+    """Keys by URI; empty means the file that ``join`` made in the data folder."""
+
+    log: str = ""
+
+
+class LimitsSection(Section):
+    """Limits that a city may choose.
+
+    Attributes:
+        heartbeat_seconds: How often the registry hears from an idle node.
+        bulk_backlog: Entries without a receipt beyond which an import waits.
+        claim_seconds: How long a single issue waits for the registry before policy decides.
+        drain_seconds: How long running calls may take when the node stops.
+    """
+
+    heartbeat_seconds: Annotated[float, Field(gt=0, le=60)] = 5.0
+    bulk_backlog: Annotated[int, Field(ge=1, le=1_000_000)] = 4_096
+    claim_seconds: Annotated[float, Field(gt=0, le=30)] = 3.0
+    drain_seconds: Annotated[float, Field(ge=0, le=600)] = 10.0
+
+
+class CitySection(Section):
+    """The city and its registry.
+
+    Attributes:
+        code: Division code (GB/T 2260).
+        registry_address: Address of the registry, host:port.
+        registry_log_key: Verification key of the registry's log, in C2SP vkey form.
+        cosigner_key: Key of the registry's cosignatures, in C2SP vkey form.
+        provisional_policy: Whether to issue provisional licences while the registry is away.
+    """
+
+    code: Annotated[int, Field(ge=100_000, le=999_999)]
+    registry_address: Address
+    registry_log_key: Annotated[str, Field(max_length=400)]
+    cosigner_key: Annotated[str, Field(max_length=400)]
+    provisional_policy: Literal["issue", "refuse"] = "issue"
+
+
+class CityConfig(Section):
+    """The whole file."""
+
+    node: NodeSection
+    city: CitySection
+    database: DatabaseSection = DatabaseSection()
+    access_log: DatabaseSection = DatabaseSection()
+    metrics: MetricsSection | None = None
+    keys: KeysSection = KeysSection()
+    limits: LimitsSection = LimitsSection()
+
+    @property
+    def data_dir(self) -> Path:
+        """Folder of keys, credentials and SQLite files."""
+        return self.node.data_dir
+
+    @property
+    def credentials_dir(self) -> Path:
+        """Folder with the node's certificate."""
+        return self.data_dir / CREDENTIALS_FOLDER
+
+    @property
+    def keys_dir(self) -> Path:
+        """Folder with every other key of the node."""
+        return self.data_dir / KEYS_FOLDER
+
+    @property
+    def database_url(self) -> str:
+        """URL of the city's database."""
+        return self.database.url or f"sqlite:///{(self.data_dir / DATABASE_FILE).absolute()}"
+
+    @property
+    def access_log_url(self) -> str:
+        """URL of the access log's own database."""
+        return self.access_log.url or f"sqlite:///{(self.data_dir / ACCESS_FILE).absolute()}"
+
+    @property
+    def authority_dir(self) -> Path:
+        """Folder of the authority that signs for the city's own people."""
+        return self.keys_dir / AUTHORITY_FOLDER
+
+    @property
+    def advertised(self) -> str:
+        """Address under which others reach the node."""
+        return self.node.advertise or self.node.listen
+
+    @property
+    def log_key_uri(self) -> str:
+        """URI of the key that signs the city's log."""
+        return self.keys.log or f"file:{(self.keys_dir / LOG_KEY_FILE).absolute()}"
+
+
+def load_city_config(path: Path) -> CityConfig:
+    """Read a configuration; a relative data folder counts from the file's own.
+
+    Raises:
+        ConfigInvalid: The file is missing or wrong; has one violation a problem.
+    """
+    config = load_config(path, CityConfig)
+    data_dir = (path.absolute().parent / config.node.data_dir).resolve()
+    return config.model_copy(update={"node": config.node.model_copy(update={"data_dir": data_dir})})

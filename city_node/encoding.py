@@ -1,0 +1,75 @@
+"""From stored records to what the API shows of them."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable
+from typing import Final
+
+from elicense.errors import Malformed
+from elicense.license.codec import date_to_message
+from elicense.license.model import StatusLetter
+from elicense.license.verdict import ViewFlags
+from elicense.v1 import license_pb2
+
+_ETAG_BYTES: Final = 16
+
+
+def license_name(city: int, license_id: bytes) -> str:
+    """Return the resource name of a licence."""
+    return f"cities/{city}/licenses/{uuid.UUID(bytes=license_id)}"
+
+
+def parse_license_name(name: str) -> tuple[int, bytes]:
+    """Return division code and licence id of a resource name whose pattern has been checked.
+
+    Raises:
+        Malformed: The licence is not a UUID in its one canonical form.
+    """
+    _, code, _, text = name.split("/")
+    try:
+        license_id = uuid.UUID(text)
+    except ValueError as error:
+        raise Malformed("the resource name does not end in a UUID") from error
+    if str(license_id) != text:
+        raise Malformed("the UUID of a resource name must be in its canonical form")
+    return int(code), license_id.bytes
+
+
+def etag_of(entry_hash: bytes) -> str:
+    """Return the opaque version of the revision with this entry hash."""
+    return entry_hash[:_ETAG_BYTES].hex()
+
+
+def with_letters(record: license_pb2.LicenseRecord, letters: Iterable[StatusLetter]) -> license_pb2.LicenseRecord:
+    """Return a copy of a record whose licence carries these letters; whatever else it holds stays."""
+    changed = license_pb2.LicenseRecord()
+    changed.CopyFrom(record)
+    del changed.license.status_letters[:]
+    for letter in letters:
+        kept = changed.license.status_letters.add(
+            letter=letter.letter,
+            legal_basis=letter.legal_basis,
+            start_date=date_to_message(letter.start_date),
+            authority=letter.authority,
+        )
+        if letter.end_date is not None:
+            kept.end_date.CopyFrom(date_to_message(letter.end_date))
+    return changed
+
+
+def shown(record: license_pb2.LicenseRecord, *, entry_hash: bytes, flags: int) -> license_pb2.License:
+    """Return the licence of a record with its output-only fields filled in.
+
+    Args:
+        record: The record.
+        entry_hash: Leaf hash of its entry.
+        flags: Flags of the licence in the city's view.
+    """
+    license_ = license_pb2.License()
+    license_.CopyFrom(record.license)
+    license_.name = license_name(record.city, record.license_id)
+    license_.etag = etag_of(entry_hash)
+    license_.revision = record.revision
+    license_.provisional = bool(flags & ViewFlags.PROVISIONAL)
+    return license_

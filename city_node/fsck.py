@@ -1,0 +1,185 @@
+"""Check everything that a city node stores against the records that it rests on.
+
+In one snapshot: each epoch's log is rebuilt from its records (see
+:mod:`city_node.log_check`), then requests, licences, revisions and flags are
+derived from them again and compared.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Final
+
+from city_node.log_check import Finding, LogCheck, LogKeys
+from city_node.receipts import flags_after
+from city_node.store import CityStore
+from elicense.errors import Malformed
+from elicense.license.verdict import ViewFlags
+from elicense.log.checkpoint import log_verifier_key
+from elicense.log.model import LogKey, StoredEntry
+from elicense.log.verifier_key import VerifierKey
+from elicense.trust.enrollment import city_log_origin
+from elicense.view.fold import person_key_of, read_record, row_of
+from elicense.view.model import ViewRow
+from elicense.view.person import PersonIndex
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+_PAGE: Final = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a check came to.
+
+    Attributes:
+        logs: Epochs checked.
+        entries: Entries checked.
+        licenses: Licences derived.
+        findings: What is wrong; none when all is well.
+    """
+
+    logs: int
+    entries: int
+    licenses: int
+    findings: tuple[Finding, ...]
+
+
+@dataclass(slots=True)
+class _Derived:
+    """What the records say.
+
+    Attributes:
+        rows: Licences as they should stand.
+        revisions: Revisions of each licence: (epoch, index, revision).
+        requests: Request ids: (epoch, index, digest).
+    """
+
+    rows: dict[bytes, ViewRow] = field(default_factory=dict)
+    revisions: dict[bytes, list[tuple[int, int, int]]] = field(default_factory=dict)
+    requests: dict[bytes, tuple[int, int, bytes]] = field(default_factory=dict)
+
+
+class Fsck:
+    """Recomputes and compares; writes nothing.
+
+    Args:
+        store: The city's tables.
+        persons: Computes person and name tags.
+        trust_domain: Prefix of the log's origin.
+        city: Division code.
+        log_key: Public key of the log, 32 bytes.
+        cosigner: Key of the registry's receipts.
+        progress: Called with the number of entries checked since the last call.
+    """
+
+    def __init__(
+        self,
+        *,
+        store: CityStore,
+        persons: PersonIndex,
+        trust_domain: str,
+        city: int,
+        log_key: bytes,
+        cosigner: VerifierKey,
+        progress: Callable[[int], None],
+    ) -> None:
+        self._store = store
+        self._persons = persons
+        self._trust_domain = trust_domain
+        self._city = city
+        self._log_key = log_key
+        self._cosigner = cosigner
+        self._progress = progress
+
+    def run(self, conn: Connection) -> Report:
+        """Check everything in the transaction ``conn``."""
+        findings: list[Finding] = []
+        derived = _Derived()
+        entries = 0
+        logs = [key for key in self._store.logs.keys(conn) if key.log == self._city]
+        if not logs:
+            findings.append(Finding(f"city {self._city}", "the node has no log"))
+        for key in logs:
+            origin = city_log_origin(self._trust_domain, key.log, key.epoch)
+            keys = LogKeys(origin, log_verifier_key(origin, self._log_key), self._cosigner)
+            check = LogCheck(conn, self._store.logs, key, keys=keys, found=findings.append, progress=self._progress)
+            for chunk in check.entries():
+                entries += len(chunk)
+                self._derive(key, chunk, derived, findings)
+        self._set_flags(conn, derived)
+        self._compare_view(conn, derived, findings)
+        self._compare_requests(conn, derived, findings)
+        return Report(len(logs), entries, len(derived.rows), tuple(findings))
+
+    def _derive(self, key: LogKey, chunk: Sequence[StoredEntry], derived: _Derived, findings: list[Finding]) -> None:
+        for entry in chunk:
+            if entry.record is None:
+                continue
+            where = f"log {key.log}/{key.epoch} record {entry.index}"
+            try:
+                record = read_record(entry.record)
+                request_id = uuid.UUID(record.request_id).bytes
+            except (Malformed, ValueError):
+                findings.append(Finding(where, "the record can not be read"))
+                continue
+            before = derived.rows.get(record.license_id)
+            follows = (0, b"") if before is None else (before.revision, before.entry_hash)
+            if (record.revision - 1, record.previous_entry_hash) != follows:
+                findings.append(Finding(where, "the record does not follow the revision before it"))
+            if request_id in derived.requests:
+                findings.append(Finding(where, "the record repeats the request id of an earlier one"))
+            flags = ViewFlags.PROVISIONAL if record.provisional else ViewFlags(0)
+            derived.rows[record.license_id] = row_of(
+                record,
+                index=entry.index,
+                leaf_hash=entry.leaf_hash,
+                flags=int(flags) | (0 if before is None else before.flags),
+                persons=self._persons,
+                person_key=person_key_of(record, self._persons),
+            )
+            place = (record.epoch, entry.index, record.revision)
+            derived.revisions.setdefault(record.license_id, []).append(place)
+            derived.requests[request_id] = (record.epoch, entry.index, record.request_digest)
+
+    def _set_flags(self, conn: Connection, derived: _Derived) -> None:
+        """Apply the registry's feed in its order, as the node did when it came."""
+        after = 0
+        while page := self._store.dispositions(conn, self._city, after=after, limit=_PAGE):
+            for disposition in page:
+                row = derived.rows.get(disposition.license_id)
+                if row is not None:
+                    flags = flags_after(row.flags, disposition.kind)
+                    derived.rows[disposition.license_id] = replace(row, flags=flags)
+            after = page[-1].seq
+
+    def _compare_view(self, conn: Connection, derived: _Derived, findings: list[Finding]) -> None:
+        stored = {row.license_id: row for row in self._store.view.all_rows(conn)}
+        persons: set[bytes] = set()
+        for license_id, expected in derived.rows.items():
+            where = f"license {uuid.UUID(bytes=license_id)}"
+            row = stored.pop(license_id, None)
+            if row != expected:
+                what = "is missing from the view" if row is None else "stands otherwise in the view than in the log"
+                findings.append(Finding(where, f"the license {what}"))
+            if expected.person_key in persons:
+                findings.append(Finding(where, "the person holds another license in this city"))
+            persons.add(expected.person_key)
+            kept = self._store.view.revisions(conn, license_id, after=0, limit=len(derived.revisions[license_id]) + 1)
+            if [(r.epoch, r.idx, r.revision) for r in kept] != derived.revisions[license_id]:
+                findings.append(Finding(where, "its revision index differs from the log"))
+        findings.extend(
+            Finding(f"license {uuid.UUID(bytes=license_id)}", "no record of the log made this license")
+            for license_id in stored
+        )
+
+    def _compare_requests(self, conn: Connection, derived: _Derived, findings: list[Finding]) -> None:
+        stored = self._store.requests(conn, list(derived.requests))
+        for request_id, (epoch, index, digest) in derived.requests.items():
+            request = stored.get(request_id)
+            if request is None or (request.epoch, request.idx, request.digest) != (epoch, index, digest):
+                where = f"log {self._city}/{epoch} record {index}"
+                findings.append(Finding(where, "its request id is not stored as the record says"))

@@ -1,0 +1,146 @@
+"""Reading a file of drivers row by row, from any row on, and writing down those that were refused."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Final
+
+from elicense.errors import Error, Malformed, Violation
+from elicense.license.codec import license_to_message
+from elicense.license.csv_format import check_header, parse_row, to_columns
+from elicense.v1 import license_pb2
+
+_BOM: Final = b"\xef\xbb\xbf"
+_REJECT_COLUMNS: Final = ("row", "reasons")
+
+
+@dataclass(frozen=True, slots=True)
+class ReadRow:
+    """A row of the file.
+
+    Attributes:
+        number: Its number, from 1 after the header.
+        end: Where the next row begins, bytes.
+        license: The licence in it; None when it can not be read.
+        error: Why not.
+    """
+
+    number: int
+    end: int
+    license: license_pb2.License | None
+    error: Error | None
+
+
+class DriverFile:
+    """A file of drivers, open for reading.
+
+    Args:
+        source: The file, opened in binary.
+
+    Raises:
+        Malformed: The header is not right.
+    """
+
+    def __init__(self, source: IO[bytes]) -> None:
+        self._source = source
+        self._offset = 0
+        lines = self._lines()
+        try:
+            self._header = next(csv.reader(lines), None)
+        except csv.Error as error:
+            raise Malformed("the first row can not be read as CSV") from error
+        check_header(self._header)
+        self._start = self._offset
+
+    def rows(self, number: int, offset: int) -> Iterator[ReadRow]:
+        """Yield rows from row ``number`` on, which begins at ``offset`` (0 for the first row)."""
+        self._offset = offset or self._start
+        self._source.seek(self._offset)
+        reader = csv.reader(self._lines(), strict=True)
+        while True:
+            try:
+                cells = next(reader)
+            except StopIteration:
+                return
+            except csv.Error:
+                cells = []
+                error: Error | None = Malformed("the row can not be read as CSV; check its quotes")
+            else:
+                error = None
+                if not cells:  # an empty line
+                    continue
+            yield self._read(number, cells, error)
+            number += 1
+
+    def _read(self, number: int, cells: Sequence[str], error: Error | None) -> ReadRow:
+        header = self._header or []
+        row: dict[str, str | None] = dict(zip(header, cells, strict=False))
+        try:
+            if error is not None:
+                raise error
+            if any("\udc80" <= char <= "\udcff" for cell in cells for char in cell):
+                raise Malformed("the row is not UTF-8; save the file as UTF-8")
+            if len(cells) != len(header):
+                found = Violation("", "CELL_COUNT_WRONG", f"Give {len(header)} cells; the row has {len(cells)}.")
+                raise Malformed("the row has another number of cells than the header", violations=[found])
+            message = license_to_message(parse_row(row))
+        except Error as raised:
+            return ReadRow(number, self._offset, None, raised)
+        return ReadRow(number, self._offset, message, None)
+
+    def _lines(self) -> Iterator[str]:
+        """Yield lines and keep count of the bytes, which a row boundary is found by."""
+        for line in self._source:
+            text = line.removeprefix(_BOM) if self._offset == 0 else line
+            self._offset += len(line)
+            yield text.decode("utf-8", errors="surrogateescape")
+
+
+class RejectsFile:
+    """The rows that were refused, each once, with its number and every reason.
+
+    Args:
+        path: Where it is written.
+        size: How much of it is settled; what lies beyond belongs to rows that are sent again.
+    """
+
+    def __init__(self, path: Path, size: int) -> None:
+        self._sink = path.open("r+b" if path.exists() else "w+b")
+        self._sink.truncate(size)
+        self._sink.seek(size)
+        if size == 0:
+            self.append([_REJECT_COLUMNS])
+
+    def append(self, lines: Sequence[Sequence[str | int]]) -> int:
+        """Append lines durably and return the length of the file."""
+        if lines:
+            for line in lines:
+                self._sink.write(_csv_line(line))
+            self._sink.flush()
+            os.fsync(self._sink.fileno())
+        return self._sink.tell()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._sink.close()
+
+
+def reasons_of(error: Error) -> str:
+    """Return every reason for which a row was refused, by column, in one cell."""
+    if not error.violations:
+        return f"{error.reason}: {error.message}"
+    return "; ".join(
+        f"{violation.field or 'row'}: {violation.message} [{violation.reason}]"
+        for violation in to_columns(error.violations)
+    )
+
+
+def _csv_line(cells: Sequence[str | int]) -> bytes:
+    line = io.StringIO(newline="")
+    csv.writer(line, lineterminator="\n").writerow(cells)
+    return line.getvalue().encode()

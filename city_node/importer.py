@@ -1,0 +1,231 @@
+"""The client side of ``elicense-city import``: a file of drivers into the city's log, however long it takes.
+
+Rows go to the node in batches, one call in flight, while the next batch is
+read.  A batch is settled in this order: the node's answer, the rejects file,
+the progress file; each is durable before the next.  So a kill at any moment is
+followed by sending at most one batch again, under the same request ids.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import Final, Protocol
+
+import grpc
+
+from city_node.import_file import DriverFile, ReadRow, RejectsFile, reasons_of
+from city_node.import_progress import Progress, advance, hold, open_progress, save_progress
+from elicense.errors import Error, Exhausted, Malformed, Unavailable
+from elicense.rpc.errors import from_rpc_error, from_status
+from elicense.v1 import issuance_pb2, issuance_pb2_grpc
+
+ROWS_PER_CALL: Final = 500
+#: A message may have 4 MiB; one row more than this still fits.
+BYTES_PER_CALL: Final = 2 * 1024 * 1024
+#: The node waits for the registry on its side before it answers.
+CALL_SECONDS: Final = 90.0
+FIRST_PAUSE_S: Final = 0.2
+LONGEST_PAUSE_S: Final = 5.0
+
+
+class Display(Protocol):
+    """What a person sees while the import runs."""
+
+    def settled(self, progress: Progress) -> None:
+        """Show how far it is."""
+
+    def waiting(self, why: Error) -> None:
+        """Say that nothing goes on for now, and why."""
+
+    def going_on(self) -> None:
+        """Say that it goes on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What an import came to.
+
+    Attributes:
+        rows: Rows of the file.
+        imported: Rows whose licence stands.
+        refused: Rows in the rejects file.
+        resumed: Whether an earlier run had begun it.
+        seconds: How long this run took.
+    """
+
+    rows: int
+    imported: int
+    refused: int
+    resumed: bool
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Files:
+    """The files of one import.
+
+    Attributes:
+        source: The drivers.
+        rejects: Where refused rows go.
+        progress: Where the import remembers how far it is.
+    """
+
+    source: Path
+    rejects: Path
+    progress: Path
+
+
+class Importer:
+    """Imports one file.
+
+    Args:
+        stub: The node's IssuanceService.
+        parent: ``cities/{city}``.
+        files: Source, rejects and progress.
+        display: What a person sees.
+        random: Gives this many random bytes.
+        rows_per_call: Rows of one call.
+    """
+
+    def __init__(
+        self,
+        *,
+        stub: issuance_pb2_grpc.IssuanceServiceStub,
+        parent: str,
+        files: Files,
+        display: Display,
+        random: Callable[[int], bytes],
+        rows_per_call: int = ROWS_PER_CALL,
+    ) -> None:
+        self._stub = stub
+        self._parent = parent
+        self._files = files
+        self._display = display
+        self._random = random
+        self._rows_per_call = rows_per_call
+
+    async def run(self) -> Summary:
+        """Import until every row is settled; waits for as long as the node or the registry is away.
+
+        Raises:
+            Malformed: The file or its progress can not be used.
+            AlreadyExists: Another import of the file is running.
+            Error: The node refuses the whole import.
+        """
+        began = time.monotonic()
+        files = self._files
+        progress = await asyncio.to_thread(open_progress, files.progress, files.source, random=self._random)
+        resumed = progress.next_row > 1 or progress.finished
+        with files.source.open("rb") as source:
+            hold(source)
+            drivers = DriverFile(source)
+            if not progress.finished:
+                rejects = RejectsFile(files.rejects, progress.rejects_size)
+                try:
+                    progress = await self._all(drivers, rejects, progress)
+                finally:
+                    rejects.close()
+        return Summary(
+            rows=progress.next_row - 1,
+            imported=progress.imported,
+            refused=progress.refused,
+            resumed=resumed,
+            seconds=time.monotonic() - began,
+        )
+
+    async def _all(self, drivers: DriverFile, rejects: RejectsFile, progress: Progress) -> Progress:
+        rows = drivers.rows(progress.next_row, progress.offset)
+        self._display.settled(progress)
+        ahead = asyncio.create_task(self._next(rows))
+        try:
+            while batch := await ahead:
+                # One batch is read while the node works on the one before.
+                ahead = asyncio.create_task(self._next(rows))
+                progress = await self._settle(batch, rejects, progress)
+                self._display.settled(progress)
+        finally:
+            # The thread that reads must be done before the file is closed.
+            await asyncio.gather(ahead, return_exceptions=True)
+        progress = replace(progress, finished=True)
+        await asyncio.to_thread(save_progress, self._files.progress, progress)
+        return progress
+
+    async def _next(self, rows: Iterator[ReadRow]) -> list[ReadRow]:
+        return await asyncio.to_thread(_take, rows, self._rows_per_call)
+
+    async def _settle(self, batch: Sequence[ReadRow], rejects: RejectsFile, progress: Progress) -> Progress:
+        refused: dict[int, Error] = {row.number: row.error for row in batch if row.error is not None}
+        sent = [row for row in batch if row.license is not None]
+        if sent:
+            request = issuance_pb2.ImportLicensesRequest(parent=self._parent)
+            for row in sent:
+                request.items.add(license=row.license, request_id=progress.request_id(row.number))
+            response = await self._call(request)
+            for row, result in zip(sent, response.results, strict=True):
+                error = from_status(result.status)
+                if error is not None:
+                    refused[row.number] = error
+        lines = [(number, reasons_of(error)) for number, error in sorted(refused.items())]
+        size = await asyncio.to_thread(rejects.append, lines)
+        progress = advance(
+            progress,
+            rows=len(batch),
+            offset=batch[-1].end,
+            imported=len(batch) - len(refused),
+            refused=len(refused),
+            rejects_size=size,
+        )
+        await asyncio.to_thread(save_progress, self._files.progress, progress)
+        return progress
+
+    async def _call(self, request: issuance_pb2.ImportLicensesRequest) -> issuance_pb2.ImportLicensesResponse:
+        pause = FIRST_PAUSE_S
+        waited = False
+        while True:
+            try:
+                response: issuance_pb2.ImportLicensesResponse = await self._stub.ImportLicenses(
+                    request, timeout=CALL_SECONDS
+                )
+            except grpc.RpcError as error:
+                raised = from_rpc_error(error)
+                if not isinstance(raised, (Unavailable, Exhausted)):
+                    raise raised from error
+            else:
+                # A row whose fate is open is no refusal: the whole batch goes again.
+                undecided = next(filter(_is_open, map(_error, response.results)), None)
+                if undecided is None:
+                    if waited:
+                        self._display.going_on()
+                    if len(response.results) != len(request.items):
+                        raise Malformed("the node's answer does not fit the rows that were sent")
+                    return response
+                raised = undecided
+            waited = True
+            self._display.waiting(raised)
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, LONGEST_PAUSE_S)
+
+
+def _take(rows: Iterator[ReadRow], limit: int) -> list[ReadRow]:
+    """Read the rows of one call: at most ``limit``, and no more than a message holds."""
+    batch: list[ReadRow] = []
+    size = 0
+    for row in islice(rows, limit):
+        batch.append(row)
+        size += 0 if row.license is None else row.license.ByteSize()
+        if size > BYTES_PER_CALL:
+            break
+    return batch
+
+
+def _error(result: issuance_pb2.ImportResult) -> Error | None:
+    return from_status(result.status)
+
+
+def _is_open(error: Error | None) -> bool:
+    return isinstance(error, (Unavailable, Exhausted))

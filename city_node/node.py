@@ -1,0 +1,171 @@
+"""A city node that was put together: how it starts, how it degrades and how it ends."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Protocol
+
+import structlog
+
+from city_node.config import CityConfig
+from city_node.gate import SigningGate
+from city_node.receipts import Receipts
+from city_node.replicator import Replicator
+from elicense.errors import Error
+from elicense.rpc.server import NodeServer
+from elicense.rpc.telemetry import MetricsServer
+from elicense.sql.database import Database
+
+if TYPE_CHECKING:
+    import grpc
+    from prometheus_client import CollectorRegistry
+
+    from city_node.commands import Command
+    from city_node.decider import Outcomes
+    from elicense.log.writer import LogWriter
+
+_log = structlog.stdlib.get_logger(__name__)
+
+#: How long a starting node asks the registry whether both hold one history, before it signs anything.
+COMPARE_SECONDS: Final = 3.0
+
+#: How long the end of a node waits for the call to the registry that is in flight.
+LAST_CALL_SECONDS: Final = 2.0
+
+
+class Closing(Protocol):
+    """Something with work in flight."""
+
+    async def close(self) -> None:
+        """Wait for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What a node is made of.
+
+    Attributes:
+        database: The city's database.
+        access_database: That of the access log.
+        channels: Channels to the registry.
+        gate: Whether the node may sign.
+        writer: Writes the log.
+        receipts: What the registry has confirmed.
+        replicator: Carries the log to the registry.
+        coalescing: What may have look-ups in flight.
+        server: The listening server.
+        issuance_service: Name of the service that stops when the node may not sign.
+    """
+
+    database: Database
+    access_database: Database
+    channels: Sequence[grpc.aio.Channel]
+    gate: SigningGate
+    writer: LogWriter[Command, Outcomes]
+    receipts: Receipts
+    replicator: Replicator
+    coalescing: Sequence[Closing]
+    server: NodeServer
+    issuance_service: str
+
+
+class RunningNode:
+    """A city node; serves between :meth:`start` and :meth:`stop`.
+
+    Args:
+        config: Its configuration.
+        parts: What it is made of.
+        metrics: What it counts.
+    """
+
+    def __init__(self, *, config: CityConfig, parts: Parts, metrics: CollectorRegistry) -> None:
+        self._config = config
+        self._parts = parts
+        self._metrics = metrics
+        self._metrics_server: MetricsServer | None = None
+        self._replication: asyncio.Task[None] | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.address = ""
+
+    @property
+    def metrics(self) -> CollectorRegistry:
+        """What the node counts."""
+        return self._metrics
+
+    @property
+    def gate(self) -> SigningGate:
+        """Whether the node may sign."""
+        return self._parts.gate
+
+    @property
+    def replicator(self) -> Replicator:
+        """What carries the log to the registry."""
+        return self._parts.replicator
+
+    async def start(self) -> None:
+        """Read the log, compare it with the registry's, listen, and say what is ready.
+
+        Raises:
+            PeerUnreachable: An address can not be listened on.
+            StoreUnavailable: The database can not be used.
+            StoreCorrupt: The log contradicts itself.
+        """
+        parts = self._parts
+        await parts.writer.start()
+        await parts.receipts.load()
+        await self._compare()
+        parts.gate.on_shut(self._shut)
+        port = await parts.server.start()
+        self.address = f"{self._config.node.listen.rpartition(':')[0]}:{port}"
+        self._replication = asyncio.create_task(parts.replicator.run(), name="replicator")
+        if self._config.metrics is not None:
+            host, _, metrics_port = self._config.metrics.listen.rpartition(":")
+            self._metrics_server = MetricsServer(
+                self._metrics, host=host.strip("[]"), port=int(metrics_port), credentials=self._config.credentials_dir
+            )
+        await parts.server.set_ready()
+        if parts.gate.reason is not None:
+            await parts.server.health.set_ready(False, services=(parts.issuance_service,))
+        _log.info("city_ready", city=self._config.city.code, address=self.address)
+
+    async def stop(self, grace_s: float | None = None) -> None:
+        """Take no new call, let running ones finish, store the last note, and close everything."""
+        parts = self._parts
+        await parts.server.drain(self._config.limits.drain_seconds if grace_s is None else grace_s)
+        await parts.writer.close()
+        if self._replication is not None:
+            parts.replicator.stop()
+            await asyncio.wait((self._replication,), timeout=LAST_CALL_SECONDS)
+            # A call to a registry that hangs is not worth waiting for: it is made again at the next start.
+            self._replication.cancel()
+            await asyncio.wait((self._replication,))
+        for closing in parts.coalescing:
+            await closing.close()
+        if self._tasks:
+            await asyncio.gather(*self._tasks)
+        for channel in parts.channels:
+            await channel.close()
+        if self._metrics_server is not None:
+            await asyncio.to_thread(self._metrics_server.close)
+        await asyncio.to_thread(parts.database.close)
+        await asyncio.to_thread(parts.access_database.close)
+        _log.info("city_stopped", city=self._config.city.code)
+
+    async def _compare(self) -> None:
+        """Ask the registry where it stands before anything new is signed.
+
+        A database that was set back would sign a second history.  With the
+        registry away the node starts all the same: it answers and issues alone.
+        """
+        try:
+            await self._parts.replicator.compare(COMPARE_SECONDS)
+        except Error as error:
+            _log.warning("registry_away", reason=error.reason, detail=error.message)
+
+    def _shut(self) -> None:
+        health = self._parts.server.health
+        task = asyncio.ensure_future(health.set_ready(False, services=(self._parts.issuance_service,)))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)

@@ -1,0 +1,172 @@
+"""What the registry has confirmed: receipts and dispositions, checked and stored."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from city_node.store import CityStore, StoredDisposition
+from elicense.errors import CheckpointInvalid, DataLoss, LogForked
+from elicense.license.verdict import ViewFlags
+from elicense.log.checkpoint import Checkpoint, open_cosigned
+from elicense.log.model import LogKey
+from elicense.log.verifier_key import VerifierKey
+from elicense.sql.database import Database
+from elicense.v1 import replication_pb2
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+_CONFIRMED = replication_pb2.DISPOSITION_KIND_CONFIRMED
+
+
+@dataclass(frozen=True, slots=True)
+class TrustedKeys:
+    """The keys that make a receipt.
+
+    Attributes:
+        origin: Origin of the city's log in its open epoch.
+        log_key: Key of that log.
+        cosigner_key: Key of the registry's cosignatures.
+    """
+
+    origin: str
+    log_key: VerifierKey
+    cosigner_key: VerifierKey
+
+
+class Receipts:
+    """Keeps what the registry has confirmed of this city's log.
+
+    Args:
+        database: The city's database.
+        store: Its tables.
+        key: The log, in its open epoch.
+        keys: What a receipt must be signed with.
+        clock: UTC microseconds.
+    """
+
+    def __init__(
+        self, *, database: Database, store: CityStore, key: LogKey, keys: TrustedKeys, clock: Callable[[], int]
+    ) -> None:
+        self._database = database
+        self._store = store
+        self._key = key
+        self._keys = keys
+        self._clock = clock
+        self._size = 0
+        self._head: Checkpoint | None = None
+        self._cursor = 0
+
+    @property
+    def size(self) -> int:
+        """Number of entries that are safe nationwide."""
+        return self._size
+
+    @property
+    def cursor(self) -> int:
+        """Number of the last disposition that is stored."""
+        return self._cursor
+
+    async def load(self) -> None:
+        """Read what is stored; call once before use."""
+
+        def read(conn: Connection) -> tuple[int, int]:
+            held = self._store.logs.latest_cosigned(conn, self._key)
+            return (0 if held is None else held[0]), self._store.disposition_cursor(conn, self._key.log)
+
+        self._size, self._cursor = await self._database.read(read)
+
+    async def take(
+        self, receipt: bytes, next_index: int, dispositions: Sequence[replication_pb2.Disposition] = ()
+    ) -> None:
+        """Check what the registry says, and store what is new of it.
+
+        Everything is stored in one transaction, or nothing: the feed's cursor,
+        the flags that it sets in the city's own view, and the receipt.
+
+        Args:
+            receipt: Cosigned checkpoint of what the registry holds; empty when it holds nothing.
+            next_index: How many entries it says that it holds.
+            dispositions: What follows in the city's feed.
+
+        Raises:
+            CheckpointInvalid: The receipt is not a checkpoint of this log, or not of ``next_index`` entries.
+            SignatureInvalid: City or registry did not sign it.
+            LogForked: Both signed it, but it is of a head that this city does not have.
+            DataLoss: The feed has a gap.
+        """
+        head = self._open(receipt) if receipt else None
+        if (0 if head is None else head.size) != next_index:
+            raise CheckpointInvalid("the registry's receipt is not of what it says it holds", nextIndex=next_index)
+        fresh = [disposition for disposition in dispositions if disposition.sequence > self._cursor]
+        if [disposition.sequence for disposition in fresh] != list(
+            range(self._cursor + 1, self._cursor + 1 + len(fresh))
+        ):
+            raise DataLoss("the registry's feed of dispositions has a gap", expectedSequence=self._cursor + 1)
+        news = head is not None and head != self._head
+        if not news and not fresh:
+            return
+
+        def write(conn: Connection) -> None:
+            if head is not None and news:
+                self._compare(conn, head)
+                if head.size > self._size:
+                    self._store.logs.store_cosigned(conn, self._key, head.size, receipt)
+            self._keep(conn, fresh)
+
+        await self._database.write(write)
+        if head is not None:
+            self._head = head
+            self._size = max(self._size, head.size)
+        self._cursor += len(fresh)
+
+    def _open(self, receipt: bytes) -> Checkpoint:
+        keys = self._keys
+        return open_cosigned(
+            receipt, origin=keys.origin, log_key=keys.log_key, cosigner_key=keys.cosigner_key
+        ).checkpoint
+
+    def _compare(self, conn: Connection, head: Checkpoint) -> None:
+        """Refuse a head that is not one of this city's own, signatures or not."""
+        if head.size == 0:
+            return
+        own = self._store.logs.checkpoint(conn, self._key, head.size)
+        if own is None:
+            raise LogForked("the registry holds a head that this city does not have", size=head.size)
+        if own.root != head.root:
+            raise LogForked("the registry holds another root than this city", size=head.size)
+
+    def _keep(self, conn: Connection, fresh: Sequence[replication_pb2.Disposition]) -> None:
+        if not fresh:
+            return
+        now_us = self._clock()
+        self._store.add_dispositions(
+            conn,
+            [
+                StoredDisposition(
+                    self._key.log, d.sequence, d.epoch, d.index, d.kind, d.license_id, d.detail[:200], now_us
+                )
+                for d in fresh
+            ],
+        )
+        flags: dict[tuple[bytes, bytes], int] = {}
+        for disposition in fresh:
+            row = self._store.view.by_license(conn, disposition.license_id) if disposition.license_id else None
+            if row is None:
+                continue
+            place = (row.person_key, row.license_id)
+            flags[place] = flags_after(flags.get(place, row.flags), disposition.kind)
+        self._store.view.set_flags(conn, [(*place, value) for place, value in flags.items()])
+
+
+def flags_after(flags: int, kind: int) -> int:
+    """Return a licence's flags after a disposition.
+
+    Only a confirmation lets a licence count; every other kind, also one that
+    this node does not know, leaves it without national effect.
+    """
+    if kind == _CONFIRMED:
+        return flags & ~int(ViewFlags.PROVISIONAL | ViewFlags.CONFLICT)
+    return (flags | int(ViewFlags.CONFLICT)) & ~int(ViewFlags.PROVISIONAL)

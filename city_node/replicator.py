@@ -1,0 +1,250 @@
+"""Carrying the city's log to the registry: one call at a time, for as long as it takes.
+
+The whole state is (epoch, next index).  Whatever has been committed since the
+last call rides the next one; after an outage the backlog leaves the same way,
+batch after batch, so catching up needs no mode of its own.  An idle node is
+heard every few seconds.
+
+The registry's word is checked before it is believed: both signatures of a
+receipt, and its root against the city's own.  When the registry holds more than
+this city has, or something else, the city stops signing: its database may have
+been set back, and every further signature could be half of a fork.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Final, Protocol
+
+import grpc
+import structlog
+
+from city_node.batches import Batch, BatchReader
+from city_node.gate import SigningGate
+from city_node.metrics import ReplicationMetrics
+from city_node.receipts import Receipts
+from elicense.clock import to_timestamp
+from elicense.errors import EpochClosed, Error, LogForked, RootMismatch, SequenceGap, Unavailable
+from elicense.rpc.errors import from_rpc_error
+from elicense.rpc.telemetry import describe_exception
+from elicense.v1 import replication_pb2, replication_pb2_grpc
+
+_log = structlog.stdlib.get_logger(__name__)
+
+CALL_SECONDS: Final = 30.0
+FIRST_BACKOFF_S: Final = 0.1
+#: Short, because a registry that is back should hear of the backlog at once.
+LONGEST_BACKOFF_S: Final = 5.0
+DISPOSITIONS_PER_ANSWER: Final = 1_000
+
+#: What can only mean that this city's history and the one that the registry holds are two.
+_TWO_HISTORIES: Final = (LogForked, RootMismatch, EpochClosed)
+
+
+class OwnLog(Protocol):
+    """What the replicator needs to know of the city's log."""
+
+    @property
+    def size(self) -> int:
+        """Number of durable entries."""
+
+    def complete_until(self) -> int:
+        """Return a time (UTC microseconds) up to which every record is durable by now."""
+
+
+class Replicator:
+    """Sends one city's log to the registry; start it with :meth:`run` as a task.
+
+    Args:
+        epoch: Open epoch of the log.
+        log: The city's log.
+        batches: Reads what is to be sent.
+        stub: The registry's ReplicationService.
+        receipts: Where the registry's word is checked and kept.
+        gate: Shut when the city's history is in doubt.
+        metrics: Where lag is shown.
+        heartbeat_s: How often the registry hears from an idle node.
+        jitter: A value from 0 to 1 that spreads retries.
+    """
+
+    def __init__(
+        self,
+        *,
+        epoch: int,
+        log: OwnLog,
+        batches: BatchReader,
+        stub: replication_pb2_grpc.ReplicationServiceStub,
+        receipts: Receipts,
+        gate: SigningGate,
+        metrics: ReplicationMetrics,
+        heartbeat_s: float,
+        jitter: Callable[[], float],
+    ) -> None:
+        self._epoch = epoch
+        self._log = log
+        self._batches = batches
+        self._stub = stub
+        self._receipts = receipts
+        self._gate = gate
+        self._metrics = metrics
+        self._heartbeat_s = heartbeat_s
+        self._jitter = jitter
+        self._next_index: int | None = None
+        self._connected = False
+        self._wake = asyncio.Event()
+        self._stop = asyncio.Event()
+        self._progress = asyncio.Event()
+
+    @property
+    def connected(self) -> bool:
+        """Whether the last call to the registry succeeded."""
+        return self._connected
+
+    @property
+    def backlog(self) -> int:
+        """Entries without a receipt."""
+        return max(0, self._log.size - self._receipts.size)
+
+    def wake(self) -> None:
+        """Say that there is something to send."""
+        self._wake.set()
+
+    async def wait_for_backlog(self, limit: int, timeout_s: float) -> bool:
+        """Wait until at most ``limit`` entries lack a receipt; False when the time is over first."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout_s
+        while self.backlog > limit:
+            if loop.time() >= deadline:
+                return False
+            self._progress.clear()
+            await _wait(self._progress, deadline - loop.time())
+        return True
+
+    def stop(self) -> None:
+        """End :meth:`run` after the call in flight."""
+        self._stop.set()
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Replicate until :meth:`stop`; whatever goes wrong, it tries again."""
+        failures = 0
+        while not self._stop.is_set():
+            try:
+                more = await self._round()
+            except Exception as error:  # a bug here must not end replication for good, in silence
+                self._note_failure(error)
+                failures += 1
+                await self._pause(failures)
+                continue
+            failures = 0
+            if not more:
+                await self._idle()
+
+    async def compare(self, timeout_s: float) -> None:
+        """Ask where the registry stands, and check that it holds this city's own history.
+
+        Raises:
+            Unavailable: The registry did not answer.
+            LogForked: It holds more than this city has, or something else; the gate is shut.
+        """
+        try:
+            state = await self._stub.GetReplicationState(
+                replication_pb2.GetReplicationStateRequest(), timeout=timeout_s
+            )
+        except grpc.RpcError as error:
+            raise from_rpc_error(error) from error
+        try:
+            if state.epoch != self._epoch:
+                raise EpochClosed(f"the registry holds epoch {state.epoch} open", openEpoch=state.epoch)
+            await self._receipts.take(state.receipt, state.next_index)
+        except _TWO_HISTORIES as error:
+            self._gate.shut(error)
+            raise
+        self._next_index = state.next_index
+
+    # -- one round -----------------------------------------------------------------------------------------------------
+
+    async def _round(self) -> bool:
+        """Make one call; return True when another should follow at once."""
+        if self._next_index is None:
+            await self.compare(CALL_SECONDS)
+        next_index = self._next_index or 0
+        self._wake.clear()
+        # The time is read before the size: what is recorded later has a later time.
+        city_us, tip_size = self._log.complete_until(), self._log.size
+        batch = await self._batches.read(next_index)
+        self._metrics.waiting(tip_size - next_index, batch.oldest_us)
+        response = await self._send(batch, next_index, city_us, max(tip_size, batch.size))
+        try:
+            await self._receipts.take(response.receipt, response.next_index, response.dispositions)
+        except _TWO_HISTORIES as error:
+            self._gate.shut(error)
+            raise
+        self._note_success(response.next_index)
+        feed_goes_on = len(response.dispositions) >= DISPOSITIONS_PER_ANSWER
+        return feed_goes_on or response.next_index < self._log.size
+
+    async def _send(
+        self, batch: Batch, first_index: int, city_us: int, tip_size: int
+    ) -> replication_pb2.AppendEntriesResponse:
+        request = replication_pb2.AppendEntriesRequest(
+            checkpoint=batch.checkpoint,
+            epoch=self._epoch,
+            first_index=first_index,
+            entries=batch.entries,
+            tip_size=tip_size,
+            city_time=to_timestamp(city_us),
+            dispositions_after=self._receipts.cursor,
+        )
+        try:
+            response: replication_pb2.AppendEntriesResponse = await self._stub.AppendEntries(
+                request, timeout=CALL_SECONDS
+            )
+        except grpc.RpcError as error:
+            raised = from_rpc_error(error)
+            if isinstance(raised, SequenceGap):
+                # The registry holds something else than we thought: ask, compare, and send from there.
+                self._next_index = None
+            elif isinstance(raised, _TWO_HISTORIES):
+                self._gate.shut(raised)
+            raise raised from error
+        return response
+
+    def _note_success(self, next_index: int) -> None:
+        if not self._connected:
+            _log.info("registry_reached", next_index=next_index)
+        self._connected = True
+        self._next_index = next_index
+        self._metrics.confirmed(max(0, self._log.size - next_index))
+        self._progress.set()
+
+    def _note_failure(self, error: Exception) -> None:
+        if not isinstance(error, Error):
+            _log.error("replication_failed", **describe_exception(error))
+            self._metrics.failed("INTERNAL")
+        else:
+            if self._connected or not isinstance(error, Unavailable):
+                _log.warning("registry_away", reason=error.reason, detail=error.message)
+            self._metrics.failed(error.reason)
+        self._connected = False
+        self._progress.set()
+
+    # -- between rounds ------------------------------------------------------------------------------------------------
+
+    async def _pause(self, failures: int) -> None:
+        """Wait before the next try: longer each time, never in step with other cities; commits do not cut it short."""
+        longest = min(LONGEST_BACKOFF_S, FIRST_BACKOFF_S * 2 ** min(failures - 1, 10))
+        await _wait(self._stop, longest * (0.5 + self._jitter() / 2))
+
+    async def _idle(self) -> None:
+        """Wait for something to send, or until the next heartbeat is due."""
+        await _wait(self._wake, self._heartbeat_s)
+
+
+async def _wait(event: asyncio.Event, seconds: float) -> None:
+    try:
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    except TimeoutError:
+        return

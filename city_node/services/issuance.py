@@ -1,0 +1,89 @@
+"""IssuanceService: parse, call the use case, encode."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from city_node.answers import Answer
+from city_node.encoding import license_name, parse_license_name
+from city_node.issuance import Imported, Issuance
+from city_node.licenses import Licenses
+from city_node.status import StatusChanges
+from elicense.errors import CallerNotAllowed
+from elicense.rpc.context import current_caller
+from elicense.rpc.errors import to_status
+from elicense.v1 import issuance_pb2 as pb
+from elicense.v1 import issuance_pb2_grpc, license_pb2
+
+
+class IssuanceServicer(issuance_pb2_grpc.IssuanceServiceServicer):
+    """Thin servicer over the use cases of one city.
+
+    Args:
+        city: Division code.
+        issuance: Issues licences.
+        status: Changes their status.
+        licenses: Reads them.
+    """
+
+    def __init__(self, *, city: int, issuance: Issuance, status: StatusChanges, licenses: Licenses) -> None:
+        self._city = city
+        self._issuance = issuance
+        self._status = status
+        self._licenses = licenses
+
+    async def CreateLicense(self, request: pb.CreateLicenseRequest, context: Any) -> pb.CreateLicenseResponse:
+        """Issue a licence; see the proto."""
+        self._own_parent(request.parent)
+        answer = await self._issuance.create(
+            request.license, request_id=request.request_id, validate_only=request.validate_only, actor=_actor()
+        )
+        return pb.CreateLicenseResponse(**_fields(answer))
+
+    async def ImportLicenses(self, request: pb.ImportLicensesRequest, context: Any) -> pb.ImportLicensesResponse:
+        """Issue licences of existing drivers; see the proto."""
+        self._own_parent(request.parent)
+        results = await self._issuance.import_rows(request.items, validate_only=request.validate_only, actor=_actor())
+        return pb.ImportLicensesResponse(results=[self._result(result) for result in results])
+
+    async def GetLicense(self, request: pb.GetLicenseRequest, context: Any) -> license_pb2.License:
+        """Read a licence; see the proto."""
+        return (await self._licenses.current(self._own_license(request.name))).shown()
+
+    async def ListLicenses(self, request: pb.ListLicensesRequest, context: Any) -> pb.ListLicensesResponse:
+        """List licences; see the proto."""
+        self._own_parent(request.parent)
+        return await self._licenses.page(request.page_size, request.page_token)
+
+    async def ListRevisions(self, request: pb.ListRevisionsRequest, context: Any) -> pb.ListRevisionsResponse:
+        """List the revisions of a licence; see the proto."""
+        return await self._licenses.revisions(self._own_license(request.parent), request.page_size, request.page_token)
+
+    async def SetStatus(self, request: pb.SetStatusRequest, context: Any) -> pb.SetStatusResponse:
+        """Add and lift status letters; see the proto."""
+        license_id = self._own_license(request.name)
+        answer = await self._status.set_status(request, license_id=license_id, actor=_actor())
+        return pb.SetStatusResponse(**_fields(answer))
+
+    def _own_parent(self, parent: str) -> None:
+        if parent != f"cities/{self._city}":
+            raise CallerNotAllowed(f"this node issues for cities/{self._city} alone", city=self._city)
+
+    def _own_license(self, name: str) -> bytes:
+        city, license_id = parse_license_name(name)
+        self._own_parent(f"cities/{city}")
+        return license_id
+
+    def _result(self, result: Imported) -> pb.ImportResult:
+        if result.error is not None:
+            return pb.ImportResult(status=to_status(result.error))
+        name = license_name(self._city, result.license_id) if result.license_id else ""
+        return pb.ImportResult(name=name, already_imported=result.already)
+
+
+def _actor() -> str:
+    return str(current_caller().spiffe_id)
+
+
+def _fields(answer: Answer) -> dict[str, Any]:
+    return {"license": answer.license, "durability": answer.durability, "proof": answer.proof}

@@ -1,0 +1,174 @@
+"""The city's tables and their queries: the only SQL of a city node besides logs, view and trust."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Connection,
+    Integer,
+    LargeBinary,
+    MetaData,
+    PrimaryKeyConstraint,
+    SmallInteger,
+    String,
+    Table,
+    bindparam,
+    func,
+    select,
+)
+
+from elicense.access.store import AccessStore, define_access_table
+from elicense.log.store import LogStore, define_log_tables
+from elicense.sql.row import Row
+from elicense.trust.store import TrustStore, define_trust_tables
+from elicense.view.store import ViewStore, define_view_tables
+
+_DETAIL_LENGTH: Final = 200
+_KEYS_PER_QUERY: Final = 2_000
+
+#: The access log has a database of its own.
+access_metadata = MetaData()
+_access_table = define_access_table(access_metadata)
+
+metadata = MetaData()
+_log_tables = define_log_tables(metadata)
+_view_tables = define_view_tables(metadata)
+_trust_tables = define_trust_tables(metadata)
+
+request_table = Table(
+    "issuing_request",
+    metadata,
+    Column("request_id", LargeBinary(16), nullable=False),
+    Column("digest", LargeBinary(32), nullable=False),
+    Column("license_id", LargeBinary(16), nullable=False),
+    Column("epoch", BigInteger, nullable=False),
+    Column("idx", BigInteger, nullable=False),
+    Column("size", BigInteger, nullable=False),
+    PrimaryKeyConstraint("request_id"),
+    info={"dist": "request_id"},
+    sqlite_with_rowid=False,
+)
+
+disposition_table = Table(
+    "disposition",
+    metadata,
+    Column("city", Integer, nullable=False, autoincrement=False),
+    Column("seq", BigInteger, nullable=False),
+    Column("epoch", BigInteger, nullable=False),
+    Column("idx", BigInteger, nullable=False),
+    Column("kind", SmallInteger, nullable=False),
+    Column("license_id", LargeBinary(16), nullable=False),
+    Column("detail", String(_DETAIL_LENGTH), nullable=False),
+    Column("received_us", BigInteger, nullable=False),
+    PrimaryKeyConstraint("city", "seq"),
+    info={"dist": "city"},
+    sqlite_with_rowid=False,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Request(Row):
+    """What a request id came to; fields in column order.
+
+    Attributes:
+        request_id: UUID bytes.
+        digest: SHA-256 of the request's meaning.
+        license_id: Licence that it made or changed.
+        epoch: Log epoch of the record.
+        idx: Its index.
+        size: Size of the log after the commit that holds it.
+    """
+
+    request_id: bytes
+    digest: bytes
+    license_id: bytes
+    epoch: int
+    idx: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class StoredDisposition(Row):
+    """The registry's word on one record, as the city keeps it; fields in column order.
+
+    Attributes:
+        city: Division code.
+        seq: Number in the city's feed, from 1 without gaps.
+        epoch: Epoch of the record.
+        idx: Its index.
+        kind: ``DispositionKind`` number.
+        license_id: Licence; empty when the record can not be read.
+        detail: One sentence for the clerk.
+        received_us: When it arrived.
+    """
+
+    city: int
+    seq: int
+    epoch: int
+    idx: int
+    kind: int
+    license_id: bytes
+    detail: str
+    received_us: int
+
+
+def access_store() -> AccessStore:
+    """Return the queries of the access log."""
+    return AccessStore(_access_table)
+
+
+class CityStore:
+    """Queries of a city node, each inside a caller's transaction.
+
+    Attributes:
+        logs: The city's log.
+        view: The city's licences as they stand.
+        trust: Active certificates and join tokens of the city's own people.
+    """
+
+    def __init__(self) -> None:
+        self.logs = LogStore(_log_tables)
+        self.view = ViewStore(*_view_tables)
+        self.trust = TrustStore(_trust_tables)
+        columns = [request_table.c[name] for name in Request.__dataclass_fields__]
+        self._requests = select(*columns).where(request_table.c.request_id.in_(bindparam("ids", expanding=True)))
+        self._cursor = select(func.max(disposition_table.c.seq)).where(disposition_table.c.city == bindparam("city"))
+
+    def requests(self, conn: Connection, ids: Sequence[bytes]) -> dict[bytes, Request]:
+        """Return what is known of these request ids, by id."""
+        found: dict[bytes, Request] = {}
+        for start in range(0, len(ids), _KEYS_PER_QUERY):
+            part = list(ids[start : start + _KEYS_PER_QUERY])
+            found.update((row[0], Request(*row)) for row in conn.execute(self._requests, {"ids": part}))
+        return found
+
+    def add_requests(self, conn: Connection, requests: Sequence[Request]) -> None:
+        """Insert request ids that have come to something."""
+        if requests:
+            conn.execute(request_table.insert(), [request.as_dict() for request in requests])
+
+    def disposition_cursor(self, conn: Connection, city: int) -> int:
+        """Return the number of the last disposition that is stored; 0 before the first."""
+        return conn.execute(self._cursor, {"city": city}).scalar() or 0
+
+    def add_dispositions(self, conn: Connection, dispositions: Iterable[StoredDisposition]) -> None:
+        """Append to the feed; its numbers must go on without a gap."""
+        rows = [disposition.as_dict() for disposition in dispositions]
+        if rows:
+            conn.execute(disposition_table.insert(), rows)
+
+    def dispositions(self, conn: Connection, city: int, *, after: int, limit: int) -> list[StoredDisposition]:
+        """Return up to ``limit`` stored dispositions that follow number ``after``."""
+        table = disposition_table
+        query = (
+            select(*[table.c[name] for name in StoredDisposition.__dataclass_fields__])
+            .where(table.c.city == city, table.c.seq > after)
+            .order_by(table.c.seq)
+            .limit(limit)
+        )
+        return [StoredDisposition(*row) for row in conn.execute(query)]

@@ -1,0 +1,1 @@
+"""Who looked at whose licence: recorded durably before the look is answered."""

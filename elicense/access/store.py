@@ -1,0 +1,118 @@
+"""The table of looks and its queries: the only SQL over it.
+
+It lives in a database of its own (on SQLite a file per process), so that a busy
+or full access log does not stand in the way of the licences, and the other way
+round.
+"""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import TYPE_CHECKING, Final
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Connection,
+    Integer,
+    LargeBinary,
+    MetaData,
+    PrimaryKeyConstraint,
+    SmallInteger,
+    String,
+    Table,
+    delete,
+    insert,
+    select,
+    tuple_,
+)
+
+from elicense.access.entry import START, AccessEntry, AccessPosition, RecordedAccess
+from elicense.trust.spiffe import MAX_SPIFFE_ID
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+MAX_NODE_NAME: Final = 100
+MAX_CASE_NUMBER: Final = 64
+
+
+def define_access_table(metadata: MetaData) -> Table:
+    """Add ``access`` to ``metadata`` and return it."""
+    return Table(
+        "access",
+        metadata,
+        Column("node", String(MAX_NODE_NAME), nullable=False),
+        Column("day", Integer, nullable=False),
+        Column("sequence", BigInteger, nullable=False),
+        Column("at_us", BigInteger, nullable=False),
+        Column("caller", String(MAX_SPIFFE_ID), nullable=False),
+        Column("via", String(MAX_SPIFFE_ID), nullable=False),
+        Column("role", String(16), nullable=False),
+        Column("purpose", SmallInteger, nullable=False),
+        Column("case_number", String(MAX_CASE_NUMBER), nullable=False),
+        Column("method", String(64), nullable=False),
+        Column("subjects", LargeBinary, nullable=False),
+        Column("outcomes", LargeBinary, nullable=False),
+        PrimaryKeyConstraint("node", "day", "sequence"),
+        info={"dist": "node"},
+        sqlite_with_rowid=False,
+    )
+
+
+class AccessStore:
+    """Reads and appends looks inside a caller's transaction.
+
+    Args:
+        table: Where they are.
+    """
+
+    def __init__(self, table: Table) -> None:
+        self._table = table
+        self._entry_columns = tuple(table.c[field.name] for field in fields(AccessEntry))
+
+    def last(self, connection: Connection, node: str) -> AccessPosition:
+        """Return the position of a node's last look, :data:`START` when there is none."""
+        c = self._table.c
+        row = connection.execute(
+            select(c.day, c.sequence).where(c.node == node).order_by(c.day.desc(), c.sequence.desc()).limit(1)
+        ).first()
+        return START if row is None else AccessPosition(row.day, row.sequence)
+
+    def append(self, connection: Connection, looks: Sequence[RecordedAccess]) -> None:
+        """Add looks; a position that is taken is an error, since passing over it would lose a look."""
+        connection.execute(insert(self._table), [_row(look) for look in looks])
+
+    def after(self, connection: Connection, node: str, position: AccessPosition, limit: int) -> list[RecordedAccess]:
+        """Return up to ``limit`` looks of a node behind a position, in order."""
+        c = self._table.c
+        rows = connection.execute(
+            select(c.day, c.sequence, *self._entry_columns)
+            .where(c.node == node, tuple_(c.day, c.sequence) > (position.day, position.sequence))
+            .order_by(c.day, c.sequence)
+            .limit(limit)
+        )
+        return [RecordedAccess(node, AccessPosition(row[0], row[1]), AccessEntry(*row[2:])) for row in rows]
+
+    def drop_before(self, connection: Connection, node: str, day: int) -> int:
+        """Delete a node's looks of the days before ``day`` and return how many there were."""
+        c = self._table.c
+        return connection.execute(delete(self._table).where(c.node == node, c.day < day)).rowcount
+
+
+def _row(look: RecordedAccess) -> dict[str, object]:
+    entry = look.entry
+    return {
+        "node": look.node,
+        "day": look.position.day,
+        "sequence": look.position.sequence,
+        "at_us": entry.at_us,
+        "caller": entry.caller,
+        "via": entry.via,
+        "role": entry.role,
+        "purpose": entry.purpose,
+        "case_number": entry.case_number,
+        "method": entry.method,
+        "subjects": entry.subjects,
+        "outcomes": entry.outcomes,
+    }

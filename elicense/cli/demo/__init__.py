@@ -1,0 +1,1 @@
+"""`elicense demo`: the main job, end to end, in real processes on one machine."""

@@ -1,0 +1,154 @@
+"""The order of the scenes, and what is cleaned up whatever happens."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import signal
+import tempfile
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+from elicense.cli.demo import outage, scenes
+from elicense.cli.demo.display import Display
+from elicense.cli.demo.figures import Figures
+from elicense.cli.demo.nation import CHENGDU, Nation, plan_nation
+from elicense.cli.demo.processes import Household
+from elicense.cli.demo.stage import CASE_NUMBER, Stage
+from elicense.clock import china_date, utc_micros
+from elicense.errors import Malformed
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the user asked for.
+
+    Attributes:
+        drivers: Rows a city.
+        seed: Seed of the drivers.
+        folder: Folder of the demo; None for one that goes away with it.
+        keep: Whether to leave the nation running until Ctrl-C.
+    """
+
+    drivers: int
+    seed: int
+    folder: Path | None
+    keep: bool
+
+
+def open_folder(wanted: Path | None) -> Path:
+    """Return an empty folder that only this user can read.
+
+    Raises:
+        Malformed: The folder that was asked for is not empty.
+    """
+    if wanted is None:
+        return Path(tempfile.mkdtemp(prefix="elicense-demo-"))
+    wanted.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if any(wanted.iterdir()):
+        raise Malformed(f"{wanted} is not empty; name another folder, or one that does not exist")
+    wanted.chmod(0o700)
+    return wanted.resolve()
+
+
+async def play(options: Options, folder: Path, household: Household, display: Display) -> Figures:
+    """Play every scene; stop every process at the end, also when a scene fails or is interrupted.
+
+    Raises:
+        Error: Something did not come out as promised.
+    """
+    began = time.perf_counter()
+    nation = plan_nation(folder, household)
+    today = china_date(utc_micros())
+    stage = Stage(nation, Figures(), display, options.drivers, options.seed, today)
+    try:
+        await _scenes(stage)
+        stage.figures.add("total_s", "Whole demo", time.perf_counter() - began, "s")
+        display.finish(stage.figures)
+        if options.keep:
+            await _linger(stage)
+    finally:
+        # The nodes must end even if a second Ctrl-C arrives meanwhile: the
+        # caller kills what is left.
+        await nation.close()
+    return stage.figures
+
+
+async def _scenes(stage: Stage) -> None:
+    for scene in (
+        scenes.enroll,
+        scenes.import_drivers,
+        scenes.replicate,
+        scenes.verify,
+        scenes.suspend,
+        scenes.issue,
+        scenes.refuse,
+    ):
+        await scene(stage)
+    suspended = await outage.cut_off(stage)
+    await outage.come_back(stage, suspended)
+
+
+async def _linger(stage: Stage) -> None:
+    """Say what can be tried, and wait for Ctrl-C."""
+    click.echo(commands_to_try(stage), err=True)
+    await asyncio.Event().wait()
+
+
+def commands_to_try(stage: Stage) -> str:
+    """Return commands for the nation that is running, with a licence that exists."""
+    nation: Nation = stage.nation
+    number = stage.rolls[CHENGDU].imported[-1].holder.document.number
+    police, window = nation.people("police"), nation.people("window")
+    chengdu = nation.nodes[CHENGDU]
+    return "\n".join(
+        [
+            "",
+            f"Everything keeps running in {nation.folder}. Try in another terminal:",
+            f"  elicense verify {number} --credentials {police} --purpose roadside-check --case {CASE_NUMBER}",
+            f"  elicense verify {number} --credentials {window} --purpose window-service --json",
+            f"  elicense-registry fsck --config {nation.registry.config}",
+            f"  elicense-city fsck --config {chengdu.config}",
+            f"  tail -f {nation.registry.log}",
+            "Ctrl-C stops every process.",
+        ]
+    )
+
+
+def run(options: Options, display: Display) -> Figures:
+    """Run the demo to its end; leaves no process, and no folder unless one was named or a scene failed.
+
+    Raises:
+        Error: Something did not come out as promised; the folder is kept for a look at the nodes' logs.
+        KeyboardInterrupt: Ctrl-C, or the terminal went away.
+    """
+    folder = open_folder(options.folder)
+    household = Household()
+    failed = False
+    try:
+        return asyncio.run(_guarded(options, folder, household, display))
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        raise KeyboardInterrupt from None
+    except BaseException:
+        failed = True
+        raise
+    finally:
+        household.kill_all()
+        display.close()
+        if options.folder is None and not failed:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+async def _guarded(options: Options, folder: Path, household: Household, display: Display) -> Figures:
+    """Play so that SIGTERM and the end of the terminal stop the nodes just as Ctrl-C does."""
+    task = asyncio.current_task()
+    loop = asyncio.get_running_loop()
+    if task is not None:
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            with suppress(NotImplementedError):
+                loop.add_signal_handler(number, task.cancel)
+    return await play(options, folder, household, display)

@@ -1,0 +1,167 @@
+"""Child processes that never outlive the demo.
+
+Each child leads a process group of its own, so that Ctrl-C at the terminal
+reaches the demo alone, which then stops its children in order, each by its own
+id.  Nothing is ever searched for by name.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+from elicense.cli.demo.figures import ExpectationFailed
+
+GRACE_S: Final = 8.0
+"""Seconds that a child has to drain before it is killed."""
+
+COMMAND_TIMEOUT_S: Final = 120.0
+"""Seconds after which a command that should have ended is taken to hang."""
+
+START_TIMEOUT_S: Final = 30.0
+"""Seconds that a node has to open its port."""
+
+_POLL_S: Final = 0.05
+
+
+def free_ports(count: int) -> list[int]:
+    """Return that many loopback ports which nobody uses; all are held at once, so that they differ."""
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    try:
+        return [int(each.getsockname()[1]) for each in sockets]
+    finally:
+        for each in sockets:
+            each.close()
+
+
+def last_line(path: Path) -> str:
+    """Return the last line of a log that has text, shortened; empty if there is none."""
+    with suppress(OSError):
+        lines = [line for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
+        if lines:
+            return lines[-1][:300]
+    return ""
+
+
+class Child:
+    """A running process, the leader of its own group."""
+
+    def __init__(self, process: asyncio.subprocess.Process, log: Path) -> None:
+        self._process = process
+        self.log = log
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid
+
+    @property
+    def running(self) -> bool:
+        """Whether it has not ended yet."""
+        return self._process.returncode is None
+
+    async def stop(self) -> int:
+        """Ask it to drain and end (SIGTERM); kill its group when the grace is over; return its exit status."""
+        if self.running:
+            with suppress(ProcessLookupError):
+                self._process.send_signal(signal.SIGTERM)
+        try:
+            return await asyncio.wait_for(self._process.wait(), GRACE_S)
+        except TimeoutError:
+            self.kill()
+            return await self._process.wait()
+
+    def kill(self) -> None:
+        """Kill it and whatever it started, at once."""
+        # A child that was waited for is gone, and its id may be somebody else's by now.
+        if self.running:
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+
+    async def communicate(self, timeout_s: float) -> tuple[int, str]:
+        """Wait for its end; return exit status and standard output."""
+        output, _ = await asyncio.wait_for(self._process.communicate(), timeout_s)
+        return self._process.returncode or 0, output.decode()
+
+
+class Household:
+    """All processes that this run started."""
+
+    def __init__(self) -> None:
+        self._children: list[Child] = []
+
+    async def start(self, argv: Sequence[str], *, log: Path) -> Child:
+        """Start a process that stays; its output goes to the end of ``log``."""
+        return await self._spawn(argv, log, subprocess.DEVNULL, to_log=True)
+
+    async def run(self, argv: Sequence[str], *, name: str, log: Path) -> str:
+        """Run a command to its end and return its standard output.
+
+        Args:
+            argv: The command.
+            name: What it is called in an error.
+            log: File to whose end its standard error goes.
+
+        Raises:
+            ExpectationFailed: It ended with an error, or did not end.
+        """
+        child = await self._spawn(argv, log, subprocess.DEVNULL, to_log=False)
+        try:
+            status, output = await child.communicate(COMMAND_TIMEOUT_S)
+        except TimeoutError as error:
+            raise ExpectationFailed(f"{name}: did not end within {COMMAND_TIMEOUT_S:.0f} s; see {log}") from error
+        finally:
+            child.kill()
+            self._children.remove(child)
+        if status != 0:
+            raise ExpectationFailed(f"{name}: exit status {status}: {last_line(log)} (see {log})")
+        return output
+
+    async def _spawn(self, argv: Sequence[str], log: Path, stdin: int, *, to_log: bool) -> Child:
+        with log.open("ab") as sink:
+            process = await asyncio.create_subprocess_exec(
+                *argv,
+                stdin=stdin,
+                stdout=sink if to_log else subprocess.PIPE,
+                stderr=sink,
+                process_group=0,
+            )
+        child = Child(process, log)
+        self._children.append(child)
+        return child
+
+    async def stop_all(self) -> None:
+        """Stop every process that still runs, the last started first; each gets its grace."""
+        running = [child for child in reversed(self._children) if child.running]
+        await asyncio.gather(*(child.stop() for child in running))
+
+    def kill_all(self) -> None:
+        """Kill what still runs; the last resort, without waiting."""
+        for child in self._children:
+            child.kill()
+
+
+async def wait_listening(child: Child, port: int, name: str) -> None:
+    """Wait until a node accepts connections.
+
+    Raises:
+        ExpectationFailed: It ended, or did not open its port in time.
+    """
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + START_TIMEOUT_S
+    while loop.time() < deadline:
+        if not child.running:
+            raise ExpectationFailed(f"{name} ended at its start: {last_line(child.log)} (see {child.log})")
+        with suppress(OSError):
+            _, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.close()
+            return
+        await asyncio.sleep(_POLL_S)
+    raise ExpectationFailed(f"{name} did not listen on port {port} within {START_TIMEOUT_S:.0f} s; see {child.log}")

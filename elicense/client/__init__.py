@@ -1,0 +1,240 @@
+"""The verifier's SDK: connect, verify, read the verdict.
+
+::
+
+    from elicense.client import Purpose, connect
+
+    with connect("police-credentials") as client:
+        verdict = client.verify("110101199003070134", purpose=Purpose.ROADSIDE_CHECK, case_number="R-17")
+        print(verdict.outcome.name, verdict.summary)
+
+The folder is what ``elicense join`` made: it holds key and certificate, and knows
+which node to ask.  :func:`connect_async` gives the same client for code with an
+event loop.
+
+An unknown, suspended or expired licence is an answer, not an error.  An error of
+:mod:`elicense.errors` means that the question could not be answered; it is of the
+class that the server raised, so ``except Malformed as error`` and
+``error.violations`` work across the wire.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+import grpc
+
+from elicense.client.verdict import Freshness, LastKnown, Question, Source, Verdict, read_verdict
+from elicense.license.model import DocumentType
+from elicense.license.verdict import LetterStanding, Outcome, VerdictReason
+from elicense.rpc.channel import DEFAULT_TIMEOUT_S, secure_channel, secure_channel_sync
+from elicense.rpc.errors import from_rpc_error
+from elicense.trust.credentials import Credentials, load_credentials
+from elicense.trust.roles import Purpose
+from elicense.v1 import verification_pb2 as pb
+from elicense.v1 import verification_pb2_grpc as rpc
+
+__all__ = [
+    "AsyncClient",
+    "Client",
+    "DocumentType",
+    "Freshness",
+    "LastKnown",
+    "LetterStanding",
+    "Outcome",
+    "Purpose",
+    "Question",
+    "Source",
+    "Verdict",
+    "VerdictReason",
+    "connect",
+    "connect_async",
+]
+
+BATCH_SIZE: Final = 1_000
+"""Questions that one call may carry; longer batches are sent as several calls."""
+
+
+def connect(
+    credentials: Path | str | Credentials, *, address: str | None = None, timeout_s: float = DEFAULT_TIMEOUT_S
+) -> Client:
+    """Return a client of the node that the credentials belong to.
+
+    Nothing is sent yet; the first call opens the connection.
+
+    Args:
+        credentials: Folder that ``elicense join`` made, or credentials that were loaded already.
+        address: Where that node is reached, host:port, if not where the credentials say.
+        timeout_s: Seconds after which a call fails with :class:`~elicense.errors.PeerUnreachable`.
+
+    Raises:
+        NotFound: A file of the folder is missing.
+        Malformed: A file can not be read, or the key is open to other users.
+    """
+    return Client(_loaded(credentials), address=address, timeout_s=timeout_s)
+
+
+def connect_async(
+    credentials: Path | str | Credentials, *, address: str | None = None, timeout_s: float = DEFAULT_TIMEOUT_S
+) -> AsyncClient:
+    """Return a client for the running event loop; arguments and errors as :func:`connect`."""
+    return AsyncClient(_loaded(credentials), address=address, timeout_s=timeout_s)
+
+
+class Client:
+    """Asks a registry or a city node whether licences are in force; safe to share between threads.
+
+    Args:
+        credentials: Who asks, and whom.
+        address: Address to call instead of the credentials' own.
+        timeout_s: Seconds that a call may take.
+    """
+
+    def __init__(self, credentials: Credentials, *, address: str | None, timeout_s: float) -> None:
+        self._channel = secure_channel_sync(credentials, address=address)
+        self._service = rpc.VerificationServiceStub(self._channel)
+        self._timeout_s = timeout_s
+
+    def verify(
+        self,
+        number: str,
+        *,
+        purpose: Purpose,
+        name: str = "",
+        case_number: str = "",
+        document_type: DocumentType = DocumentType.RESIDENT_ID,
+    ) -> Verdict:
+        """Ask for one licence.
+
+        Args:
+            number: Number of the holder's document, which is the licence number.
+            purpose: Why you ask; must be one that your role may state.
+            name: The holder's name as printed; commercial roles must give it.
+            case_number: Case under which you ask; police must give one.
+            document_type: Kind of document.
+
+        Returns:
+            The verdict, also for a licence that is unknown or not in force.
+
+        Raises:
+            Malformed: Something is missing or in the wrong form; ``violations`` names each field.
+            CallerNotAllowed: Your role may not ask.
+            Unauthenticated: Your certificate is not active, or no longer.
+            Exhausted: The node can not record the look; it gives no unrecorded answer.
+            Unavailable: The node or its database can not be reached.
+        """
+        request = _one(Question(number, name, document_type), purpose, case_number)
+        try:
+            answer: pb.VerifyLicenseResponse = self._service.VerifyLicense(request, timeout=self._timeout_s)
+        except grpc.RpcError as error:
+            raise from_rpc_error(error) from error
+        return read_verdict(answer.verdict)
+
+    def verify_batch(self, questions: Iterable[Question], *, purpose: Purpose, case_number: str = "") -> list[Verdict]:
+        """Ask for many licences; one verdict a question, in their order.
+
+        More than a thousand questions are sent as several calls.
+
+        Raises:
+            Error: As :meth:`verify`; nothing is returned then.
+        """
+        verdicts: list[Verdict] = []
+        for request in _many(questions, purpose, case_number):
+            try:
+                answer = self._service.BatchVerifyLicenses(request, timeout=self._timeout_s)
+            except grpc.RpcError as error:
+                raise from_rpc_error(error) from error
+            verdicts += map(read_verdict, answer.verdicts)
+        return verdicts
+
+    def close(self) -> None:
+        """Close the connection; calls under way fail."""
+        self._channel.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class AsyncClient:
+    """The same as :class:`Client`, with coroutines; belongs to the event loop that it was made in."""
+
+    def __init__(self, credentials: Credentials, *, address: str | None, timeout_s: float) -> None:
+        self._channel = secure_channel(credentials, address=address)
+        self._service = rpc.VerificationServiceStub(self._channel)
+        self._timeout_s = timeout_s
+
+    async def verify(
+        self,
+        number: str,
+        *,
+        purpose: Purpose,
+        name: str = "",
+        case_number: str = "",
+        document_type: DocumentType = DocumentType.RESIDENT_ID,
+    ) -> Verdict:
+        """Ask for one licence; arguments, result and errors as :meth:`Client.verify`."""
+        request = _one(Question(number, name, document_type), purpose, case_number)
+        try:
+            answer: pb.VerifyLicenseResponse = await self._service.VerifyLicense(request, timeout=self._timeout_s)
+        except grpc.RpcError as error:
+            raise from_rpc_error(error) from error
+        return read_verdict(answer.verdict)
+
+    async def verify_batch(
+        self, questions: Iterable[Question], *, purpose: Purpose, case_number: str = ""
+    ) -> list[Verdict]:
+        """Ask for many licences; as :meth:`Client.verify_batch`."""
+        verdicts: list[Verdict] = []
+        for request in _many(questions, purpose, case_number):
+            try:
+                answer = await self._service.BatchVerifyLicenses(request, timeout=self._timeout_s)
+            except grpc.RpcError as error:
+                raise from_rpc_error(error) from error
+            verdicts += map(read_verdict, answer.verdicts)
+        return verdicts
+
+    async def close(self) -> None:
+        """Close the connection; calls under way fail."""
+        await self._channel.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+
+def _loaded(credentials: Path | str | Credentials) -> Credentials:
+    if isinstance(credentials, Credentials):
+        return credentials
+    return load_credentials(Path(credentials))
+
+
+def _one(question: Question, purpose: Purpose, case_number: str) -> pb.VerifyLicenseRequest:
+    return pb.VerifyLicenseRequest(query=question.to_message(), context=_context(purpose, case_number))
+
+
+def _many(questions: Iterable[Question], purpose: Purpose, case_number: str) -> Iterator[pb.BatchVerifyLicensesRequest]:
+    rest = iter(questions)
+    context = _context(purpose, case_number)
+    while batch := _take(rest):
+        yield pb.BatchVerifyLicensesRequest(queries=[question.to_message() for question in batch], context=context)
+
+
+def _take(questions: Iterator[Question]) -> Sequence[Question]:
+    return tuple(islice(questions, BATCH_SIZE))
+
+
+def _context(purpose: Purpose, case_number: str) -> pb.LookContext:
+    return pb.LookContext(purpose=pb.Purpose.Name(purpose), case_number=case_number)

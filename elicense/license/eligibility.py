@@ -1,0 +1,291 @@
+"""Who may be issued an electronic licence: every rule, checked all at once, as the law stood on the day.
+
+Pure: the day and the city come by argument.  A licence that breaks rules gets one
+violation for each, so that a clerk corrects them in one go.  No message repeats
+what the holder's record says.
+
+The same rules bind a single issue and an import.  An import carries in what older
+law allowed, so two rules that a record alone cannot answer for the past are left to
+the office that issued the paper licence: whether a driver was a vocational student,
+and by which upgrade a class was reached.
+"""
+
+from __future__ import annotations
+
+from datetime import date
+from functools import lru_cache
+from typing import Final
+
+from elicense.errors import Violation
+from elicense.license.divisions import area_prefix
+from elicense.license.document import document_violation, resident_birth_date, resident_sex
+from elicense.license.model import DocumentType, Holder, License, StatusLetter, Validity, ValidityKind, VehicleClass
+from elicense.license.status_letters import is_known, letter_info
+from elicense.license.vehicle_classes import CLASSES, age_rule, completed_years
+
+PHOTO_MONTHS: Final = 6
+"""A portrait may be this many calendar months old."""
+
+POINT_LIMIT: Final = 12
+"""Points in a cycle at which the right to drive is lost until the exam is passed."""
+
+_YEARS: Final = {int(ValidityKind.SIX_YEARS): 6, int(ValidityKind.TEN_YEARS): 10}
+_RESIDENT: Final = int(DocumentType.RESIDENT_ID)
+
+
+def check_application(license_: License, *, on: date, city: int, imported: bool) -> tuple[Violation, ...]:
+    """Return every rule that keeps this licence from being issued; none means eligible.
+
+    Expects a licence in the right form (:mod:`elicense.license.shape`) with its document
+    in normal form (:func:`elicense.license.document.normalize_document`).
+
+    Args:
+        license_: The licence applied for, or carried in.
+        on: Day of the application, in China.
+        city: Division code of the city that issues.
+        imported: The driver holds the licence already and is carried into the log.
+
+    Returns:
+        Violations with field paths such as ``license.photo.capture_date``.
+    """
+    broken: list[Violation] = []
+    holder = license_.holder
+    first_issue = license_.first_issue_date
+    _check_holder(holder, first_issue, on, broken)
+    _check_classes(license_.vehicle_classes, holder.birth_date, first_issue, on, imported, broken)
+    _check_validity(license_.validity, first_issue, on, broken)
+    _check_photo(license_.photo.capture_date, on, broken)
+    _check_office(license_.division_code, license_.archive_number, city, broken)
+    if license_.points >= POINT_LIMIT:
+        broken.append(
+            Violation(
+                "license.points", "POINTS_REACHED", "Issue after the holder has passed the exam and points are cleared."
+            )
+        )
+    if license_.status_letters:
+        _check_letters(license_.status_letters, on, broken)
+    return tuple(broken)
+
+
+def _check_holder(holder: Holder, first_issue: date, on: date, broken: list[Violation]) -> None:
+    document = holder.document
+    wrong = document_violation(document, "license.holder.document")
+    if wrong is not None:
+        broken.append(wrong)
+    elif document.type == _RESIDENT:
+        if resident_birth_date(document.number) != holder.birth_date:
+            broken.append(
+                Violation(
+                    "license.holder.birth_date",
+                    "BIRTH_DATE_MISMATCH",
+                    "Give the date of birth that the identity number states.",
+                )
+            )
+        if resident_sex(document.number) != holder.sex:
+            broken.append(
+                Violation("license.holder.sex", "SEX_MISMATCH", "Give the sex that the identity number states.")
+            )
+    if first_issue > on:
+        broken.append(
+            Violation(
+                "license.first_issue_date", "DATE_IN_FUTURE", "Give a day of first issue that is not after today."
+            )
+        )
+    if holder.birth_date >= first_issue:
+        broken.append(
+            Violation(
+                "license.first_issue_date", "DATES_OUT_OF_ORDER", "Give a day of first issue after the date of birth."
+            )
+        )
+
+
+def _check_classes(
+    classes: tuple[VehicleClass, ...],
+    birth: date,
+    first_issue: date,
+    on: date,
+    imported: bool,
+    broken: list[Violation],
+) -> None:
+    seen: set[str] = set()
+    held_now = False
+    for position, held in enumerate(classes):
+        start = held.from_date
+        until = held.until_date
+        if until is None or until >= on:
+            held_now = True
+        reason = _class_reason(held, birth, first_issue, on, imported) if held.code not in seen else "CLASS_REPEATED"
+        if reason:
+            broken.append(Violation(f"license.vehicle_classes[{position}]", reason, _CLASS_ADVICE[reason]))
+        if until is not None and until < start:
+            field = f"license.vehicle_classes[{position}].until_date"
+            broken.append(Violation(field, "DATES_OUT_OF_ORDER", "Give a last day that is not before the first."))
+        seen.add(held.code)
+    if not held_now:
+        broken.append(
+            Violation("license.vehicle_classes", "NO_CLASS_HELD", "Give at least one class that is held today.")
+        )
+
+
+_CLASS_ADVICE: Final = {
+    "CLASS_REPEATED": "List each class once.",
+    "CLASS_UNKNOWN": "Give a class of the law: A1 to A3, B1, B2, C1 to C6, D, E, F, M, N or P.",
+    "DATE_IN_FUTURE": "Give a first day of the class that is not after today.",
+    "DATES_OUT_OF_ORDER": "Give a first day of the class that is not before the day of first issue.",
+    "CLASS_NOT_INTRODUCED": "Give a first day of the class on which the law knew it.",
+    "CLASS_TOO_YOUNG": "Leave the class out: the holder was below its lowest age on the day it was first held.",
+    "CLASS_TOO_OLD": "Leave the class out: the holder was above its highest age on the day it was first held.",
+    "CLASS_NEEDS_UPGRADE": "Leave the class out: it is reached by upgrade only and cannot be a first licence.",
+}
+
+
+def _class_reason(held: VehicleClass, birth: date, first_issue: date, on: date, imported: bool) -> str:
+    """Return why a class cannot be held since its first day, or nothing."""
+    start = held.from_date
+    info = CLASSES.get(held.code)
+    if info is None:
+        return "CLASS_UNKNOWN"
+    if start > on:
+        return "DATE_IN_FUTURE"
+    if start < first_issue:
+        return "DATES_OUT_OF_ORDER"
+    if info.since is not None and start < info.since:
+        return "CLASS_NOT_INTRODUCED"
+    if birth < start:
+        rule = age_rule(held.code, start)
+        age = completed_years(birth, start)
+        if age < (rule.student if imported else rule.youngest):
+            return "CLASS_TOO_YOUNG"
+        if rule.oldest and age > rule.oldest:
+            return "CLASS_TOO_OLD"
+    if start == first_issue and not info.first and not imported:
+        return "CLASS_NEEDS_UPGRADE"
+    return ""
+
+
+def _check_validity(validity: Validity, first_issue: date, on: date, broken: list[Violation]) -> None:
+    start = validity.from_date
+    until = validity.until_date
+    years = _YEARS.get(validity.kind, 0)
+    if start < first_issue:
+        broken.append(
+            Violation(
+                "license.validity.from_date",
+                "DATES_OUT_OF_ORDER",
+                "Give a first day that is not before the day of first issue.",
+            )
+        )
+    if start > on:
+        broken.append(
+            Violation(
+                "license.validity.from_date", "LICENSE_NOT_YET_VALID", "Issue on or after the first day of validity."
+            )
+        )
+    if until is None:
+        if years:
+            broken.append(
+                Violation(
+                    "license.validity.until_date", "VALIDITY_END_MISSING", "Give the last day; only long-term has none."
+                )
+            )
+        return
+    if until < on:
+        broken.append(
+            Violation("license.validity.until_date", "LICENSE_EXPIRED", "Renew the licence before it is issued here.")
+        )
+    if not years:
+        broken.append(
+            Violation(
+                "license.validity.until_date", "VALIDITY_END_GIVEN", "Leave the last day out of a long-term licence."
+            )
+        )
+    elif not 0 <= (anniversary(start, years) - until).days <= 1:
+        broken.append(
+            Violation(
+                "license.validity.until_date",
+                "VALIDITY_LENGTH_WRONG",
+                "Give the last day that belongs to the kind: six or ten years after the first.",
+            )
+        )
+
+
+@lru_cache(maxsize=65_536)
+def anniversary(day: date, years: int) -> date:
+    """Return the same day ``years`` later; 29 February becomes 1 March where there is none."""
+    if day.year + years > date.max.year:
+        return date.max
+    try:
+        return day.replace(year=day.year + years)
+    except ValueError:
+        return date(day.year + years, 3, 1)
+
+
+@lru_cache(maxsize=1_024)
+def earliest_capture(on: date) -> date:
+    """Return the first day on which a portrait may have been taken to be new enough on ``on``.
+
+    The same day of the month six calendar months before, or that month's last day.
+    """
+    months = on.year * 12 + on.month - 1 - PHOTO_MONTHS
+    year, month = months // 12, months % 12 + 1
+    following = date(year + month // 12, month % 12 + 1, 1)
+    last = date.fromordinal(following.toordinal() - 1)
+    return last if on.day > last.day else last.replace(day=on.day)
+
+
+def _check_photo(captured: date, on: date, broken: list[Violation]) -> None:
+    if captured > on:
+        broken.append(
+            Violation("license.photo.capture_date", "PHOTO_IN_FUTURE", "Give a day of capture that is not after today.")
+        )
+    elif captured < earliest_capture(on):
+        broken.append(
+            Violation(
+                "license.photo.capture_date", "PHOTO_TOO_OLD", "Take a new photo: it must be of the last six months."
+            )
+        )
+
+
+def _check_office(division_code: str, archive_number: str, city: int, broken: list[Violation]) -> None:
+    area = area_prefix(city)
+    if not division_code.startswith(area):
+        broken.append(
+            Violation(
+                "license.division_code",
+                "DIVISION_OUTSIDE_CITY",
+                "Issue at the city that the issuing authority belongs to.",
+            )
+        )
+    # An office of a municipality may file under the municipality or under any of its districts.
+    shared = len(area)
+    if archive_number[:shared] != division_code[:shared]:
+        broken.append(
+            Violation(
+                "license.archive_number",
+                "ARCHIVE_PREFIX_WRONG",
+                "Give the archive number whose first digits are those of the issuing authority's division.",
+            )
+        )
+
+
+def _check_letters(letters: tuple[StatusLetter, ...], on: date, broken: list[Violation]) -> None:
+    seen: set[str] = set()
+    for position, letter in enumerate(letters):
+        field = f"license.status_letters[{position}]"
+        code = letter.letter
+        end = letter.end_date
+        if code in seen:
+            broken.append(Violation(field, "LETTER_REPEATED", "List each status letter once."))
+        seen.add(code)
+        if end is not None and end < letter.start_date:
+            broken.append(
+                Violation(field + ".end_date", "DATES_OUT_OF_ORDER", "Give a last day that is not before the first.")
+            )
+        if not is_known(code):
+            broken.append(Violation(field, "LETTER_UNKNOWN", "Give a status letter of GA/T 16.25."))
+        elif letter_info(code).bars_electronic and letter.start_date <= on and (end is None or on <= end):
+            broken.append(Violation(field, "LETTER_BARS_ISSUE", "Issue after the status letter has been lifted."))
+    if "A" in seen and len(seen) > 1:
+        broken.append(
+            Violation("license.status_letters", "NORMAL_WITH_OTHERS", "Leave out the letter A where there are others.")
+        )

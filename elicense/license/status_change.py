@@ -1,0 +1,109 @@
+"""Adding and lifting status letters: which changes of the set are legal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from datetime import date
+
+from elicense.errors import IllegalTransition, Malformed, Violation
+from elicense.license.model import License, StatusLetter
+from elicense.license.status_letters import is_known, letter_info
+
+NORMAL = "A"
+"""The letter that says that nothing is wrong; it stands alone or not at all."""
+
+
+def check_status_change(license_: License, add: Sequence[StatusLetter], lift: Sequence[str], on: date) -> License:
+    """Return the licence with letters added and lifted, in alphabetical order.
+
+    A letter that is carried already is replaced by the one added.  A gives way to any
+    other letter by itself, so nobody has to lift it.
+
+    Args:
+        license_: The licence as it stands.
+        add: Letters to add.
+        lift: Letters to lift.
+        on: Day of the change, in China.
+
+    Raises:
+        Malformed: The request contradicts itself or names a letter that this node does not know.
+        IllegalTransition: The licence cannot change so: a letter that is not carried, one that
+            ends the licence, a missing legal basis, or A beside others.
+    """
+    faults = _request_faults(add, lift, on)
+    if faults:
+        raise Malformed("the change of status contradicts itself; correct the fields named", violations=faults)
+    carried = {letter.letter: letter for letter in license_.status_letters}
+    broken = _illegal(carried, add, lift)
+    if broken:
+        raise IllegalTransition("the licence cannot change in this way; see what is missing", violations=broken)
+    for code in lift:
+        del carried[code]
+    carried.update((letter.letter, letter) for letter in add)
+    if len(carried) > 1:
+        carried.pop(NORMAL, None)
+    return replace(license_, status_letters=tuple(carried[code] for code in sorted(carried)))
+
+
+def _request_faults(add: Sequence[StatusLetter], lift: Sequence[str], on: date) -> list[Violation]:
+    """Return what is wrong with the request whatever the licence is."""
+    faults: list[Violation] = []
+    if not add and not lift:
+        faults.append(Violation("", "NOTHING_TO_CHANGE", "Name at least one letter to add or to lift."))
+    lifted = set(lift)
+    if len(lifted) != len(lift):
+        faults.append(Violation("lift_letters", "LETTER_REPEATED", "List each letter once."))
+    added: set[str] = set()
+    for position, letter in enumerate(add):
+        field = f"add_letters[{position}]"
+        code = letter.letter
+        if not is_known(code):
+            faults.append(Violation(f"{field}.letter", "LETTER_UNKNOWN", "Give a status letter of GA/T 16.25."))
+        if code in added:
+            faults.append(Violation(f"{field}.letter", "LETTER_REPEATED", "List each letter once."))
+        if code in lifted:
+            faults.append(Violation(f"{field}.letter", "LETTER_ADDED_AND_LIFTED", "Either add the letter or lift it."))
+        added.add(code)
+        if letter.end_date is not None:
+            faults.extend(_end_faults(letter, letter.end_date, f"{field}.end_date", on))
+    if NORMAL in added and len(added) > 1:
+        faults.append(Violation("add_letters", "NORMAL_WITH_OTHERS", "Do not add the letter A beside others."))
+    return faults
+
+
+def _end_faults(letter: StatusLetter, end: date, field: str, on: date) -> Iterator[Violation]:
+    if end < letter.start_date:
+        yield Violation(field, "DATES_OUT_OF_ORDER", "Give a last day that is not before the first.")
+    elif end < on:
+        yield Violation(field, "LETTER_OVER", "Give a last day that is not before today, or none.")
+    # With a last day it would lift itself.
+    if letter_info(letter.letter).terminal:
+        yield Violation(field, "TERMINAL_LETTER_ENDS", "Leave the last day out: the letter ends the licence.")
+
+
+def _illegal(carried: dict[str, StatusLetter], add: Sequence[StatusLetter], lift: Sequence[str]) -> list[Violation]:
+    """Return why this licence cannot take the change."""
+    broken: list[Violation] = []
+    for position, code in enumerate(lift):
+        if code not in carried:
+            advice = "Read the licence again: it does not carry the letter."
+            broken.append(Violation(f"lift_letters[{position}]", "LETTER_NOT_CARRIED", advice))
+        elif letter_info(code).terminal:
+            broken.append(_terminal(f"lift_letters[{position}]"))
+    for position, letter in enumerate(add):
+        info = letter_info(letter.letter)
+        # A replacement could move its first day, which would lift it for a while.
+        if info.terminal and letter.letter in carried:
+            broken.append(_terminal(f"add_letters[{position}]"))
+        if info.needs_basis and not letter.legal_basis.strip():
+            advice = "State the law and article on which the letter rests."
+            broken.append(Violation(f"add_letters[{position}].legal_basis", "LEGAL_BASIS_MISSING", advice))
+        if letter.letter == NORMAL and carried.keys() - set(lift) - {NORMAL}:
+            advice = "Lift the other letters instead of adding A."
+            broken.append(Violation(f"add_letters[{position}]", "NORMAL_WITH_OTHERS", advice))
+    return broken
+
+
+def _terminal(field: str) -> Violation:
+    return Violation(field, "TERMINAL_LETTER", "Correct the record instead: the letter ended the licence and stays.")

@@ -1,0 +1,290 @@
+"""Logs in SQL: the only queries over the tables of logs.
+
+A log is known by its head: size, compact range and root in one row, moved on
+by compare-and-set.  Everything else only grows.  Methods run inside a caller's
+transaction; nothing they write is a fact before that transaction is committed.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from sqlalchemy import Connection, Table, bindparam, select
+
+from elicense.errors import Malformed, StoreCorrupt
+from elicense.log import merkle
+from elicense.log.model import CheckpointRow, Head, HeadMoved, LogKey, NewEntry, StoredEntry
+from elicense.log.tables import LogTables, define_log_tables
+from elicense.log.tile_store import TileStore
+from elicense.log.tree import EMPTY_ROOT, CompactRange
+from elicense.sql.bulk import BulkInsert
+from elicense.sql.database import insert_for
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+__all__ = [
+    "CheckpointRow",
+    "Head",
+    "HeadMoved",
+    "LogKey",
+    "LogStore",
+    "LogTables",
+    "NewEntry",
+    "StoredEntry",
+    "define_log_tables",
+]
+
+_MAX_KEYS: Final = 4_000  # of one IN list, well below every engine's limit on parameters
+
+
+class LogStore:
+    """Reads and appends logs inside a caller's transaction.
+
+    Args:
+        tables: From :func:`define_log_tables`.
+    """
+
+    def __init__(self, tables: LogTables) -> None:
+        head, entry, checkpoint = tables.head, tables.entry, tables.checkpoint
+        self._tables = tables
+        self._tiles = TileStore(tables)
+        self._insert_entries = BulkInsert(entry)
+
+        def of(table: Table) -> tuple[Any, Any]:
+            return table.c.log == bindparam("key_log"), table.c.epoch == bindparam("key_epoch")
+
+        self._head = select(head.c.size, head.c.frontier, head.c.root, head.c.note, head.c.recorded_us).where(*of(head))
+        self._locked_head = self._head.with_for_update()
+        self._keys = select(head.c.log, head.c.epoch).order_by(head.c.log, head.c.epoch)
+        self._advance = (
+            head.update()
+            .where(*of(head), head.c.size == bindparam("old_size"), head.c.root == bindparam("old_root"))
+            .values({name: bindparam(f"new_{name}") for name in ("size", "frontier", "root", "note", "recorded_us")})
+        )
+        self._note_head = (
+            head.update().where(*of(head), head.c.size == bindparam("at_size")).values(note=bindparam("new_note"))
+        )
+        self._cosign_head = (
+            head.update()
+            .where(*of(head), head.c.cosigned_size <= bindparam("at_size"))
+            .values(cosigned_size=bindparam("at_size"), cosigned=bindparam("new_note"))
+        )
+        self._latest_cosigned = select(head.c.cosigned_size, head.c.cosigned).where(*of(head))
+        columns = (entry.c.idx, entry.c.record, entry.c.salt, entry.c.leaf_hash)
+        self._entry_range = (
+            select(*columns)
+            .where(*of(entry), entry.c.idx >= bindparam("start"), entry.c.idx < bindparam("stop"))
+            .order_by(entry.c.idx)
+        )
+        self._entries_in = select(*columns).where(*of(entry), entry.c.idx.in_(bindparam("indices", expanding=True)))
+        row = [checkpoint.c[name] for name in ("size", "root", "note", "cosigned", "recorded_us")]
+        rows = select(*row).where(*of(checkpoint))
+        self._checkpoint = rows.where(checkpoint.c.size == bindparam("at_size"))
+        self._batch_end = (
+            rows.where(checkpoint.c.size > bindparam("start"), checkpoint.c.size <= bindparam("stop"))
+            .order_by(checkpoint.c.size.desc())
+            .limit(1)
+        )
+        at_size = checkpoint.update().where(*of(checkpoint), checkpoint.c.size == bindparam("at_size"))
+        self._note_checkpoint = at_size.values(note=bindparam("new_note"))
+        self._cosign_checkpoint = at_size.values(cosigned=bindparam("new_note"))
+
+    def create(self, conn: Connection, key: LogKey) -> None:
+        """Open an empty log; without effect when it exists."""
+        row = {"log": key.log, "epoch": key.epoch, "size": 0, "frontier": b"", "root": EMPTY_ROOT, "note": None}
+        row |= {"cosigned_size": 0, "cosigned": None, "recorded_us": 0}
+        statement = insert_for(conn.dialect.name, self._tables.head)
+        conn.execute(statement.on_conflict_do_nothing(index_elements=["log", "epoch"]), [row])
+
+    def keys(self, conn: Connection) -> list[LogKey]:
+        """Return every log that was created, in order."""
+        return [LogKey(*row) for row in conn.execute(self._keys)]
+
+    def head(self, conn: Connection, key: LogKey, *, lock: bool = False) -> Head | None:
+        """Return the head of a log, or None when it was never created.
+
+        Args:
+            conn: A transaction; a writing one when ``lock`` is set.
+            key: Which log.
+            lock: Keep others from appending until the transaction ends.
+
+        Raises:
+            StoreCorrupt: The stored head contradicts itself.
+        """
+        row = conn.execute(self._locked_head if lock else self._head, _key(key)).first()
+        if row is None:
+            return None
+        size, frontier, root, note, recorded_us = row
+        try:
+            compact = CompactRange.decode(size, frontier)
+        except Malformed as error:
+            raise StoreCorrupt("the head of the log is damaged; run fsck", log=key.log) from error
+        # A flipped bit must be found before anything is built, and signed, upon it.
+        if compact.root() != root:
+            raise StoreCorrupt("the head of the log does not lead to its root; run fsck", log=key.log)
+        return Head(key, compact, root, note, recorded_us)
+
+    def advance(
+        self,
+        conn: Connection,
+        head: Head,
+        entries: Sequence[NewEntry],
+        *,
+        recorded_us: int,
+        previous_note: tuple[int, bytes] | None = None,
+        note: bytes | None = None,
+    ) -> Head:
+        """Append entries after ``head`` and move the head on.
+
+        Args:
+            conn: The transaction; once it is committed, the new head may be signed.
+            head: The head that the entries follow.
+            entries: At least one, in order.
+            recorded_us: Clock of this commit, UTC microseconds.
+            previous_note: Size and signed checkpoint of an earlier head, to be stored along.
+            note: Signed checkpoint of the new head, where another has signed it before.
+
+        Returns:
+            The new head.
+
+        Raises:
+            HeadMoved: The log does not end at ``head`` any more; nothing must be committed.
+            StoreCorrupt: The stored tree does not fit ``head``.
+        """
+        leaf_hashes = [entry.leaf_hash for entry in entries]
+        frontier = head.frontier.append_leaves(leaf_hashes)
+        moved = Head(head.key, frontier, frontier.root(), note, recorded_us)
+        values = {
+            **_key(head.key),
+            "old_size": head.size,
+            "old_root": head.root,
+            "new_size": moved.size,
+            "new_frontier": frontier.encode(),
+            "new_root": moved.root,
+            "new_note": note,
+            "new_recorded_us": recorded_us,
+        }
+        if conn.execute(self._advance, values).rowcount != 1:
+            raise HeadMoved("another writer appended to the log; read its head again", log=head.key.log)
+        log, epoch = head.key.log, head.key.epoch
+        self._insert_entries.execute(
+            conn, [(log, epoch, index, e.record, e.salt, e.leaf_hash) for index, e in enumerate(entries, head.size)]
+        )
+        self._tiles.extend(conn, head.key, head.size, leaf_hashes)
+        if previous_note is not None:
+            size, earlier = previous_note
+            conn.execute(self._note_checkpoint, {**_key(head.key), "at_size": size, "new_note": earlier})
+        row = {"log": log, "epoch": epoch, "size": moved.size, "root": moved.root}
+        row |= {"note": note, "cosigned": None, "recorded_us": recorded_us}
+        conn.execute(self._tables.checkpoint.insert(), row)
+        return moved
+
+    def entries(
+        self, conn: Connection, key: LogKey, start: int, count: int, *, max_bytes: int | None = None
+    ) -> list[StoredEntry]:
+        """Return up to ``count`` entries from ``start`` on, in order.
+
+        Args:
+            conn: A transaction.
+            key: Which log.
+            start: Index of the first entry.
+            count: Most entries.
+            max_bytes: Stop before records and salts exceed this; the first entry always comes.
+        """
+        found: list[StoredEntry] = []
+        taken = 0
+        for row in conn.execute(self._entry_range, {**_key(key), "start": start, "stop": start + count}):
+            entry = StoredEntry(*row)
+            taken += len(entry.record or b"") + len(entry.salt or b"")
+            if max_bytes is not None and found and taken > max_bytes:
+                break
+            found.append(entry)
+        return found
+
+    def entries_at(self, conn: Connection, key: LogKey, indices: Iterable[int]) -> dict[int, StoredEntry]:
+        """Return the entries at these indices, by index; one that does not exist is absent."""
+        wanted = sorted(set(indices))
+        found: dict[int, StoredEntry] = {}
+        for start in range(0, len(wanted), _MAX_KEYS):
+            rows = conn.execute(self._entries_in, {**_key(key), "indices": wanted[start : start + _MAX_KEYS]})
+            found.update((row[0], StoredEntry(*row)) for row in rows)
+        return found
+
+    def leaf_hashes(self, conn: Connection, key: LogKey, start: int, stop: int) -> list[bytes]:
+        """Return the hashes of leaves ``start`` to ``stop - 1``.
+
+        Raises:
+            StoreCorrupt: One is missing.
+        """
+        return self._tiles.leaf_hashes(conn, key, start, stop)
+
+    def batch_end(self, conn: Connection, key: LogKey, start: int, max_entries: int) -> CheckpointRow | None:
+        """Return the furthest commit head above ``start`` and at most ``max_entries`` after it, or None."""
+        row = conn.execute(self._batch_end, {**_key(key), "start": start, "stop": start + max_entries}).first()
+        return None if row is None else CheckpointRow(*row)
+
+    def checkpoint(self, conn: Connection, key: LogKey, size: int) -> CheckpointRow | None:
+        """Return what one commit left, or None when no commit ended at ``size``."""
+        row = conn.execute(self._checkpoint, {**_key(key), "at_size": size}).first()
+        return None if row is None else CheckpointRow(*row)
+
+    def store_note(self, conn: Connection, key: LogKey, size: int, note: bytes) -> None:
+        """Keep the signed checkpoint of the head at ``size``."""
+        values = {**_key(key), "at_size": size, "new_note": note}
+        conn.execute(self._note_checkpoint, values)
+        conn.execute(self._note_head, values)
+
+    def store_cosigned(self, conn: Connection, key: LogKey, size: int, note: bytes) -> None:
+        """Keep a cosigned checkpoint; the latest one is that of the greatest size."""
+        values = {**_key(key), "at_size": size, "new_note": note}
+        conn.execute(self._cosign_checkpoint, values)
+        conn.execute(self._cosign_head, values)
+
+    def latest_cosigned(self, conn: Connection, key: LogKey) -> tuple[int, bytes] | None:
+        """Return size and note of the greatest cosigned checkpoint, or None."""
+        row = conn.execute(self._latest_cosigned, _key(key)).first()
+        return None if row is None or row[1] is None else (row[0], row[1])
+
+    def node(self, conn: Connection, key: LogKey, start: int, end: int) -> bytes:
+        """Return the root over leaves ``[start, end)``, a complete aligned subtree.
+
+        Raises:
+            Malformed: It is not such a subtree.
+            StoreCorrupt: A part of it is missing.
+        """
+        return self._tiles.node(conn, key, start, end)
+
+    def inclusion_proofs(self, conn: Connection, key: LogKey, indices: Iterable[int], size: int) -> list[list[bytes]]:
+        """Return the inclusion proof of each index in the tree of ``size`` leaves, in order.
+
+        Raises:
+            Malformed: The log is not that large, or an index is not below ``size``.
+            StoreCorrupt: A part of the tree is missing.
+        """
+        self._require_size(conn, key, size)
+        node = self._tiles.reader(conn, key).node
+        return [merkle.inclusion_proof(index, size, node) for index in indices]
+
+    def inclusion_proof(self, conn: Connection, key: LogKey, index: int, size: int) -> list[bytes]:
+        """Return the inclusion proof of one index; as :meth:`inclusion_proofs`."""
+        return self.inclusion_proofs(conn, key, [index], size)[0]
+
+    def consistency_proof(self, conn: Connection, key: LogKey, first: int, second: int) -> list[bytes]:
+        """Return the proof that the tree of ``first`` leaves is a prefix of that of ``second``.
+
+        Raises:
+            Malformed: The log is not that large, or the sizes are out of order.
+            StoreCorrupt: A part of the tree is missing.
+        """
+        self._require_size(conn, key, second)
+        return merkle.consistency_proof(first, second, self._tiles.reader(conn, key).node)
+
+    def _require_size(self, conn: Connection, key: LogKey, size: int) -> None:
+        head = self.head(conn, key)
+        if head is None or size > head.size:
+            raise Malformed("the log is not that large", size=size)
+
+
+def _key(key: LogKey) -> dict[str, Any]:
+    return {"key_log": key.log, "key_epoch": key.epoch}

@@ -1,0 +1,1 @@
+"""gRPC plumbing that both sides share: server, channel, interceptor, errors, telemetry."""

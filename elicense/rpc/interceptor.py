@@ -1,0 +1,304 @@
+"""The one interceptor: who calls, whether they may, whether the request is well formed, how it ended.
+
+For every call, in this order:
+
+1. the client's certificate is read from the TLS session; its fingerprint must
+   stand in the table of active certificates, and its SPIFFE ID must be the one
+   that the table has;
+2. role and city must be allowed by the policy table, which has no default;
+3. the request is parsed and validated against the rules in its proto;
+4. the handler runs, with the caller in :data:`elicense.rpc.context.CALLER`;
+5. whatever is raised becomes a status, here and nowhere else;
+6. the call is counted and logged.
+
+Handlers are wrapped once a method and kept.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import re
+from contextlib import aclosing
+from dataclasses import dataclass
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, Final, cast
+
+import grpc
+import structlog
+from google.protobuf.message import DecodeError
+
+from elicense.errors import CallerNotAllowed, Error, Malformed
+from elicense.rpc.authentication import Authenticator
+from elicense.rpc.context import CALLER
+from elicense.rpc.errors import DETAILS_KEY, code_of, internal_status, to_status
+from elicense.rpc.telemetry import MethodStats, Stamp, describe_exception
+from elicense.rpc.validation import RequestRules
+from elicense.trust.spiffe import Caller
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+
+    from google.protobuf.message import Message
+    from google.rpc import status_pb2
+
+    from elicense.rpc.active import ActiveCertificates
+    from elicense.rpc.telemetry import LineWriter, RpcMetrics
+    from elicense.trust.roles import Policy, Role
+
+    _Context = grpc.aio.ServicerContext[Any, Any]
+    _Run = Callable[[Any, _Context], Awaitable[bytes | None]]
+
+REQUEST_ID_KEY: Final = "x-request-id"
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}\Z")
+_HEALTH_PREFIX: Final = "/grpc.health.v1.Health/"
+
+_KINDS: Final = {
+    (False, False): "unary",
+    (True, False): "client_stream",
+    (False, True): "server_stream",
+    (True, True): "bidi_stream",
+}
+_CODES: Final = {code.value[0]: code for code in grpc.StatusCode}
+
+_log = structlog.stdlib.get_logger(__name__)
+
+
+@dataclass(slots=True)
+class _Method:
+    """What a wrapped handler needs to know of its method."""
+
+    name: str
+    roles: frozenset[Role]
+    stats: MethodStats
+    log_head: str
+    counted: bool
+    deserialize: Callable[[bytes], Message]
+    serialize: Callable[[Any], bytes]
+
+
+class NodeInterceptor(grpc.aio.ServerInterceptor):
+    """Authentication, authorization, validation, errors and telemetry of a node's server.
+
+    Args:
+        policy: Who may call what.
+        certificates: Which certificates are in force.
+        metrics: Where calls are counted.
+        log: Where one JSON line a call goes; None for none.
+        clock: UTC microseconds.
+    """
+
+    def __init__(
+        self,
+        *,
+        policy: Policy,
+        certificates: ActiveCertificates,
+        metrics: RpcMetrics,
+        log: LineWriter | None,
+        clock: Callable[[], int],
+    ) -> None:
+        self._policy = policy
+        self._authenticator = Authenticator(certificates=certificates, clock=clock)
+        self._metrics = metrics
+        self._log = log
+        self._stamp = Stamp(clock)
+        self._check = RequestRules().check
+        self._handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
+        self._running = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any] | None]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> grpc.RpcMethodHandler[Any, Any] | None:
+        """Return the wrapped handler of a method; None, as gRPC has it, when there is no such method."""
+        name = handler_call_details.method
+        wrapped = self._handlers.get(name)
+        if wrapped is None:
+            handler = await continuation(handler_call_details)
+            if handler is None:
+                return None
+            wrapped = self._handlers[name] = self._wrap(name, handler)
+        return wrapped
+
+    @property
+    def running(self) -> int:
+        """Calls being handled now; health checks do not count."""
+        return self._running
+
+    async def idle(self) -> None:
+        """Return as soon as no call is being handled."""
+        await self._idle.wait()
+
+    # -- steps ---------------------------------------------------------------------------------------------------------
+
+    def _authorize(self, method: _Method, caller: Caller) -> None:
+        if caller.role not in method.roles:
+            raise CallerNotAllowed(f"the role {caller.role} may not call this", role=caller.role.value)
+        if not self._policy.admits_city(caller.role, caller.city):
+            raise CallerNotAllowed("this node serves callers of its own city; call the one you belong to")
+
+    def _parse(self, method: _Method, raw: bytes) -> Message:
+        try:
+            request = method.deserialize(raw)
+        except DecodeError as error:
+            raise Malformed("the request is not a message of this call") from error
+        self._check(request)
+        return request
+
+    # -- end of a call -------------------------------------------------------------------------------------------------
+
+    def _status(
+        self, error: Exception, method: _Method, context: _Context
+    ) -> tuple[grpc.StatusCode, str, status_pb2.Status | None]:
+        """Return code, reason, and the status to abort with (None when the handler has aborted already)."""
+        if isinstance(error, Error):
+            code = code_of(error)
+            if code is not grpc.StatusCode.INTERNAL:
+                return code, error.reason, to_status(error)
+        elif isinstance(error, grpc.aio.AbortError):
+            # Only handlers of others (health, reflection) abort by themselves.
+            return _aborted_code(context), "", None
+        _log.error("rpc_failed", method=method.name, **describe_exception(error))
+        return grpc.StatusCode.INTERNAL, Error.reason, internal_status()
+
+    def _begin(self, method: _Method) -> float:
+        method.stats.started += 1
+        if method.counted:
+            self._running += 1
+            self._idle.clear()
+        return perf_counter()
+
+    def _finish(
+        self,
+        method: _Method,
+        started: float,
+        context: _Context,
+        *,
+        code: grpc.StatusCode,
+        reason: str,
+        caller: Caller | None,
+    ) -> None:
+        seconds = perf_counter() - started
+        method.stats.finish(code, seconds)
+        if method.counted:
+            self._running -= 1
+            if not self._running:
+                self._idle.set()
+        if self._log is None:
+            return
+        request_id = ""
+        metadata = cast("tuple[tuple[str, str], ...]", context.invocation_metadata())
+        for key, value in metadata:
+            if key == REQUEST_ID_KEY and _REQUEST_ID.match(value):
+                request_id = value
+        # None of these values needs escaping: all are from fixed sets or checked patterns.
+        self._log.write(
+            f'{{"time":"{self._stamp()}",{method.log_head}"caller":"{"" if caller is None else caller.spiffe_id}",'
+            f'"code":"{code.name}","reason":"{reason}","ms":{seconds * 1000:.3f},"request_id":"{request_id}"}}'
+        )
+
+    # -- handlers ------------------------------------------------------------------------------------------------------
+
+    def _wrap(self, name: str, handler: grpc.RpcMethodHandler[Any, Any]) -> grpc.RpcMethodHandler[Any, Any]:
+        shape = (handler.request_streaming, handler.response_streaming)
+        method = _Method(
+            name=name,
+            roles=self._policy.methods.get(name, frozenset()),
+            stats=self._metrics.method(_KINDS[shape], name),
+            log_head=f'"event":"rpc","method":"{name}",',
+            counted=not name.startswith(_HEALTH_PREFIX),
+            deserialize=cast("Callable[[bytes], Message]", handler.request_deserializer),
+            serialize=cast("Callable[[Any], bytes]", handler.response_serializer),
+        )
+        # Requests reach the wrapper as bytes, so that nothing of them is looked at
+        # before the caller has been authorized.
+        match shape:
+            case (False, False):
+                unary = self._unary(method, handler.unary_unary)
+                return grpc.unary_unary_rpc_method_handler(self._guard(method, unary))
+            case (False, True):
+                stream = self._server_stream(method, handler.unary_stream)
+                return grpc.unary_stream_rpc_method_handler(
+                    self._guard(method, stream), response_serializer=handler.response_serializer
+                )
+            case (True, False):
+                unary = self._client_stream(method, handler.stream_unary)
+                return grpc.stream_unary_rpc_method_handler(self._guard(method, unary))
+            case _:
+                stream = self._bidi_stream(method, handler.stream_stream)
+                return grpc.stream_stream_rpc_method_handler(
+                    self._guard(method, stream), response_serializer=handler.response_serializer
+                )
+
+    def _guard(self, method: _Method, run: _Run) -> Any:
+        async def call(request: Any, context: _Context) -> bytes | None:
+            started = self._begin(method)
+            code, reason, caller = grpc.StatusCode.OK, "", None
+            try:
+                caller = await self._authenticator.caller(context)
+                self._authorize(method, caller)
+                CALLER.set(caller)
+                return await run(request, context)
+            except asyncio.CancelledError:
+                code = grpc.StatusCode.CANCELLED
+                raise
+            except Exception as error:  # every way to fail becomes a status here
+                code, reason, status = self._status(error, method, context)
+                if status is None:
+                    raise
+                await context.abort(
+                    code,
+                    status.message,
+                    trailing_metadata=((DETAILS_KEY, status.SerializeToString()),),
+                )
+            finally:
+                self._finish(method, started, context, code=code, reason=reason, caller=caller)
+
+        return call
+
+    def _unary(self, method: _Method, behavior: Any) -> _Run:
+        async def run(raw: bytes, context: _Context) -> bytes:
+            return method.serialize(await behavior(self._parse(method, raw), context))
+
+        return run
+
+    def _server_stream(self, method: _Method, behavior: Any) -> _Run:
+        generates = inspect.isasyncgenfunction(behavior)
+
+        async def run(raw: bytes, context: _Context) -> None:
+            request = self._parse(method, raw)
+            if not generates:
+                await behavior(request, context)
+                return
+            async with aclosing(behavior(request, context)) as responses:
+                async for response in responses:
+                    await context.write(response)
+
+        return run
+
+    def _client_stream(self, method: _Method, behavior: Any) -> _Run:
+        async def run(raws: AsyncIterator[bytes], context: _Context) -> bytes:
+            return method.serialize(await behavior(self._parse_each(method, raws), context))
+
+        return run
+
+    def _bidi_stream(self, method: _Method, behavior: Any) -> _Run:
+        async def run(raws: AsyncIterator[bytes], context: _Context) -> None:
+            async with aclosing(behavior(self._parse_each(method, raws), context)) as responses:
+                async for response in responses:
+                    await context.write(response)
+
+        return run
+
+    async def _parse_each(self, method: _Method, raws: AsyncIterator[bytes]) -> AsyncIterator[Message]:
+        async for raw in raws:
+            yield self._parse(method, raw)
+
+
+def _aborted_code(context: _Context) -> grpc.StatusCode:
+    # A servicer context gives the number, whatever its annotation says.
+    code: object = context.code()
+    return code if isinstance(code, grpc.StatusCode) else _CODES.get(cast("int", code), grpc.StatusCode.UNKNOWN)

@@ -1,0 +1,291 @@
+"""What a node says about itself: RPC metrics, JSON lines, and the metrics port.
+
+Counting a call costs well under a microsecond: plain integers, read by a
+collector when Prometheus asks.  A log line is a string put into a list; one
+thread writes what has gathered.  No line ever holds request data.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import ssl
+import sys
+import threading
+import time
+from bisect import bisect_left
+from typing import TYPE_CHECKING, Any, Final, TextIO
+
+import structlog
+from prometheus_client import start_http_server
+from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
+from prometheus_client.registry import Collector
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    import grpc
+    from prometheus_client import CollectorRegistry
+    from prometheus_client.core import Metric
+
+BUCKETS_S: Final = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
+"""Upper bounds of the handling-time histogram, seconds."""
+
+LINE_INTERVAL_S: Final = 0.1
+"""How long a log line may wait before it is written."""
+
+MAX_WAITING_LINES: Final = 100_000
+"""Lines kept while the output is blocked; beyond it lines are dropped and counted, never waited for."""
+
+_LABELS: Final = ("grpc_type", "grpc_service", "grpc_method")
+
+
+def code_label(code: grpc.StatusCode) -> str:
+    """Return a status code as the metrics of gRPC's Go family spell it: ``PermissionDenied``."""
+    match code.name:
+        case "OK":
+            return "OK"
+        case "CANCELLED":
+            return "Canceled"
+        case name:
+            return name.title().replace("_", "")
+
+
+class MethodStats:
+    """Counts of one method; written by the event loop alone."""
+
+    __slots__ = ("buckets", "handled", "labels", "seconds", "started")
+
+    def __init__(self, kind: str, full_name: str) -> None:
+        _, service, method = full_name.split("/")
+        self.labels = (kind, service, method)
+        self.started = 0
+        self.handled: dict[grpc.StatusCode, int] = {}
+        self.buckets = [0] * (len(BUCKETS_S) + 1)
+        self.seconds = 0.0
+
+    def finish(self, code: grpc.StatusCode, seconds: float) -> None:
+        """Count a call that ended with ``code`` after that many seconds."""
+        self.handled[code] = self.handled.get(code, 0) + 1
+        self.buckets[bisect_left(BUCKETS_S, seconds)] += 1
+        self.seconds += seconds
+
+
+class RpcMetrics(Collector):
+    """Server metrics under the names that dashboards of the gRPC family expect.
+
+    Args:
+        registry: Where to register; each process and each test has its own.
+    """
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._methods: dict[str, MethodStats] = {}
+        registry.register(self)
+
+    def method(self, kind: str, full_name: str) -> MethodStats:
+        """Return the counts of a method; ``kind`` is ``unary``, ``server_stream`` and so on."""
+        return self._methods.setdefault(full_name, MethodStats(kind, full_name))
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the metrics as they stand; called by the thread that serves the metrics port."""
+        started = CounterMetricFamily("grpc_server_started", "RPCs started", labels=_LABELS)
+        handled = CounterMetricFamily("grpc_server_handled", "RPCs ended", labels=(*_LABELS, "grpc_code"))
+        seconds = HistogramMetricFamily("grpc_server_handling_seconds", "Time to handle an RPC", labels=_LABELS)
+        for stats in list(self._methods.values()):
+            started.add_metric(stats.labels, stats.started)
+            for code, count in list(stats.handled.items()):
+                handled.add_metric((*stats.labels, code_label(code)), count)
+            total, buckets = 0, []
+            for bound, count in zip([*map(str, BUCKETS_S), "+Inf"], list(stats.buckets), strict=True):
+                total += count
+                buckets.append((bound, float(total)))
+            seconds.add_metric(stats.labels, buckets=buckets, sum_value=stats.seconds)
+        yield started
+        yield handled
+        yield seconds
+
+
+class LineWriter:
+    """Writes lines from one daemon thread, so that nobody waits for the output.
+
+    Args:
+        stream: Where lines go.
+        interval_s: How long lines gather before they are written.
+    """
+
+    def __init__(self, stream: TextIO, *, interval_s: float = LINE_INTERVAL_S) -> None:
+        self._stream = stream
+        self._interval_s = interval_s
+        self._lines: list[str] = []
+        self._stop = threading.Event()
+        self._flushing = threading.Lock()
+        self.dropped = 0
+        self._thread = threading.Thread(target=self._run, name="log-writer", daemon=True)
+        self._thread.start()
+
+    def write(self, line: str) -> None:
+        """Queue one line; the newline is added here."""
+        lines = self._lines
+        if len(lines) >= MAX_WAITING_LINES:
+            self.dropped += 1
+            return
+        lines.append(line)
+
+    def flush(self) -> None:
+        """Write what has gathered, now."""
+        with self._flushing:
+            # Cut by count: other threads may append meanwhile, and only at the end.
+            count = len(self._lines)
+            if not count:
+                return
+            lines = self._lines[:count]
+            del self._lines[:count]
+            self._stream.write("\n".join(lines) + "\n")
+            self._stream.flush()
+
+    def close(self) -> None:
+        """Write what has gathered and end the thread."""
+        self._stop.set()
+        self._thread.join()
+        self.flush()
+
+    def _run(self) -> None:
+        while not self._stop.wait(self._interval_s):
+            self.flush()
+
+
+class Stamp:
+    """Formats instants as RFC 3339; remembers the second, since calls come thick.
+
+    Args:
+        clock: UTC microseconds.
+    """
+
+    __slots__ = ("_clock", "_prefix", "_second")
+
+    def __init__(self, clock: Callable[[], int]) -> None:
+        self._clock = clock
+        self._second = -1
+        self._prefix = ""
+
+    def __call__(self) -> str:
+        """Return now as text."""
+        second, micros = divmod(self._clock(), 1_000_000)
+        if second != self._second:
+            self._prefix = time.strftime("%Y-%m-%dT%H:%M:%S.", time.gmtime(second))
+            self._second = second
+        return f"{self._prefix}{micros:06d}Z"
+
+
+def describe_exception(error: BaseException) -> dict[str, Any]:
+    """Return an exception's type and frames, and those of its causes, without a word of their messages.
+
+    The message of an unexpected exception may quote the data that upset it, and
+    that data may be a holder's.
+    """
+    types: list[str] = []
+    frames: list[str] = []
+    current: BaseException | None = error
+    while current is not None and len(types) < 8:
+        types.append(f"{type(current).__module__}.{type(current).__qualname__}")
+        step = current.__traceback__
+        while step is not None and len(frames) < 64:
+            code = step.tb_frame.f_code
+            frames.append(f"{step.tb_frame.f_globals.get('__name__', '?')}:{code.co_name}:{step.tb_lineno}")
+            step = step.tb_next
+        current = current.__cause__ or current.__context__
+    return {"raised": types, "frames": frames}
+
+
+def _hide_exception(_: Any, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    info = event.pop("exc_info", None)
+    if info is True:
+        info = sys.exc_info()
+    error = info[1] if isinstance(info, tuple) else info
+    if isinstance(error, BaseException):
+        event.update(describe_exception(error))
+    return event
+
+
+class _LineHandler(logging.Handler):
+    def __init__(self, writer: LineWriter) -> None:
+        super().__init__()
+        self._writer = writer
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._writer.write(self.format(record))
+
+
+def configure_logging(writer: LineWriter, *, level: str = "INFO") -> None:
+    """Send structlog's and the standard library's records to ``writer`` as JSON lines.
+
+    Args:
+        writer: Where lines go.
+        level: Name of the lowest level that is written.
+    """
+    shared: list[structlog.typing.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
+        _hide_exception,
+    ]
+    structlog.configure(
+        processors=[structlog.stdlib.filter_by_level, *shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=False,
+    )
+    handler = _LineHandler(writer)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                structlog.processors.JSONRenderer(serializer=to_json),
+            ],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level)
+
+
+def to_json(value: object, **_: object) -> str:
+    """Return ``value`` as one compact line of JSON; what JSON does not know becomes its type's name."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=lambda other: type(other).__name__)
+
+
+class MetricsServer:
+    """The metrics port of one process; only clients with a certificate below our root may read it.
+
+    Args:
+        registry: What to show.
+        host: Address to listen on.
+        port: Port, or 0 for any that is free.
+        credentials: Folder with key, chain and root; None serves in the clear, for a loopback address alone.
+    """
+
+    def __init__(self, registry: CollectorRegistry, *, host: str, port: int, credentials: Path | None) -> None:
+        tls: dict[str, Any] = {}
+        if credentials is not None:
+            tls = {
+                "certfile": str(credentials / "chain.pem"),
+                "keyfile": str(credentials / "key.pem"),
+                "client_cafile": str(credentials / "root.pem"),
+                "client_auth_required": True,
+                "tls_min_version": ssl.TLSVersion.TLSv1_3,
+            }
+        self._server, self._thread = start_http_server(port, addr=host, registry=registry, **tls)
+
+    @property
+    def port(self) -> int:
+        """The port that is listened on."""
+        return int(self._server.server_address[1])
+
+    def close(self) -> None:
+        """Stop listening."""
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()

@@ -1,0 +1,173 @@
+"""Who may call what, as data.
+
+Two tables, one a side, name every method and the roles that may call it.  There
+is no default: a method that is not listed does not run (a test compares the
+tables with the service descriptors).  What a verifier must state, and how old an
+answer it accepts, is data as well.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum, StrEnum
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+class Role(StrEnum):
+    """What a caller is; the value is the word in its SPIFFE ID."""
+
+    REGISTRY = "registry"
+    CITY = "city"
+    CLERK = "clerk"
+    OPERATOR = "operator"
+    AUDITOR = "auditor"
+    ENROLLEE = "enrollee"
+    POLICE = "police"
+    TRAFFIC_WINDOW = "traffic-window"
+    RENTAL = "rental"
+    INSURER = "insurer"
+    RECRUITER = "recruiter"
+    HOLDER = "holder"
+
+
+VERIFIERS = frozenset({Role.POLICE, Role.TRAFFIC_WINDOW, Role.RENTAL, Role.INSURER, Role.RECRUITER, Role.HOLDER})
+"""Roles that ask whether a licence is in force."""
+
+OFFICIAL_VERIFIERS = frozenset({Role.POLICE, Role.TRAFFIC_WINDOW})
+"""Verifiers that may ask by number alone and keep a reserve in the access log."""
+
+EVERY_ROLE = frozenset(Role)
+
+
+class Purpose(IntEnum):
+    """Why a verifier asks; the numbers are those of ``elicense.v1.Purpose``."""
+
+    ROADSIDE_CHECK = 1
+    CASE_HANDLING = 2
+    WINDOW_SERVICE = 3
+    CAR_RENTAL = 4
+    INSURANCE = 5
+    RECRUITMENT = 6
+    HOLDER_VIEW = 7
+
+
+FRESHNESS_LIMIT_US = 10 * 60 * 1_000_000
+"""How old a city's state may be for a VALID answer, unless a role says otherwise: ten minutes."""
+
+
+@dataclass(frozen=True, slots=True)
+class VerifierRule:
+    """What a verifier role must state, and what it accepts.
+
+    Attributes:
+        requires_name: Whether the holder's name must come with the number.
+        requires_case_number: Whether a case number must be given.
+        purposes: Purposes that the role may state.
+        freshness_limit_us: Age of a city's state beyond which the answer is INDETERMINATE, in microseconds.
+    """
+
+    requires_name: bool
+    requires_case_number: bool
+    purposes: frozenset[Purpose]
+    freshness_limit_us: int = FRESHNESS_LIMIT_US
+
+
+def _rule(*purposes: Purpose, name: bool = False, case: bool = False) -> VerifierRule:
+    return VerifierRule(requires_name=name, requires_case_number=case, purposes=frozenset(purposes))
+
+
+VERIFIER_RULES: Mapping[Role, VerifierRule] = MappingProxyType(
+    {
+        Role.POLICE: _rule(Purpose.ROADSIDE_CHECK, Purpose.CASE_HANDLING, case=True),
+        Role.TRAFFIC_WINDOW: _rule(Purpose.WINDOW_SERVICE),
+        Role.RENTAL: _rule(Purpose.CAR_RENTAL, name=True),
+        Role.INSURER: _rule(Purpose.INSURANCE, name=True),
+        Role.RECRUITER: _rule(Purpose.RECRUITMENT, name=True),
+        Role.HOLDER: _rule(Purpose.HOLDER_VIEW, name=True),
+    }
+)
+"""Rule of each verifier role; every verifier has one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """Who may call a node.
+
+    Attributes:
+        methods: Full method name (``/package.Service/Method``) to the roles that may call it.
+        city: Division code of the city node; None on the registry.
+    """
+
+    methods: Mapping[str, frozenset[Role]]
+    city: int | None = None
+
+    def admits_city(self, role: Role, city: int | None) -> bool:
+        """Whether a caller of that role who belongs to ``city`` is at home on this node.
+
+        A city node serves its own people alone.  On the registry verifiers are
+        those that were enrolled nationally; cities act there for their own.
+        """
+        if self.city is None:
+            return role is Role.CITY or city is None
+        if role in VERIFIERS or role is Role.CLERK or role is Role.CITY:
+            return city == self.city
+        return city is None
+
+
+_HEALTH = {
+    "/grpc.health.v1.Health/Check": EVERY_ROLE,
+    "/grpc.health.v1.Health/Watch": EVERY_ROLE,
+    "/grpc.health.v1.Health/List": EVERY_ROLE,
+}
+_REFLECTION = {
+    "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo": frozenset({Role.OPERATOR}),
+}
+_CITY = frozenset({Role.CITY})
+_CLERK = frozenset({Role.CLERK})
+_ENROLLEE = frozenset({Role.ENROLLEE})
+
+REGISTRY_METHODS: Mapping[str, frozenset[Role]] = MappingProxyType(
+    {
+        "/elicense.v1.ReplicationService/AppendEntries": _CITY,
+        "/elicense.v1.ReplicationService/GetReplicationState": _CITY,
+        "/elicense.v1.ReplicationService/ClaimPersons": _CITY,
+        # A city asks for the verifiers that it enrolled itself.
+        "/elicense.v1.VerificationService/VerifyLicense": VERIFIERS | _CITY,
+        "/elicense.v1.VerificationService/BatchVerifyLicenses": VERIFIERS | _CITY,
+        "/elicense.v1.EnrollmentService/Enroll": _ENROLLEE,
+        **_HEALTH,
+        **_REFLECTION,
+    }
+)
+"""Every method of the registry."""
+
+CITY_METHODS: Mapping[str, frozenset[Role]] = MappingProxyType(
+    {
+        "/elicense.v1.IssuanceService/CreateLicense": _CLERK,
+        "/elicense.v1.IssuanceService/ImportLicenses": _CLERK,
+        "/elicense.v1.IssuanceService/GetLicense": _CLERK,
+        "/elicense.v1.IssuanceService/ListLicenses": _CLERK,
+        "/elicense.v1.IssuanceService/ListRevisions": _CLERK,
+        "/elicense.v1.IssuanceService/SetStatus": _CLERK,
+        "/elicense.v1.VerificationService/VerifyLicense": VERIFIERS,
+        "/elicense.v1.VerificationService/BatchVerifyLicenses": VERIFIERS,
+        "/elicense.v1.EnrollmentService/Enroll": _ENROLLEE,
+        **_HEALTH,
+        **_REFLECTION,
+    }
+)
+"""Every method of a city node."""
+
+
+def registry_policy() -> Policy:
+    """Return who may call the registry."""
+    return Policy(methods=REGISTRY_METHODS)
+
+
+def city_policy(city: int) -> Policy:
+    """Return who may call the node of the city with that division code."""
+    return Policy(methods=CITY_METHODS, city=city)

@@ -1,0 +1,280 @@
+"""The one place where the registry is put together: configuration in, running server out."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import structlog
+from prometheus_client import CollectorRegistry
+
+from elicense.access.recorder import AccessRecorder
+from elicense.clock import SECOND_US, utc_micros
+from elicense.errors import Error
+from elicense.log.checkpoint import cosigner_verifier_key, log_verifier_key
+from elicense.log.metrics import LogMetrics
+from elicense.log.model import LogKey
+from elicense.log.verifier_key import format_vkey
+from elicense.log.writer import LogWriter
+from elicense.rpc.active import ActiveCertificates
+from elicense.rpc.enrollment_service import EnrollmentServicer
+from elicense.rpc.interceptor import NodeInterceptor
+from elicense.rpc.server import DRAIN_GRACE_S, ListenOptions, NodeServer, ReloadingCredentials
+from elicense.rpc.telemetry import LineWriter, MetricsServer, RpcMetrics
+from elicense.rpc.verification_service import VerificationServicer
+from elicense.sql.database import Database
+from elicense.sql.migrations import require_current
+from elicense.trust.enrollment import Enrollment, NodeKeys
+from elicense.trust.roles import registry_policy
+from elicense.trust.spiffe import registry_id
+from elicense.v1 import (
+    enrollment_pb2,
+    enrollment_pb2_grpc,
+    replication_pb2,
+    replication_pb2_grpc,
+    verification_pb2,
+    verification_pb2_grpc,
+)
+from registry.cities import CityEnrollment
+from registry.config import RegistryConfig
+from registry.decider import Command, Outcome, RegistryDecider
+from registry.decisions import PendingDecisions
+from registry.freshness import Freshness
+from registry.ingest import Ingest
+from registry.keys import RegistryKeys, load_keys
+from registry.metrics import CityMetrics
+from registry.names import FIRST_EPOCH, REGISTRY_LOG, cosigner_name, registry_origin
+from registry.replication import DecisionLog, Replication
+from registry.services.replication import ReplicationServicer
+from registry.store import RegistryStore, access_store
+from registry.verification import NationalAnswers
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from elicense.trust.spiffe import ActiveCertificate
+
+SERVICES: Final = (
+    replication_pb2.DESCRIPTOR.services_by_name["ReplicationService"].full_name,
+    verification_pb2.DESCRIPTOR.services_by_name["VerificationService"].full_name,
+    enrollment_pb2.DESCRIPTOR.services_by_name["EnrollmentService"].full_name,
+)
+"""What the registry offers, besides health and reflection."""
+
+#: Name of this process in the access log.
+_NODE_NAME: Final = "registry"
+
+_log = structlog.stdlib.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """What must be started and ended, in this order and in the reverse."""
+
+    database: Database
+    access_database: Database
+    certificates: ActiveCertificates
+    recorder: AccessRecorder
+    answers: NationalAnswers
+    writer: LogWriter[Command, Outcome]
+    decisions: PendingDecisions
+    server: NodeServer
+
+
+class RunningNode:
+    """A registry that was put together; serves between :meth:`start` and :meth:`stop`.
+
+    Args:
+        config: Its configuration.
+        parts: What it is made of.
+        metrics: What it counts.
+    """
+
+    def __init__(self, *, config: RegistryConfig, parts: _Parts, metrics: CollectorRegistry) -> None:
+        self._config = config
+        self._parts = parts
+        self._metrics = metrics
+        self._metrics_server: MetricsServer | None = None
+        self.address = ""
+
+    async def start(self) -> None:
+        """Listen, read and sign the log's head, then say that the node is ready.
+
+        Raises:
+            PeerUnreachable: An address can not be listened on.
+            StoreUnavailable: The database can not be used.
+            StoreCorrupt: The registry's own log contradicts itself.
+        """
+        parts = self._parts
+        port = await parts.server.start()
+        self.address = f"{self._config.node.listen.rpartition(':')[0]}:{port}"
+        await parts.writer.start()
+        parts.decisions.start()
+        if self._config.metrics is not None:
+            host, _, metrics_port = self._config.metrics.listen.rpartition(":")
+            self._metrics_server = MetricsServer(
+                self._metrics, host=host.strip("[]"), port=int(metrics_port), credentials=self._config.credentials_dir
+            )
+        await parts.server.set_ready()
+        _log.info("registry_ready", address=self.address)
+
+    async def stop(self, grace_s: float = DRAIN_GRACE_S) -> None:
+        """Take no new call, let running ones finish, and close everything."""
+        parts = self._parts
+        await parts.server.drain(grace_s)
+        await parts.decisions.stop()
+        await parts.writer.close()
+        await parts.answers.close()
+        await parts.recorder.close()
+        await parts.certificates.close()
+        if self._metrics_server is not None:
+            await asyncio.to_thread(self._metrics_server.close)
+        await asyncio.to_thread(parts.database.close)
+        await asyncio.to_thread(parts.access_database.close)
+        _log.info("registry_stopped")
+
+
+async def build(
+    config: RegistryConfig,
+    *,
+    clock: Callable[[], int] = utc_micros,
+    random: Callable[[int], bytes] = secrets.token_bytes,
+    log: LineWriter | None = None,
+) -> RunningNode:
+    """Put a registry together; nothing listens yet.
+
+    Args:
+        config: Its configuration.
+        clock: UTC microseconds.
+        random: Gives that many random bytes.
+        log: Where one line a call goes; None for nowhere.
+
+    Raises:
+        NotFound: A key or certificate is missing.
+        Malformed: A key or certificate can not be used.
+        StoreUnavailable: The database is away or has another schema.
+    """
+    require_current(config.database.url, "registry")
+    keys = load_keys(config, random=random)
+    metrics = CollectorRegistry()
+    store = RegistryStore()
+    database = Database(config.database.url, readers=config.database.readers, writers=config.database.writers)
+    access_database = Database(config.access_log.url)
+    recorder = AccessRecorder(database=access_database, store=access_store(), node=_NODE_NAME, clock=clock)
+
+    async def active(fingerprints: Sequence[bytes]) -> Mapping[bytes, ActiveCertificate]:
+        return await database.read(lambda conn: store.trust.active(conn, fingerprints))
+
+    certificates = ActiveCertificates(fetch=active, clock=clock)
+    server = NodeServer(
+        credentials=ReloadingCredentials(config.credentials_dir),
+        interceptor=NodeInterceptor(
+            policy=registry_policy(), certificates=certificates, metrics=RpcMetrics(metrics), log=log, clock=clock
+        ),
+        services=SERVICES,
+        options=ListenOptions(config.node.listen, reflection=True),
+    )
+    writer = _writer(config, keys, database, store, metrics, server, clock, random)
+    decisions = PendingDecisions(database=database, store=store, deciding=DecisionLog(writer))
+    freshness = Freshness(database=database, store=store, clock=clock)
+    answers = NationalAnswers(database=database, store=store, freshness=freshness, persons=keys.persons, clock=clock)
+    replication = Replication(
+        database=database,
+        store=store,
+        ingest=Ingest(
+            database=database,
+            store=store,
+            persons=keys.persons,
+            cosigner=keys.cosigner,
+            cosigner_name=cosigner_name(config.node.trust_domain),
+            trust_domain=config.node.trust_domain,
+            clock=clock,
+        ),
+        decisions=decisions,
+        log=DecisionLog(writer),
+        freshness=freshness,
+        metrics=CityMetrics(registry=metrics, clock=clock),
+    )
+    replication_pb2_grpc.add_ReplicationServiceServicer_to_server(
+        ReplicationServicer(replication=replication, persons=keys.persons), server.grpc
+    )
+    verification_pb2_grpc.add_VerificationServiceServicer_to_server(
+        VerificationServicer(answering=answers, recorder=recorder, subjects=keys.subjects, clock=clock), server.grpc
+    )
+    enrollment_pb2_grpc.add_EnrollmentServiceServicer_to_server(
+        EnrollmentServicer(enrollment(config, keys, database, store, clock=clock, random=random)), server.grpc
+    )
+    parts = _Parts(database, access_database, certificates, recorder, answers, writer, decisions, server)
+    return RunningNode(config=config, parts=parts, metrics=metrics)
+
+
+def enrollment(
+    config: RegistryConfig,
+    keys: RegistryKeys,
+    database: Database,
+    store: RegistryStore,
+    *,
+    clock: Callable[[], int],
+    random: Callable[[int], bytes],
+) -> Enrollment:
+    """Return the use case that makes join tokens and turns them into certificates."""
+    trust_domain = config.node.trust_domain
+    origin = registry_origin(trust_domain, FIRST_EPOCH)
+    name = cosigner_name(trust_domain)
+    return Enrollment(
+        database=database,
+        store=store.trust,
+        authority=keys.authority,
+        node=registry_id(trust_domain),
+        root=keys.root,
+        clock=clock,
+        random=random,
+        keys=NodeKeys(
+            log_key=format_vkey(log_verifier_key(origin, keys.log.public_key())),
+            cosigner_key=format_vkey(cosigner_verifier_key(name, keys.cosigner.public_key())),
+            subject_key=keys.subject_key,
+        ),
+        on_city=CityEnrollment(store=store, clock=clock).enroll,
+    )
+
+
+def _writer(
+    config: RegistryConfig,
+    keys: RegistryKeys,
+    database: Database,
+    store: RegistryStore,
+    metrics: CollectorRegistry,
+    server: NodeServer,
+    clock: Callable[[], int],
+    random: Callable[[int], bytes],
+) -> LogWriter[Command, Outcome]:
+    trust_domain = config.node.trust_domain
+    running: set[asyncio.Task[None]] = set()
+
+    def on_fatal(error: Error) -> None:
+        # A registry that must not sign is of no use to cities; verifiers are told to go elsewhere too.
+        _log.error("signing_stopped", reason=error.reason)
+        task = asyncio.get_running_loop().create_task(server.set_ready(False))
+        running.add(task)
+        task.add_done_callback(running.discard)
+
+    return LogWriter(
+        database=database,
+        log_store=store.logs,
+        key=LogKey(REGISTRY_LOG, FIRST_EPOCH),
+        signer=keys.log,
+        origin=registry_origin(trust_domain, FIRST_EPOCH),
+        decider=RegistryDecider(
+            store=store,
+            actor=str(registry_id(trust_domain)),
+            lease_us=config.limits.claim_lease_minutes * 60 * SECOND_US,
+            clock=clock,
+        ),
+        clock=clock,
+        random=random,
+        metrics=LogMetrics(metrics),
+        on_fatal=on_fatal,
+    )

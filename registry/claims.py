@@ -1,0 +1,168 @@
+"""Who may issue to a person: what a city asks, what the registry answers, and the rules between.
+
+Pure rules, no I/O.  A *claim* ties a person to a city.  It starts as a lease,
+granted before the city issues, and becomes a hold once a record uses it.  A
+lease that nobody used lapses, but time alone proves nothing: only a registry
+that holds the city's log beyond the end of the lease knows that no record uses
+it, and only then another city may have the person.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final
+
+from registry.model import CityState, Claim, ClaimState, Pending
+
+#: A city may be this far behind or ahead of the registry (see ``ingest.MAX_CLOCK_SKEW_US``).
+LAPSE_MARGIN_US: Final = 10 * 60 * 1_000_000
+#: Grants in one entry of the registry's log.
+CLAIMS_PER_ENTRY: Final = 256
+
+
+@dataclass(frozen=True, slots=True)
+class WantedClaim:
+    """A person that a city wants to issue to.
+
+    Attributes:
+        person_key: Keyed tag of the person.
+        license_id: Licence that the city is about to issue, 16 UUID bytes.
+        request_id: Idempotency key of the issuing request, UUID text.
+    """
+
+    person_key: bytes
+    license_id: bytes
+    request_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class GrantClaims:
+    """Command: grant persons to a city.
+
+    Attributes:
+        city: Division code of the city.
+        actor: SPIFFE ID of the caller.
+        wanted: The persons, in the order in which they are answered.
+    """
+
+    city: int
+    actor: str
+    wanted: tuple[WantedClaim, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DecidePending:
+    """Command: decide which waiting licences count.
+
+    Attributes:
+        pending: The licences; those that are decided already are passed over.
+    """
+
+    pending: tuple[Pending, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Granted:
+    """The person is the city's until the lease ends, or for good once a record uses the grant.
+
+    Attributes:
+        license_id: Licence to issue: the one asked for, or that of the live grant.
+        epoch: Epoch of the registry log with the grant.
+        index: Index of the granting entry.
+        entry_hash: Its leaf hash.
+        lease_end_us: Until when the grant may be used.
+    """
+
+    license_id: bytes
+    epoch: int
+    index: int
+    entry_hash: bytes
+    lease_end_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class HeldBy:
+    """The person is not free.
+
+    Attributes:
+        city: Who holds the person; may be the asking city, which then has a licence of the person.
+    """
+
+    city: int
+
+
+ClaimOutcome = Granted | HeldBy
+
+
+class Standing(Enum):
+    """What a claim means to a city that wants the person."""
+
+    FREE = "nobody holds the person"
+    LIVE = "the city's own lease runs"
+    RENEW = "the city's own lease is over or nearly so"
+    LAPSED = "another city's lease, proved unused"
+    HELD = "held, or leased to another city that may still use it"
+
+
+def standing_of(
+    claim: Claim | None, *, city: int, now_us: int, lease_us: int, states: Mapping[int, CityState]
+) -> Standing:
+    """Return what ``claim`` means to ``city``.
+
+    Args:
+        claim: The person's claim, if there is one.
+        city: Who asks.
+        now_us: The registry's clock.
+        lease_us: How long leases run; one with less than half of it left is renewed.
+        states: What the registry holds of each city.
+    """
+    if claim is None:
+        return Standing.FREE
+    if claim.state != ClaimState.LEASED:
+        return Standing.HELD
+    if claim.city == city:
+        return Standing.LIVE if claim.lease_end_us - now_us > lease_us // 2 else Standing.RENEW
+    return Standing.LAPSED if proved_unused(claim, states.get(claim.city), now_us=now_us) else Standing.HELD
+
+
+def proved_unused(claim: Claim, state: CityState | None, *, now_us: int) -> bool:
+    """Whether no record of the leasing city can use the lease any more.
+
+    A city never commits a record after the end of the lease that it cites, so
+    it is enough to hold its log to its tip as of a later time.
+    """
+    if claim.lease_end_us >= now_us or state is None or state.next_index < state.tip_size:
+        return False
+    return state.as_of_us > claim.lease_end_us + LAPSE_MARGIN_US
+
+
+class Ruling(Enum):
+    """What becomes of a licence that was issued without a grant."""
+
+    CONFIRMED = "it counts nationwide"
+    CONFLICT = "another licence of the person counts"
+    WAITS = "another city may still use its lease"
+
+
+def ruling_on(pending: Pending, claim: Claim | None, *, now_us: int, states: Mapping[int, CityState]) -> Ruling:
+    """Return what becomes of a waiting licence, given who holds its person.
+
+    Args:
+        pending: The licence.
+        claim: The person's claim, if there is one.
+        now_us: The registry's clock.
+        states: What the registry holds of each city.
+    """
+    if claim is None:
+        return Ruling.CONFIRMED
+    if claim.city == pending.city:
+        if claim.state == ClaimState.LEASED or claim.license_id == pending.license_id:
+            return Ruling.CONFIRMED
+        return Ruling.CONFLICT
+    if claim.state != ClaimState.LEASED:
+        return Ruling.CONFLICT
+    if proved_unused(claim, states.get(claim.city), now_us=now_us):
+        return Ruling.CONFIRMED
+    return Ruling.WAITS

@@ -1,0 +1,103 @@
+"""The task that decides which licences without a grant count nationwide.
+
+What waits is a table, so nothing is lost with the process: the task reads it at
+start, whenever a batch adds to it, and now and then while something waits for
+another city's lease or another process added to it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from typing import Final, Protocol
+
+import structlog
+
+from elicense.errors import Error
+from elicense.sql.database import Database
+from registry.claims import DecidePending
+from registry.decider import Outcome
+from registry.model import Pending
+from registry.store import RegistryStore
+
+#: Licences decided in one commit.
+PENDING_PER_COMMIT: Final = 256
+#: How long nothing is looked at unless a batch says so.
+RECHECK_S: Final = 5.0
+
+_log = structlog.stdlib.get_logger(__name__)
+
+
+class Deciding(Protocol):
+    """Writes decisions to the registry's log."""
+
+    async def decide(self, command: DecidePending) -> Outcome:
+        """Decide and return once the decision is durable."""
+
+
+class PendingDecisions:
+    """Decides what waits, in the background.
+
+    Args:
+        database: The registry's database.
+        store: Its tables.
+        deciding: Writes the decisions.
+        recheck_s: How often to look unasked, seconds.
+    """
+
+    def __init__(
+        self, *, database: Database, store: RegistryStore, deciding: Deciding, recheck_s: float = RECHECK_S
+    ) -> None:
+        self._database = database
+        self._store = store
+        self._deciding = deciding
+        self._recheck_s = recheck_s
+        self._wake = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin; decides what is waiting already."""
+        self._task = asyncio.create_task(self._run())
+
+    def wake(self) -> None:
+        """Look soon: a batch brought licences that wait."""
+        self._wake.set()
+
+    async def stop(self) -> None:
+        """End; what is not decided yet waits in its table."""
+        if self._task is not None:
+            self._task.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._task
+
+    async def decide_all(self) -> int:
+        """Go once through everything that waits and return how many licences were decided.
+
+        Raises:
+            Error: The decision could not be written.
+        """
+        decided = 0
+        page = await self._page(None)
+        while page:
+            outcome = await self._deciding.decide(DecidePending(tuple(page)))
+            decided += len(outcome.decided)
+            page = await self._page(page[-1])
+        return decided
+
+    async def _page(self, after: Pending | None) -> list[Pending]:
+        return await self._database.read(lambda conn: self._store.pending(conn, limit=PENDING_PER_COMMIT, after=after))
+
+    async def _run(self) -> None:
+        while True:
+            self._wake.clear()
+            try:
+                decided = await self.decide_all()
+                if decided:
+                    _log.info("provisional_decided", licenses=decided)
+            except Error as error:
+                # The table still has them; the next round tries again.
+                _log.warning("provisional_not_decided", reason=error.reason)
+            except Exception as error:  # the task must outlive any one failure
+                _log.error("provisional_not_decided", exc_info=error)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._wake.wait(), self._recheck_s)

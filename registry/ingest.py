@@ -1,0 +1,275 @@
+"""Taking in a city's batch: check, append, fold and cosign.
+
+The steps, numbered in the code:
+
+1. The city is enrolled, its epoch is open and its clock is sane.
+2. The checkpoint is in form, for this log, of the right size and signed by the city.
+3. Held entries equal those sent; a gap or a fork is refused.
+4. The new entries lead to the signed root, recomputed from the record bytes.
+5. Entries, head, fold and freshness are written in one transaction, guarded by
+   compare-and-set on the head.
+6. Only then the registry cosigns, and answers.
+
+Only what is wrong with the batch as a whole is refused.  A well-signed record
+that breaks a rule is kept, because the log is true, without national effect:
+refusing it would stall its city for ever.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import TYPE_CHECKING, Final
+
+from elicense import errors
+from elicense.clock import from_timestamp
+from elicense.log.checkpoint import Checkpoint, cosign, open_checkpoint
+from elicense.log.entry import leaf_hash
+from elicense.log.store import Head, LogKey, NewEntry
+from elicense.log.verifier_key import parse_vkey
+from elicense.sql.database import Database
+from elicense.trust.signer import Signer
+from elicense.view.person import PersonIndex
+from registry.batch import Batch, Taken
+from registry.model import City, CityState, NotedDisposition
+from registry.national import NationalChange, NationalFold, receive
+from registry.store import RegistryStore
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+#: Beyond this a city's clock makes its times worthless.
+MAX_CLOCK_SKEW_US: Final = 10 * 60 * 1_000_000
+#: Most dispositions in one answer; the rest follow with the next.
+DISPOSITIONS_PER_ANSWER: Final = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """What a transaction found or made durable; cosigned after it."""
+
+    head: Head
+    cosigned: bytes | None
+    dispositions: Sequence[NotedDisposition]
+    undecided: bool
+
+
+class Ingest:
+    """Takes in batches of city logs.
+
+    Args:
+        database: The registry's database.
+        store: Its tables.
+        persons: Computes person and name tags.
+        cosigner: Signs receipts.
+        cosigner_name: Name of the cosigner's key.
+        trust_domain: Prefix of log origins.
+        clock: UTC microseconds.
+    """
+
+    def __init__(
+        self,
+        *,
+        database: Database,
+        store: RegistryStore,
+        persons: PersonIndex,
+        cosigner: Signer,
+        cosigner_name: str,
+        trust_domain: str,
+        clock: Callable[[], int],
+    ) -> None:
+        self._database = database
+        self._store = store
+        self._persons = persons
+        self._cosigner = cosigner
+        self._cosigner_name = cosigner_name
+        self._trust_domain = trust_domain
+        self._clock = clock
+        # Receipts that were given out and not stored yet: (size, note) by city.
+        # They go into the city's next transaction; a lost one is made again.
+        self._unstored: dict[int, tuple[int, bytes]] = {}
+
+    async def append(self, batch: Batch) -> Taken:
+        """Apply a batch, or compare it with what is held, and cosign the head.
+
+        Raises:
+            CityNotFound: The city is not enrolled.
+            EpochClosed: Another epoch is open.
+            ClockSkewed: The city's clock is more than ten minutes off.
+            CheckpointInvalid: The checkpoint's form, origin or size is wrong.
+            SignatureInvalid: The city did not sign the checkpoint.
+            RootMismatch: The entries do not lead to the signed root.
+            SequenceGap: The batch starts beyond what is held, or the city says that it has less.
+            LogForked: A held entry differs from the one sent.
+            StoreUnavailable: The database is away; send again.
+        """
+        now_us = self._clock()
+        skew_us = batch.city_us - now_us
+        if abs(skew_us) > MAX_CLOCK_SKEW_US:
+            seconds = skew_us // 1_000_000
+            raise errors.ClockSkewed(f"the city's clock is {seconds} s off; set it and send again", skewSeconds=seconds)
+        try:
+            return await self._database.write_then(
+                lambda conn: self._append(conn, batch, now_us), lambda held: self._answer(held, now_us)
+            )
+        except (errors.LogForked, errors.RootMismatch) as error:
+            # The note is signed by the city, so it is evidence.  It is kept in
+            # a transaction of its own: the refused one leaves nothing behind.
+            await self._keep_evidence(batch, error.reason, now_us)
+            raise
+
+    async def state(self, city: int) -> Taken:
+        """Return what is held of a city's log.
+
+        Raises:
+            CityNotFound: The city is not enrolled.
+        """
+        now_us = self._clock()
+
+        def read(conn: Connection) -> _Held:
+            enrolled = self._enrolled(conn, city)
+            return self._held(conn, self._head(conn, LogKey(city, enrolled.epoch), lock=False), ())
+
+        return self._answer(await self._database.read(read), now_us)
+
+    def _append(self, conn: Connection, batch: Batch, now_us: int) -> _Held:
+        enrolled = self._enrolled(conn, batch.city)  # (1)
+        if batch.epoch != enrolled.epoch:
+            raise errors.EpochClosed(f"epoch {enrolled.epoch} is open", openEpoch=enrolled.epoch)
+        signed = self._open(batch, enrolled) if batch.entries else None  # (2)
+        leaves = [leaf_hash(entry.salt, entry.record) for entry in batch.entries]
+        head = self._head(conn, LogKey(batch.city, batch.epoch), lock=True)
+        fresh = self._compare(conn, head, batch, leaves)  # (3)
+        undecided = False
+        if signed is not None and fresh < len(leaves):
+            if head.frontier.append_leaves(leaves[fresh:]).root() != signed.root:  # (4)
+                raise errors.RootMismatch("the entries do not lead to the signed root", size=signed.size)
+            head, undecided = self._apply(conn, head, batch, leaves, fresh, now_us)  # (5)
+        unstored = self._unstored.get(batch.city)
+        if unstored is not None:
+            self._store.logs.store_cosigned(conn, head.key, *unstored)
+        self._store.put_state(
+            conn,
+            CityState(
+                city=batch.city,
+                epoch=batch.epoch,
+                next_index=head.size,
+                tip_size=batch.tip_size,
+                city_clock_us=batch.city_us,
+                received_us=now_us,
+                recorded_us=head.recorded_us,
+            ),
+        )
+        dispositions = self._store.dispositions(
+            conn, batch.city, after=batch.dispositions_after, limit=DISPOSITIONS_PER_ANSWER
+        )
+        return self._held(conn, head, dispositions, undecided=undecided)
+
+    def _apply(
+        self, conn: Connection, head: Head, batch: Batch, leaves: Sequence[bytes], fresh: int, now_us: int
+    ) -> tuple[Head, bool]:
+        """Append the new suffix and fold it; return the new head and whether licences wait for a decision."""
+        entries = [
+            NewEntry(entry.record, entry.salt, leaf)
+            for entry, leaf in zip(batch.entries[fresh:], leaves[fresh:], strict=True)
+        ]
+        received = receive(
+            ((index, sent.record, leaf) for index, (sent, leaf) in enumerate(
+                zip(batch.entries[fresh:], leaves[fresh:], strict=True), head.size
+            )),
+            city=batch.city,
+            epoch=batch.epoch,
+            persons=self._persons,
+        )  # fmt: skip
+        # When the city wrote its last record; never later than now, so that a
+        # city with a fast clock can not make its records look fresher.
+        written = [from_timestamp(record.message.record_time) for record in received if record.message is not None]
+        recorded_us = min(max(written, default=now_us), now_us)
+        moved = self._store.logs.advance(conn, head, entries, recorded_us=recorded_us, note=batch.checkpoint)
+        keys = sorted({record.person_key for record in received if record.person_key})
+        fold = NationalFold(
+            rows=self._store.view.by_person(conn, keys),
+            claims=self._store.claims(conn, keys),
+            persons=self._persons,
+            received_us=now_us,
+        )
+        for record in received:
+            fold.apply(record)
+        self._write(conn, batch, fold.change)
+        return moved, bool(fold.change.pending)
+
+    def _write(self, conn: Connection, batch: Batch, change: NationalChange) -> None:
+        self._store.view.put(conn, list(change.rows.values()))
+        self._store.view.add_revisions(conn, change.revisions)
+        self._store.hold_claims(conn, batch.city, change.holds)
+        self._store.add_pending(conn, change.pending)
+        self._store.add_dispositions(conn, batch.city, batch.epoch, change.notes)
+
+    def _enrolled(self, conn: Connection, city: int) -> City:
+        enrolled = self._store.city(conn, city)
+        if enrolled is None:
+            raise errors.CityNotFound("this city is not enrolled; ask an operator for a join token", city=city)
+        return enrolled
+
+    def _open(self, batch: Batch, enrolled: City) -> Checkpoint:
+        origin = f"{self._trust_domain}/city/{batch.city}/{batch.epoch}"
+        signed = open_checkpoint(batch.checkpoint, origin=origin, key=parse_vkey(enrolled.log_key))
+        end = batch.first_index + len(batch.entries)
+        if signed.size != end:
+            raise errors.CheckpointInvalid(
+                f"the checkpoint is for {signed.size} entries, the batch ends at {end}", size=signed.size, end=end
+            )
+        return signed
+
+    def _head(self, conn: Connection, key: LogKey, *, lock: bool) -> Head:
+        head = self._store.logs.head(conn, key, lock=lock)
+        if head is None:
+            raise errors.StoreCorrupt("an enrolled city has no log; run fsck", city=key.log)
+        return head
+
+    def _compare(self, conn: Connection, head: Head, batch: Batch, leaves: Sequence[bytes]) -> int:
+        """Compare what is held with what was sent; return how many of the sent entries are held already."""
+        end = batch.first_index + len(leaves)
+        if batch.first_index > head.size or max(batch.tip_size, end) < head.size:
+            raise errors.SequenceGap(
+                f"the registry holds {head.size} entries; send from there on", expectedIndex=head.size
+            )
+        overlap = min(head.size, end) - batch.first_index
+        if overlap <= 0:
+            return 0
+        held = self._store.logs.leaf_hashes(conn, head.key, batch.first_index, batch.first_index + overlap)
+        for offset, (ours, theirs) in enumerate(zip(held, leaves, strict=False)):
+            if ours != theirs:
+                raise errors.LogForked(
+                    "a held entry differs from the one sent; the city's log has two histories",
+                    index=batch.first_index + offset,
+                )
+        return overlap
+
+    def _held(
+        self, conn: Connection, head: Head, dispositions: Sequence[NotedDisposition], *, undecided: bool = False
+    ) -> _Held:
+        cosigned = self._store.logs.latest_cosigned(conn, head.key)
+        current = cosigned[1] if cosigned is not None and cosigned[0] == head.size else None
+        return _Held(head, current, dispositions, undecided)
+
+    def _answer(self, held: _Held, now_us: int) -> Taken:
+        """Cosign the head, which is durable by now, unless that was done before."""  # (6)
+        head = held.head
+        receipt = held.cosigned
+        if receipt is None:
+            unstored = self._unstored.get(head.key.log)
+            receipt = unstored[1] if unstored is not None and unstored[0] == head.size else b""
+        if not receipt and head.note is not None:
+            receipt = cosign(head.note, name=self._cosigner_name, signer=self._cosigner, time_s=now_us // 1_000_000)
+            self._unstored[head.key.log] = (head.size, receipt)
+        return Taken(head.size, receipt, held.dispositions, now_us, held.undecided)
+
+    async def _keep_evidence(self, batch: Batch, reason: str, now_us: int) -> None:
+        digest = sha256(batch.checkpoint).digest()
+        await self._database.write(
+            lambda conn: self._store.add_evidence(
+                conn, city=batch.city, digest=digest, reason=reason, body=batch.checkpoint, now_us=now_us
+            )
+        )

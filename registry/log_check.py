@@ -1,0 +1,235 @@
+"""Rebuild a stored log from its records and compare everything that was derived from them.
+
+Checked: each leaf hash against salt and record, each commit's root, every tile,
+the head's root and compact range, and the signatures on notes and receipts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from elicense.errors import Error
+from elicense.log.checkpoint import open_checkpoint, open_cosigned
+from elicense.log.entry import leaf_hash
+from elicense.log.model import CheckpointRow, Head, LogKey, StoredEntry
+from elicense.log.store import LogStore
+from elicense.log.tiles import TILE_WIDTH
+from elicense.log.tree import EMPTY_RANGE, CompactRange, subtree_root
+from elicense.log.verifier_key import VerifierKey
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+_CHUNK: Final = 2_048
+_HALF: Final = TILE_WIDTH // 2
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something that is not what it should be.
+
+    Attributes:
+        where: Which log, record, licence or row.
+        what: What is wrong, in one sentence without personal data.
+    """
+
+    where: str
+    what: str
+
+
+@dataclass(frozen=True, slots=True)
+class LogKeys:
+    """Who signs a log.
+
+    Attributes:
+        origin: Origin of the log.
+        log: Key of the log.
+        cosigner: Key of the registry's receipts; None for the registry's own log.
+    """
+
+    origin: str
+    log: VerifierKey
+    cosigner: VerifierKey | None
+
+
+def position(key: LogKey, index: int) -> str:
+    """Return how findings name a record: log/epoch/index, the registry's log being 0."""
+    return f"record {key.log}/{key.epoch}/{index}"
+
+
+class LogCheck:
+    """Checks one log, record by record, in one transaction.
+
+    Args:
+        conn: The transaction.
+        store: The tables of logs.
+        key: Which log.
+        keys: Who signs it.
+        found: Called with each finding.
+        progress: Called with the number of entries checked since the last call.
+    """
+
+    def __init__(
+        self,
+        conn: Connection,
+        store: LogStore,
+        key: LogKey,
+        *,
+        keys: LogKeys,
+        found: Callable[[Finding], None],
+        progress: Callable[[int], None],
+    ) -> None:
+        self._conn = conn
+        self._store = store
+        self._key = key
+        self._keys = keys
+        self._found = found
+        self._progress = progress
+        # The tree up to the last commit, and the leaves since then.
+        self._tree = EMPTY_RANGE
+        self._since: list[bytes] = []
+        # Roots of full subtrees that wait for their siblings, by tile level.
+        self._subtrees: list[list[bytes]] = []
+        self._leaves: list[bytes] = []
+
+    def entries(self) -> Iterator[Sequence[StoredEntry]]:
+        """Check the whole log; yield its entries in order for whoever folds them."""
+        head = self._head()
+        if head is None:
+            return
+        index = 0
+        while chunk := self._store.entries(self._conn, self._key, index, _CHUNK):
+            for entry in chunk:
+                if entry.index != index:
+                    self._report(index, "the entry is missing")
+                    return
+                if index >= head.size:
+                    self._report(index, f"the entry lies beyond the head, which has {head.size}")
+                    return
+                self._grow(entry)
+                index += 1
+            yield chunk
+            self._progress(len(chunk))
+        if index < head.size:
+            self._report(index, "the entry is missing")
+            return
+        self._check_head(head)
+
+    def _head(self) -> Head | None:
+        try:
+            head = self._store.head(self._conn, self._key)
+        except Error as error:
+            self._found(Finding(self._name, error.message))
+            return None
+        if head is None:
+            self._found(Finding(self._name, "the log has no head"))
+        return head
+
+    @property
+    def _name(self) -> str:
+        return f"log {self._key.log}/{self._key.epoch}"
+
+    def _report(self, index: int, what: str) -> None:
+        self._found(Finding(position(self._key, index), what))
+
+    def _grow(self, entry: StoredEntry) -> None:
+        # An erased slot has neither record nor salt: its leaf hash is all there is.
+        erased = entry.record is None and entry.salt is None
+        if not erased:
+            try:
+                computed = leaf_hash(entry.salt or b"", entry.record or b"")
+            except Error as error:
+                self._report(entry.index, error.message)
+            else:
+                if computed != entry.leaf_hash:
+                    self._report(entry.index, "record and salt do not give the stored leaf hash")
+        # The stored hash goes into the tree: one damaged record is reported once, not with every root after it.
+        self._since.append(entry.leaf_hash)
+        self._leaves.append(entry.leaf_hash)
+        if len(self._leaves) == TILE_WIDTH:
+            self._check_tile(entry.index + 1)
+        row = self._store.checkpoint(self._conn, self._key, entry.index + 1)
+        if row is not None:
+            self._tree = self._tree.append_leaves(self._since)
+            self._since = []
+            self._check_commit(row, self._tree)
+
+    def _check_tile(self, end: int) -> None:
+        """Compare a full tile of leaves, and what it completes above, with the stored tiles."""
+        start = end - TILE_WIDTH
+        middle = start + _HALF
+        self._check_node(start, middle, subtree_root(self._leaves[:_HALF]))
+        self._check_node(middle, end, subtree_root(self._leaves[_HALF:]))
+        root, width, level = subtree_root(self._leaves), TILE_WIDTH, 0
+        self._leaves = []
+        while True:
+            self._check_node(end - width, end, root)
+            if level == len(self._subtrees):
+                self._subtrees.append([])
+            siblings = self._subtrees[level]
+            siblings.append(root)
+            if len(siblings) < TILE_WIDTH:
+                return
+            root, width, level = subtree_root(siblings), width * TILE_WIDTH, level + 1
+            self._subtrees[level - 1] = []
+
+    def _check_node(self, start: int, end: int, root: bytes) -> None:
+        try:
+            stored = self._store.node(self._conn, self._key, start, end)
+        except Error as error:
+            self._found(Finding(f"{self._name} tile over {start} to {end}", error.message))
+            return
+        if stored != root:
+            self._found(Finding(f"{self._name} tile over {start} to {end}", "the stored tile differs from the records"))
+
+    def _check_commit(self, row: CheckpointRow, tree: CompactRange) -> None:
+        where = f"{self._name} checkpoint {row.size}"
+        root = tree.root()
+        if row.root != root:
+            self._found(Finding(where, "the stored root differs from the records"))
+        if row.note is not None:
+            self._check_note(where, row.note, row.size, root)
+        if row.cosigned is not None:
+            self._check_receipt(where, row.cosigned, row.size, root)
+
+    def _check_head(self, head: Head) -> None:
+        self._tree = self._tree.append_leaves(self._since)
+        if head.root != self._tree.root() or head.frontier != self._tree:
+            self._found(Finding(self._name, "the stored head differs from the records"))
+        if head.note is not None:
+            self._check_note(f"{self._name} head", head.note, head.size, self._tree.root())
+        if head.size and self._store.checkpoint(self._conn, self._key, head.size) is None:
+            self._found(Finding(f"{self._name} checkpoint {head.size}", "the commit's checkpoint is missing"))
+        latest = self._store.latest_cosigned(self._conn, self._key)
+        if latest is not None:
+            row = self._store.checkpoint(self._conn, self._key, latest[0])
+            if row is None:
+                self._found(Finding(f"{self._name} receipt {latest[0]}", "no commit ended at this size"))
+            else:
+                # The row's root was compared with the records on the way.
+                self._check_receipt(f"{self._name} receipt {latest[0]}", latest[1], row.size, row.root)
+
+    def _check_note(self, where: str, note: bytes, size: int, root: bytes) -> None:
+        try:
+            signed = open_checkpoint(note, origin=self._keys.origin, key=self._keys.log)
+        except Error as error:
+            self._found(Finding(where, f"the signed note is not valid: {error.message}"))
+            return
+        if (signed.size, signed.root) != (size, root):
+            self._found(Finding(where, "the signed note is for another head"))
+
+    def _check_receipt(self, where: str, note: bytes, size: int, root: bytes) -> None:
+        if self._keys.cosigner is None:
+            self._found(Finding(where, "a receipt on a log that nobody cosigns"))
+            return
+        try:
+            opened = open_cosigned(
+                note, origin=self._keys.origin, log_key=self._keys.log, cosigner_key=self._keys.cosigner
+            )
+        except Error as error:
+            self._found(Finding(where, f"the receipt is not valid: {error.message}"))
+            return
+        if (opened.checkpoint.size, opened.checkpoint.root) != (size, root):
+            self._found(Finding(where, "the receipt is for another head"))

@@ -1,0 +1,190 @@
+"""Fold the logs again and compare the national view with what comes out.
+
+The view is a function of the city logs and the registry's log: a licence's
+latest record gives its row; its first record counts because the registry's log
+grants its person to the city, or confirms it, or does not count because that
+log opened a conflict.  What is not decided yet must stand in the table of what
+waits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from typing import TYPE_CHECKING, Final
+from uuid import UUID
+
+from google.protobuf.message import DecodeError
+
+from elicense.license.verdict import ViewFlags
+from elicense.log.model import LogKey, StoredEntry
+from elicense.v1 import log_pb2
+from elicense.view.model import Revision, ViewRow
+from elicense.view.person import PersonIndex
+from registry.log_check import Finding, position
+from registry.model import ClaimState, Pending
+from registry.national import NationalFold, receive
+from registry.store import RegistryStore
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+_PAGE: Final = 1_000
+_MAX_REVISIONS: Final = 1_000_000
+
+_Position = tuple[int, int, int]
+
+
+@dataclass(slots=True)
+class Decided:
+    """What the registry's log says.
+
+    Attributes:
+        granted: Persons granted: (person tag, city).
+        confirmed: Positions of first records that count without a grant.
+        conflicts: Positions of first records that do not count.
+    """
+
+    granted: set[tuple[bytes, int]] = field(default_factory=set)
+    confirmed: set[_Position] = field(default_factory=set)
+    conflicts: set[_Position] = field(default_factory=set)
+
+    def read(self, key: LogKey, entries: Sequence[StoredEntry], found: Callable[[Finding], None]) -> None:
+        """Fold entries of the registry's log."""
+        for entry in entries:
+            if entry.record is None:
+                continue
+            try:
+                record = log_pb2.RegistryRecord.FromString(entry.record)
+            except DecodeError:
+                found(Finding(position(key, entry.index), "the record is not a decision"))
+                continue
+            match record.WhichOneof("decision"):
+                case "claims_granted":
+                    granted = record.claims_granted
+                    self.granted.update((claim.person_tag, granted.city) for claim in granted.claims)
+                case "provisional_confirmed":
+                    self.confirmed.add(_at(record.provisional_confirmed.position))
+                case "conflict_opened":
+                    self.conflicts.add(_at(record.conflict_opened.position))
+
+
+def _at(where: log_pb2.LogPosition) -> _Position:
+    return where.city, where.epoch, where.index
+
+
+class Refold:
+    """Builds the national view from logs, city by city, and compares.
+
+    Args:
+        conn: Transaction in which everything is read.
+        store: The registry's tables.
+        persons: Computes person and name tags.
+        found: Called with each finding.
+    """
+
+    def __init__(
+        self, conn: Connection, store: RegistryStore, *, persons: PersonIndex, found: Callable[[Finding], None]
+    ) -> None:
+        self._conn = conn
+        self._store = store
+        self._persons = persons
+        self._found = found
+        self._expected: dict[tuple[bytes, bytes], ViewRow] = {}
+        self._first: dict[tuple[bytes, bytes], _Position] = {}
+        self._revisions: dict[bytes, list[Revision]] = {}
+        self.decided = Decided()
+
+    def read_city(self, key: LogKey, chunks: Iterator[Sequence[StoredEntry]]) -> None:
+        """Fold one city's log; the registry's log must have been read before."""
+        # Without claims every first record waits; whether it counts is told by the registry's log.
+        fold = NationalFold(rows={}, claims={}, persons=self._persons, received_us=0)
+        for chunk in chunks:
+            held = [(e.index, e.record, e.leaf_hash) for e in chunk if e.record is not None]
+            for received in receive(held, city=key.log, epoch=key.epoch, persons=self._persons):
+                fold.apply(received)
+        for pending in fold.change.pending:
+            where = (pending.city, pending.epoch, pending.idx)
+            self._first[pending.person_key, pending.license_id] = where
+        for revision in fold.change.revisions:
+            self._revisions.setdefault(revision.license_id, []).append(revision)
+        for row in fold.change.rows.values():
+            self._expected[row.person_key, row.license_id] = row
+
+    def compare(self) -> int:
+        """Compare with the stored view and return the number of licences."""
+        waiting = {(p.city, p.epoch, p.idx): p for p in self._waiting()}
+        stored = {(row.person_key, row.license_id): row for row in self._store.view.all_rows(self._conn)}
+        for key, folded in self._expected.items():
+            row = stored.pop(key, None)
+            expected = replace(folded, flags=self._flags(key, folded, waiting))
+            if row is None:
+                self._report(expected, "the view lacks the license")
+            elif row != expected:
+                self._report(expected, f"the view differs in {', '.join(_differences(row, expected))}")
+        for row in stored.values():
+            self._report(row, "the view has a license that no log holds")
+        self._compare_revisions()
+        self._compare_claims()
+        return len(self._expected)
+
+    def _flags(self, key: tuple[bytes, bytes], row: ViewRow, waiting: Mapping[_Position, Pending]) -> int:
+        """Return the flags that the logs give a licence."""
+        flags = ViewFlags(row.flags) & ~ViewFlags.PROVISIONAL
+        first = self._first[key]
+        if first in self.decided.conflicts:
+            return int(flags | ViewFlags.CONFLICT)
+        if first in self.decided.confirmed:
+            return int(flags)
+        if first in waiting:
+            return int(flags | ViewFlags.PROVISIONAL)
+        if (key[0], first[0]) not in self.decided.granted:
+            self._report(row, "the license counts, but the registry's log neither grants nor confirms it")
+        return int(flags)
+
+    def _waiting(self) -> Iterator[Pending]:
+        after: Pending | None = None
+        while page := self._store.pending(self._conn, limit=_PAGE, after=after):
+            yield from page
+            after = page[-1]
+
+    def _compare_revisions(self) -> None:
+        for license_id, expected in self._revisions.items():
+            stored = self._store.view.revisions(self._conn, license_id, after=0, limit=_MAX_REVISIONS)
+            # When a record arrived is the one thing that no log tells.
+            held = {replace(revision, received_us=0) for revision in stored}
+            for revision in set(expected) ^ held:
+                where = position(LogKey(revision.city, revision.epoch), revision.idx)
+                self._found(Finding(where, "the revision index differs from the logs"))
+
+    def _compare_claims(self) -> None:
+        """Every licence that counts must hold its person."""
+        counting = [
+            row
+            for key, row in self._expected.items()
+            if self._first[key] in self.decided.confirmed or (key[0], row.city) in self.decided.granted
+        ]
+        for start in range(0, len(counting), _PAGE):
+            rows = counting[start : start + _PAGE]
+            claims = self._store.claims(self._conn, {row.person_key for row in rows})
+            for row in rows:
+                claim = claims.get(row.person_key)
+                stored = [r for r in self._stored(row) if not r.flags & _NOT_COUNTING]
+                holder = None if claim is None else (claim.city, claim.license_id, claim.state)
+                if stored and holder != (row.city, row.license_id, ClaimState.HELD):
+                    self._report(row, "the license counts, but its city does not hold the person")
+
+    def _stored(self, row: ViewRow) -> list[ViewRow]:
+        rows = self._store.view.by_person(self._conn, [row.person_key]).get(row.person_key, [])
+        return [held for held in rows if held.license_id == row.license_id]
+
+    def _report(self, row: ViewRow, what: str) -> None:
+        where = f"license {UUID(bytes=row.license_id)} ({position(LogKey(row.city, row.epoch), row.idx)})"
+        self._found(Finding(where, what))
+
+
+_NOT_COUNTING: Final = int(ViewFlags.PROVISIONAL | ViewFlags.CONFLICT)
+
+
+def _differences(row: ViewRow, expected: ViewRow) -> list[str]:
+    return [f.name for f in fields(ViewRow) if getattr(row, f.name) != getattr(expected, f.name)]

@@ -1,0 +1,116 @@
+"""What a city asks of the registry: take in its log, say what is held, grant persons."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from elicense.errors import CityNotFound
+from elicense.log.writer import LogWriter
+from elicense.sql.database import Database
+from registry.batch import Batch, Taken
+from registry.claims import CLAIMS_PER_ENTRY, ClaimOutcome, DecidePending, GrantClaims
+from registry.decider import Command, Outcome
+from registry.decisions import PendingDecisions
+from registry.freshness import Freshness
+from registry.ingest import Ingest
+from registry.metrics import CityMetrics
+from registry.store import RegistryStore
+
+#: Most bytes that one entry of the registry's log adds to what it is about: its times, actor and framing.
+_ENTRY_BYTES: Final = 512
+#: Most bytes of one person in an entry: a tag, two identifiers and framing.
+_PERSON_BYTES: Final = 96
+
+
+class DecisionLog:
+    """Writes the registry's decisions through its log writer.
+
+    Args:
+        writer: Group commit of the registry's own log.
+    """
+
+    def __init__(self, writer: LogWriter[Command, Outcome]) -> None:
+        self._writer = writer
+
+    async def decide(self, command: DecidePending) -> Outcome:
+        """Decide waiting licences; the decisions are durable on return.
+
+        Raises:
+            StoreUnavailable: The database is away.
+        """
+        entries = len(command.pending)
+        size = entries * (_ENTRY_BYTES + _PERSON_BYTES)
+        # Behind the claims that cities wait for.
+        return (await self._writer.submit(command, weight=entries, size=size, bulk=True)).result
+
+    async def grant(self, command: GrantClaims) -> Outcome:
+        """Grant persons to a city; the grants are durable on return.
+
+        Raises:
+            StoreUnavailable: The database is away.
+        """
+        entries = -(-len(command.wanted) // CLAIMS_PER_ENTRY)
+        size = entries * _ENTRY_BYTES + len(command.wanted) * _PERSON_BYTES
+        return (await self._writer.submit(command, weight=entries, size=size)).result
+
+
+class Replication:
+    """The registry's side of replication.
+
+    Args:
+        database: The registry's database.
+        store: Its tables.
+        ingest: Takes in batches.
+        decisions: Decides licences without a grant.
+        log: Writes the registry's own decisions.
+        freshness: Told of each city that is heard.
+        metrics: Counts batches, lag and skew by city.
+    """
+
+    def __init__(
+        self,
+        *,
+        database: Database,
+        store: RegistryStore,
+        ingest: Ingest,
+        decisions: PendingDecisions,
+        log: DecisionLog,
+        freshness: Freshness,
+        metrics: CityMetrics,
+    ) -> None:
+        self._database = database
+        self._store = store
+        self._ingest = ingest
+        self._decisions = decisions
+        self._log = log
+        self._freshness = freshness
+        self._metrics = metrics
+
+    async def append(self, batch: Batch) -> Taken:
+        """Take in a batch; see :meth:`registry.ingest.Ingest.append`."""
+        taken = await self._ingest.append(batch)
+        self._metrics.took(batch, taken)
+        self._freshness.heard(batch.city)
+        if taken.undecided:
+            self._decisions.wake()
+        return taken
+
+    async def state(self, city: int) -> tuple[int, Taken]:
+        """Return the open epoch of a city and what is held of its log.
+
+        Raises:
+            CityNotFound: The city is not enrolled.
+        """
+        enrolled = await self._database.read(lambda conn: self._store.city(conn, city))
+        if enrolled is None:
+            raise CityNotFound("this city is not enrolled; ask an operator for a join token", city=city)
+        return enrolled.epoch, await self._ingest.state(city)
+
+    async def claim(self, command: GrantClaims) -> Sequence[ClaimOutcome]:
+        """Grant or refuse each person of a claim, in the order asked.
+
+        Raises:
+            StoreUnavailable: The database is away; ask again.
+        """
+        return (await self._log.grant(command)).claims

@@ -1,0 +1,1 @@
+"""Thin servicers of the registry, one module a proto service."""

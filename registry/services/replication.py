@@ -1,0 +1,119 @@
+"""ReplicationService: parse, take the city from the certificate, call, reply."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+from uuid import UUID
+
+from elicense.clock import from_timestamp, to_timestamp
+from elicense.errors import Malformed, Violation
+from elicense.license.document import normalize_number
+from elicense.rpc.context import current_caller
+from elicense.trust.spiffe import Caller
+from elicense.v1 import replication_pb2 as pb
+from elicense.v1 import replication_pb2_grpc
+from elicense.view.person import PersonIndex
+from registry.batch import Batch, SentEntry
+from registry.claims import ClaimOutcome, GrantClaims, HeldBy, WantedClaim
+from registry.replication import Replication
+
+#: Most bytes of records and salts in one batch.
+MAX_BATCH_BYTES: Final = 3 * 1024 * 1024
+
+
+class ReplicationServicer(replication_pb2_grpc.ReplicationServiceServicer):
+    """Thin servicer over :class:`~registry.replication.Replication`.
+
+    Args:
+        replication: Takes in batches and grants claims.
+        persons: Computes person tags.
+    """
+
+    def __init__(self, *, replication: Replication, persons: PersonIndex) -> None:
+        self._replication = replication
+        self._persons = persons
+
+    async def AppendEntries(  # the name of the RPC
+        self, request: pb.AppendEntriesRequest, context: Any
+    ) -> pb.AppendEntriesResponse:
+        """Apply a batch to the caller's log; see the proto."""
+        taken = await self._replication.append(_batch(_city(current_caller()), request))
+        return pb.AppendEntriesResponse(
+            receipt=taken.receipt,
+            next_index=taken.next_index,
+            dispositions=[
+                pb.Disposition(
+                    index=noted.idx,
+                    kind=noted.kind,  # type: ignore[arg-type]
+                    license_id=noted.license_id,
+                    detail=noted.detail,
+                    sequence=noted.seq,
+                    epoch=noted.epoch,
+                )
+                for noted in taken.dispositions
+            ],
+            registry_time=to_timestamp(taken.now_us),
+        )
+
+    async def GetReplicationState(
+        self, request: pb.GetReplicationStateRequest, context: Any
+    ) -> pb.GetReplicationStateResponse:
+        """Read what is held of the caller's log; see the proto."""
+        epoch, taken = await self._replication.state(_city(current_caller()))
+        return pb.GetReplicationStateResponse(
+            epoch=epoch,
+            next_index=taken.next_index,
+            receipt=taken.receipt,
+            registry_time=to_timestamp(taken.now_us),
+        )
+
+    async def ClaimPersons(self, request: pb.ClaimPersonsRequest, context: Any) -> pb.ClaimPersonsResponse:
+        """Claim persons for the caller's city; see the proto."""
+        caller = current_caller()
+        wanted = tuple(
+            WantedClaim(
+                person_key=self._persons.person_key(claim.document.type, normalize_number(claim.document.number)),
+                license_id=claim.license_id,
+                request_id=str(UUID(bytes=claim.request_id)),
+            )
+            for claim in request.claims
+        )
+        command = GrantClaims(city=_city(caller), actor=str(caller.spiffe_id), wanted=wanted)
+        return pb.ClaimPersonsResponse(results=[_result(claim) for claim in await self._replication.claim(command)])
+
+
+def _city(caller: Caller) -> int:
+    """Return whose log the caller writes: its certificate alone says so."""
+    if caller.city is None:
+        raise LookupError("the policy table lets cities alone replicate")
+    return caller.city
+
+
+def _batch(city: int, request: pb.AppendEntriesRequest) -> Batch:
+    size = sum(len(entry.record) + len(entry.salt) for entry in request.entries)
+    if size > MAX_BATCH_BYTES:
+        raise Malformed(
+            f"a batch may hold {MAX_BATCH_BYTES} bytes of records; send it in parts",
+            violations=[Violation("entries", "TOO_LARGE", f"at most {MAX_BATCH_BYTES} bytes together")],
+        )
+    return Batch(
+        city=city,
+        epoch=request.epoch,
+        first_index=request.first_index,
+        entries=[SentEntry(entry.record, entry.salt) for entry in request.entries],
+        checkpoint=request.checkpoint,
+        tip_size=request.tip_size,
+        city_us=from_timestamp(request.city_time),
+        dispositions_after=request.dispositions_after,
+    )
+
+
+def _result(claim: ClaimOutcome) -> pb.ClaimResult:
+    if isinstance(claim, HeldBy):
+        return pb.ClaimResult(held_by_city=claim.city)
+    result = pb.ClaimResult(license_id=claim.license_id)
+    result.grant.registry_epoch = claim.epoch
+    result.grant.registry_index = claim.index
+    result.grant.entry_hash = claim.entry_hash
+    result.grant.lease_end_time.CopyFrom(to_timestamp(claim.lease_end_us))
+    return result

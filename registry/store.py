@@ -1,0 +1,301 @@
+"""The registry's tables and their queries: the only SQL of the registry besides logs, view and trust."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Connection,
+    Integer,
+    LargeBinary,
+    MetaData,
+    PrimaryKeyConstraint,
+    SmallInteger,
+    String,
+    Table,
+    bindparam,
+    or_,
+    select,
+    tuple_,
+)
+
+from elicense.access.store import AccessStore, define_access_table
+from elicense.log.store import LogStore, define_log_tables
+from elicense.sql.database import insert_for
+from elicense.trust.store import TrustStore, define_trust_tables
+from elicense.view.store import ViewStore, define_view_tables
+from registry.model import City, CityState, Claim, ClaimState, NotedDisposition, Pending
+
+_DETAIL_LENGTH: Final = 200
+_VKEY_LENGTH: Final = 400
+
+metadata = MetaData()
+_log_tables = define_log_tables(metadata)
+_view_tables = define_view_tables(metadata)
+_trust_tables = define_trust_tables(metadata)
+
+city_table = Table(
+    "city",
+    metadata,
+    Column("city", Integer, nullable=False, autoincrement=False),
+    Column("epoch", BigInteger, nullable=False),
+    Column("log_key", String(_VKEY_LENGTH), nullable=False),
+    Column("enrolled_us", BigInteger, nullable=False),
+    PrimaryKeyConstraint("city", "epoch"),
+    info={"dist": "city"},
+)
+
+state_table = Table(
+    "city_state",
+    metadata,
+    Column("city", Integer, nullable=False, autoincrement=False),
+    Column("epoch", BigInteger, nullable=False),
+    Column("next_index", BigInteger, nullable=False),
+    Column("tip_size", BigInteger, nullable=False),
+    Column("city_clock_us", BigInteger, nullable=False),
+    Column("received_us", BigInteger, nullable=False),
+    Column("recorded_us", BigInteger, nullable=False),
+    PrimaryKeyConstraint("city"),
+    info={"dist": "city"},
+)
+
+claim_table = Table(
+    "claim",
+    metadata,
+    Column("person_key", LargeBinary(16), nullable=False),
+    Column("city", Integer, nullable=False, autoincrement=False),
+    Column("license_id", LargeBinary(16), nullable=False),
+    Column("request_id", String(36), nullable=False),
+    Column("state", SmallInteger, nullable=False),
+    Column("lease_end_us", BigInteger, nullable=False),
+    Column("registry_epoch", BigInteger, nullable=False),
+    Column("registry_index", BigInteger, nullable=False),
+    PrimaryKeyConstraint("person_key"),
+    info={"dist": "person_key"},
+    sqlite_with_rowid=False,
+)
+
+feed_table = Table(
+    "disposition_feed",
+    metadata,
+    Column("city", Integer, nullable=False, autoincrement=False),
+    Column("seq", BigInteger, nullable=False),
+    PrimaryKeyConstraint("city"),
+    info={"dist": "city"},
+)
+
+disposition_table = Table(
+    "disposition",
+    metadata,
+    Column("city", Integer, nullable=False, autoincrement=False),
+    Column("seq", BigInteger, nullable=False),
+    Column("epoch", BigInteger, nullable=False),
+    Column("idx", BigInteger, nullable=False),
+    Column("kind", SmallInteger, nullable=False),
+    Column("license_id", LargeBinary(16), nullable=False),
+    Column("detail", String(_DETAIL_LENGTH), nullable=False),
+    PrimaryKeyConstraint("city", "seq"),
+    info={"dist": "city"},
+)
+
+pending_table = Table(
+    "pending_decision",
+    metadata,
+    Column("city", Integer, nullable=False, autoincrement=False),
+    Column("epoch", BigInteger, nullable=False),
+    Column("idx", BigInteger, nullable=False),
+    Column("entry_hash", LargeBinary(32), nullable=False),
+    Column("license_id", LargeBinary(16), nullable=False),
+    Column("person_key", LargeBinary(16), nullable=False),
+    PrimaryKeyConstraint("city", "epoch", "idx"),
+    info={"dist": "city"},
+)
+
+evidence_table = Table(
+    "evidence",
+    metadata,
+    Column("city", Integer, nullable=False, autoincrement=False),
+    Column("digest", LargeBinary(32), nullable=False),
+    Column("reason", String(63), nullable=False),
+    Column("body", LargeBinary, nullable=False),
+    Column("noted_us", BigInteger, nullable=False),
+    PrimaryKeyConstraint("city", "digest"),
+    info={"dist": "city"},
+)
+
+#: The access log has a database of its own.
+access_metadata = MetaData()
+_access_table = define_access_table(access_metadata)
+
+
+def access_store() -> AccessStore:
+    """Return the queries of the access log."""
+    return AccessStore(_access_table)
+
+
+class RegistryStore:
+    """Queries of the registry, each inside a caller's transaction.
+
+    Attributes:
+        logs: The city logs and the registry's own log.
+        view: The national view.
+        trust: Active certificates and join tokens.
+    """
+
+    def __init__(self) -> None:
+        self.logs = LogStore(_log_tables)
+        self.view = ViewStore(*_view_tables)
+        self.trust = TrustStore(_trust_tables)
+        self._claims = [claim_table.c[name] for name in Claim.__dataclass_fields__]
+        self._claims_by_person = select(*self._claims).where(
+            claim_table.c.person_key.in_(bindparam("keys", expanding=True))
+        )
+        self._states = select(*[state_table.c[name] for name in CityState.__dataclass_fields__])
+        self._cities = select(*[city_table.c[name] for name in City.__dataclass_fields__])
+
+    def cities(self, conn: Connection) -> list[City]:
+        """Return every epoch of every enrolled city, in order."""
+        query = self._cities.order_by(city_table.c.city, city_table.c.epoch)
+        return [City(*row) for row in conn.execute(query)]
+
+    def city(self, conn: Connection, code: int) -> City | None:
+        """Return the open epoch of a city, or None when it is not enrolled."""
+        query = self._cities.where(city_table.c.city == code).order_by(city_table.c.epoch.desc()).limit(1)
+        row = conn.execute(query).first()
+        return None if row is None else City(*row)
+
+    def add_city(self, conn: Connection, city: City) -> None:
+        """Insert an epoch of a city."""
+        conn.execute(city_table.insert(), [city.as_dict()])
+
+    def states(self, conn: Connection) -> list[CityState]:
+        """Return the replication state of every city that was ever heard."""
+        return [CityState(*row) for row in conn.execute(self._states)]
+
+    def put_state(self, conn: Connection, state: CityState) -> None:
+        """Insert or replace the replication state of a city."""
+        statement = insert_for(conn.dialect.name, state_table)
+        replaced = {c.name: statement.excluded[c.name] for c in state_table.c if not c.primary_key}
+        conn.execute(statement.on_conflict_do_update(index_elements=["city"], set_=replaced), [state.as_dict()])
+
+    def claims(self, conn: Connection, keys: Iterable[bytes], *, lock: bool = False) -> dict[bytes, Claim]:
+        """Return the claims of persons, by person; ``lock`` keeps others from changing them, in key order."""
+        query = self._claims_by_person
+        if lock:
+            query = query.order_by(claim_table.c.person_key).with_for_update()
+        rows = conn.execute(query, {"keys": list(keys)})
+        return {row[0]: Claim(*row) for row in rows}
+
+    def acquire_claims(
+        self, conn: Connection, wanted: Sequence[Claim], *, lapsed: Mapping[bytes, int]
+    ) -> dict[bytes, Claim]:
+        """Write claims by compare-and-set and return what then holds, by person.
+
+        A claim is written when nobody holds the person, when the same city
+        does, or over a lease named in ``lapsed`` (person to city) while that
+        city still has nothing but the lease.  Rows are taken in key order, so
+        that two writers seldom deadlock.
+        """
+        if not wanted:
+            return {}
+        statement = insert_for(conn.dialect.name, claim_table)
+        replaced = {c.name: statement.excluded[c.name] for c in claim_table.c if not c.primary_key}
+        free = or_(
+            claim_table.c.city == statement.excluded.city,
+            (claim_table.c.state == int(ClaimState.LEASED)) & (claim_table.c.city == bindparam("lapsed_city")),
+        )
+        upsert = statement.on_conflict_do_update(index_elements=["person_key"], set_=replaced, where=free)
+        ordered = sorted(wanted, key=lambda claim: claim.person_key)
+        values = [{**claim.as_dict(), "lapsed_city": lapsed.get(claim.person_key, 0)} for claim in ordered]
+        conn.execute(upsert, values)
+        return self.claims(conn, [claim.person_key for claim in ordered])
+
+    def hold_claims(self, conn: Connection, city: int, holds: Mapping[bytes, bytes]) -> None:
+        """Turn a city's leases into holds, now that records use them; ``holds`` maps person to licence."""
+        if not holds:
+            return
+        statement = (
+            claim_table.update()
+            .where(claim_table.c.person_key == bindparam("key"), claim_table.c.city == bindparam("of_city"))
+            .values(state=int(ClaimState.HELD), license_id=bindparam("used_by"))
+        )
+        ordered = sorted(holds.items())
+        conn.execute(statement, [{"key": key, "of_city": city, "used_by": used_by} for key, used_by in ordered])
+
+    def add_dispositions(
+        self, conn: Connection, city: int, epoch: int, notes: Sequence[tuple[int, int, bytes, str]]
+    ) -> None:
+        """Append to a city's feed: (index, kind, licence id, detail) each."""
+        if not notes:
+            return
+        statement = insert_for(conn.dialect.name, feed_table)
+        taken = statement.on_conflict_do_update(
+            index_elements=["city"], set_={"seq": feed_table.c.seq + statement.excluded.seq}
+        ).returning(feed_table.c.seq)
+        last = conn.execute(taken, {"city": city, "seq": len(notes)}).scalar_one()
+        first = last - len(notes) + 1
+        rows = [
+            NotedDisposition(city, first + offset, epoch, idx, kind, license_id, detail).as_dict()
+            for offset, (idx, kind, license_id, detail) in enumerate(notes)
+        ]
+        conn.execute(disposition_table.insert(), rows)
+
+    def dispositions(self, conn: Connection, city: int, *, after: int, limit: int) -> list[NotedDisposition]:
+        """Return up to ``limit`` dispositions of a city's feed that follow number ``after``."""
+        table = disposition_table
+        query = (
+            select(*[table.c[name] for name in NotedDisposition.__dataclass_fields__])
+            .where(table.c.city == city, table.c.seq > after)
+            .order_by(table.c.seq)
+            .limit(limit)
+        )
+        return [NotedDisposition(*row) for row in conn.execute(query)]
+
+    def add_pending(self, conn: Connection, pending: Sequence[Pending]) -> None:
+        """Remember licences that wait for a decision."""
+        if pending:
+            conn.execute(pending_table.insert(), [waiting.as_dict() for waiting in pending])
+
+    def pending(self, conn: Connection, *, limit: int, after: Pending | None = None) -> list[Pending]:
+        """Return licences that wait for a decision, each city's in log order, from behind ``after`` on."""
+        table = pending_table
+        columns = [table.c[name] for name in Pending.__dataclass_fields__]
+        key = (table.c.city, table.c.epoch, table.c.idx)
+        query = select(*columns).order_by(*key).limit(limit)
+        if after is not None:
+            query = query.where(tuple_(*key) > tuple_(after.city, after.epoch, after.idx))
+        return [Pending(*row) for row in conn.execute(query)]
+
+    def still_pending(self, conn: Connection, pending: Sequence[Pending]) -> list[Pending]:
+        """Return those of ``pending`` that have not been decided meanwhile."""
+        if not pending:
+            return []
+        table = pending_table
+        columns = [table.c[name] for name in Pending.__dataclass_fields__]
+        keys = [(waiting.city, waiting.epoch, waiting.idx) for waiting in pending]
+        query = select(*columns).where(tuple_(table.c.city, table.c.epoch, table.c.idx).in_(keys))
+        return [Pending(*row) for row in conn.execute(query)]
+
+    def end_pending(self, conn: Connection, pending: Sequence[Pending]) -> None:
+        """Forget licences that have been decided."""
+        if not pending:
+            return
+        table = pending_table
+        statement = table.delete().where(
+            table.c.city == bindparam("of_city"),
+            table.c.epoch == bindparam("of_epoch"),
+            table.c.idx == bindparam("of_idx"),
+        )
+        keys = [{"of_city": done.city, "of_epoch": done.epoch, "of_idx": done.idx} for done in pending]
+        conn.execute(statement, keys)
+
+    def add_evidence(
+        self, conn: Connection, *, city: int, digest: bytes, reason: str, body: bytes, now_us: int
+    ) -> None:
+        """Keep a signed object that shows a city breaking the rules; the same object is kept once."""
+        values = {"city": city, "digest": digest, "reason": reason, "body": body, "noted_us": now_us}
+        statement = insert_for(conn.dialect.name, evidence_table)
+        conn.execute(statement.on_conflict_do_nothing(index_elements=["city", "digest"]), [values])

@@ -1,0 +1,251 @@
+"""A city as the registry sees it: a key, a log, a certificate, and nothing else."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import grpc
+from google.type.date_pb2 import Date
+
+from elicense.clock import to_timestamp
+from elicense.log.checkpoint import Checkpoint, log_verifier_key, sign_checkpoint
+from elicense.log.entry import leaf_hash
+from elicense.log.tree import EMPTY_RANGE, EMPTY_ROOT
+from elicense.log.verifier_key import VerifierKey, format_vkey, parse_vkey
+from elicense.rpc.channel import secure_channel
+from elicense.rpc.errors import from_rpc_error
+from elicense.trust.credentials import Credentials, make_credentials
+from elicense.trust.csr import build_request
+from elicense.trust.enrollment import city_log_origin
+from elicense.trust.signer import FileSigner
+from elicense.trust.spiffe import server_name
+from elicense.trust.token import JoinToken
+from elicense.trust.x509 import from_der, generate_key
+from elicense.v1 import enrollment_pb2, enrollment_pb2_grpc, license_pb2, replication_pb2_grpc
+from elicense.v1 import replication_pb2 as pb
+from elicense.v1.license_pb2 import LicenseRecord
+
+DEADLINE_S = 20.0
+
+
+async def enroll(
+    token: JoinToken, signer: FileSigner, code: int, **changes: Any
+) -> tuple[Credentials, enrollment_pb2.EnrollResponse]:
+    """Spend a city's token the way `elicense-city join` does."""
+    key = generate_key()
+    origin = city_log_origin(token.subject.trust_domain, code, 1)
+    fields = {
+        "tls_csr": build_request(key, dns_names=["localhost"]),
+        "authority_csr": build_request(generate_key()),
+        "log_verifier_key": format_vkey(log_verifier_key(origin, signer.public_key())),
+        "log_possession_note": sign_checkpoint(Checkpoint(origin, 0, EMPTY_ROOT), signer),
+    }
+    async with secure_channel(token.credentials(), retries=False) as channel:
+        try:
+            answer = await enrollment_pb2_grpc.EnrollmentServiceStub(channel).Enroll(
+                enrollment_pb2.EnrollRequest(**{**fields, **changes}), timeout=DEADLINE_S
+            )
+        except grpc.aio.AioRpcError as error:
+            raise from_rpc_error(error) from error
+    credentials = make_credentials(
+        key=key,
+        chain=[from_der(der) for der in answer.tls_chain],
+        root=token.root,
+        address=token.address,
+        server_name=server_name(token.node),
+    )
+    return credentials, answer
+
+
+@dataclass
+class City:
+    """A city's log in memory, with the way to the registry.
+
+    Attributes:
+        code: Division code.
+        credentials: Its node certificate.
+        signer: Key of its log.
+        clock: UTC microseconds.
+        cosigner: Key of the registry's receipts.
+    """
+
+    code: int
+    credentials: Credentials
+    signer: FileSigner
+    clock: Callable[[], int]
+    cosigner: VerifierKey
+    records: list[bytes] = field(default_factory=list)
+    salts: list[bytes] = field(default_factory=list)
+    feed: list[pb.Disposition] = field(default_factory=list)
+    _channel: grpc.aio.Channel | None = None
+
+    @classmethod
+    async def join(cls, token: JoinToken, code: int, *, signer: FileSigner, clock: Callable[[], int]) -> City:
+        credentials, answer = await enroll(token, signer, code)
+        return cls(code, credentials, signer, clock, parse_vkey(answer.registry_cosigner_key))
+
+    @property
+    def origin(self) -> str:
+        return city_log_origin(self.credentials.subject.trust_domain, self.code, 1)
+
+    @property
+    def key(self) -> VerifierKey:
+        return log_verifier_key(self.origin, self.signer.public_key())
+
+    @property
+    def size(self) -> int:
+        return len(self.records)
+
+    def leaves(self, stop: int | None = None) -> list[bytes]:
+        pairs = zip(self.salts[:stop], self.records[:stop], strict=True)
+        return [leaf_hash(salt, record) for salt, record in pairs]
+
+    def root(self, size: int | None = None) -> bytes:
+        return EMPTY_RANGE.append_leaves(self.leaves(size)).root()
+
+    def note(self, size: int | None = None) -> bytes:
+        size = self.size if size is None else size
+        return sign_checkpoint(Checkpoint(self.origin, size, self.root(size)), self.signer)
+
+    def append(self, record: bytes) -> int:
+        self.records.append(record)
+        self.salts.append(secrets.token_bytes(32))
+        return self.size - 1
+
+    def issue(
+        self,
+        number: str,
+        *,
+        name: str = "张伟",
+        license_id: bytes | None = None,
+        claim: pb.ClaimResult | None = None,
+        city: int | None = None,
+    ) -> bytes:
+        """Write a first revision and return its licence."""
+        license_id = license_id or (claim.license_id if claim is not None else uuid.uuid4().bytes)
+        message = _record(city or self.code, license_id, number, name, self.clock())
+        if claim is None:
+            message.provisional = True
+        else:
+            message.claim.CopyFrom(claim.grant)
+        self.append(message.SerializeToString())
+        return license_id
+
+    def change(self, license_id: bytes, letters: Sequence[str] = ()) -> None:
+        """Write a revision of a licence that now carries these letters."""
+        parsed = [LicenseRecord.FromString(record) for record in self.records]
+        index = max(i for i, record in enumerate(parsed) if record.license_id == license_id)
+        message = parsed[index]
+        message.previous_entry_hash = leaf_hash(self.salts[index], self.records[index])
+        message.revision += 1
+        message.event = license_pb2.LICENSE_EVENT_STATUS_CHANGED
+        message.request_id = str(uuid.uuid4())
+        message.record_time.CopyFrom(to_timestamp(self.clock()))
+        message.effective_time.CopyFrom(message.record_time)
+        del message.license.status_letters[:]
+        for letter in letters:
+            message.license.status_letters.add(letter=letter, start_date=Date(year=2020, month=1, day=1))
+        self.append(message.SerializeToString())
+
+    def batch(self, first: int = 0, stop: int | None = None, **changes: Any) -> pb.AppendEntriesRequest:
+        """The call that carries entries ``first`` to ``stop``; ``changes`` replace its fields."""
+        stop = self.size if stop is None else stop
+        request = pb.AppendEntriesRequest(
+            checkpoint=self.note(stop) if stop else b"",
+            epoch=1,
+            first_index=first,
+            tip_size=self.size,
+            city_time=to_timestamp(self.clock()),
+            dispositions_after=len(self.feed),
+        )
+        for record, salt in zip(self.records[first:stop], self.salts[first:stop], strict=True):
+            request.entries.add(record=record, salt=salt)
+        for name, value in changes.items():
+            setattr(request, name, value)
+        return request
+
+    def stub(self) -> replication_pb2_grpc.ReplicationServiceStub:
+        if self._channel is None:
+            self._channel = secure_channel(self.credentials, retries=False, local_pool=True)
+        return replication_pb2_grpc.ReplicationServiceStub(self._channel)
+
+    async def send(self, request: pb.AppendEntriesRequest, *, keep_feed: bool = True) -> pb.AppendEntriesResponse:
+        """Call AppendEntries; raises the domain error."""
+        try:
+            answer: pb.AppendEntriesResponse = await self.stub().AppendEntries(request, timeout=DEADLINE_S)
+        except grpc.aio.AioRpcError as error:
+            raise from_rpc_error(error) from error
+        if keep_feed:
+            self.feed.extend(answer.dispositions)
+        return answer
+
+    async def replicate(self) -> pb.AppendEntriesResponse:
+        """Send everything that the registry lacks."""
+        state = await self.state()
+        return await self.send(self.batch(state.next_index))
+
+    async def state(self) -> pb.GetReplicationStateResponse:
+        try:
+            answer: pb.GetReplicationStateResponse = await self.stub().GetReplicationState(
+                pb.GetReplicationStateRequest(), timeout=DEADLINE_S
+            )
+        except grpc.aio.AioRpcError as error:
+            raise from_rpc_error(error) from error
+        return answer
+
+    async def claim(
+        self, *numbers: str, license_ids: Sequence[bytes] | None = None, request_ids: Sequence[bytes] | None = None
+    ) -> list[pb.ClaimResult]:
+        """Claim persons by resident identity number."""
+        request = pb.ClaimPersonsRequest()
+        for position, number in enumerate(numbers):
+            request.claims.add(
+                document=license_pb2.IdentityDocument(type=license_pb2.DOCUMENT_TYPE_RESIDENT_ID, number=number),
+                license_id=license_ids[position] if license_ids else uuid.uuid4().bytes,
+                request_id=request_ids[position] if request_ids else uuid.uuid4().bytes,
+            )
+        try:
+            answer: pb.ClaimPersonsResponse = await self.stub().ClaimPersons(request, timeout=DEADLINE_S)
+        except grpc.aio.AioRpcError as error:
+            raise from_rpc_error(error) from error
+        return list(answer.results)
+
+    async def decided(self, count: int) -> list[pb.Disposition]:
+        """Send heartbeats until the feed holds ``count`` words of the registry."""
+        async with asyncio.timeout(DEADLINE_S):
+            while len(self.feed) < count:
+                await self.send(self.batch(self.size))
+                await asyncio.sleep(0)
+        return self.feed
+
+    async def close(self) -> None:
+        if self._channel is not None:
+            await self._channel.close()
+            self._channel = None
+
+
+def _record(city: int, license_id: bytes, number: str, name: str, now_us: int) -> LicenseRecord:
+    day = Date(year=2020, month=1, day=1)
+    message = LicenseRecord(
+        city=city,
+        epoch=1,
+        license_id=license_id,
+        revision=1,
+        event=license_pb2.LICENSE_EVENT_ISSUED,
+        request_id=str(uuid.uuid4()),
+        actor=f"spiffe://elicense.test/clerk/{city}/test",
+        record_time=to_timestamp(now_us),
+        effective_time=to_timestamp(now_us),
+    )
+    message.license.holder.full_name = name
+    message.license.holder.document.type = license_pb2.DOCUMENT_TYPE_RESIDENT_ID
+    message.license.holder.document.number = number
+    message.license.vehicle_classes.add(code="C1", from_date=day)
+    message.license.validity.kind = license_pb2.VALIDITY_KIND_LONG_TERM
+    message.license.validity.from_date.CopyFrom(day)
+    return message

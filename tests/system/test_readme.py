@@ -1,0 +1,106 @@
+"""Every shell command that the README shows is run here, or stands in the table of those that are run elsewhere."""
+
+from __future__ import annotations
+
+import csv
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+from datetime import datetime
+from pathlib import Path
+
+from elicense.cli.demo.drivers import generate
+from elicense.cli.demo.processes import free_ports
+from elicense.clock import CHINA
+from elicense.license.csv_format import COLUMNS
+
+ROOT = Path(__file__).resolve().parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+ELSEWHERE = {
+    "make demo": "tests/system/test_demo.py runs the command behind it",
+    "make test": "is what runs this test",
+    "docker compose -f deploy/container/compose.yaml up --build": "needs Docker; tests/unit/deploy checks the files",
+}
+"""Commands that are not run here, and why."""
+
+COMMANDS = {
+    "elicense": "elicense.cli.main",
+    "elicense-registry": "registry.cli",
+    "elicense-city": "city_node.cli",
+}
+
+
+def shell_lines() -> list[str]:
+    """Every line of every shell block."""
+    blocks = re.findall(r"^```sh\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+    return [line for block in blocks for line in block.splitlines() if line.strip()]
+
+
+def test_every_command_that_is_not_run_here_is_accounted_for() -> None:
+    assert set(ELSEWHERE) <= set(shell_lines())
+
+
+def test_the_walk_through_by_hand_works_as_it_is_written(tmp_path: Path) -> None:
+    lines = [line for line in shell_lines() if line not in ELSEWHERE]
+    assert {shlex.split(line)[0] for line in lines} == set(COMMANDS)
+    write_commands(tmp_path / "bin")
+    write_drivers(tmp_path / "drivers.csv")
+    script = "set -eu\ntrap 'kill $(jobs -p); wait' EXIT\n" + "\n".join(with_free_ports(lines))
+    environment = {**os.environ, "PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
+
+    process = subprocess.Popen(
+        ["bash", "-c", script],
+        cwd=tmp_path,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        output, _ = process.communicate(timeout=150)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        raise
+
+    assert process.returncode == 0, output
+    assert "VALID: " in output
+    assert output.count("no difference") >= 1
+
+
+def write_commands(folder: Path) -> None:
+    """The three console commands, for a source tree that is not installed."""
+    folder.mkdir()
+    for name, module in COMMANDS.items():
+        script = folder / name
+        script.write_text(f"#!{sys.executable}\nfrom {module} import main\nmain()\n")
+        script.chmod(0o755)
+
+
+def write_drivers(path: Path) -> None:
+    with path.open("w", encoding="utf-8", newline="") as sink:
+        writer = csv.DictWriter(sink, COLUMNS)
+        writer.writeheader()
+        writer.writerows(row for row, _ in generate(320500, 30, seed=1, on=datetime.now(CHINA).date()))
+
+
+def with_free_ports(lines: list[str]) -> list[str]:
+    """Take ports that are free, and wait for what listens: a reader of the README types more slowly."""
+    text = "\n".join(lines)
+    ports = sorted(set(re.findall(r"127\.0\.0\.1:(\d+)", text)))
+    for written, free in zip(ports, free_ports(len(ports)), strict=True):
+        text = text.replace(f"127.0.0.1:{written}", f"127.0.0.1:{free}")
+    prepared, listening = [], ""
+    for line in text.splitlines():
+        prepared.append(line)
+        if found := re.search(r"--listen 127\.0\.0\.1:(\d+)", line):
+            listening = found[1]
+        if line.endswith("&"):
+            prepared.append(
+                f"for _ in $(seq 300); do (: </dev/tcp/127.0.0.1/{listening}) 2>/dev/null && break; sleep 0.1; done"
+            )
+    return prepared

@@ -1,0 +1,88 @@
+"""Children of the demo: started, stopped, never left behind."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from elicense.cli.demo.figures import ExpectationFailed
+from elicense.cli.demo.processes import Household, free_ports, last_line, wait_listening
+
+SLEEPER = "import sys, time; print('ready', flush=True); time.sleep(600)"
+STUBBORN = (
+    "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN);print('ready', flush=True); time.sleep(600)"
+)
+
+
+def alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def until_ready(log: Path) -> None:
+    while "ready" not in log.read_text():
+        os.sched_yield()
+
+
+async def test_a_command_gives_its_output(tmp_path: Path) -> None:
+    household = Household()
+    output = await household.run([sys.executable, "-c", "print('token')"], name="say", log=tmp_path / "log")
+    assert output == "token\n"
+
+
+async def test_a_command_that_fails_is_named_with_its_last_line(tmp_path: Path) -> None:
+    household = Household()
+    code = "import sys; print('first', file=sys.stderr); print('the reason', file=sys.stderr); sys.exit(3)"
+    with pytest.raises(ExpectationFailed, match=r"Suzhou join: exit status 3: the reason"):
+        await household.run([sys.executable, "-c", code], name="Suzhou join", log=tmp_path / "log")
+
+
+async def test_a_child_leads_its_own_group_and_ends_on_request(tmp_path: Path) -> None:
+    household = Household()
+    child = await household.start([sys.executable, "-c", SLEEPER], log=tmp_path / "log")
+    assert os.getpgid(child.pid) == child.pid != os.getpgid(0)
+
+    await household.stop_all()
+
+    assert not child.running
+    assert not alive(child.pid)
+
+
+async def test_a_child_that_ignores_the_request_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("elicense.cli.demo.processes.GRACE_S", 0.05)
+    household = Household()
+    child = await household.start([sys.executable, "-c", STUBBORN], log=tmp_path / "log")
+    until_ready(tmp_path / "log")
+
+    assert await child.stop() == -9
+    assert not alive(child.pid)
+
+
+async def test_everything_can_be_killed_at_once(tmp_path: Path) -> None:
+    household = Household()
+    children = [await household.start([sys.executable, "-c", STUBBORN], log=tmp_path / "log") for _ in range(2)]
+    household.kill_all()
+    assert [await child.stop() for child in children] == [-9, -9]
+    household.kill_all()
+
+
+async def test_a_node_that_ends_at_its_start_is_noticed(tmp_path: Path) -> None:
+    household = Household()
+    (port,) = free_ports(1)
+    child = await household.start([sys.executable, "-c", "raise SystemExit('no keys')"], log=tmp_path / "log")
+    with pytest.raises(ExpectationFailed, match="Suzhou ended at its start: no keys"):
+        await wait_listening(child, port, "Suzhou")
+
+
+def test_free_ports_differ() -> None:
+    assert len(set(free_ports(8))) == 8
+
+
+def test_the_last_line_of_a_log_that_is_missing_is_empty(tmp_path: Path) -> None:
+    assert last_line(tmp_path / "none") == ""

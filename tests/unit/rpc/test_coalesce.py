@@ -1,0 +1,169 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import pytest
+
+from elicense.errors import Error, NotFound, QueueFull, ShuttingDown, StoreUnavailable
+from elicense.rpc.coalesce import Coalescer
+
+
+class Gate:
+    """A flush that waits until it is let through, and remembers its batches."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[int]] = []
+        self.open = asyncio.Event()
+        self.running = 0
+        self.most_running = 0
+
+    async def __call__(self, items: list[int]) -> Sequence[int | Error]:
+        self.batches.append(items)
+        self.running += 1
+        self.most_running = max(self.most_running, self.running)
+        try:
+            await self.open.wait()
+        finally:
+            self.running -= 1
+        return [item * 10 if item >= 0 else NotFound("negative") for item in items]
+
+
+async def turns(count: int = 5) -> None:
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+async def test_a_lone_item_leaves_at_once() -> None:
+    gate = Gate()
+    gate.open.set()
+    coalescer = Coalescer(gate)
+    assert await coalescer.submit(4) == 40
+    assert gate.batches == [[4]]
+
+
+async def test_items_that_wait_leave_together_and_each_gets_its_own_result() -> None:
+    gate = Gate()
+    coalescer = Coalescer(gate, lanes=1, max_batch=100)
+    first = asyncio.create_task(coalescer.submit(0))
+    await turns()
+    rest = [asyncio.create_task(coalescer.submit(i)) for i in range(1, 51)]
+    await turns()
+    assert coalescer.waiting == 50
+    gate.open.set()
+    assert list(await asyncio.gather(first, *rest)) == [i * 10 for i in range(51)]
+    assert gate.batches == [[0], list(range(1, 51))]
+
+
+async def test_a_batch_has_a_limit() -> None:
+    gate = Gate()
+    gate.open.set()
+    coalescer = Coalescer(gate, lanes=1, max_batch=3)
+    await asyncio.gather(*(coalescer.submit(i) for i in range(8)))
+    assert [len(batch) for batch in gate.batches] == [3, 3, 2]
+
+
+async def test_no_more_flushes_run_than_there_are_lanes() -> None:
+    gate = Gate()
+    coalescer = Coalescer(gate, lanes=2, max_batch=1)
+    tasks = [asyncio.create_task(coalescer.submit(i)) for i in range(6)]
+    await turns()
+    assert gate.running == 2
+    gate.open.set()
+    await asyncio.gather(*tasks)
+    assert gate.most_running == 2
+
+
+async def test_an_error_for_one_item_fails_that_item_alone() -> None:
+    gate = Gate()
+    gate.open.set()
+    coalescer = Coalescer(gate, lanes=1)
+    results = await asyncio.gather(*(coalescer.submit(i) for i in (1, -1, 2)), return_exceptions=True)
+    assert results[0] == 10
+    assert isinstance(results[1], NotFound)
+    assert results[2] == 20
+
+
+async def test_an_exception_fails_the_whole_batch_and_not_the_next() -> None:
+    failing = True
+
+    async def flush(items: list[int]) -> list[int]:
+        if failing:
+            raise StoreUnavailable("away")
+        return items
+
+    coalescer = Coalescer(flush, lanes=1)
+    results = await asyncio.gather(coalescer.submit(1), coalescer.submit(2), return_exceptions=True)
+    assert all(isinstance(result, StoreUnavailable) for result in results)
+    failing = False
+    assert await coalescer.submit(3) == 3
+
+
+async def test_a_flush_that_forgets_an_item_fails_its_batch() -> None:
+    async def flush(items: list[int]) -> list[int]:
+        return items[1:]
+
+    with pytest.raises(RuntimeError):
+        await Coalescer(flush).submit(1)
+
+
+async def test_too_many_waiting_items_are_refused_at_once() -> None:
+    gate = Gate()
+    coalescer = Coalescer(gate, lanes=1, max_waiting=2)
+    running = asyncio.create_task(coalescer.submit(0))
+    await turns()
+    waiting = [asyncio.create_task(coalescer.submit(i)) for i in (1, 2)]
+    await turns()
+    with pytest.raises(QueueFull):
+        await coalescer.submit(3)
+    gate.open.set()
+    assert list(await asyncio.gather(running, *waiting)) == [0, 10, 20]
+
+
+async def test_a_cancelled_waiter_leaves_the_queue_and_disturbs_nobody() -> None:
+    gate = Gate()
+    coalescer = Coalescer(gate, lanes=1)
+    first = asyncio.create_task(coalescer.submit(0))
+    await turns()
+    waiting = [asyncio.create_task(coalescer.submit(i)) for i in (1, 2, 3)]
+    await turns()
+    waiting[1].cancel()
+    await turns()
+    gate.open.set()
+    assert list(await asyncio.gather(first, waiting[0], waiting[2])) == [0, 10, 30]
+    assert gate.batches == [[0], [1, 3]]
+
+
+async def test_a_waiter_cancelled_during_its_flush_disturbs_nobody() -> None:
+    gate = Gate()
+    coalescer = Coalescer(gate, lanes=1)
+    tasks = [asyncio.create_task(coalescer.submit(i)) for i in (1, -2, 3)]
+    await turns()
+    tasks[1].cancel()
+    await turns()
+    gate.open.set()
+    assert list(await asyncio.gather(tasks[0], tasks[2])) == [10, 30]
+    assert tasks[1].cancelled()
+
+
+async def test_closing_finishes_what_was_accepted_and_refuses_the_rest() -> None:
+    gate = Gate()
+    coalescer = Coalescer(gate, lanes=1, max_batch=1)
+    tasks = [asyncio.create_task(coalescer.submit(i)) for i in (1, 2)]
+    await turns()
+    closing = asyncio.create_task(coalescer.close())
+    await turns()
+    assert not closing.done()
+    with pytest.raises(ShuttingDown):
+        await coalescer.submit(3)
+    gate.open.set()
+    await closing
+    assert await asyncio.gather(*tasks) == [10, 20]
+
+
+async def test_a_flush_that_is_cancelled_tells_its_waiters() -> None:
+    async def flush(items: list[int]) -> list[int]:
+        raise asyncio.CancelledError
+
+    with pytest.raises(ShuttingDown):
+        await Coalescer(flush).submit(1)

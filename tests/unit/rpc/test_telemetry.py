@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+import io
+import json
+import logging
+from collections.abc import Iterator
+
+import grpc
+import pytest
+import structlog
+from prometheus_client import CollectorRegistry
+
+from elicense.rpc.telemetry import (
+    LineWriter,
+    RpcMetrics,
+    Stamp,
+    code_label,
+    configure_logging,
+    describe_exception,
+)
+
+METHOD = "/elicense.v1.VerificationService/VerifyLicense"
+LABELS = {"grpc_type": "unary", "grpc_service": "elicense.v1.VerificationService", "grpc_method": "VerifyLicense"}
+
+
+@pytest.fixture
+def logged() -> Iterator[tuple[io.StringIO, LineWriter]]:
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    stream = io.StringIO()
+    writer = LineWriter(stream)
+    configure_logging(writer)
+    yield stream, writer
+    writer.close()
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    structlog.reset_defaults()
+
+
+def lines(logged: tuple[io.StringIO, LineWriter]) -> list[dict[str, object]]:
+    logged[1].flush()
+    return [json.loads(line) for line in logged[0].getvalue().splitlines()]
+
+
+def test_calls_are_counted_by_code_and_time() -> None:
+    registry = CollectorRegistry()
+    metrics = RpcMetrics(registry)
+    stats = metrics.method("unary", METHOD)
+    stats.started += 3
+    stats.finish(grpc.StatusCode.OK, 0.0004)
+    stats.finish(grpc.StatusCode.OK, 0.003)
+    stats.finish(grpc.StatusCode.PERMISSION_DENIED, 60.0)
+    assert metrics.method("unary", METHOD) is stats
+    assert registry.get_sample_value("grpc_server_started_total", LABELS) == 3
+    assert registry.get_sample_value("grpc_server_handled_total", {**LABELS, "grpc_code": "OK"}) == 2
+    assert registry.get_sample_value("grpc_server_handled_total", {**LABELS, "grpc_code": "PermissionDenied"}) == 1
+    assert registry.get_sample_value("grpc_server_handling_seconds_bucket", {**LABELS, "le": "0.0005"}) == 1
+    assert registry.get_sample_value("grpc_server_handling_seconds_bucket", {**LABELS, "le": "0.005"}) == 2
+    assert registry.get_sample_value("grpc_server_handling_seconds_bucket", {**LABELS, "le": "+Inf"}) == 3
+    assert registry.get_sample_value("grpc_server_handling_seconds_sum", LABELS) == pytest.approx(60.0034)
+
+
+def test_codes_are_spelt_as_in_the_rest_of_the_family() -> None:
+    assert [code_label(c) for c in (grpc.StatusCode.OK, grpc.StatusCode.CANCELLED, grpc.StatusCode.DATA_LOSS)] == [
+        "OK",
+        "Canceled",
+        "DataLoss",
+    ]
+
+
+def test_instants_are_written_to_the_microsecond() -> None:
+    now = [1_622_505_600_000_001]
+    stamp = Stamp(lambda: now[0])
+    assert stamp() == "2021-06-01T00:00:00.000001Z"
+    now[0] += 1_000_000
+    assert stamp() == "2021-06-01T00:00:01.000001Z"
+
+
+def test_closing_a_writer_writes_every_line() -> None:
+    stream = io.StringIO()
+    writer = LineWriter(stream, interval_s=3600)
+    for i in range(1000):
+        writer.write(str(i))
+    writer.close()
+    assert stream.getvalue().splitlines() == [str(i) for i in range(1000)]
+
+
+def test_both_kinds_of_logger_write_json_lines(logged: tuple[io.StringIO, LineWriter]) -> None:
+    structlog.stdlib.get_logger("a").info("started", city=320500)
+    logging.getLogger("b").warning("plain %s", "text")
+    logging.getLogger("b").debug("not written")
+    first, second = lines(logged)
+    assert (first["event"], first["city"], first["level"], first["logger"]) == ("started", 320500, "info", "a")
+    assert (second["event"], second["level"], second["logger"]) == ("plain text", "warning", "b")
+
+
+def test_a_logged_exception_keeps_its_message_to_itself(logged: tuple[io.StringIO, LineWriter]) -> None:
+    try:
+        raise ValueError("Li Si 320501199001011234")
+    except ValueError:
+        logging.getLogger("b").exception("failed")
+        structlog.stdlib.get_logger("a").exception("failed")
+    for line in lines(logged):
+        assert "Li Si" not in json.dumps(line)
+        assert line["raised"] == ["builtins.ValueError"]
+        assert line["frames"]
+
+
+def test_the_causes_of_an_exception_are_named() -> None:
+    try:
+        try:
+            raise KeyError("secret")
+        except KeyError as error:
+            raise RuntimeError("secret") from error
+    except RuntimeError as error:
+        described = describe_exception(error)
+    assert described["raised"] == ["builtins.RuntimeError", "builtins.KeyError"]
+    assert "secret" not in str(described)
