@@ -63,7 +63,13 @@ class PersonClaims:
             LicenseExists: This city does, with a licence.
             RegistryUnreachable: The registry did not answer; it may have granted the claim all the same.
         """
-        return await self._urgent.submit(claim)
+        try:
+            # The limit is on the whole wait: whoever rides the second call after
+            # a first one that hung must not wait twice.
+            async with asyncio.timeout(self._timeout_s):
+                return await self._urgent.submit(claim)
+        except TimeoutError as error:
+            raise RegistryUnreachable("the registry did not answer in time; try again once it is back") from error
 
     async def claim_bulk(self, claims: Sequence[replication_pb2.PersonClaim]) -> Sequence[Grant | Error]:
         """Claim up to 1,000 persons for an import; one result a claim, in order.

@@ -100,6 +100,11 @@ class RunningNode:
         self._metrics_server: MetricsServer | None = None
         self.address = ""
 
+    @property
+    def metrics_port(self) -> int | None:
+        """Port that Prometheus reads, while there is one."""
+        return None if self._metrics_server is None else self._metrics_server.port
+
     async def start(self) -> None:
         """Listen, read and sign the log's head, then say that the node is ready.
 

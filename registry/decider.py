@@ -154,7 +154,7 @@ class RegistryDecider:
             now_us=now_us,
             claims=self._store.claims(conn, persons, lock=True),
             # Only what is locked can prove that a lease is unused.
-            states={state.city: state for state in self._store.states(conn) if state.city in locked},
+            states={s.city: s for s in self._store.states(conn) if s.city in locked} if locked else {},
             rows=self._store.view.by_person(conn, {waiting.person_key for waiting in asked}) if asked else {},
             open=set(self._store.still_pending(conn, asked)),
         )

@@ -31,6 +31,7 @@ from registry.model import City, CityState, Claim, ClaimState, NotedDisposition,
 
 _DETAIL_LENGTH: Final = 200
 _VKEY_LENGTH: Final = 400
+_MAX_KEYS: Final = 4_000  # of one IN list, well below every engine's limit on parameters
 
 metadata = MetaData()
 _log_tables = define_log_tables(metadata)
@@ -186,8 +187,11 @@ class RegistryStore:
         query = self._claims_by_person
         if lock:
             query = query.order_by(claim_table.c.person_key).with_for_update()
-        rows = conn.execute(query, {"keys": list(keys)})
-        return {row[0]: Claim(*row) for row in rows}
+        wanted, found = sorted(set(keys)), {}
+        for start in range(0, len(wanted), _MAX_KEYS):
+            rows = conn.execute(query, {"keys": wanted[start : start + _MAX_KEYS]})
+            found.update((row[0], Claim(*row)) for row in rows)
+        return found
 
     def acquire_claims(
         self, conn: Connection, wanted: Sequence[Claim], *, lapsed: Mapping[bytes, int]

@@ -56,7 +56,10 @@ class Coalescer(Generic[T, R]):
         # Outcomes travel as values, errors too: a future whose exception nobody
         # collects (its caller was cancelled meanwhile) would be reported as a bug.
         self._waiting: deque[tuple[T, asyncio.Future[R | BaseException]]] = deque()
-        self._running: set[asyncio.Task[None]] = set()
+        # Lanes at work, counted by themselves: a task is done only one turn of the
+        # loop after it has looked for more, and an item in between would be missed.
+        self._busy = 0
+        self._tasks: set[asyncio.Task[None]] = set()
         self._closed = False
 
     @property
@@ -73,15 +76,16 @@ class Coalescer(Generic[T, R]):
             Error: What the flush answered for this item or raised for its batch.
         """
         if self._closed:
-            raise ShuttingDown("this server is shutting down; try another one")
+            raise _shutting_down()
         if len(self._waiting) >= self._max_waiting:
             raise QueueFull("too many calls are waiting; try again in a moment")
         future: asyncio.Future[R | BaseException] = asyncio.get_running_loop().create_future()
         self._waiting.append((item, future))
-        if len(self._running) < self._lanes:
+        if self._busy < self._lanes:
+            self._busy += 1
             task = asyncio.create_task(self._lane())
-            self._running.add(task)
-            task.add_done_callback(self._running.discard)
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
         outcome = await future
         if isinstance(outcome, BaseException):
             raise outcome
@@ -90,24 +94,33 @@ class Coalescer(Generic[T, R]):
     async def close(self) -> None:
         """Refuse new items and wait until all that were accepted are done."""
         self._closed = True
-        while self._running:
-            await asyncio.wait(tuple(self._running))
+        while self._tasks:
+            await asyncio.wait(tuple(self._tasks))
 
     async def _lane(self) -> None:
-        while batch := self._take():
-            items = [item for item, _ in batch]
-            try:
-                results: Sequence[R | BaseException] = await self._flush(items)
-                if len(results) != len(items):
-                    raise RuntimeError(f"a flush of {len(items)} items gave {len(results)} results")
-            except asyncio.CancelledError:
-                # The lane itself was cancelled: the loop is going down.
-                results = [ShuttingDown("this server is shutting down; try another one")] * len(items)
-                self._settle(batch, results)
-                raise
-            except Exception as error:
-                results = [error] * len(items)
-            self._settle(batch, results)
+        try:
+            while batch := self._take():
+                self._settle(batch, await self._results([item for item, _ in batch]))
+                del batch
+        except asyncio.CancelledError:
+            # The loop is going down: nobody will serve those who still wait.
+            self._closed = True
+            while batch := self._take():
+                self._settle(batch, [_shutting_down()] * len(batch))
+            raise
+        finally:
+            self._busy -= 1
+
+    async def _results(self, items: list[T]) -> Sequence[R | BaseException]:
+        try:
+            results = await self._flush(items)
+        except asyncio.CancelledError:
+            return [_shutting_down()] * len(items)
+        except Exception as error:  # noqa: BLE001 - handed to every caller of the batch
+            return [error] * len(items)
+        if len(results) != len(items):
+            return [RuntimeError(f"a flush of {len(items)} items gave {len(results)} results")] * len(items)
+        return results
 
     def _take(self) -> list[tuple[T, asyncio.Future[R | BaseException]]]:
         waiting = self._waiting
@@ -125,3 +138,7 @@ class Coalescer(Generic[T, R]):
         for (_, future), result in zip(batch, results, strict=True):
             if not future.done():
                 future.set_result(result)
+
+
+def _shutting_down() -> ShuttingDown:
+    return ShuttingDown("this server is shutting down; try another one")

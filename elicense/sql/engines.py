@@ -32,6 +32,8 @@ _SQLITE_PRAGMAS: Final = (
     "PRAGMA cache_size = -16384",
 )
 
+_DURABILITY: Final = "SELECT current_setting('fsync'), current_setting('synchronous_commit')"
+
 
 def parse_url(url: str) -> URL:
     """Read a database URL: ``sqlite:////absolute/path`` or ``postgresql+psycopg://...``.
@@ -41,9 +43,9 @@ def parse_url(url: str) -> URL:
     """
     try:
         parsed = make_url(url)
-    except ArgumentError as error:
-        # The text may hold a password, so it is not repeated.
-        raise Malformed("the database URL can not be read; write sqlite:////path or postgresql+psycopg://") from error
+    except (ArgumentError, ValueError):
+        # The text may hold a password, so neither it nor the cause is repeated.
+        raise Malformed("the database URL can not be read; write sqlite:////path or postgresql+psycopg://") from None
     if parsed.drivername in ("sqlite", "sqlite+pysqlite"):
         if not parsed.database or parsed.database == ":memory:":
             raise Malformed("an in-memory database keeps nothing; write sqlite:////path/to/file")
@@ -121,9 +123,7 @@ def _open_postgres(url: URL, *, connections: int, read_only: bool) -> Engine:
     @event.listens_for(engine, "connect")
     def _check(connection: Any, _record: object) -> None:
         connection.autocommit = True
-        fsync, synchronous = connection.execute(
-            "SELECT current_setting('fsync'), current_setting('synchronous_commit')"
-        ).fetchone()
+        fsync, synchronous = connection.execute(_DURABILITY).fetchone()
         if fsync != "on":
             raise StoreUnavailable("the PostgreSQL server runs with fsync off; set fsync = on in its configuration")
         if synchronous in ("off", "local"):

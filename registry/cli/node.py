@@ -75,9 +75,11 @@ def serve(config_path: Path) -> None:
 async def _serve(config: RegistryConfig, log: LineWriter) -> int:
     stop = stop_on_signals()
     node = await build(config, log=log)
-    await node.start()
-    await stop.wait()
-    await node.stop()
+    try:
+        await node.start()
+        await stop.wait()
+    finally:
+        await node.stop()
     return 0
 
 

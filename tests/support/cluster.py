@@ -189,7 +189,7 @@ class Cluster:
             provisional_policy=provisional,  # type: ignore[arg-type]
         )
         config = await asyncio.to_thread(city_setup.join, plan, random=secrets.token_bytes)
-        limits = config.limits.model_copy(update={"heartbeat_seconds": heartbeat_s, "claim_seconds": 10.0})
+        limits = config.limits.model_copy(update={"heartbeat_seconds": heartbeat_s, "claim_seconds": 5.0})
         config = config.model_copy(update={"limits": limits})
         clerk = self.folder / f"clerk-{code}"
         city = City(code, folder, config, clerk, None)  # type: ignore[arg-type]

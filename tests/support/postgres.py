@@ -23,7 +23,7 @@ START_LIMIT_S = 60
 _SETTINGS = {
     "shared_buffers": "64MB",
     "max_connections": "100",
-    "max_wal_size": "512MB",
+    "max_wal_size": "2GB",
     "wal_level": "minimal",
     "max_wal_senders": "0",
     "autovacuum": "off",
@@ -39,7 +39,7 @@ folder=$0
 read -r _
 kill -QUIT $!
 wait $!
-rm -rf "$folder"/*
+rm -rf "$folder"
 """
 
 
@@ -79,7 +79,7 @@ class PostgresServer:
     def database(self) -> Iterator[str]:
         """Make an empty database, give its URL, and drop it."""
         name = f"test_{next(self.numbers)}"
-        self._execute(f"CREATE DATABASE {name} STRATEGY file_copy")
+        self._execute(f"CREATE DATABASE {name} STRATEGY wal_log")
         try:
             yield self.url(name)
         finally:

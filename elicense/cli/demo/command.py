@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 
@@ -33,9 +32,7 @@ def demo(drivers: int, seed: int, folder: Path | None, keep: bool, as_json: bool
     """
     options = Options(drivers=drivers, seed=seed, folder=folder, keep=keep)
     try:
-        figures = run(options, choose_display(for_machine=as_json))
+        run(options, choose_display(for_machine=as_json))
     except KeyboardInterrupt:
         click.echo("stopped; nothing was left running", err=True)
         sys.exit(130)
-    if as_json:
-        click.echo(json.dumps(figures.as_json(), indent=2, ensure_ascii=False))

@@ -1,7 +1,8 @@
-"""What the audience sees: a live picture on a terminal, plain lines elsewhere, nothing for machines."""
+"""What the audience sees: a live picture on a terminal, plain lines elsewhere, JSON for machines."""
 
 from __future__ import annotations
 
+import json
 import time
 from typing import Protocol
 
@@ -34,8 +35,8 @@ class Display(Protocol):
         """Leave the terminal as it was."""
 
 
-class SilentDisplay:
-    """Shows nothing: a machine reads the figures."""
+class JsonDisplay:
+    """Nothing but the figures, as one JSON object, for machines."""
 
     def scene(self, title: str) -> None:
         """Show nothing."""
@@ -47,10 +48,11 @@ class SilentDisplay:
         """Show nothing."""
 
     def finish(self, figures: Figures) -> None:
-        """Show nothing."""
+        """Print the figures."""
+        click.echo(json.dumps(figures.as_json(), indent=2, ensure_ascii=False))
 
     def close(self) -> None:
-        """Show nothing."""
+        """Nothing to put back."""
 
 
 class PlainDisplay:
@@ -148,6 +150,6 @@ class LiveDisplay:
 def choose_display(*, for_machine: bool) -> Display:
     """Return the display for where standard output goes."""
     if for_machine:
-        return SilentDisplay()
+        return JsonDisplay()
     console = Console()
     return LiveDisplay(console) if console.is_terminal else PlainDisplay()

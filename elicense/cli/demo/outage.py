@@ -26,8 +26,8 @@ async def cut_off(stage: Stage) -> License:
         The licence that Suzhou suspended meanwhile.
     """
     stage.display.scene("The registry stops: Suzhou goes on")
-    began = time.perf_counter()
     suspended, untouched = await _two_valid_in_suzhou(stage)
+    began = time.perf_counter()
     status = await stage.nation.stop(stage.nation.registry)
     expect(status == 0, f"the registry ended with status {status} on SIGTERM")
     stage.display.node("Registry", "stopped")

@@ -15,12 +15,12 @@ import click
 
 from elicense.cli.demo import outage, scenes
 from elicense.cli.demo.display import Display
-from elicense.cli.demo.figures import Figures
+from elicense.cli.demo.figures import ExpectationFailed, Figures
 from elicense.cli.demo.nation import CHENGDU, Nation, plan_nation
 from elicense.cli.demo.processes import Household
 from elicense.cli.demo.stage import CASE_NUMBER, Stage
 from elicense.clock import china_date, utc_micros
-from elicense.errors import Malformed
+from elicense.errors import Error, Malformed
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ def open_folder(wanted: Path | None) -> Path:
     return wanted.resolve()
 
 
-async def play(options: Options, folder: Path, household: Household, display: Display) -> Figures:
+async def play(options: Options, folder: Path, household: Household, display: Display) -> None:
     """Play every scene; stop every process at the end, also when a scene fails or is interrupted.
 
     Raises:
@@ -75,7 +75,6 @@ async def play(options: Options, folder: Path, household: Household, display: Di
         # The nodes must end even if a second Ctrl-C arrives meanwhile: the
         # caller kills what is left.
         await nation.close()
-    return stage.figures
 
 
 async def _scenes(stage: Stage) -> None:
@@ -119,31 +118,34 @@ def commands_to_try(stage: Stage) -> str:
     )
 
 
-def run(options: Options, display: Display) -> Figures:
+def run(options: Options, display: Display) -> None:
     """Run the demo to its end; leaves no process, and no folder unless one was named or a scene failed.
 
     Raises:
-        Error: Something did not come out as promised; the folder is kept for a look at the nodes' logs.
+        ExpectationFailed: Something did not come out as promised; the folder is kept for a look at the nodes' logs.
+        Malformed: The folder that was asked for is not empty.
         KeyboardInterrupt: Ctrl-C, or the terminal went away.
     """
     folder = open_folder(options.folder)
     household = Household()
-    failed = False
+    leave_logs = True
     try:
-        return asyncio.run(_guarded(options, folder, household, display))
+        asyncio.run(_guarded(options, folder, household, display))
+        leave_logs = False
     except (KeyboardInterrupt, asyncio.CancelledError):
+        leave_logs = False
         raise KeyboardInterrupt from None
-    except BaseException:
-        failed = True
-        raise
+    except Error as error:
+        reason = "" if isinstance(error, ExpectationFailed) else f" [{error.reason}]"
+        raise ExpectationFailed(f"{error.message}{reason}; the nodes' logs are in {folder}") from error
     finally:
         household.kill_all()
         display.close()
-        if options.folder is None and not failed:
+        if options.folder is None and not leave_logs:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-async def _guarded(options: Options, folder: Path, household: Household, display: Display) -> Figures:
+async def _guarded(options: Options, folder: Path, household: Household, display: Display) -> None:
     """Play so that SIGTERM and the end of the terminal stop the nodes just as Ctrl-C does."""
     task = asyncio.current_task()
     loop = asyncio.get_running_loop()
@@ -151,4 +153,4 @@ async def _guarded(options: Options, folder: Path, household: Household, display
         for number in (signal.SIGTERM, signal.SIGHUP):
             with suppress(NotImplementedError):
                 loop.add_signal_handler(number, task.cancel)
-    return await play(options, folder, household, display)
+    await play(options, folder, household, display)

@@ -80,9 +80,11 @@ class Child:
 
     def kill(self) -> None:
         """Kill it and whatever it started, at once."""
-        # A child that was waited for is gone, and its id may be somebody else's by now.
         if self.running:
-            with suppress(ProcessLookupError, PermissionError):
+            with suppress(ChildProcessError, ProcessLookupError, PermissionError):
+                # Once waited for it is gone, and its id may be somebody else's: this
+                # raises ChildProcessError then.
+                os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
                 os.killpg(self._process.pid, signal.SIGKILL)
 
     async def communicate(self, timeout_s: float) -> tuple[int, str]:
@@ -116,12 +118,12 @@ class Household:
         try:
             status, output = await child.communicate(COMMAND_TIMEOUT_S)
         except TimeoutError as error:
-            raise ExpectationFailed(f"{name}: did not end within {COMMAND_TIMEOUT_S:.0f} s; see {log}") from error
+            raise ExpectationFailed(f"{name}: did not end within {COMMAND_TIMEOUT_S:.0f} s") from error
         finally:
             child.kill()
             self._children.remove(child)
         if status != 0:
-            raise ExpectationFailed(f"{name}: exit status {status}: {last_line(log)} (see {log})")
+            raise ExpectationFailed(f"{name}: exit status {status}: {last_line(log)}")
         return output
 
     async def _spawn(self, argv: Sequence[str], log: Path, stdin: int, *, to_log: bool) -> Child:
@@ -158,10 +160,10 @@ async def wait_listening(child: Child, port: int, name: str) -> None:
     deadline = loop.time() + START_TIMEOUT_S
     while loop.time() < deadline:
         if not child.running:
-            raise ExpectationFailed(f"{name} ended at its start: {last_line(child.log)} (see {child.log})")
+            raise ExpectationFailed(f"{name} ended at its start: {last_line(child.log)}")
         with suppress(OSError):
             _, writer = await asyncio.open_connection("127.0.0.1", port)
             writer.close()
             return
         await asyncio.sleep(_POLL_S)
-    raise ExpectationFailed(f"{name} did not listen on port {port} within {START_TIMEOUT_S:.0f} s; see {child.log}")
+    raise ExpectationFailed(f"{name} did not listen on port {port} within {START_TIMEOUT_S:.0f} s")

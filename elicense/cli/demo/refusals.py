@@ -86,8 +86,7 @@ async def _forged(stage: Stage) -> Attempt:
 
 async def _foreign(stage: Stage) -> Attempt:
     """Suzhou's certificate shows a head that Tianjin did sign, and wants to write under it."""
-    service = stage.nation.replication_of(TIANJIN)
-    held = await service.GetReplicationState(replication_pb2.GetReplicationStateRequest(), timeout=CALL_TIMEOUT_S)
+    held = await stage.state(TIANJIN)
     record = license_pb2.LicenseRecord(
         city=TIANJIN.code, epoch=1, revision=1, license_id=sha256(b"other").digest()[:16]
     )

@@ -132,8 +132,8 @@ class Stage:
             raise from_rpc_error(error) from error
         return list(answer.licenses)
 
-    async def held(self, city: City) -> int:
-        """Return how many entries of a city's log the registry holds."""
+    async def state(self, city: City) -> replication_pb2.GetReplicationStateResponse:
+        """Return what the registry tells a city of its own log."""
         service = self.nation.replication_of(city)
         request = replication_pb2.GetReplicationStateRequest()
         try:
@@ -142,7 +142,11 @@ class Stage:
             )
         except grpc.RpcError as error:
             raise from_rpc_error(error) from error
-        return state.next_index
+        return state
+
+    async def held(self, city: City) -> int:
+        """Return how many entries of a city's log the registry holds."""
+        return (await self.state(city)).next_index
 
 
 def judged(

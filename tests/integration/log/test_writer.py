@@ -223,12 +223,12 @@ async def test_two_writers_on_one_database_take_turns_and_do_not_fork_the_log(wo
 
 async def test_listeners_hear_of_each_commit_that_appends(sqlite_world: LogWorld) -> None:
     writer = await sqlite_world.started()
-    heard: list[int] = []
-    writer.add_listener(heard.append)
+    heard: asyncio.Queue[int] = asyncio.Queue()
+    writer.add_listener(heard.put_nowait)
     await writer.submit(b"a", weight=1)
     await writer.submit(b"nothing", weight=0)
     await writer.submit(b"many:2:x", weight=2)
-    assert heard == [1, 3]
+    assert [await heard.get(), await heard.get()] == [1, 3]
 
 
 async def test_the_log_must_exist(sqlite_world: LogWorld) -> None:

@@ -417,6 +417,7 @@ async def test_a_listener_that_fails_harms_neither_the_writer_nor_other_listener
     await asyncio.gather(*[writer.submit(b"%d" % i, weight=1) for i in range(3)])
     await writer.submit(b"last", weight=1)
     await writer.close()
+    await asyncio.sleep(0)
     assert heard[-1] == sqlite_world.check().size == 4
     assert len(faults) == len(heard)
 

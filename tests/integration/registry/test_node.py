@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import secrets
+import socket
 import sqlite3
+import ssl
 import stat
+import subprocess
+import sys
 from contextlib import closing
 from pathlib import Path
 
@@ -26,7 +31,7 @@ from elicense.trust.token import parse_token
 from elicense.v1 import verification_pb2
 from registry.app import SERVICES
 from registry.cli import main
-from registry.config import load
+from registry.config import MetricsSection, load
 from registry.init import Plan, initialize
 from registry.keys import load_keys
 from tests.integration.registry.world import SUZHOU, TIANJIN, TRUST_DOMAIN, Verifier, World, set_up
@@ -211,3 +216,57 @@ async def test_a_call_without_a_certificate_is_refused(world: World) -> None:
         with pytest.raises(grpc.aio.AioRpcError) as refusal:
             await health_pb2_grpc.HealthStub(plain).Check(health_pb2.HealthCheckRequest())
     assert refusal.value.code() is grpc.StatusCode.UNAVAILABLE
+
+
+async def test_metrics_of_each_city_are_shown_to_whoever_has_a_certificate(world: World) -> None:
+    city = await world.city(SUZHOU)
+    city.issue(NUMBER)
+    await city.replicate()
+    metrics = MetricsSection(listen="127.0.0.1:0")
+    world.config = world.config.model_copy(update={"metrics": metrics})
+    await world.restart()
+    city.issue("44052418800101001X")
+    await city.replicate()
+    folder = world.config.credentials_dir
+    tls = ssl.create_default_context(cafile=str(folder / "root.pem"))
+    tls.load_cert_chain(folder / "chain.pem", folder / "key.pem")
+    text = await asyncio.to_thread(_fetch, world.node.metrics_port or 0, tls)
+    for line in (
+        'elicense_replication_lag_entries{city="320500"} 0.0',
+        'elicense_replication_entries_total{city="320500"} 1.0',
+        "elicense_replication_batch_entries_count 1.0",
+        "elicense_log_size",
+        'grpc_method="AppendEntries"',
+    ):
+        assert line in text
+    assert NUMBER not in text
+    tls = ssl.create_default_context(cafile=str(folder / "root.pem"))
+    with pytest.raises(OSError):
+        await asyncio.to_thread(_fetch, world.node.metrics_port or 0, tls)
+
+
+def _fetch(port: int, tls: ssl.SSLContext) -> str:
+    # Prometheus checks the name of the certificate as any client does.
+    with (
+        socket.create_connection(("127.0.0.1", port)) as plain,
+        tls.wrap_socket(plain, server_hostname=f"registry.{TRUST_DOMAIN}") as connection,
+    ):
+        connection.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
+        return b"".join(iter(lambda: connection.recv(65_536), b"")).decode()
+
+
+def test_an_address_in_use_is_one_line_and_status_1(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        plan = Plan(
+            data_dir=tmp_path / "registry", trust_domain=TRUST_DOMAIN, listen=f"127.0.0.1:{taken.getsockname()[1]}"
+        )
+        path = initialize(plan, clock=utc_micros, random=secrets.token_bytes)
+        words = [sys.executable, "-c", "from registry.cli import main; main()", "serve", "--config", str(path)]
+        ended = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
+    assert ended.returncode == 1
+    errors_shown = [line for line in ended.stderr.splitlines() if line.startswith("error:")]
+    assert len(errors_shown) == 1
+    assert "is it in use?" in errors_shown[0]
+    assert "Traceback" not in ended.stderr

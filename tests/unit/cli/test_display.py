@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import io
+import json
 import re
 
 import pytest
 from rich.console import Console
 
-from elicense.cli.demo.display import Display, LiveDisplay, PlainDisplay, SilentDisplay, choose_display
+from elicense.cli.demo.display import Display, JsonDisplay, LiveDisplay, PlainDisplay, choose_display
 from elicense.cli.demo.figures import Figures
 
 
@@ -47,10 +48,10 @@ def test_a_terminal_gets_scenes_nodes_and_a_table_and_is_left_as_it_was() -> Non
 
 
 def test_a_machine_gets_nothing_but_the_figures(capsys: pytest.CaptureFixture[str]) -> None:
-    play(SilentDisplay())
-    assert capsys.readouterr().out == ""
+    play(JsonDisplay())
+    assert json.loads(capsys.readouterr().out) == {"imported": 2_913, "issue_visible_p99_ms": 41.5}
 
 
 def test_the_display_fits_where_the_output_goes() -> None:
-    assert isinstance(choose_display(for_machine=True), SilentDisplay)
+    assert isinstance(choose_display(for_machine=True), JsonDisplay)
     assert isinstance(choose_display(for_machine=False), PlainDisplay)

@@ -1,0 +1,83 @@
+"""The rules of claims, without any store."""
+
+from __future__ import annotations
+
+import pytest
+
+from registry.claims import LAPSE_MARGIN_US, Ruling, Standing, proved_unused, ruling_on, standing_of
+from registry.model import CityState, Claim, ClaimState, Pending
+
+SUZHOU, TIANJIN = 320500, 120000
+PERSON, LICENSE, OTHER = bytes(16), b"l" * 16, b"o" * 16
+LEASE_US = 900_000_000
+NOW_US = 10**15
+LONG_AGO_US = NOW_US - 10 * LAPSE_MARGIN_US
+
+
+def claim(
+    city: int, *, state: ClaimState = ClaimState.LEASED, end_us: int = NOW_US + LEASE_US, license_id: bytes = LICENSE
+) -> Claim:
+    return Claim(PERSON, city, license_id, "r", int(state), end_us, 1, 0)
+
+
+def heard(city: int, *, held: int = 5, tip: int = 5, at_us: int = NOW_US) -> dict[int, CityState]:
+    return {city: CityState(city, 1, held, tip, at_us, at_us, LONG_AGO_US)}
+
+
+@pytest.mark.parametrize(
+    ("held", "states", "expected"),
+    [
+        (None, {}, Standing.FREE),
+        (claim(SUZHOU), {}, Standing.LIVE),
+        (claim(SUZHOU, end_us=NOW_US + LEASE_US // 2), {}, Standing.RENEW),
+        (claim(SUZHOU, end_us=LONG_AGO_US), {}, Standing.RENEW),
+        (claim(SUZHOU, state=ClaimState.HELD), {}, Standing.HELD),
+        (claim(TIANJIN), heard(TIANJIN), Standing.HELD),
+        (claim(TIANJIN, state=ClaimState.HELD, end_us=LONG_AGO_US), heard(TIANJIN), Standing.HELD),
+        (claim(TIANJIN, end_us=LONG_AGO_US), heard(TIANJIN), Standing.LAPSED),
+        (claim(TIANJIN, end_us=LONG_AGO_US), {}, Standing.HELD),
+    ],
+)
+def test_what_a_claim_means_to_a_city(held: Claim | None, states: dict[int, CityState], expected: Standing) -> None:
+    assert standing_of(held, city=SUZHOU, now_us=NOW_US, lease_us=LEASE_US, states=states) is expected
+
+
+@pytest.mark.parametrize(
+    ("end_us", "states", "proved"),
+    [
+        (LONG_AGO_US, heard(TIANJIN), True),
+        # The city was not heard since, or has more than the registry holds.
+        (LONG_AGO_US, heard(TIANJIN, at_us=LONG_AGO_US), False),
+        (LONG_AGO_US, heard(TIANJIN, tip=6), False),
+        (LONG_AGO_US, heard(SUZHOU), False),
+        # The lease is over, but by less than two clocks may differ.
+        (NOW_US - LAPSE_MARGIN_US, heard(TIANJIN), False),
+        (NOW_US - LAPSE_MARGIN_US - 1, heard(TIANJIN), True),
+        (NOW_US + 1, heard(TIANJIN, at_us=NOW_US + 2 * LAPSE_MARGIN_US), False),
+    ],
+)
+def test_an_unused_lease_is_proved_by_hearing_the_city_beyond_it(
+    end_us: int, states: dict[int, CityState], proved: bool
+) -> None:
+    assert proved_unused(claim(TIANJIN, end_us=end_us), states.get(TIANJIN), now_us=NOW_US) is proved
+
+
+@pytest.mark.parametrize(
+    ("held", "states", "expected"),
+    [
+        (None, {}, Ruling.CONFIRMED),
+        (claim(SUZHOU), {}, Ruling.CONFIRMED),
+        (claim(SUZHOU, license_id=OTHER), {}, Ruling.CONFIRMED),
+        (claim(SUZHOU, state=ClaimState.HELD), {}, Ruling.CONFIRMED),
+        (claim(SUZHOU, state=ClaimState.HELD, license_id=OTHER), {}, Ruling.CONFLICT),
+        (claim(TIANJIN, state=ClaimState.HELD), {}, Ruling.CONFLICT),
+        (claim(TIANJIN), heard(TIANJIN), Ruling.WAITS),
+        (claim(TIANJIN, end_us=LONG_AGO_US), {}, Ruling.WAITS),
+        (claim(TIANJIN, end_us=LONG_AGO_US), heard(TIANJIN), Ruling.CONFIRMED),
+    ],
+)
+def test_what_becomes_of_a_license_without_a_grant(
+    held: Claim | None, states: dict[int, CityState], expected: Ruling
+) -> None:
+    pending = Pending(SUZHOU, 1, 0, bytes(32), LICENSE, PERSON)
+    assert ruling_on(pending, held, now_us=NOW_US, states=states) is expected
