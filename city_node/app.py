@@ -10,14 +10,16 @@ from typing import TYPE_CHECKING, Final
 from prometheus_client import CollectorRegistry
 
 from city_node.answers import Answers
+from city_node.applications import Applications
 from city_node.batches import BatchReader
+from city_node.bulk import BulkIssuance
 from city_node.citylog import CityLog
 from city_node.claims import PersonClaims
 from city_node.commands import Command
 from city_node.config import CityConfig
 from city_node.decider import CityDecider, Outcomes
 from city_node.gate import SigningGate
-from city_node.issuance import Issuance, Policy
+from city_node.issuance import Issuance
 from city_node.keys import CityKeys, load_keys
 from city_node.licenses import Licenses
 from city_node.metrics import ReplicationMetrics
@@ -149,20 +151,24 @@ async def build(
     answers = Answers(log=city_log, database=database, store=store, receipts=receipts)
     licenses = Licenses(city=city, database=database, store=store, answers=answers, token_key=keys.index_key)
     claims = PersonClaims(stub=claimer, city=city, timeout_s=config.limits.claim_seconds)
+    applications = Applications(city=city, database=database, store=store, clock=clock, random=random)
     issuance = Issuance(
         log=city_log,
-        database=database,
-        store=store,
+        applications=applications,
         persons=keys.persons,
         claims=claims,
         answers=answers,
+        gate=gate,
+        issue_provisional=config.city.provisional_policy == "issue",
+    )
+    bulk = BulkIssuance(
+        log=city_log,
+        applications=applications,
+        persons=keys.persons,
+        claims=claims,
         backlog=replicator,
         gate=gate,
-        policy=Policy(
-            issue_provisional=config.city.provisional_policy == "issue", bulk_backlog=config.limits.bulk_backlog
-        ),
-        clock=clock,
-        random=random,
+        backlog_limit=config.limits.bulk_backlog,
     )
     status = StatusChanges(
         log=city_log, database=database, store=store, licenses=licenses, answers=answers, gate=gate, clock=clock
@@ -186,7 +192,7 @@ async def build(
         options=ListenOptions(config.node.listen, reflection=True),
     )
     issuance_pb2_grpc.add_IssuanceServiceServicer_to_server(
-        IssuanceServicer(city=city, issuance=issuance, status=status, licenses=licenses), server.grpc
+        IssuanceServicer(city=city, issuance=issuance, bulk=bulk, status=status, licenses=licenses), server.grpc
     )
     verification_pb2_grpc.add_VerificationServiceServicer_to_server(
         VerificationServicer(answering=verification, recorder=recorder, subjects=keys.subjects, clock=clock),
@@ -203,7 +209,7 @@ async def build(
         writer=writer,
         receipts=receipts,
         replicator=replicator,
-        coalescing=(issuance, licenses, claims, verification, recorder, certificates),
+        coalescing=(applications, licenses, claims, verification, recorder, certificates),
         server=server,
         issuance_service=ISSUANCE,
     )

@@ -25,6 +25,8 @@ from elicense.rpc.errors import from_rpc_error, from_status
 from elicense.v1 import issuance_pb2, issuance_pb2_grpc
 
 ROWS_PER_CALL: Final = 500
+#: What the node takes in one call.
+MAX_ROWS_PER_CALL: Final = 1_000
 #: A message may have 4 MiB; one row more than this still fits.
 BYTES_PER_CALL: Final = 2 * 1024 * 1024
 #: The node waits for the registry on its side before it answers.
@@ -119,17 +121,20 @@ class Importer:
         """
         began = time.monotonic()
         files = self._files
-        progress = await asyncio.to_thread(open_progress, files.progress, files.source, random=self._random)
-        resumed = progress.next_row > 1 or progress.finished
-        with files.source.open("rb") as source:
-            hold(source)
-            drivers = DriverFile(source)
-            if not progress.finished:
-                rejects = RejectsFile(files.rejects, progress.rejects_size)
-                try:
-                    progress = await self._all(drivers, rejects, progress)
-                finally:
-                    rejects.close()
+        try:
+            with files.source.open("rb") as source:
+                hold(source)
+                progress = await asyncio.to_thread(open_progress, files.progress, files.source, random=self._random)
+                resumed = progress.next_row > 1 or progress.finished
+                drivers = DriverFile(source)
+                if not progress.finished:
+                    rejects = RejectsFile(files.rejects, progress.rejects_size)
+                    try:
+                        progress = await self._all(drivers, rejects, progress)
+                    finally:
+                        rejects.close()
+        except OSError as error:
+            raise Malformed(f"{error.filename or files.source}: {error.strerror}") from error
         return Summary(
             rows=progress.next_row - 1,
             imported=progress.imported,

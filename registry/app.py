@@ -14,10 +14,8 @@ from prometheus_client import CollectorRegistry
 from elicense.access.recorder import AccessRecorder
 from elicense.clock import SECOND_US, utc_micros
 from elicense.errors import Error
-from elicense.log.checkpoint import cosigner_verifier_key, log_verifier_key
 from elicense.log.metrics import LogMetrics
 from elicense.log.model import LogKey
-from elicense.log.verifier_key import format_vkey
 from elicense.log.writer import LogWriter
 from elicense.rpc.active import ActiveCertificates
 from elicense.rpc.enrollment_service import EnrollmentServicer
@@ -27,7 +25,6 @@ from elicense.rpc.telemetry import LineWriter, MetricsServer, RpcMetrics
 from elicense.rpc.verification_service import VerificationServicer
 from elicense.sql.database import Database
 from elicense.sql.migrations import require_current
-from elicense.trust.enrollment import Enrollment, NodeKeys
 from elicense.trust.roles import registry_policy
 from elicense.trust.spiffe import registry_id
 from elicense.v1 import (
@@ -38,10 +35,10 @@ from elicense.v1 import (
     verification_pb2,
     verification_pb2_grpc,
 )
-from registry.cities import CityEnrollment
 from registry.config import RegistryConfig
 from registry.decider import Command, Outcome, RegistryDecider
 from registry.decisions import PendingDecisions
+from registry.enrollment import enrollment
 from registry.freshness import Freshness
 from registry.ingest import Ingest
 from registry.keys import RegistryKeys, load_keys
@@ -56,6 +53,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from elicense.trust.spiffe import ActiveCertificate
+
+__all__ = ["SERVICES", "RunningNode", "build", "enrollment"]
 
 SERVICES: Final = (
     replication_pb2.DESCRIPTOR.services_by_name["ReplicationService"].full_name,
@@ -214,36 +213,6 @@ async def build(
     )
     parts = _Parts(database, access_database, certificates, recorder, answers, writer, decisions, server)
     return RunningNode(config=config, parts=parts, metrics=metrics)
-
-
-def enrollment(
-    config: RegistryConfig,
-    keys: RegistryKeys,
-    database: Database,
-    store: RegistryStore,
-    *,
-    clock: Callable[[], int],
-    random: Callable[[int], bytes],
-) -> Enrollment:
-    """Return the use case that makes join tokens and turns them into certificates."""
-    trust_domain = config.node.trust_domain
-    origin = registry_origin(trust_domain, FIRST_EPOCH)
-    name = cosigner_name(trust_domain)
-    return Enrollment(
-        database=database,
-        store=store.trust,
-        authority=keys.authority,
-        node=registry_id(trust_domain),
-        root=keys.root,
-        clock=clock,
-        random=random,
-        keys=NodeKeys(
-            log_key=format_vkey(log_verifier_key(origin, keys.log.public_key())),
-            cosigner_key=format_vkey(cosigner_verifier_key(name, keys.cosigner.public_key())),
-            subject_key=keys.subject_key,
-        ),
-        on_city=CityEnrollment(store=store, clock=clock).enroll,
-    )
 
 
 def _writer(

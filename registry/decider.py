@@ -15,10 +15,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
-from elicense.license.verdict import ViewFlags
-
 from elicense.clock import to_timestamp
 from elicense.errors import Aborted
+from elicense.license.verdict import ViewFlags
 from elicense.log.decision import Appended, Decision
 from elicense.log.model import Head, LogKey
 from elicense.v1 import log_pb2, replication_pb2

@@ -15,9 +15,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from elicense.license.verdict import ViewFlags
-
 from elicense.errors import Malformed
+from elicense.license.verdict import ViewFlags
 from elicense.v1 import license_pb2, replication_pb2
 from elicense.view.fold import person_key_of, read_record, revision_of, row_of
 from elicense.view.model import Revision, ViewRow

@@ -187,7 +187,8 @@ class RegistryStore:
         query = self._claims_by_person
         if lock:
             query = query.order_by(claim_table.c.person_key).with_for_update()
-        wanted, found = sorted(set(keys)), {}
+        found: dict[bytes, Claim] = {}
+        wanted = sorted(set(keys))
         for start in range(0, len(wanted), _MAX_KEYS):
             rows = conn.execute(query, {"keys": wanted[start : start + _MAX_KEYS]})
             found.update((row[0], Claim(*row)) for row in rows)

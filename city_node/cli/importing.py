@@ -16,7 +16,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from city_node import import_progress
 from city_node.cli.clerk import city_of
 from city_node.cli.options import ADDRESS, CREDENTIALS
-from city_node.importer import Files, Importer, Summary
+from city_node.importer import MAX_ROWS_PER_CALL, ROWS_PER_CALL, Files, Importer, Summary
 from elicense.errors import Error
 from elicense.rpc.channel import secure_channel
 from elicense.trust.credentials import load_credentials
@@ -87,9 +87,23 @@ class _Bar:
     type=click.Path(path_type=Path, dir_okay=False),
     help="Where the import remembers how far it is; FILE.progress when left out.",
 )
+@click.option(
+    "--batch",
+    "rows_per_call",
+    type=click.IntRange(1, MAX_ROWS_PER_CALL),
+    default=ROWS_PER_CALL,
+    show_default=True,
+    help="Rows that are sent at a time.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON, and nothing else.")
 def import_file(
-    file: Path, credentials: Path, address: str | None, rejects: Path | None, progress: Path | None, as_json: bool
+    file: Path,
+    credentials: Path,
+    address: str | None,
+    rejects: Path | None,
+    progress: Path | None,
+    rows_per_call: int,
+    as_json: bool,
 ) -> None:
     """Import the drivers in FILE, a CSV file, through the same rules as at the counter.
 
@@ -102,7 +116,7 @@ def import_file(
         progress=progress or file.with_name(f"{file.name}.progress"),
     )
     try:
-        summary = asyncio.run(_import(files, credentials, address, quiet=as_json))
+        summary = asyncio.run(_import(files, credentials, address, rows_per_call, quiet=as_json))
     except KeyboardInterrupt:
         click.echo("interrupted; give the same command to go on", err=True)
         sys.exit(_INTERRUPTED)
@@ -114,7 +128,7 @@ def import_file(
         click.echo(f"refused rows with their reasons: {files.rejects}")
 
 
-async def _import(files: Files, credentials: Path, address: str | None, *, quiet: bool) -> Summary:
+async def _import(files: Files, credentials: Path, address: str | None, rows_per_call: int, *, quiet: bool) -> Summary:
     bearer = load_credentials(credentials)
     parent = f"cities/{city_of(bearer)}"
     with _Bar(files.source.stat().st_size, quiet=quiet) as bar:
@@ -126,5 +140,6 @@ async def _import(files: Files, credentials: Path, address: str | None, *, quiet
                 files=files,
                 display=bar,
                 random=secrets.token_bytes,
+                rows_per_call=rows_per_call,
             )
             return await importer.run()

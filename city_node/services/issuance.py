@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from city_node.answers import Answer
+from city_node.bulk import BulkIssuance, Imported
 from city_node.encoding import license_name, parse_license_name
-from city_node.issuance import Imported, Issuance
+from city_node.issuance import Issuance
 from city_node.licenses import Licenses
 from city_node.status import StatusChanges
 from elicense.errors import CallerNotAllowed
@@ -22,13 +23,17 @@ class IssuanceServicer(issuance_pb2_grpc.IssuanceServiceServicer):
     Args:
         city: Division code.
         issuance: Issues licences.
+        bulk: Imports existing drivers.
         status: Changes their status.
         licenses: Reads them.
     """
 
-    def __init__(self, *, city: int, issuance: Issuance, status: StatusChanges, licenses: Licenses) -> None:
+    def __init__(
+        self, *, city: int, issuance: Issuance, bulk: BulkIssuance, status: StatusChanges, licenses: Licenses
+    ) -> None:
         self._city = city
         self._issuance = issuance
+        self._bulk = bulk
         self._status = status
         self._licenses = licenses
 
@@ -43,7 +48,7 @@ class IssuanceServicer(issuance_pb2_grpc.IssuanceServiceServicer):
     async def ImportLicenses(self, request: pb.ImportLicensesRequest, context: Any) -> pb.ImportLicensesResponse:
         """Issue licences of existing drivers; see the proto."""
         self._own_parent(request.parent)
-        results = await self._issuance.import_rows(request.items, validate_only=request.validate_only, actor=_actor())
+        results = await self._bulk.import_rows(request.items, validate_only=request.validate_only, actor=_actor())
         return pb.ImportLicensesResponse(results=[self._result(result) for result in results])
 
     async def GetLicense(self, request: pb.GetLicenseRequest, context: Any) -> license_pb2.License:

@@ -25,6 +25,8 @@ DEFAULT_MAX_BATCH = 256
 DEFAULT_MAX_WAITING = 8192
 """Items that may wait: some seconds of work; a longer queue would only hold callers that have given up."""
 
+_SHUTTING_DOWN = "this server is shutting down; try another one"
+
 
 class Coalescer(Generic[T, R]):
     """Batches concurrent submissions; belongs to one event loop.
@@ -76,7 +78,7 @@ class Coalescer(Generic[T, R]):
             Error: What the flush answered for this item or raised for its batch.
         """
         if self._closed:
-            raise _shutting_down()
+            raise ShuttingDown(_SHUTTING_DOWN)
         if len(self._waiting) >= self._max_waiting:
             raise QueueFull("too many calls are waiting; try again in a moment")
         future: asyncio.Future[R | BaseException] = asyncio.get_running_loop().create_future()
@@ -98,15 +100,15 @@ class Coalescer(Generic[T, R]):
             await asyncio.wait(tuple(self._tasks))
 
     async def _lane(self) -> None:
+        batch: list[tuple[T, asyncio.Future[R | BaseException]]] = []
         try:
             while batch := self._take():
                 self._settle(batch, await self._results([item for item, _ in batch]))
-                del batch
         except asyncio.CancelledError:
-            # The loop is going down: nobody will serve those who still wait.
-            self._closed = True
-            while batch := self._take():
-                self._settle(batch, [_shutting_down()] * len(batch))
+            # The loop is going down: nobody will serve those of this batch, or those who still wait.
+            while batch:
+                self._settle(batch, [ShuttingDown(_SHUTTING_DOWN)] * len(batch))
+                batch = self._take()
             raise
         finally:
             self._busy -= 1
@@ -114,9 +116,7 @@ class Coalescer(Generic[T, R]):
     async def _results(self, items: list[T]) -> Sequence[R | BaseException]:
         try:
             results = await self._flush(items)
-        except asyncio.CancelledError:
-            return [_shutting_down()] * len(items)
-        except Exception as error:  # noqa: BLE001 - handed to every caller of the batch
+        except Exception as error:
             return [error] * len(items)
         if len(results) != len(items):
             return [RuntimeError(f"a flush of {len(items)} items gave {len(results)} results")] * len(items)
@@ -138,7 +138,3 @@ class Coalescer(Generic[T, R]):
         for (_, future), result in zip(batch, results, strict=True):
             if not future.done():
                 future.set_result(result)
-
-
-def _shutting_down() -> ShuttingDown:
-    return ShuttingDown("this server is shutting down; try another one")

@@ -29,6 +29,9 @@ MAX_MESSAGE_BYTES: Final = 4 * 1024 * 1024
 DRAIN_GRACE_S: Final = 20.0
 """How long running calls may take once the server is to end; below the 30 s after which Kubernetes kills."""
 
+SETTLE_S: Final = 0.25
+"""How long answers may take to leave once the last handler has ended."""
+
 _SERVER_OPTIONS: Final = (
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
@@ -220,6 +223,8 @@ class NodeServer:
         idle = asyncio.create_task(self._interceptor.idle())
         await asyncio.wait((stopping, idle), return_when=asyncio.FIRST_COMPLETED)
         idle.cancel()
+        # The last answers may still be on their way out of the handlers.
+        await asyncio.wait((stopping,), timeout=SETTLE_S)
         if not stopping.done():
             # Only health watchers are left: a second stop with a shorter grace cuts it short.
             await self.grpc.stop(0)

@@ -1,9 +1,8 @@
-"""Verbs about the node itself: init, serve, fsck, check-config."""
+"""Verbs about what the node stores: init, fsck, check-config."""
 
 from __future__ import annotations
 
 import json
-import logging
 import secrets
 import sys
 from pathlib import Path
@@ -12,13 +11,10 @@ from typing import Final
 import click
 
 from elicense.clock import utc_micros
-from elicense.rpc.server import run, stop_on_signals
-from elicense.rpc.telemetry import LineWriter, configure_logging
 from elicense.sql.database import Database
 from elicense.sql.migrations import require_current
-from registry.app import build
 from registry.cli.options import CONFIG
-from registry.config import RegistryConfig, load
+from registry.config import load
 from registry.fsck import Fsck, Report
 from registry.init import Plan, initialize
 from registry.keys import load_keys
@@ -54,33 +50,6 @@ def init(
     )
     path = initialize(plan, clock=utc_micros, random=secrets.token_bytes)
     click.echo(f"the registry is set up; start it with: elicense-registry serve --config {path}")
-
-
-@click.command()
-@CONFIG
-def serve(config_path: Path) -> None:
-    """Serve until SIGTERM or SIGINT, then end in order."""
-    config = load(config_path)
-    log = LineWriter(sys.stdout)
-    configure_logging(log)
-    # Its account of reading the schema's version says nothing that matters here.
-    logging.getLogger("alembic").setLevel(logging.WARNING)
-    try:
-        status = run(lambda: _serve(config, log))
-    finally:
-        log.close()
-    sys.exit(status)
-
-
-async def _serve(config: RegistryConfig, log: LineWriter) -> int:
-    stop = stop_on_signals()
-    node = await build(config, log=log)
-    try:
-        await node.start()
-        await stop.wait()
-    finally:
-        await node.stop()
-    return 0
 
 
 @click.command("check-config")

@@ -17,9 +17,9 @@ from elicense.sql.migrations import require_current
 from elicense.trust.roles import VERIFIERS, Role
 from elicense.trust.spiffe import SpiffeId, city_id, registry_id
 from elicense.trust.token import format_token
-from registry.app import enrollment
 from registry.cli.options import CONFIG, Duration
 from registry.config import RegistryConfig, load
+from registry.enrollment import enrollment
 from registry.keys import load_keys
 from registry.revocation import revoke as revoke_certificates
 from registry.store import RegistryStore

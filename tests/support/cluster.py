@@ -42,8 +42,8 @@ from elicense.v1 import issuance_pb2 as pb
 from elicense.v1 import issuance_pb2_grpc, license_pb2, verification_pb2, verification_pb2_grpc
 from registry.config import RegistryConfig
 from registry.config import load as load_registry_config
-from registry.keys import load_keys as load_registry_keys
 from registry.init import Plan, initialize
+from registry.keys import load_keys as load_registry_keys
 from registry.store import RegistryStore
 
 T = TypeVar("T")
@@ -63,7 +63,7 @@ def drivers(city: int, count: int, *, seed: int = 1, on: date | None = None) -> 
 async def eventually(holds: Callable[[], Awaitable[T]], *, deadline_s: float = DEADLINE_S) -> T:
     """Ask again until the answer is true; fails only when the deadline of the whole test is over."""
     async with asyncio.timeout(deadline_s):
-        while not (answer := await holds()):
+        while not (answer := await holds()):  # noqa: ASYNC110  # what is waited for is in another process or table
             await asyncio.sleep(0.02)
         return answer
 

@@ -22,8 +22,8 @@ from elicense.sql.database import Database
 from elicense.trust.signer import generate_key_file
 from elicense.trust.spiffe import city_id, parse_spiffe_id
 from elicense.trust.token import JoinToken
-from registry.app import enrollment
 from registry.config import RegistryConfig, load
+from registry.enrollment import enrollment
 from registry.init import Plan, initialize
 from registry.keys import load_keys
 from registry.store import RegistryStore

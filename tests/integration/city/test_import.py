@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 import csv
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
 from typing import Any
 
-import grpc
 import pytest
 
 from city_node.import_progress import Progress
@@ -20,7 +19,8 @@ from city_node.importer import Files, Importer, Summary
 from elicense import errors
 from elicense.cli.demo.drivers import generate
 from elicense.clock import china_date, utc_micros
-from elicense.license.csv_format import COLUMNS
+from elicense.license.codec import license_to_message
+from elicense.license.csv_format import COLUMNS, parse_row
 from elicense.rpc.channel import secure_channel
 from elicense.v1 import issuance_pb2 as pb
 from elicense.v1 import issuance_pb2_grpc, license_pb2
@@ -141,8 +141,8 @@ class CutStub:
         self._stub = stub
         self._lost = lost
 
-    async def ImportLicenses(self, request: pb.ImportLicensesRequest, timeout: float) -> Any:
-        answer = await self._stub.ImportLicenses(request, timeout=timeout)
+    async def ImportLicenses(self, request: pb.ImportLicensesRequest, **options: float) -> Any:  # noqa: N802
+        answer = await self._stub.ImportLicenses(request, **options)
         self._lost -= 1
         if self._lost == 0:
             raise Cut
@@ -241,9 +241,7 @@ async def test_an_import_waits_while_the_node_is_away(cluster: Cluster, suzhou: 
     assert set(screen.waits) == {"PEER_UNREACHABLE"}
 
 
-async def test_an_import_stops_when_the_caller_may_not_import(
-    cluster: Cluster, suzhou: City, tmp_path: Path
-) -> None:
+async def test_an_import_stops_when_the_caller_may_not_import(cluster: Cluster, suzhou: City, tmp_path: Path) -> None:
     files = files_in(tmp_path)
     write_drivers(files.source, 5)
     window = await cluster.enroll_at(suzhou, ("city", str(SUZHOU), "verifier", "traffic-window", "w"), tmp_path / "w")
@@ -256,14 +254,7 @@ async def test_a_single_issue_gets_through_while_an_import_runs(suzhou: City, tm
     files = files_in(tmp_path)
     write_drivers(files.source, 200)
     newcomers = [row for row, _ in generate(SUZHOU, 3, seed=99, on=china_date(utc_micros()))]
-    from elicense.license.codec import license_to_message
-    from elicense.license.csv_format import parse_row
-
     working = asyncio.create_task(run(suzhou, files))
     for row in newcomers:
         assert (await suzhou.issue(license_to_message(parse_row(row)))).license.name
     await working
-
-
-Waiting = Callable[[], Awaitable[None]]
-_ = grpc

@@ -10,15 +10,18 @@ import grpc
 import pytest
 from google.type.date_pb2 import Date
 
+from city_node.store import CityStore
 from elicense import errors
 from elicense.clock import china_date, utc_micros
 from elicense.license.codec import date_to_message
-from elicense.log.checkpoint import open_checkpoint, log_verifier_key
+from elicense.log.checkpoint import log_verifier_key, open_checkpoint
 from elicense.log.merkle import verify_inclusion
+from elicense.log.model import LogKey
+from elicense.sql.database import Database
 from elicense.trust.enrollment import city_log_origin
 from elicense.trust.signer import load_signer
 from elicense.v1 import issuance_pb2 as pb
-from elicense.v1 import license_pb2, log_pb2
+from elicense.v1 import issuance_pb2_grpc, license_pb2, log_pb2
 from tests.support.cluster import DEADLINE_S, SUZHOU, TRUST_DOMAIN, City, Cluster, call, drivers
 
 
@@ -51,12 +54,6 @@ async def test_the_proof_leads_from_the_record_to_a_head_that_the_city_signed(su
     key = log_verifier_key(origin, load_signer(suzhou.config.log_key_uri).public_key())
     head = open_checkpoint(issued.proof.checkpoint, origin=origin, key=key)
     assert head.size == issued.proof.position.index + 1
-    # The etag is the beginning of the leaf hash, so the leaf itself is known to who has the record alone;
-    # here the stored one is taken.
-    from elicense.log.model import LogKey
-    from elicense.sql.database import Database
-    from city_node.store import CityStore
-
     database = Database(suzhou.config.database_url)
     index = issued.proof.position.index
     entry = database.read_now(lambda conn: CityStore().logs.entries_at(conn, LogKey(SUZHOU, 1), [index]))[index]
@@ -81,7 +78,9 @@ async def test_the_same_request_sent_many_times_at_once_makes_one_license(suzhou
     answers = await asyncio.gather(*(suzhou.issue(wanted, request_id=request_id) for _ in range(12)))
     assert len({answer.license.name for answer in answers}) == 1
     assert len({answer.proof.position.index for answer in answers}) == 1
-    listed = await call(suzhou.issuance().ListLicenses(pb.ListLicensesRequest(parent=suzhou.parent), timeout=DEADLINE_S))
+    listed = await call(
+        suzhou.issuance().ListLicenses(pb.ListLicensesRequest(parent=suzhou.parent), timeout=DEADLINE_S)
+    )
     assert len(listed.licenses) == 1
 
 
@@ -117,7 +116,9 @@ async def test_validate_only_checks_everything_and_writes_nothing(suzhou: City) 
     assert checked.durability == log_pb2.DURABILITY_UNSPECIFIED
     with pytest.raises(errors.LicenseExists):
         await suzhou.issue(held, validate_only=True)
-    listed = await call(suzhou.issuance().ListLicenses(pb.ListLicensesRequest(parent=suzhou.parent), timeout=DEADLINE_S))
+    listed = await call(
+        suzhou.issuance().ListLicenses(pb.ListLicensesRequest(parent=suzhou.parent), timeout=DEADLINE_S)
+    )
     assert len(listed.licenses) == 1
 
 
@@ -248,11 +249,8 @@ async def test_lists_come_in_pages_and_a_token_of_another_list_is_refused(suzhou
 
 async def test_a_call_without_a_certificate_gets_nothing(suzhou: City) -> None:
     channel = grpc.aio.insecure_channel(suzhou.running.address)
+    stub = issuance_pb2_grpc.IssuanceServiceStub(channel)
     with pytest.raises(grpc.aio.AioRpcError) as refused:
-        from elicense.v1 import issuance_pb2_grpc
-
-        await issuance_pb2_grpc.IssuanceServiceStub(channel).ListLicenses(
-            pb.ListLicensesRequest(parent=suzhou.parent), timeout=DEADLINE_S
-        )
+        await stub.ListLicenses(pb.ListLicensesRequest(parent=suzhou.parent), timeout=DEADLINE_S)
     await channel.close()
     assert refused.value.code() is grpc.StatusCode.UNAVAILABLE

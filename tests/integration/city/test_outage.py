@@ -147,12 +147,8 @@ async def test_a_person_of_another_city_is_refused_and_a_conflict_is_seen_by_the
         await eventually(settled)
         assert cluster.registry is not None
         document = for_suzhou.holder.document
-        at_registry = await cluster.verify(
-            police, cluster.registry.address, document, purpose=PURPOSE_ROADSIDE_CHECK
-        )
-        in_tianjin = await cluster.verify(
-            window, tianjin.running.address, document, purpose=PURPOSE_WINDOW_SERVICE
-        )
+        at_registry = await cluster.verify(police, cluster.registry.address, document, purpose=PURPOSE_ROADSIDE_CHECK)
+        in_tianjin = await cluster.verify(window, tianjin.running.address, document, purpose=PURPOSE_WINDOW_SERVICE)
         assert at_registry.outcome == in_tianjin.outcome == OUTCOME_VALID
         assert at_registry.freshness.city == in_tianjin.freshness.city == SUZHOU
 
@@ -224,9 +220,7 @@ async def test_a_name_that_does_not_match_is_answered_like_an_unknown_number(
 
     async def ask(number: str, name: str) -> Verdict:
         document = license_pb2.IdentityDocument(type=own.holder.document.type, number=number)
-        return await cluster.verify(
-            rental, suzhou.running.address, document, purpose=PURPOSE_CAR_RENTAL, name=name
-        )
+        return await cluster.verify(rental, suzhou.running.address, document, purpose=PURPOSE_CAR_RENTAL, name=name)
 
     assert (await ask(own.holder.document.number, own.holder.full_name)).outcome == OUTCOME_VALID
     mismatch = await ask(own.holder.document.number, "无此人")

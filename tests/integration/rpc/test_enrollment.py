@@ -67,7 +67,7 @@ class Desk:
         self, credentials: Credentials, request: enrollment_pb2.EnrollRequest
     ) -> enrollment_pb2.EnrollResponse:
         async with self.node.channel(credentials) as channel:
-            stub = enrollment_pb2_grpc.EnrollmentServiceStub(channel)  # type: ignore[no-untyped-call]
+            stub = enrollment_pb2_grpc.EnrollmentServiceStub(channel)
             try:
                 response: enrollment_pb2.EnrollResponse = await stub.Enroll(request, timeout=10)
             except grpc.aio.AioRpcError as error:
@@ -95,15 +95,13 @@ async def enrolling(pki: TestAuthority, folder: Path, *, city: int | None = None
         root=pki.root.certificate,
         clock=node.clock,
         random=secrets.token_bytes,
-        keys=NodeKeys("registry-log-key", "registry-cosigner-key") if city is None else None,
+        keys=NodeKeys("registry-log-key", "registry-cosigner-key", b"s" * 32) if city is None else None,
         on_city=lambda _, new: cities.append(new),
     )
     node.read_table = lambda fingerprints: database.read(lambda c: store.active(c, fingerprints))
 
     def add(server: grpc.aio.Server) -> None:
-        enrollment_pb2_grpc.add_EnrollmentServiceServicer_to_server(  # type: ignore[no-untyped-call]
-            EnrollmentServicer(enrollment), server
-        )
+        enrollment_pb2_grpc.add_EnrollmentServiceServicer_to_server(EnrollmentServicer(enrollment), server)
 
     try:
         async with node.running(add):
@@ -141,6 +139,7 @@ async def test_a_verifier_joins_with_a_token_and_is_in_force_at_once(pki: TestAu
     assert response.subject == "spiffe://elicense.test/verifier/police/suzhou"
     assert str(verify_chain(chain, pki.root.certificate, at_us=utc_micros())) == response.subject
     assert not response.authority_chain
+    assert not response.subject_key
     assert "registry.elicense.test" not in str(chain[0].extensions)
     joined = make_credentials(key=key, chain=chain, root=pki.root.certificate, server_name="registry.elicense.test")
     with pytest.raises(CallerNotAllowed):  # known, and no enrollee any more
@@ -155,6 +154,7 @@ async def test_a_city_joins_with_its_own_authority_and_log_key(
     assert authority[0].subject.rfc4514_string().startswith("CN=authority/city/320500")
     assert len(response.tls_chain) == len(response.authority_chain) == 2
     assert (response.registry_log_key, response.registry_cosigner_key) == ("registry-log-key", "registry-cosigner-key")
+    assert response.subject_key == b"s" * 32
     assert [(c.city, c.log_verifier_key) for c in desk.cities] == [(320500, city_request.log_verifier_key)]
     names = str(from_der(response.tls_chain[0]).extensions)
     assert "city-320500.elicense.test" in names
@@ -207,7 +207,7 @@ async def test_a_revoked_token_is_worth_nothing(desk: Desk) -> None:
 
 
 def without(name: str) -> Callable[[enrollment_pb2.EnrollRequest], None]:
-    return lambda request: request.ClearField(name)  # type: ignore[arg-type]
+    return lambda request: request.ClearField(name)
 
 
 def with_key_of(other: str) -> Callable[[enrollment_pb2.EnrollRequest], None]:

@@ -167,3 +167,28 @@ async def test_a_flush_that_is_cancelled_tells_its_waiters() -> None:
 
     with pytest.raises(ShuttingDown):
         await Coalescer(flush).submit(1)
+
+
+async def test_a_caller_that_comes_back_at_once_is_served_again() -> None:
+    async def flush(items: list[int]) -> list[int | Error]:
+        return [NotFound("x") if item % 2 else item for item in items]
+
+    # The flush never waits, so the caller is back before the lane's task counts as done.
+    coalescer = Coalescer(flush, lanes=1)
+    async with asyncio.timeout(30):
+        for i in range(0, 100, 2):
+            assert await coalescer.submit(i) == i
+            with pytest.raises(NotFound):
+                await coalescer.submit(i + 1)
+
+
+async def test_cancelling_a_lane_tells_everyone_who_waits() -> None:
+    gate = Gate()
+    coalescer = Coalescer(gate, lanes=1, max_batch=1)
+    tasks = [asyncio.create_task(coalescer.submit(i)) for i in (1, 2)]
+    await turns()
+    (lane,) = [task for task in asyncio.all_tasks() if task.get_coro().__qualname__ == "Coalescer._lane"]  # type: ignore[union-attr]
+    lane.cancel()
+    for task in tasks:
+        with pytest.raises(ShuttingDown):
+            await task

@@ -1,0 +1,79 @@
+"""What is asked of every application for a licence, at the counter and in an import alike."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from city_node.drafts import Draft
+from city_node.store import CityStore, Request
+from elicense.clock import china_date
+from elicense.errors import Error, LicenseExists, NotEligible
+from elicense.license.eligibility import check_application
+from elicense.rpc.coalesce import Coalescer
+from elicense.sql.database import Database
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+
+class Applications:
+    """Looks up and judges applications; writes nothing.
+
+    Args:
+        city: Division code.
+        database: The city's database.
+        store: Its tables.
+        clock: UTC microseconds.
+        random: Gives this many random bytes.
+    """
+
+    def __init__(
+        self,
+        *,
+        city: int,
+        database: Database,
+        store: CityStore,
+        clock: Callable[[], int],
+        random: Callable[[int], bytes],
+    ) -> None:
+        self._city = city
+        self._database = database
+        self._store = store
+        self._clock = clock
+        self._random = random
+        self._lookups: Coalescer[Draft, tuple[Request | None, bool]] = Coalescer(self.known_of)
+
+    async def close(self) -> None:
+        """Wait for running look-ups."""
+        await self._lookups.close()
+
+    async def known(self, draft: Draft) -> tuple[Request | None, bool]:
+        """Return what the request came to before, if anything, and whether the person holds a licence here."""
+        return await self._lookups.submit(draft)
+
+    async def known_of(self, drafts: Sequence[Draft]) -> list[tuple[Request | None, bool]]:
+        """Return the same for many, in order, from one snapshot."""
+
+        def read(conn: Connection) -> list[tuple[Request | None, bool]]:
+            requests = self._store.requests(conn, [draft.request_id for draft in drafts])
+            held = self._store.view.by_person(conn, {draft.person_key for draft in drafts})
+            return [(requests.get(draft.request_id), draft.person_key in held) for draft in drafts]
+
+        return await self._database.read(read) if drafts else []
+
+    def refusal(self, draft: Draft, held: bool) -> Error | None:
+        """Return why a licence may not be issued, with every broken rule; None when it may."""
+        broken = check_application(
+            draft.license, on=china_date(self._clock()), city=self._city, imported=draft.imported
+        )
+        if broken:
+            return NotEligible("the license may not be issued; every broken rule is named", violations=broken)
+        return LicenseExists("this person holds a license in this city already") if held else None
+
+    def new_license_id(self) -> bytes:
+        """Return a fresh UUID, 16 bytes."""
+        drawn = bytearray(self._random(16))
+        drawn[6] = drawn[6] & 0x0F | 0x40  # RFC 9562, version 4
+        drawn[8] = drawn[8] & 0x3F | 0x80
+        return bytes(drawn)

@@ -1,0 +1,200 @@
+"""Issuing the licences of a city's existing drivers, a thousand at a time, behind whoever waits at a counter."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from city_node.applications import Applications
+from city_node.citylog import CityLog
+from city_node.claims import PersonClaims
+from city_node.commands import Done, GrantLapsed, IssueLicenses, NewLicense, Outcome
+from city_node.decider import answer_again
+from city_node.drafts import Draft, draft_of
+from city_node.gate import SigningGate
+from elicense.errors import Error, Malformed, QueueFull, RegistryUnreachable, Violation
+from elicense.v1 import issuance_pb2
+from elicense.view.person import PersonIndex
+
+#: Records of an import that one commit takes; a citizen at the counter waits for one commit at most.
+BULK_ENTRIES: Final = 500
+BULK_BYTES: Final = 2 * 1024 * 1024
+#: Rows judged before other calls get their turn.
+ROWS_PER_TURN: Final = 32
+#: How long an import call waits for the registry to catch up before it says so.
+BACKLOG_SECONDS: Final = 20.0
+#: A grant lapses within minutes; a second failure in a row means that something else is wrong.
+CLAIM_ATTEMPTS: Final = 3
+
+
+class Backlog(Protocol):
+    """How far the registry is behind."""
+
+    async def wait_for_backlog(self, limit: int, timeout_s: float) -> bool:
+        """Wait until at most ``limit`` entries lack a receipt; False when the time is over first."""
+
+    @property
+    def connected(self) -> bool:
+        """Whether the registry answers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Imported:
+    """What became of one row of an import.
+
+    Attributes:
+        error: Why it was refused; None when the licence stands.
+        license_id: The licence; empty when refused or only validated.
+        already: Whether an earlier call had imported it.
+    """
+
+    error: Error | None = None
+    license_id: bytes = b""
+    already: bool = False
+
+
+class BulkIssuance:
+    """Imports licences of one city.
+
+    Args:
+        log: The city's log.
+        applications: Looks up and judges.
+        persons: Computes person tags.
+        claims: Claims persons at the registry.
+        backlog: How far the registry is behind.
+        gate: Whether this node may sign.
+        backlog_limit: Entries without a receipt beyond which an import waits.
+    """
+
+    def __init__(
+        self,
+        *,
+        log: CityLog,
+        applications: Applications,
+        persons: PersonIndex,
+        claims: PersonClaims,
+        backlog: Backlog,
+        gate: SigningGate,
+        backlog_limit: int,
+    ) -> None:
+        self._log = log
+        self._applications = applications
+        self._persons = persons
+        self._claims = claims
+        self._backlog = backlog
+        self._gate = gate
+        self._backlog_limit = backlog_limit
+
+    async def import_rows(
+        self, items: Sequence[issuance_pb2.ImportItem], *, validate_only: bool, actor: str
+    ) -> list[Imported]:
+        """Issue licences of existing drivers; one result an item, in order.
+
+        Never issues provisionally, and waits while the registry is far behind.
+
+        Raises:
+            RegistryUnreachable: The registry is away, or too far behind; send the rows again later.
+            QueueFull: It is too far behind, though it answers.
+            DataLoss: This node only verifies.
+        """
+        if not validate_only:
+            self._gate.check()
+            await self._wait_for_registry()
+        results: list[Imported | None] = [None] * len(items)
+        drafts: dict[int, Draft] = {}
+        seen: set[bytes] = set()
+        for position, item in enumerate(items):
+            if position % ROWS_PER_TURN == ROWS_PER_TURN - 1:
+                await asyncio.sleep(0)
+            try:
+                draft = draft_of(
+                    item.license, request_id=item.request_id, imported=True, actor=actor, persons=self._persons
+                )
+                if draft.request_id in seen:
+                    raise Malformed(
+                        "the same request id stands twice in this call",
+                        violations=[Violation("request_id", "REPEATED", "give every row an id of its own")],
+                    )
+            except Error as error:
+                results[position] = Imported(error)
+                continue
+            seen.add(draft.request_id)
+            drafts[position] = draft
+        await self._judge(drafts, results)
+        if validate_only:
+            return [result or Imported() for result in results]
+        await self._issue_rows(drafts, results)
+        return [result or Imported(QueueFull("the row was not dealt with; send it again")) for result in results]
+
+    # -- steps of an import --------------------------------------------------------------------------------------------
+
+    async def _wait_for_registry(self) -> None:
+        if await self._backlog.wait_for_backlog(self._backlog_limit, BACKLOG_SECONDS):
+            return
+        if not self._backlog.connected:
+            raise RegistryUnreachable("the registry can not be reached; the import goes on once it is back")
+        raise QueueFull("the registry has yet to confirm what was imported; the import goes on once it has")
+
+    async def _judge(self, drafts: dict[int, Draft], results: list[Imported | None]) -> None:
+        """Answer what is known already or refused; what is left in ``drafts`` may be issued."""
+        found = await self._applications.known_of(list(drafts.values()))
+        for turn, ((position, draft), (known, held)) in enumerate(zip(list(drafts.items()), found, strict=True)):
+            if turn % ROWS_PER_TURN == ROWS_PER_TURN - 1:
+                await asyncio.sleep(0)
+            if known is not None:
+                results[position] = _as_imported(answer_again(known, draft.digest))
+            elif (refusal := self._applications.refusal(draft, held)) is not None:
+                results[position] = Imported(refusal)
+            else:
+                continue
+            del drafts[position]
+
+    async def _issue_rows(self, drafts: dict[int, Draft], results: list[Imported | None]) -> None:
+        for _ in range(CLAIM_ATTEMPTS):
+            if not drafts:
+                return
+            granted = await self._grant_rows(drafts, results)
+            for part in _commits(granted, drafts):
+                command = IssueLicenses(tuple(granted[position] for position in part))
+                size = sum(drafts[position].size for position in part)
+                committed = await self._log.submit(command, entries=len(part), size=size, bulk=True)
+                for position, outcome in zip(part, committed.result, strict=True):
+                    if isinstance(outcome, GrantLapsed):
+                        continue
+                    results[position] = _as_imported(outcome)
+                    del drafts[position]
+
+    async def _grant_rows(self, drafts: dict[int, Draft], results: list[Imported | None]) -> dict[int, NewLicense]:
+        claims = [draft.claim(self._applications.new_license_id()) for draft in drafts.values()]
+        grants = await self._claims.claim_bulk(claims)
+        granted = {}
+        for (position, draft), grant in zip(list(drafts.items()), grants, strict=True):
+            if isinstance(grant, Error):
+                results[position] = Imported(grant)
+                del drafts[position]
+            else:
+                granted[position] = draft.issue(self._log.key, grant.license_id, grant.citation)
+        return granted
+
+
+def _as_imported(outcome: Outcome) -> Imported:
+    if isinstance(outcome, Error):
+        return Imported(outcome)
+    if isinstance(outcome, Done):
+        return Imported(license_id=outcome.request.license_id, already=True)
+    return Imported(license_id=outcome.record.license_id)
+
+
+def _commits(granted: dict[int, NewLicense], drafts: dict[int, Draft]) -> list[list[int]]:
+    """Cut rows into what one commit takes."""
+    parts: list[list[int]] = []
+    size = 0
+    for position in granted:
+        size += drafts[position].size
+        if not parts or len(parts[-1]) >= BULK_ENTRIES or size > BULK_BYTES:
+            parts.append([])
+            size = drafts[position].size
+        parts[-1].append(position)
+    return parts

@@ -1,0 +1,144 @@
+"""Joining, configuration and the clerk's commands."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import secrets
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from google.protobuf.json_format import MessageToJson
+
+from city_node import setup
+from city_node.cli import main
+from city_node.config import load_city_config
+from city_node.store import access_metadata, metadata
+from elicense import errors
+from elicense.config import ConfigInvalid
+from elicense.sql.migrations import differences, upgrade
+from elicense.sql.schema import check_rules
+from elicense.trust.spiffe import SpiffeId, city_id
+from elicense.v1 import issuance_pb2 as pb
+from tests.support.cluster import DEADLINE_S, SUZHOU, TIANJIN, TRUST_DOMAIN, City, Cluster, call, drivers
+from tests.support.stores import EmptyStore
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(main, list(arguments))
+
+
+def test_the_schema_keeps_the_rules_that_every_engine_needs() -> None:
+    assert check_rules(metadata) == []
+    assert check_rules(access_metadata) == []
+
+
+def test_migrations_lead_to_exactly_the_tables_of_the_code(empty_store: EmptyStore) -> None:
+    if empty_store.engine == "postgresql-partitioned":
+        pytest.skip("partitions are made from the metadata, not by a migration")
+    upgrade(empty_store.url, "city_node")
+    assert differences(empty_store.url, metadata) == []
+
+
+async def test_a_token_for_another_kind_of_bearer_makes_no_city(cluster: Cluster, tmp_path: Path) -> None:
+    token = await cluster.national_token(SpiffeId(TRUST_DOMAIN, ("verifier", "police", "highway")))
+    plan = setup.Plan(token=token, data_dir=tmp_path / "x", listen="127.0.0.1:0")
+    with pytest.raises(errors.Malformed, match="not for a city node"):
+        await asyncio.to_thread(setup.join, plan, random=secrets.token_bytes)
+
+
+async def test_a_folder_with_a_node_is_not_joined_again(cluster: Cluster, suzhou: City) -> None:
+    token = await cluster.national_token(city_id(TRUST_DOMAIN, SUZHOU))
+    plan = setup.Plan(token=token, data_dir=suzhou.folder, listen="127.0.0.1:0")
+    with pytest.raises(errors.AlreadyExists):
+        await asyncio.to_thread(setup.join, plan, random=secrets.token_bytes)
+
+
+async def test_a_join_whose_answer_was_lost_is_given_again(
+    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    token = await cluster.national_token(city_id(TRUST_DOMAIN, TIANJIN))
+    plan = setup.Plan(token=token, data_dir=tmp_path / "tianjin", listen="127.0.0.1:0")
+
+    def cut(*_: object) -> None:
+        raise errors.StoreUnavailable("cut off after the registry has answered")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(setup, "_keep_answer", cut)
+        with pytest.raises(errors.StoreUnavailable):
+            await asyncio.to_thread(setup.join, plan, random=secrets.token_bytes)
+    assert not (plan.data_dir / "config.toml").exists()
+    config = await asyncio.to_thread(setup.join, plan, random=secrets.token_bytes)
+    assert config.city.code == TIANJIN
+    assert not list(config.keys_dir.glob("joining-*"))
+    assert {path.stat().st_mode & 0o777 for path in config.keys_dir.iterdir() if path.is_file()} == {0o600}
+
+
+async def test_every_problem_of_a_configuration_is_named_at_once(suzhou: City, tmp_path: Path) -> None:
+    text = (suzhou.folder / "config.toml").read_text()
+    wrong = tmp_path / "config.toml"
+    wrong.write_text(text.replace('trust_domain = "', 'trust_domain = "X ') + "\n[limits]\nheartbeet_seconds = 3\n")
+    with pytest.raises(ConfigInvalid) as refused:
+        load_city_config(wrong)
+    assert {violation.field for violation in refused.value.violations} == {
+        "node.trust_domain",
+        "limits.heartbeet_seconds",
+    }
+    # Well formed, but in a folder without any key.
+    wrong.write_text(text)
+    result = run("check-config", "--config", str(wrong))
+    assert result.exit_code == 1
+    for missing in ("log.pem", "index.key", "subject.key"):
+        assert missing in result.output or "key file does not exist" in result.output
+    assert run("check-config", "--config", str(suzhou.folder / "config.toml")).exit_code == 0
+
+
+async def test_a_clerk_issues_shows_changes_and_lists_from_the_command_line(suzhou: City, tmp_path: Path) -> None:
+    (wanted,) = drivers(SUZHOU, 1)
+    file = tmp_path / "license.json"
+    file.write_text(MessageToJson(wanted))
+    base = ("--credentials", str(suzhou.clerk), "--address", suzhou.running.address)
+
+    async def clerk(*arguments: str) -> Result:
+        result = await asyncio.to_thread(run, *arguments, *base)
+        assert result.exit_code == 0, result.output
+        return result
+
+    assert "nothing stands against it" in (await clerk("issue", str(file), "--check-only")).output
+    issued = json.loads((await clerk("issue", str(file), "--json")).output)
+    name = issued["license"]["name"]
+    assert name in (await clerk("show", name.rpartition("/")[2])).output
+    changed = await clerk("set-status", name, "--add", "D", "--basis", "道路交通安全法 第九十一条")
+    assert "letters   D" in changed.output
+    assert len((await clerk("revisions", name)).output.splitlines()) == 2
+    assert name in (await clerk("list")).output
+    again = await asyncio.to_thread(run, "issue", str(file), *base)
+    assert again.exit_code == 1
+    assert "LICENSE_EXISTS" in again.output
+    assert wanted.holder.document.number not in again.output
+
+
+async def test_status_shows_how_far_the_registry_is_behind(cluster: Cluster, suzhou: City) -> None:
+    first, second = drivers(SUZHOU, 2)
+    await suzhou.issue(first)
+    await suzhou.replicated()
+    await cluster.stop_registry()
+    await suzhou.issue(second)
+    result = await asyncio.to_thread(run, "status", "--config", str(suzhou.folder / "config.toml"), "--json")
+    shown = json.loads(result.output)
+    assert (shown["log_size"], shown["confirmed_size"], shown["backlog"]) == (2, 1, 1)
+
+
+async def test_a_revoked_clerk_can_do_nothing_any_more(suzhou: City) -> None:
+    stub = suzhou.issuance()
+    await call(stub.ListLicenses(pb.ListLicensesRequest(parent=suzhou.parent), timeout=DEADLINE_S))
+    subject = str(suzhou.clerk_credentials.subject)
+    result = await asyncio.to_thread(run, "revoke", subject, "--config", str(suzhou.folder / "config.toml"))
+    assert result.exit_code == 0, result.output
+    async with asyncio.timeout(DEADLINE_S):
+        while True:
+            try:
+                await call(stub.ListLicenses(pb.ListLicensesRequest(parent=suzhou.parent), timeout=DEADLINE_S))
+            except errors.Unauthenticated:
+                break
