@@ -24,6 +24,7 @@ from city_node.keys import CityKeys, load_keys
 from city_node.licenses import Licenses
 from city_node.metrics import ReplicationMetrics
 from city_node.node import Parts, RunningNode
+from city_node.progress import open_log
 from city_node.receipts import Receipts, TrustedKeys
 from city_node.replicator import Replicator
 from city_node.services.issuance import IssuanceServicer
@@ -32,10 +33,8 @@ from city_node.store import CityStore, access_store
 from city_node.verification import CityAnswers
 from elicense.access.recorder import AccessRecorder
 from elicense.clock import utc_micros
-from elicense.errors import NotFound
 from elicense.log.checkpoint import Checkpoint, log_verifier_key, sign_checkpoint
 from elicense.log.metrics import LogMetrics
-from elicense.log.model import LogKey
 from elicense.log.writer import LogWriter
 from elicense.rpc.active import ActiveCertificates
 from elicense.rpc.channel import secure_channel
@@ -214,18 +213,6 @@ async def build(
         issuance_service=ISSUANCE,
     )
     return RunningNode(config=config, parts=parts, metrics=metrics)
-
-
-def open_log(keys: Sequence[LogKey], city: int) -> LogKey:
-    """Return the city's log in its open epoch.
-
-    Raises:
-        NotFound: There is none; ``join`` makes the first, and nothing else does.
-    """
-    own = [key for key in keys if key.log == city]
-    if not own:
-        raise NotFound("this node has no log; run `elicense-city join` first", city=city)
-    return max(own)
 
 
 def enrollment(

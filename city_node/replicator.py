@@ -34,6 +34,8 @@ _log = structlog.stdlib.get_logger(__name__)
 
 CALL_SECONDS: Final = 30.0
 FIRST_BACKOFF_S: Final = 0.1
+#: A decision on a provisional licence takes one commit of the registry's own log.
+DECISION_S: Final = 0.25
 #: Short, because a registry that is back should hear of the backlog at once.
 LONGEST_BACKOFF_S: Final = 5.0
 DISPOSITIONS_PER_ANSWER: Final = 1_000
@@ -91,6 +93,7 @@ class Replicator:
         self._heartbeat_s = heartbeat_s
         self._jitter = jitter
         self._next_index: int | None = None
+        self._decision_due = False
         self._connected = False
         self._wake = asyncio.Event()
         self._stop = asyncio.Event()
@@ -181,6 +184,7 @@ class Replicator:
         except _TWO_HISTORIES as error:
             self._gate.shut(error)
             raise
+        self._decision_due = response.decisions_pending
         self._note_success(response.next_index)
         feed_goes_on = len(response.dispositions) >= DISPOSITIONS_PER_ANSWER
         return feed_goes_on or response.next_index < self._log.size
@@ -238,8 +242,8 @@ class Replicator:
         await _wait(self._stop, longest * (0.5 + self._jitter() / 2))
 
     async def _idle(self) -> None:
-        """Wait for something to send, or until the next heartbeat is due."""
-        await _wait(self._wake, self._heartbeat_s)
+        """Wait for something to send, for the registry's word on what was sent, or until a heartbeat is due."""
+        await _wait(self._wake, min(DECISION_S, self._heartbeat_s) if self._decision_due else self._heartbeat_s)
 
 
 async def _wait(event: asyncio.Event, seconds: float) -> None:

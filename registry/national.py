@@ -24,6 +24,7 @@ from elicense.view.person import PersonIndex
 from registry.model import Claim, Pending
 
 _FIRST_EVENTS = frozenset({license_pb2.LICENSE_EVENT_ISSUED})
+_CONFIRMED = replication_pb2.DISPOSITION_KIND_CONFIRMED
 _UNREADABLE = replication_pb2.DISPOSITION_KIND_UNREADABLE
 _NOT_IN_CUSTODY = replication_pb2.DISPOSITION_KIND_NOT_IN_CUSTODY
 _KNOWN_EVENTS = frozenset({license_pb2.LICENSE_EVENT_ISSUED, license_pb2.LICENSE_EVENT_STATUS_CHANGED})
@@ -152,6 +153,9 @@ class NationalFold:
         claim = self._claims.get(received.person_key)
         if claim is not None and claim.city == message.city and not held:
             self.change.holds[received.person_key] = message.license_id
+            if message.provisional:
+                # The grant was made but its answer lost: the city does not know that it held the person.
+                self._note(received, _CONFIRMED, message.license_id, "The license counts nationwide.")
             return ViewFlags(0)
         self.change.pending.append(
             Pending(

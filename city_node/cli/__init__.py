@@ -2,36 +2,32 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import click
 
-from city_node.cli.clerk import issue, list_licenses, revisions, set_status, show
-from city_node.cli.importing import import_file
-from city_node.cli.node import check_config, fsck, join, serve, status
-from city_node.cli.trust import revoke, token
 from elicense.cli.command import Command
 
 __all__ = ["main"]
 
+_VERBS: Final = {
+    "check-config": "city_node.cli.node:check_config",
+    "fsck": "city_node.cli.node:fsck",
+    "import": "city_node.cli.importing:import_file",
+    "issue": "city_node.cli.clerk:issue",
+    "join": "city_node.cli.node:join",
+    "list": "city_node.cli.clerk:list_licenses",
+    "revisions": "city_node.cli.clerk:revisions",
+    "revoke": "city_node.cli.trust:revoke",
+    "serve": "city_node.cli.node:serve",
+    "set-status": "city_node.cli.clerk:set_status",
+    "show": "city_node.cli.clerk:show",
+    "status": "city_node.cli.node:status",
+    "token": "city_node.cli.trust:token",
+}
 
-@click.group(cls=Command)
+
+@click.group("elicense-city", cls=Command, verbs=_VERBS)
 @click.version_option(package_name="elicense")
 def main() -> None:
     """A city's node of the driver-licence registry: join, serve, import, issue."""
-
-
-for _verb in (
-    join,
-    serve,
-    check_config,
-    status,
-    fsck,
-    token,
-    revoke,
-    import_file,
-    issue,
-    show,
-    list_licenses,
-    revisions,
-    set_status,
-):
-    main.add_command(_verb)

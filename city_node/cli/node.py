@@ -9,25 +9,23 @@ import sys
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import click
 
 from city_node import setup
-from city_node.app import build, open_log
+from city_node.app import build
 from city_node.cli.options import AS_JSON, CONFIG
 from city_node.config import CityConfig, load_city_config
 from city_node.fsck import Fsck
 from city_node.keys import load_keys
+from city_node.progress import log_progress
 from city_node.store import CityStore
 from elicense.clock import CHINA
 from elicense.rpc.server import run, stop_on_signals
 from elicense.rpc.telemetry import LineWriter, configure_logging
 from elicense.sql.database import Database
 from elicense.sql.migrations import require_current
-
-if TYPE_CHECKING:
-    from sqlalchemy import Connection
 
 T = TypeVar("T")
 
@@ -123,25 +121,16 @@ def status(config_path: Path, as_json: bool) -> None:
     """Show how long the log is and how much of it the registry has confirmed."""
     config = load_city_config(config_path)
     require_current(config.database_url, "city_node")
-    store = CityStore()
-
-    def read(conn: Connection) -> dict[str, int | str]:
-        key = open_log(store.logs.keys(conn), config.city.code)
-        head = store.logs.head(conn, key)
-        cosigned = store.logs.latest_cosigned(conn, key)
-        size = 0 if head is None else head.size
-        confirmed = 0 if cosigned is None else cosigned[0]
-        return {
-            "city": key.log,
-            "epoch": key.epoch,
-            "log_size": size,
-            "confirmed_size": confirmed,
-            "backlog": size - confirmed,
-            "last_commit": "" if head is None or not head.recorded_us else _time(head.recorded_us),
-            "dispositions": store.disposition_cursor(conn, key.log),
-        }
-
-    found = _reading(config, read)
+    progress = _reading(config, lambda conn: log_progress(conn, CityStore(), config.city.code))
+    found: dict[str, int | str] = {
+        "city": progress.city,
+        "epoch": progress.epoch,
+        "log_size": progress.log_size,
+        "confirmed_size": progress.confirmed_size,
+        "backlog": progress.log_size - progress.confirmed_size,
+        "last_commit": _time(progress.last_commit_us) if progress.last_commit_us else "",
+        "dispositions": progress.dispositions,
+    }
     if as_json:
         click.echo(json.dumps(found))
         return
@@ -189,7 +178,7 @@ def fsck(config_path: Path, as_json: bool) -> None:
     sys.exit(1 if report.findings else 0)
 
 
-def _reading(config: CityConfig, fn: Callable[[Connection], T]) -> T:
+def _reading(config: CityConfig, fn: Callable[[Any], T]) -> T:
     database = Database(config.database_url, readers=1, writers=1)
     try:
         return database.read_now(fn)

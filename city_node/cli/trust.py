@@ -6,27 +6,22 @@ import asyncio
 import secrets
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
+from city_node import revocation
 from city_node.app import enrollment
 from city_node.cli.options import CONFIG, Duration
 from city_node.config import CityConfig, load_city_config
 from city_node.keys import load_keys
 from city_node.store import CityStore
 from elicense.clock import utc_micros
-from elicense.errors import Malformed, NotFound
+from elicense.errors import NotFound
 from elicense.sql.database import Database
 from elicense.sql.migrations import require_current
 from elicense.trust.roles import VERIFIERS, Role
-from elicense.trust.spiffe import SpiffeId, city_id, parse_spiffe_id
+from elicense.trust.spiffe import SpiffeId, city_id
 from elicense.trust.token import format_token
-
-if TYPE_CHECKING:
-    from sqlalchemy import Connection
-
-_FINGERPRINT_BYTES = 32
 
 _VALID = click.option(
     "--valid",
@@ -93,26 +88,11 @@ def revoke(whom: str, config_path: Path) -> None:
     require_current(config.database_url, "city_node")
     store = CityStore()
 
-    def write(conn: Connection) -> int:
-        if whom.startswith("spiffe://"):
-            return store.trust.revoke_subject(conn, str(parse_spiffe_id(whom)))
-        return int(store.trust.revoke(conn, _fingerprint(whom)))
-
     database = Database(config.database_url, readers=1, writers=1)
     try:
-        revoked = database.write_now(write)
+        revoked = database.write_now(lambda conn: revocation.revoke(conn, store, whom))
     finally:
         database.close()
     if not revoked:
         raise NotFound("no certificate in force is known by that fingerprint or subject")
     click.echo(f"{revoked} certificate{'' if revoked == 1 else 's'} revoked")
-
-
-def _fingerprint(text: str) -> bytes:
-    try:
-        raw = bytes.fromhex(text.replace(":", ""))
-    except ValueError:
-        raw = b""
-    if len(raw) != _FINGERPRINT_BYTES:
-        raise Malformed("a fingerprint is 64 hexadecimal digits; a subject starts with spiffe://")
-    return raw

@@ -8,23 +8,24 @@ import os
 # come and go would stand between the lines of a command's own output.
 os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
 
+from typing import Final
+
 import click
 
 from elicense.cli.command import Command
-from elicense.cli.demo.command import demo
-from elicense.cli.join import join_command
-from elicense.cli.verify import verify
+
+_VERBS: Final = {
+    "demo": "elicense.cli.demo.command:demo",
+    "join": "elicense.cli.join:join_command",
+    "verify": "elicense.cli.verify:verify",
+}
 
 
-@click.group(cls=Command)
+@click.group(cls=Command, verbs=_VERBS)
 @click.version_option(package_name="elicense")
 def main() -> None:
     """Electronic driver's licences: verify them, join a node, or see the whole system run."""
 
-
-main.add_command(demo)
-main.add_command(verify)
-main.add_command(join_command)
 
 if __name__ == "__main__":
     main()

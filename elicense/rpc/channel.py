@@ -51,6 +51,9 @@ _OPTIONS: Final = (
     ("grpc.keepalive_timeout_ms", 10 * 1000),
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.max_reconnect_backoff_ms", 5 * 1000),
+    # Also the time that one attempt to connect may take: the default of 20 s
+    # would hold up every call made while a server restarts.
+    ("grpc.min_reconnect_backoff_ms", 2 * 1000),
 )
 
 

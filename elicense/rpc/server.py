@@ -226,8 +226,10 @@ class NodeServer:
         # The last answers may still be on their way out of the handlers.
         await asyncio.wait((stopping,), timeout=SETTLE_S)
         if not stopping.done():
-            # Only health watchers are left: a second stop with a shorter grace cuts it short.
-            await self.grpc.stop(0)
+            # Only health watchers are left: a second stop without grace cuts it short.
+            # With a grace of 0 it would wait one turn of the loop first, and if the
+            # first stop ends within that turn, grpc cancels calls on a freed server.
+            await self.grpc.stop(None)
         await stopping
 
     async def serve_until(self, stop: asyncio.Event, grace_s: float = DRAIN_GRACE_S) -> None:

@@ -53,6 +53,7 @@ class ReplicationServicer(replication_pb2_grpc.ReplicationServiceServicer):
                 for noted in taken.dispositions
             ],
             registry_time=to_timestamp(taken.now_us),
+            decisions_pending=taken.undecided,
         )
 
     async def GetReplicationState(

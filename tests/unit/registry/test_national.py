@@ -22,13 +22,20 @@ PERSON = PERSONS.person_key(1, NUMBER)
 
 
 def record(
-    event: int, revision: int, *, previous: bytes = b"", city: int = SUZHOU, license_id: bytes = LICENSE
+    event: int,
+    revision: int,
+    *,
+    previous: bytes = b"",
+    city: int = SUZHOU,
+    license_id: bytes = LICENSE,
+    provisional: bool = False,
 ) -> bytes:
     day = Date(year=2020, month=1, day=1)
     message = pb.LicenseRecord(
         city=city, epoch=1, license_id=license_id, revision=revision, previous_entry_hash=previous, request_id="r"
     )
     message.event = event  # type: ignore[assignment]
+    message.provisional = provisional
     message.license.holder.full_name = "张伟"
     message.license.holder.document.type = pb.DOCUMENT_TYPE_RESIDENT_ID
     message.license.holder.document.number = NUMBER
@@ -77,6 +84,12 @@ def test_a_person_whom_the_city_does_not_hold_waits_for_a_decision() -> None:
         assert not change.holds
 
 
+def test_a_provisional_license_of_a_person_whom_the_city_held_all_along_is_confirmed_to_it() -> None:
+    change = fold([record(pb.LICENSE_EVENT_ISSUED, 1, provisional=True)], claims=[claim()])
+    assert change.rows[LICENSE].flags == 0
+    assert [kind for _, kind, _, _ in change.notes] == [replication_pb2.DISPOSITION_KIND_CONFIRMED]
+
+
 def test_a_second_license_of_one_person_waits_even_in_the_city_that_holds_the_person() -> None:
     second = uuid.UUID(int=2).bytes
     change = fold(
@@ -96,9 +109,7 @@ def test_revisions_within_one_batch_follow_each_other_and_the_last_one_counts() 
 
 
 def test_a_provisional_license_changed_within_its_first_batch_stays_provisional() -> None:
-    change = fold(
-        [record(pb.LICENSE_EVENT_ISSUED, 1), record(pb.LICENSE_EVENT_STATUS_CHANGED, 2, previous=leaf(0))]
-    )
+    change = fold([record(pb.LICENSE_EVENT_ISSUED, 1), record(pb.LICENSE_EVENT_STATUS_CHANGED, 2, previous=leaf(0))])
     assert change.rows[LICENSE].flags == ViewFlags.PROVISIONAL
 
 
