@@ -1,7 +1,7 @@
 """Check everything that a city node stores against the records that it rests on.
 
 In one snapshot: each epoch's log is rebuilt from its records (see
-:mod:`city_node.log_check`), then requests, licences, revisions and flags are
+:mod:`elicense.log.check`), then requests, licences, revisions and flags are
 derived from them again and compared.
 """
 
@@ -12,11 +12,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
-from city_node.log_check import Finding, LogCheck, LogKeys
 from city_node.receipts import flags_after
 from city_node.store import CityStore
 from elicense.errors import Malformed
 from elicense.license.verdict import ViewFlags
+from elicense.log.check import Finding, LogCheck, LogKeys, position
 from elicense.log.checkpoint import log_verifier_key
 from elicense.log.model import LogKey, StoredEntry
 from elicense.log.verifier_key import VerifierKey
@@ -119,7 +119,7 @@ class Fsck:
         for entry in chunk:
             if entry.record is None:
                 continue
-            where = f"log {key.log}/{key.epoch} record {entry.index}"
+            where = position(key, entry.index)
             try:
                 record = read_record(entry.record)
                 request_id = uuid.UUID(record.request_id).bytes
@@ -181,5 +181,5 @@ class Fsck:
         for request_id, (epoch, index, digest) in derived.requests.items():
             request = stored.get(request_id)
             if request is None or (request.epoch, request.idx, request.digest) != (epoch, index, digest):
-                where = f"log {self._city}/{epoch} record {index}"
+                where = position(LogKey(self._city, epoch), index)
                 findings.append(Finding(where, "its request id is not stored as the record says"))

@@ -1,7 +1,7 @@
 """Check everything that the registry stores against the records that it rests on.
 
 In one snapshot: every log is rebuilt from its records (see
-:mod:`registry.log_check`), then the national view is folded again and compared
+:mod:`elicense.log.check`), then the national view is folded again and compared
 (see :mod:`registry.refold`).
 """
 
@@ -11,13 +11,13 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from elicense.log.check import Finding, LogCheck, LogKeys
 from elicense.log.checkpoint import cosigner_verifier_key, log_verifier_key
 from elicense.log.model import LogKey, StoredEntry
 from elicense.log.verifier_key import VerifierKey, parse_vkey
 from elicense.sql.database import Database
 from elicense.trust.enrollment import city_log_origin
 from elicense.view.person import PersonIndex
-from registry.log_check import Finding, LogCheck, LogKeys
 from registry.names import REGISTRY_LOG, cosigner_name, registry_origin
 from registry.refold import Refold
 from registry.store import RegistryStore

@@ -17,11 +17,11 @@ from uuid import UUID
 from google.protobuf.message import DecodeError
 
 from elicense.license.verdict import ViewFlags
+from elicense.log.check import Finding, position
 from elicense.log.model import LogKey, StoredEntry
 from elicense.v1 import log_pb2
 from elicense.view.model import Revision, ViewRow
 from elicense.view.person import PersonIndex
-from registry.log_check import Finding, position
 from registry.model import ClaimState, Pending
 from registry.national import NationalFold, receive
 from registry.store import RegistryStore

@@ -81,11 +81,8 @@ class LogStore:
         row = [checkpoint.c[name] for name in ("size", "root", "note", "cosigned", "recorded_us")]
         rows = select(*row).where(*of(checkpoint))
         self._checkpoint = rows.where(checkpoint.c.size == bindparam("at_size"))
-        self._batch_end = (
-            rows.where(checkpoint.c.size > bindparam("start"), checkpoint.c.size <= bindparam("stop"))
-            .order_by(checkpoint.c.size.desc())
-            .limit(1)
-        )
+        self._checkpoints = rows.where(checkpoint.c.size > bindparam("start"), checkpoint.c.size <= bindparam("stop"))
+        self._batch_end = self._checkpoints.order_by(checkpoint.c.size.desc()).limit(1)
         at_size = checkpoint.update().where(*of(checkpoint), checkpoint.c.size == bindparam("at_size"))
         self._note_checkpoint = at_size.values(note=bindparam("new_note"))
         self._cosign_checkpoint = at_size.values(cosigned=bindparam("new_note"))
@@ -228,6 +225,11 @@ class LogStore:
         """Return what one commit left, or None when no commit ended at ``size``."""
         row = conn.execute(self._checkpoint, {**_key(key), "at_size": size}).first()
         return None if row is None else CheckpointRow(*row)
+
+    def checkpoints(self, conn: Connection, key: LogKey, start: int, stop: int) -> dict[int, CheckpointRow]:
+        """Return what the commits left that ended above ``start`` and up to ``stop``, by size."""
+        rows = conn.execute(self._checkpoints, {**_key(key), "start": start, "stop": stop})
+        return {row[0]: CheckpointRow(*row) for row in rows}
 
     def store_note(self, conn: Connection, key: LogKey, size: int, note: bytes) -> None:
         """Keep the signed checkpoint of the head at ``size``."""

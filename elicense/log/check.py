@@ -93,6 +93,7 @@ class LogCheck:
         # Roots of full subtrees that wait for their siblings, by tile level.
         self._subtrees: list[list[bytes]] = []
         self._leaves: list[bytes] = []
+        self._commits: dict[int, CheckpointRow] = {}
 
     def entries(self) -> Iterator[Sequence[StoredEntry]]:
         """Check the whole log; yield its entries in order for whoever folds them."""
@@ -101,6 +102,7 @@ class LogCheck:
             return
         index = 0
         while chunk := self._store.entries(self._conn, self._key, index, _CHUNK):
+            self._commits = self._store.checkpoints(self._conn, self._key, index, index + _CHUNK)
             for entry in chunk:
                 if entry.index != index:
                     self._report(index, "the entry is missing")
@@ -150,7 +152,7 @@ class LogCheck:
         self._leaves.append(entry.leaf_hash)
         if len(self._leaves) == TILE_WIDTH:
             self._check_tile(entry.index + 1)
-        row = self._store.checkpoint(self._conn, self._key, entry.index + 1)
+        row = self._commits.get(entry.index + 1)
         if row is not None:
             self._tree = self._tree.append_leaves(self._since)
             self._since = []
