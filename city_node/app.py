@@ -13,10 +13,12 @@ from city_node.answers import Answers
 from city_node.applications import Applications
 from city_node.batches import BatchReader
 from city_node.bulk import BulkIssuance
+from city_node.changes import LicenseChanges
 from city_node.citylog import CityLog
 from city_node.claims import PersonClaims
 from city_node.commands import Command
 from city_node.config import CityConfig
+from city_node.daily import DailyRules
 from city_node.decider import CityDecider, Outcomes
 from city_node.gate import SigningGate
 from city_node.issuance import Issuance
@@ -24,11 +26,11 @@ from city_node.keys import CityKeys, load_keys
 from city_node.licenses import Licenses
 from city_node.metrics import ReplicationMetrics
 from city_node.node import Parts, RunningNode
+from city_node.page_tokens import PageTokens
 from city_node.progress import open_log
 from city_node.receipts import Receipts, TrustedKeys
 from city_node.replicator import Replicator
 from city_node.services.issuance import IssuanceServicer
-from city_node.status import StatusChanges
 from city_node.store import CityStore, access_store
 from city_node.verification import CityAnswers
 from elicense.access.recorder import AccessRecorder
@@ -119,7 +121,13 @@ async def build(
         key=key,
         signer=keys.log,
         origin=origin,
-        decider=CityDecider(store=store, persons=keys.persons, gate=gate, clock=clock),
+        decider=CityDecider(
+            store=store,
+            persons=keys.persons,
+            gate=gate,
+            actor=str(city_id(config.node.trust_domain, city)),
+            clock=clock,
+        ),
         clock=clock,
         random=random,
         metrics=LogMetrics(metrics),
@@ -148,7 +156,9 @@ async def build(
 
     # The use cases.
     answers = Answers(log=city_log, database=database, store=store, receipts=receipts)
-    licenses = Licenses(city=city, database=database, store=store, answers=answers, token_key=keys.index_key)
+    tokens = PageTokens(keys.index_key)
+    licenses = Licenses(city=city, database=database, store=store, answers=answers, tokens=tokens)
+    daily = DailyRules(city=city, log=city_log, database=database, store=store, gate=gate, tokens=tokens, clock=clock)
     claims = PersonClaims(stub=claimer, city=city, timeout_s=config.limits.claim_seconds)
     applications = Applications(city=city, database=database, store=store, clock=clock, random=random)
     issuance = Issuance(
@@ -169,8 +179,15 @@ async def build(
         gate=gate,
         backlog_limit=config.limits.bulk_backlog,
     )
-    status = StatusChanges(
-        log=city_log, database=database, store=store, licenses=licenses, answers=answers, gate=gate, clock=clock
+    changes = LicenseChanges(
+        log=city_log,
+        database=database,
+        store=store,
+        licenses=licenses,
+        daily=daily,
+        answers=answers,
+        gate=gate,
+        clock=clock,
     )
     verification = CityAnswers(
         log=city_log, database=database, store=store, persons=keys.persons, gate=gate, stub=verifier, clock=clock
@@ -191,7 +208,10 @@ async def build(
         options=ListenOptions(config.node.listen, reflection=True),
     )
     issuance_pb2_grpc.add_IssuanceServiceServicer_to_server(
-        IssuanceServicer(city=city, issuance=issuance, bulk=bulk, status=status, licenses=licenses), server.grpc
+        IssuanceServicer(
+            city=city, issuance=issuance, bulk=bulk, changes=changes, licenses=licenses, daily=daily
+        ),
+        server.grpc,
     )
     verification_pb2_grpc.add_VerificationServiceServicer_to_server(
         VerificationServicer(answering=verification, recorder=recorder, subjects=keys.subjects, clock=clock),
@@ -208,6 +228,7 @@ async def build(
         writer=writer,
         receipts=receipts,
         replicator=replicator,
+        daily=daily,
         coalescing=(applications, licenses, claims, verification, recorder, certificates),
         server=server,
         issuance_service=ISSUANCE,

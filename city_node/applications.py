@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from city_node.decider import holders
 from city_node.drafts import Draft
 from city_node.store import CityStore, Request
 from elicense.clock import china_date
@@ -57,7 +58,7 @@ class Applications:
 
         def read(conn: Connection) -> list[tuple[Request | None, bool]]:
             requests = self._store.requests(conn, [draft.request_id for draft in drafts])
-            held = self._store.view.by_person(conn, {draft.person_key for draft in drafts})
+            held = holders(self._store.view.by_person(conn, {draft.person_key for draft in drafts}))
             return [(requests.get(draft.request_id), draft.person_key in held) for draft in drafts]
 
         return await self._database.read(read) if drafts else []

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import date
 from typing import TYPE_CHECKING
 
 from city_node.store import Request
 from elicense.errors import Aborted, Error
 
 if TYPE_CHECKING:
-    from elicense.license.model import StatusLetter
+    from elicense.license.change import Change
     from elicense.v1 import license_pb2
 
 
@@ -17,6 +18,18 @@ class GrantLapsed(Aborted):
     """The registry's grant ended before the record that cites it was written; claim again."""
 
     reason = "GRANT_LAPSED"
+
+
+class Deferred(Aborted):
+    """Another record of the licence comes first: one of the same commit, or one that the days bring."""
+
+    reason = "LICENSE_BUSY"
+
+
+class NothingDue(Aborted):
+    """No day brings the licence anything any more; somebody else was faster."""
+
+    reason = "NOTHING_DUE"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,15 +59,14 @@ class IssueLicenses:
 
 
 @dataclass(frozen=True, slots=True)
-class ChangeStatus:
-    """Add and lift status letters of one licence in one revision.
+class ChangeLicense:
+    """Change one licence in one revision.
 
     Attributes:
         request_id: Idempotency key, UUID bytes.
         digest: SHA-256 of the request's meaning.
         license_id: The licence.
-        add: Letters to add or replace.
-        lift: Letters to lift.
+        change: What to change.
         etag: Version that was read; empty when it does not matter.
         actor: SPIFFE ID of the caller.
     """
@@ -62,13 +74,25 @@ class ChangeStatus:
     request_id: bytes
     digest: bytes
     license_id: bytes
-    add: tuple[StatusLetter, ...]
-    lift: tuple[str, ...]
+    change: Change
     etag: str
     actor: str
 
 
-Command = IssueLicenses | ChangeStatus
+@dataclass(frozen=True, slots=True)
+class ApplyRules:
+    """Apply to each licence the next step that the days up to one day bring; one that is due nothing stays.
+
+    Attributes:
+        license_ids: The licences.
+        day: The last day that counts, in China; never one to come.
+    """
+
+    license_ids: tuple[bytes, ...]
+    day: date
+
+
+Command = IssueLicenses | ChangeLicense | ApplyRules
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,24 +1,41 @@
 """The rules that turn commands into records, inside the transaction of the log's writer.
 
 Judged in this order: may this node sign at all, has the request been dealt with
-before, is the person free in this city, does the grant still hold.  One commit
-carries many commands; each is judged upon what those before it decided, so two
-requests for one person, or one request sent twice at once, come to one licence.
+before, is the person free in this city, does the grant still hold; or, for a
+change, has the licence got everything that the days bring, is it the version
+that was read, is the change legal.  One commit carries many commands; each is
+judged upon what those before it decided, so two requests for one person, or one
+request sent twice at once, come to one licence.  A second change of one licence
+is deferred to the next commit.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import uuid
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import date
 from typing import TYPE_CHECKING
 
-from city_node.commands import ChangeStatus, Command, Done, GrantLapsed, IssueLicenses, NewLicense, Outcome, Written
-from city_node.encoding import etag_of, with_letters
+from city_node.commands import (
+    ApplyRules,
+    ChangeLicense,
+    Command,
+    Deferred,
+    Done,
+    GrantLapsed,
+    IssueLicenses,
+    NewLicense,
+    NothingDue,
+    Outcome,
+    Written,
+)
+from city_node.encoding import etag_of
 from city_node.gate import SigningGate
+from city_node.revisions import Latest, Wrong, changed_record, step_record
 from city_node.store import CityStore, Request
 from elicense.clock import china_date, to_timestamp
 from elicense.errors import (
-    Aborted,
     Error,
     EtagMismatch,
     LicenseExists,
@@ -26,13 +43,15 @@ from elicense.errors import (
     RequestIdReused,
     StoreCorrupt,
 )
-from elicense.license.codec import license_from_message
-from elicense.license.status_change import check_status_change
+from elicense.license.civil_date import civil_date, shared_message
+from elicense.license.daily import next_step
+from elicense.license.field_change import FieldCorrection
+from elicense.license.points import next_cycle
 from elicense.license.verdict import ViewFlags
 from elicense.log.decision import Appended, Decision
 from elicense.log.model import Head, LogKey, StoredEntry
 from elicense.v1 import license_pb2
-from elicense.view.fold import read_record, revision_of, row_of
+from elicense.view.fold import flags_of, revision_of, row_of
 from elicense.view.model import ViewRow
 from elicense.view.person import PersonIndex
 
@@ -53,6 +72,7 @@ class _Board:
     held: set[bytes]
     rows: dict[bytes, ViewRow]
     entries: dict[tuple[int, int], StoredEntry]
+    wrong: dict[bytes, Wrong]
     changed: set[bytes] = field(default_factory=set)
 
 
@@ -63,13 +83,17 @@ class CityDecider:
         store: The city's tables.
         persons: Computes person and name tags.
         gate: Whether this node may sign.
+        actor: SPIFFE ID of the node, for what the days bring.
         clock: UTC microseconds.
     """
 
-    def __init__(self, *, store: CityStore, persons: PersonIndex, gate: SigningGate, clock: Callable[[], int]) -> None:
+    def __init__(
+        self, *, store: CityStore, persons: PersonIndex, gate: SigningGate, actor: str, clock: Callable[[], int]
+    ) -> None:
         self._store = store
         self._persons = persons
         self._gate = gate
+        self._actor = actor
         self._clock = clock
 
     def decide(self, conn: Connection, head: Head, commands: Sequence[Command]) -> list[Decision[Outcomes]]:
@@ -84,6 +108,8 @@ class CityDecider:
         for command in commands:
             if isinstance(command, IssueLicenses):
                 outcomes: Outcomes = tuple(self._issue(board, item) for item in command.items)
+            elif isinstance(command, ApplyRules):
+                outcomes = tuple(self._apply_rule(board, each, command.day) for each in command.license_ids)
             else:
                 outcomes = (self._change(board, command),)
             records = tuple(
@@ -136,51 +162,51 @@ class CityDecider:
             return GrantLapsed("the registry's grant has lapsed; try again")
         item.record.record_time.CopyFrom(to_timestamp(board.now_us))
         item.record.effective_time.CopyFrom(item.record.record_time)
+        _begin_cycle(item.record.license, china_date(board.now_us))
         board.held.add(item.person_key)
-        flags = int(ViewFlags.PROVISIONAL) if item.record.provisional else 0
-        return self._write(board, item.request_id, item.digest, item.person_key, item.record, flags)
+        return self._write(board, item.request_id, item.digest, item.person_key, item.record)
 
-    def _change(self, board: _Board, command: ChangeStatus) -> Outcome:
+    def _change(self, board: _Board, command: ChangeLicense) -> Outcome:
         known = self._known(board, command.request_id, command.digest)
         if known is not None:
             return known
-        row = board.rows.get(command.license_id)
-        if row is None:
-            return LicenseNotFound("no license of this name in this city")
-        if command.license_id in board.changed:
-            return Aborted("the license is being changed by another request; try again")
-        if command.etag and command.etag != etag_of(row.entry_hash):
-            return EtagMismatch("the license has changed since it was read; read it again")
-        entry = board.entries.get((row.epoch, row.idx))
-        if entry is None or entry.record is None or entry.leaf_hash != row.entry_hash:
-            return StoreCorrupt("the latest record of the license is missing; run fsck")
         try:
-            record = self._changed_record(board, command, row, entry.record)
+            latest = self._latest(board, command.license_id)
+            if next_step(latest.license, china_date(board.now_us)) is not None:
+                raise Deferred("the days bring the license another change first; try again")
+            if command.etag and command.etag != etag_of(latest.row.entry_hash):
+                raise EtagMismatch("the license has changed since it was read; read it again")
+            wrong = board.wrong.get(command.request_id)
+            record = changed_record(latest, command, key=board.key, now_us=board.now_us, wrong=wrong)
         except Error as error:
             return error
         board.changed.add(command.license_id)
-        return self._write(board, command.request_id, command.digest, row.person_key, record, 0)
+        return self._write(board, command.request_id, command.digest, latest.row.person_key, record)
 
-    def _changed_record(
-        self, board: _Board, command: ChangeStatus, row: ViewRow, latest: bytes
-    ) -> license_pb2.LicenseRecord:
-        record = read_record(latest)
-        before = license_from_message(record.license)
-        after = check_status_change(before, command.add, command.lift, china_date(board.now_us))
-        # The record before, changed: what a newer node wrote into it stays.
-        record = with_letters(record, after.status_letters)
-        record.city, record.epoch = board.key.log, board.key.epoch
-        record.revision = row.revision + 1
-        record.previous_entry_hash = row.entry_hash
-        record.event = license_pb2.LICENSE_EVENT_STATUS_CHANGED
-        record.request_id = request_text(command.request_id)
-        record.request_digest = command.digest
-        record.actor = command.actor
-        record.record_time.CopyFrom(to_timestamp(board.now_us))
-        record.effective_time.CopyFrom(record.record_time)
-        record.ClearField("claim")
-        record.provisional = record.imported = False
-        return record
+    def _apply_rule(self, board: _Board, license_id: bytes, day: date) -> Outcome:
+        try:
+            latest = self._latest(board, license_id)
+            step = next_step(latest.license, min(day, china_date(board.now_us)))
+            if step is None:
+                raise NothingDue("no day brings the license anything any more")
+            record = step_record(latest, step, key=board.key, now_us=board.now_us, actor=self._actor)
+        except Error as error:
+            return error
+        board.changed.add(license_id)
+        request_id = uuid.UUID(record.request_id).bytes
+        return self._write(board, request_id, b"", latest.row.person_key, record)
+
+    def _latest(self, board: _Board, license_id: bytes) -> Latest:
+        row = board.rows.get(license_id)
+        if row is None:
+            raise LicenseNotFound("no license of this name in this city")
+        if license_id in board.changed:
+            # The next record must cite the salted hash of the one before, which only the commit makes.
+            raise Deferred("the license is being changed by another request; try again")
+        entry = board.entries.get((row.epoch, row.idx))
+        if entry is None or entry.record is None or entry.leaf_hash != row.entry_hash:
+            raise StoreCorrupt("the latest record of the license is missing; run fsck")
+        return Latest.read(row, entry.record)
 
     def _known(self, board: _Board, request_id: bytes, digest: bytes) -> Outcome | None:
         request = board.requests.get(request_id)
@@ -193,24 +219,25 @@ class CityDecider:
         digest: bytes,
         person_key: bytes,
         record: license_pb2.LicenseRecord,
-        flags: int,
     ) -> Written:
         index = board.next_index
         board.next_index += 1
         board.requests[request_id] = Request(request_id, digest, record.license_id, record.epoch, index, 0)
+        flags = flags_of(record) | (int(ViewFlags.PROVISIONAL) if record.provisional else 0)
         return Written(request_id, digest, index, person_key, record, flags)
 
     # -- what a commit needs to know -----------------------------------------------------------------------------------
 
     def _board(self, conn: Connection, head: Head, commands: Sequence[Command]) -> _Board:
         issued = [item for command in commands if isinstance(command, IssueLicenses) for item in command.items]
-        changes = [command for command in commands if isinstance(command, ChangeStatus)]
+        changes = [command for command in commands if isinstance(command, ChangeLicense)]
+        ruled = [each for command in commands if isinstance(command, ApplyRules) for each in command.license_ids]
         request_ids = [item.request_id for item in issued] + [change.request_id for change in changes]
         keys = {item.person_key for item in issued}
         rows: dict[bytes, ViewRow] = {}
-        for license_id in {change.license_id for change in changes}:
+        for license_id in {change.license_id for change in changes}.union(ruled):
             row = self._store.view.by_license(conn, license_id)
-            if row is not None:
+            if row is not None and row.city == head.key.log:
                 rows[license_id] = row
         entries: dict[tuple[int, int], StoredEntry] = {}
         for epoch in {row.epoch for row in rows.values()}:
@@ -223,10 +250,35 @@ class CityDecider:
             # Record times never go back, whatever the clock does.
             now_us=max(self._clock(), head.recorded_us),
             requests=self._store.requests(conn, request_ids),
-            held=set(self._store.view.by_person(conn, keys)) if keys else set(),
+            held=holders(self._store.view.by_person(conn, keys)) if keys else set(),
             rows=rows,
             entries=entries,
+            wrong={change.request_id: wrong for change in changes if (wrong := self._wrong(conn, change)) is not None},
         )
+
+    def _wrong(self, conn: Connection, command: ChangeLicense) -> Wrong | None:
+        """Return the revision that a correction puts right."""
+        if not isinstance(command.change, FieldCorrection):
+            return None
+        number = command.change.revision
+        found = self._store.view.revisions(conn, command.license_id, after=number - 1, limit=1)
+        if not found or found[0].revision != number:
+            return None
+        place = LogKey(found[0].city, found[0].epoch)
+        entry = self._store.logs.entries_at(conn, place, [found[0].idx]).get(found[0].idx)
+        return None if entry is None else Wrong(found[0], entry.leaf_hash)
+
+
+def holders(rows: Mapping[bytes, Sequence[ViewRow]]) -> set[bytes]:
+    """Return the persons who hold a licence that has not been cancelled."""
+    return {key for key, held in rows.items() if any(not row.flags & ViewFlags.CANCELLED for row in held)}
+
+
+def _begin_cycle(license_: license_pb2.License, on: date) -> None:
+    """Note when the points that a licence starts with are cleared."""
+    first = license_.first_issue_date
+    if license_.points and (first_issue := civil_date(first.year, first.month, first.day)) is not None:
+        license_.points_roll_date.CopyFrom(shared_message(next_cycle(first_issue, on)))
 
 
 def answer_again(request: Request, digest: bytes) -> Done | RequestIdReused:
@@ -234,9 +286,3 @@ def answer_again(request: Request, digest: bytes) -> Done | RequestIdReused:
     if request.digest != digest:
         return RequestIdReused("this request id came with another body before; use a new one for a new request")
     return Done(request)
-
-
-def request_text(request_id: bytes) -> str:
-    """Return a request id as records hold it: a UUID in lower case."""
-    text = request_id.hex()
-    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"

@@ -90,6 +90,7 @@ def draft_of(
         etag="",
         revision=0,
         provisional=False,
+        points_roll_date=None,
     )
     kept = license_to_message(license_)
     meaning = (b"import\n" if imported else b"create\n") + kept.SerializeToString(deterministic=True)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable
 from typing import Final
 
 from elicense.errors import Malformed
-from elicense.license.codec import date_to_message
-from elicense.license.model import StatusLetter
+from elicense.license.codec import license_to_message
+from elicense.license.model import License
 from elicense.license.verdict import ViewFlags
 from elicense.v1 import license_pb2
 
@@ -41,20 +40,23 @@ def etag_of(entry_hash: bytes) -> str:
     return entry_hash[:_ETAG_BYTES].hex()
 
 
-def with_letters(record: license_pb2.LicenseRecord, letters: Iterable[StatusLetter]) -> license_pb2.LicenseRecord:
-    """Return a copy of a record whose licence carries these letters; whatever else it holds stays."""
+def with_license(record: license_pb2.LicenseRecord, before: License, after: License) -> license_pb2.LicenseRecord:
+    """Return a copy of a record whose licence is ``after``; what a newer node wrote into unchanged fields stays.
+
+    Args:
+        record: The record.
+        before: Its licence as values.
+        after: The licence after the change.
+    """
     changed = license_pb2.LicenseRecord()
     changed.CopyFrom(record)
-    del changed.license.status_letters[:]
-    for letter in letters:
-        kept = changed.license.status_letters.add(
-            letter=letter.letter,
-            legal_basis=letter.legal_basis,
-            start_date=date_to_message(letter.start_date),
-            authority=letter.authority,
-        )
-        if letter.end_date is not None:
-            kept.end_date.CopyFrom(date_to_message(letter.end_date))
+    old = {field.name: value for field, value in license_to_message(before).ListFields()}
+    new = {field.name: value for field, value in license_to_message(after).ListFields()}
+    for name in sorted(old.keys() | new.keys()):
+        if old.get(name) != new.get(name):
+            changed.license.ClearField(name)
+            if name in new:
+                changed.license.MergeFrom(license_pb2.License(**{name: new[name]}))
     return changed
 
 

@@ -21,7 +21,7 @@ from elicense.log.checkpoint import log_verifier_key
 from elicense.log.model import LogKey, StoredEntry
 from elicense.log.verifier_key import VerifierKey
 from elicense.trust.enrollment import city_log_origin
-from elicense.view.fold import person_key_of, read_record, row_of
+from elicense.view.fold import flags_of, person_key_of, read_record, row_of
 from elicense.view.model import ViewRow
 from elicense.view.person import PersonIndex
 
@@ -137,7 +137,7 @@ class Fsck:
                 record,
                 index=entry.index,
                 leaf_hash=entry.leaf_hash,
-                flags=int(flags) | (0 if before is None else before.flags),
+                flags=int(flags) | flags_of(record) | (0 if before is None else before.flags),
                 persons=self._persons,
                 person_key=person_key_of(record, self._persons),
             )
@@ -165,9 +165,10 @@ class Fsck:
             if row != expected:
                 what = "is missing from the view" if row is None else "stands otherwise in the view than in the log"
                 findings.append(Finding(where, f"the license {what}"))
-            if expected.person_key in persons:
-                findings.append(Finding(where, "the person holds another license in this city"))
-            persons.add(expected.person_key)
+            if not expected.flags & ViewFlags.CANCELLED:
+                if expected.person_key in persons:
+                    findings.append(Finding(where, "the person holds another license in this city"))
+                persons.add(expected.person_key)
             kept = self._store.view.revisions(conn, license_id, after=0, limit=len(derived.revisions[license_id]) + 1)
             if [(r.epoch, r.idx, r.revision) for r in kept] != derived.revisions[license_id]:
                 findings.append(Finding(where, "its revision index differs from the log"))

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import hmac
-from base64 import urlsafe_b64decode, urlsafe_b64encode
-from binascii import Error as Base64Error
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from city_node.answers import Answers
 from city_node.encoding import shown
+from city_node.page_tokens import PageTokens
 from city_node.store import CityStore
 from elicense.clock import to_timestamp
-from elicense.errors import LicenseNotFound, Malformed, StoreCorrupt, Violation
+from elicense.errors import LicenseNotFound, StoreCorrupt
 from elicense.log.model import LogKey, StoredEntry
 from elicense.rpc.coalesce import Coalescer
 from elicense.sql.database import Database
@@ -26,7 +24,6 @@ if TYPE_CHECKING:
 
 DEFAULT_PAGE: Final = 50
 LARGEST_PAGE: Final = 1_000
-_TAG_BYTES: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,15 +56,17 @@ class Licenses:
         database: The city's database.
         store: Its tables.
         answers: Knows how widely a record is safe.
-        token_key: Secret that binds page tokens to their query.
+        tokens: Seals page tokens.
     """
 
-    def __init__(self, *, city: int, database: Database, store: CityStore, answers: Answers, token_key: bytes) -> None:
+    def __init__(
+        self, *, city: int, database: Database, store: CityStore, answers: Answers, tokens: PageTokens
+    ) -> None:
         self._city = city
         self._database = database
         self._store = store
         self._answers = answers
-        self._token_key = token_key
+        self._tokens = tokens
         self._lookups: Coalescer[bytes, Current] = Coalescer(self._look_up)
 
     async def close(self) -> None:
@@ -90,7 +89,7 @@ class Licenses:
             Malformed: The token is not one of this query.
         """
         size = _page_size(page_size)
-        after = self._open_token(b"licenses", page_token, 32)
+        after = self._tokens.open(b"licenses", page_token, 32)
         place = (after[:16], after[16:]) if after else None
 
         def read(conn: Connection) -> list[Current]:
@@ -101,7 +100,7 @@ class Licenses:
         response = issuance_pb2.ListLicensesResponse(licenses=[current.shown() for current in found[:size]])
         if len(found) > size:
             last = found[size - 1].row
-            response.next_page_token = self._seal_token(b"licenses", last.person_key + last.license_id)
+            response.next_page_token = self._tokens.seal(b"licenses", last.person_key + last.license_id)
         return response
 
     async def revisions(self, license_id: bytes, page_size: int, page_token: str) -> issuance_pb2.ListRevisionsResponse:
@@ -113,7 +112,7 @@ class Licenses:
         """
         size = _page_size(page_size)
         query = b"revisions" + license_id
-        after = int.from_bytes(self._open_token(query, page_token, 4), "big")
+        after = int.from_bytes(self._tokens.open(query, page_token, 4), "big")
 
         def read(conn: Connection) -> tuple[list[Revision], dict[tuple[int, int], StoredEntry], ViewRow | None]:
             found = self._store.view.revisions(conn, license_id, after=after, limit=size + 1)
@@ -128,7 +127,7 @@ class Licenses:
             entry = entries.get((revision.epoch, revision.idx))
             response.revisions.append(self._revision(revision, entry, row))
         if len(found) > size:
-            response.next_page_token = self._seal_token(query, found[size - 1].revision.to_bytes(4, "big"))
+            response.next_page_token = self._tokens.seal(query, found[size - 1].revision.to_bytes(4, "big"))
         return response
 
     def _revision(self, revision: Revision, entry: StoredEntry | None, row: ViewRow) -> issuance_pb2.LicenseRevision:
@@ -145,6 +144,9 @@ class Licenses:
         if entry.record is not None:
             record = read_record(entry.record)
             message.actor = record.actor
+            message.basis = record.basis
+            if record.HasField("correction"):
+                message.correction.CopyFrom(record.correction)
             message.license.CopyFrom(shown(record, entry_hash=entry.leaf_hash, flags=row.flags))
         return message
 
@@ -177,27 +179,6 @@ class Licenses:
             entries = self._store.logs.entries_at(conn, LogKey(self._city, epoch), indices)
             found.update(((epoch, index), entry) for index, entry in entries.items())
         return found
-
-    # -- page tokens ---------------------------------------------------------------------------------------------------
-
-    def _seal_token(self, query: bytes, place: bytes) -> str:
-        tag = hmac.digest(self._token_key, b"page\n" + query + place, "sha256")[:_TAG_BYTES]
-        return urlsafe_b64encode(tag + place).decode()
-
-    def _open_token(self, query: bytes, token: str, size: int) -> bytes:
-        if not token:
-            return b""
-        try:
-            opened = urlsafe_b64decode(token)
-        except (Base64Error, ValueError):
-            opened = b""
-        place = opened[_TAG_BYTES:]
-        if len(place) != size or not hmac.compare_digest(self._seal_token(query, place), token):
-            raise Malformed(
-                "the page token is not one of this list",
-                violations=[Violation("page_token", "TOKEN_INVALID", "send the token of the page before, unchanged")],
-            )
-        return place
 
 
 def _page_size(asked: int) -> int:

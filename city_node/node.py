@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 import structlog
 
 from city_node.config import CityConfig
+from city_node.daily import DailyRules
 from city_node.gate import SigningGate
 from city_node.receipts import Receipts
 from city_node.replicator import Replicator
@@ -54,6 +55,7 @@ class Parts:
         writer: Writes the log.
         receipts: What the registry has confirmed.
         replicator: Carries the log to the registry.
+        daily: Writes what the days bring.
         coalescing: What may have look-ups in flight.
         server: The listening server.
         issuance_service: Name of the service that stops when the node may not sign.
@@ -66,6 +68,7 @@ class Parts:
     writer: LogWriter[Command, Outcomes]
     receipts: Receipts
     replicator: Replicator
+    daily: DailyRules
     coalescing: Sequence[Closing]
     server: NodeServer
     issuance_service: str
@@ -86,6 +89,7 @@ class RunningNode:
         self._metrics = metrics
         self._metrics_server: MetricsServer | None = None
         self._replication: asyncio.Task[None] | None = None
+        self._daily: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self.address = ""
 
@@ -120,6 +124,7 @@ class RunningNode:
         port = await parts.server.start()
         self.address = f"{self._config.node.listen.rpartition(':')[0]}:{port}"
         self._replication = asyncio.create_task(parts.replicator.run(), name="replicator")
+        self._daily = asyncio.create_task(parts.daily.run(), name="daily-rules")
         if self._config.metrics is not None:
             host, _, metrics_port = self._config.metrics.listen.rpartition(":")
             self._metrics_server = MetricsServer(
@@ -134,7 +139,11 @@ class RunningNode:
         """Take no new call, let running ones finish, store the last note, and close everything."""
         parts = self._parts
         await parts.server.drain(self._config.limits.drain_seconds if grace_s is None else grace_s)
+        parts.daily.stop()
         await parts.writer.close()
+        if self._daily is not None:
+            # The page in hand ends at once: the closed log takes nothing more.
+            await asyncio.wait((self._daily,))
         if self._replication is not None:
             parts.replicator.stop()
             await asyncio.wait((self._replication,), timeout=LAST_CALL_SECONDS)

@@ -112,10 +112,12 @@ class CityAnswers:
     def _speaks_for(self, row: ViewRow | None) -> bool:
         """Whether this node has the last word on a licence.
 
-        Not in a conflict: the nation may count another city's licence.  Not
-        while its own history is in doubt: its database may have been set back.
+        Not in a conflict: the nation may count another city's licence.  Not of
+        a cancelled licence: the person may hold a new one elsewhere.  Not while
+        its own history is in doubt: its database may have been set back.
         """
-        return row is not None and not row.flags & ViewFlags.CONFLICT and self._gate.reason is None
+        foreign = ViewFlags.CONFLICT | ViewFlags.CANCELLED
+        return row is not None and not row.flags & foreign and self._gate.reason is None
 
     async def _forward(self, look: Look, queries: Sequence[pb.LicenseQuery]) -> Sequence[pb.Verdict] | None:
         """Ask the registry; None when it is away."""

@@ -4,7 +4,9 @@ Pure rules, no I/O.  A *claim* ties a person to a city.  It starts as a lease,
 granted before the city issues, and becomes a hold once a record uses it.  A
 lease that nobody used lapses, but time alone proves nothing: only a registry
 that holds the city's log beyond the end of the lease knows that no record uses
-it, and only then another city may have the person.
+it, and only then another city may have the person.  A hold ends when the record
+of a cancellation arrives: from then on the claim is *released*, and whoever asks
+next gets the person.
 """
 
 from __future__ import annotations
@@ -99,7 +101,7 @@ ClaimOutcome = Granted | HeldBy
 class Standing(Enum):
     """What a claim means to a city that wants the person."""
 
-    FREE = "nobody holds the person"
+    FREE = "nobody holds the person, or no longer"
     LIVE = "the city's own lease runs"
     RENEW = "the city's own lease is over or nearly so"
     LAPSED = "another city's lease, proved unused"
@@ -118,7 +120,7 @@ def standing_of(
         lease_us: How long leases run; one with less than half of it left is renewed.
         states: What the registry holds of each city.
     """
-    if claim is None:
+    if claim is None or claim.state == ClaimState.RELEASED:
         return Standing.FREE
     if claim.state != ClaimState.LEASED:
         return Standing.HELD
@@ -155,7 +157,7 @@ def ruling_on(pending: Pending, claim: Claim | None, *, now_us: int, states: Map
         now_us: The registry's clock.
         states: What the registry holds of each city.
     """
-    if claim is None:
+    if claim is None or claim.state == ClaimState.RELEASED:
         return Ruling.CONFIRMED
     if claim.city == pending.city:
         if claim.state == ClaimState.LEASED or claim.license_id == pending.license_id:

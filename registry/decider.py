@@ -208,7 +208,7 @@ class RegistryDecider:
             if ruling is Ruling.CONFIRMED:
                 if claim is not None and claim.city != pending.city:
                     outcome.lapsed[pending.person_key] = claim.city
-                held = _hold(pending, claim)
+                held = _hold(pending, claim, cancelled=_is_cancelled(board.rows.get(pending.person_key, ()), pending))
                 board.claims[pending.person_key] = outcome.taken[pending.person_key] = held
                 record.provisional_confirmed.CopyFrom(provisional_confirmed(pending))
                 notes.append((pending.idx, replication_pb2.DISPOSITION_KIND_CONFIRMED, pending.license_id, _CONFIRMED))
@@ -259,7 +259,12 @@ def _lease(wanted: WantedClaim, city: int, license_id: bytes, lease_end_us: int,
     )
 
 
-def _hold(pending: Pending, claim: Claim | None) -> Claim:
+def _is_cancelled(rows: Sequence[ViewRow], pending: Pending) -> bool:
+    """Whether a waiting licence was cancelled while it waited."""
+    return any(row.license_id == pending.license_id and row.flags & ViewFlags.CANCELLED for row in rows)
+
+
+def _hold(pending: Pending, claim: Claim | None, *, cancelled: bool) -> Claim:
     """Return the claim of a confirmed licence; it keeps the grant that the city had, if any."""
     own = claim if claim is not None and claim.city == pending.city else None
     return Claim(
@@ -267,7 +272,7 @@ def _hold(pending: Pending, claim: Claim | None) -> Claim:
         city=pending.city,
         license_id=pending.license_id,
         request_id=own.request_id if own else "",
-        state=int(ClaimState.HELD),
+        state=int(ClaimState.RELEASED if cancelled else ClaimState.HELD),
         lease_end_us=own.lease_end_us if own else 0,
         registry_epoch=own.registry_epoch if own else 0,
         registry_index=own.registry_index if own else 0,

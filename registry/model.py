@@ -64,6 +64,8 @@ class ClaimState(IntEnum):
 
     LEASED = 1
     HELD = 2
+    RELEASED = 3
+    """No longer: the licence was cancelled, and whoever asks next may have the person."""
 
 
 @dataclass(frozen=True, slots=True)

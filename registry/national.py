@@ -8,6 +8,9 @@ national effect, and gets a disposition that says why.
 A licence of a person whom its city does not hold waits as *provisional* until
 the registry has decided, in its own log, whether it counts: so the view depends
 on logs alone, never on which city's batch happened to arrive first.
+
+A cancelled licence stays cancelled and frees its person: whoever asks for the
+person next may have it.  A revoked one does not.
 """
 
 from __future__ import annotations
@@ -18,16 +21,25 @@ from dataclasses import dataclass, field, replace
 from elicense.errors import Malformed
 from elicense.license.verdict import ViewFlags
 from elicense.v1 import license_pb2, replication_pb2
-from elicense.view.fold import person_key_of, read_record, revision_of, row_of
+from elicense.view.fold import flags_of, person_key_of, read_record, revision_of, row_of
 from elicense.view.model import Revision, ViewRow
 from elicense.view.person import PersonIndex
-from registry.model import Claim, Pending
+from registry.model import Claim, ClaimState, Pending
 
 _FIRST_EVENTS = frozenset({license_pb2.LICENSE_EVENT_ISSUED})
 _CONFIRMED = replication_pb2.DISPOSITION_KIND_CONFIRMED
 _UNREADABLE = replication_pb2.DISPOSITION_KIND_UNREADABLE
 _NOT_IN_CUSTODY = replication_pb2.DISPOSITION_KIND_NOT_IN_CUSTODY
-_KNOWN_EVENTS = frozenset({license_pb2.LICENSE_EVENT_ISSUED, license_pb2.LICENSE_EVENT_STATUS_CHANGED})
+_KNOWN_EVENTS = frozenset(
+    {
+        license_pb2.LICENSE_EVENT_ISSUED,
+        license_pb2.LICENSE_EVENT_UPDATED,
+        license_pb2.LICENSE_EVENT_RENEWED,
+        license_pb2.LICENSE_EVENT_STATUS_CHANGED,
+        license_pb2.LICENSE_EVENT_CANCELLED,
+        license_pb2.LICENSE_EVENT_CORRECTED,
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +67,7 @@ class NationalChange:
         rows: New rows by licence; their flags are those to add to what stands.
         revisions: Entries of the revision index.
         holds: Persons whose lease became a hold, with the licence.
+        releases: Persons whose licence was cancelled, with the licence.
         pending: Licences that wait for a decision in the registry's log.
         notes: Records without national effect: (index, kind, licence id, detail).
     """
@@ -62,6 +75,7 @@ class NationalChange:
     rows: dict[bytes, ViewRow] = field(default_factory=dict)
     revisions: list[Revision] = field(default_factory=list)
     holds: dict[bytes, bytes] = field(default_factory=dict)
+    releases: dict[bytes, bytes] = field(default_factory=dict)
     pending: list[Pending] = field(default_factory=list)
     notes: list[tuple[int, int, bytes, str]] = field(default_factory=list)
 
@@ -122,11 +136,14 @@ class NationalFold:
             added = self._next(received, message, before)
         if added is None:
             return
+        own = flags_of(message)
+        if own & ViewFlags.CANCELLED:
+            self.change.releases[received.person_key] = message.license_id
         row = row_of(
             message,
             index=received.index,
             leaf_hash=received.leaf_hash,
-            flags=int(added),
+            flags=int(added) | own,
             persons=self._persons,
             person_key=received.person_key,
         )
@@ -151,7 +168,10 @@ class NationalFold:
             self._note(received, _UNREADABLE, message.license_id, "A first revision of a license that exists already.")
             return None
         claim = self._claims.get(received.person_key)
-        if claim is not None and claim.city == message.city and not held:
+        free = all(row.flags & ViewFlags.CANCELLED for row in held.values())
+        # A released claim is nobody's any more, whoever had it; the batch that releases it may go on.
+        granted = claim is not None and claim.city == message.city and claim.state != ClaimState.RELEASED
+        if granted and free and received.person_key not in self.change.releases:
             self.change.holds[received.person_key] = message.license_id
             if message.provisional:
                 # The grant was made but its answer lost: the city does not know that it held the person.
@@ -180,6 +200,9 @@ class NationalFold:
         if message.revision != before.revision + 1 or message.previous_entry_hash != before.entry_hash:
             detail = "The record does not follow the revision before it."
             self._note(received, _UNREADABLE, message.license_id, detail)
+            return None
+        if before.flags & ViewFlags.CANCELLED and not flags_of(message) & ViewFlags.CANCELLED:
+            self._note(received, _UNREADABLE, message.license_id, "The license is cancelled and stays so.")
             return None
         return ViewFlags(0) if message.event in _KNOWN_EVENTS else ViewFlags.UNKNOWN_EVENT
 

@@ -158,7 +158,7 @@ class Refold:
                 self._found(Finding(where, "the revision index differs from the logs"))
 
     def _compare_claims(self) -> None:
-        """Every licence that counts must hold its person."""
+        """Every licence that counts must hold its person, and no cancelled one may."""
         counting = [
             row
             for key, row in self._expected.items()
@@ -171,7 +171,10 @@ class Refold:
                 claim = claims.get(row.person_key)
                 stored = [r for r in self._stored(row) if not r.flags & _NOT_COUNTING]
                 holder = None if claim is None else (claim.city, claim.license_id, claim.state)
-                if stored and holder != (row.city, row.license_id, ClaimState.HELD):
+                holds = holder == (row.city, row.license_id, ClaimState.HELD)
+                if stored and row.flags & ViewFlags.CANCELLED and holds:
+                    self._report(row, "the license is cancelled, but still holds the person")
+                elif stored and not row.flags & ViewFlags.CANCELLED and not holds:
                     self._report(row, "the license counts, but its city does not hold the person")
 
     def _stored(self, row: ViewRow) -> list[ViewRow]:

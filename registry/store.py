@@ -199,8 +199,8 @@ class RegistryStore:
     ) -> dict[bytes, Claim]:
         """Write claims by compare-and-set and return what then holds, by person.
 
-        A claim is written when nobody holds the person, when the same city
-        does, or over a lease named in ``lapsed`` (person to city) while that
+        A claim is written when nobody holds the person or it was released, when
+        the same city does, or over a lease named in ``lapsed`` (person to city) while that
         city still has nothing but the lease.  Rows are taken in key order, so
         that two writers seldom deadlock.
         """
@@ -210,6 +210,7 @@ class RegistryStore:
         replaced = {c.name: statement.excluded[c.name] for c in claim_table.c if not c.primary_key}
         free = or_(
             claim_table.c.city == statement.excluded.city,
+            claim_table.c.state == int(ClaimState.RELEASED),
             (claim_table.c.state == int(ClaimState.LEASED)) & (claim_table.c.city == bindparam("lapsed_city")),
         )
         upsert = statement.on_conflict_do_update(index_elements=["person_key"], set_=replaced, where=free)
@@ -229,6 +230,23 @@ class RegistryStore:
         )
         ordered = sorted(holds.items())
         conn.execute(statement, [{"key": key, "of_city": city, "used_by": used_by} for key, used_by in ordered])
+
+    def release_claims(self, conn: Connection, city: int, releases: Mapping[bytes, bytes]) -> None:
+        """Release persons whom a city held for licences that are cancelled now; ``releases`` maps person to licence."""
+        if not releases:
+            return
+        statement = (
+            claim_table.update()
+            .where(
+                claim_table.c.person_key == bindparam("key"),
+                claim_table.c.city == bindparam("of_city"),
+                claim_table.c.license_id == bindparam("of_license"),
+                claim_table.c.state == int(ClaimState.HELD),
+            )
+            .values(state=int(ClaimState.RELEASED))
+        )
+        ordered = sorted(releases.items())
+        conn.execute(statement, [{"key": key, "of_city": city, "of_license": of} for key, of in ordered])
 
     def add_dispositions(
         self, conn: Connection, city: int, epoch: int, notes: Sequence[tuple[int, int, bytes, str]]

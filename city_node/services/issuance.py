@@ -6,11 +6,14 @@ from typing import Any
 
 from city_node.answers import Answer
 from city_node.bulk import BulkIssuance, Imported
+from city_node.changes import LicenseChanges
+from city_node.daily import DailyRules
 from city_node.encoding import license_name, parse_license_name
 from city_node.issuance import Issuance
 from city_node.licenses import Licenses
-from city_node.status import StatusChanges
+from city_node.requests import change_of
 from elicense.errors import CallerNotAllowed
+from elicense.license.codec import date_from_message
 from elicense.rpc.context import current_caller
 from elicense.rpc.errors import to_status
 from elicense.v1 import issuance_pb2 as pb
@@ -24,18 +27,27 @@ class IssuanceServicer(issuance_pb2_grpc.IssuanceServiceServicer):
         city: Division code.
         issuance: Issues licences.
         bulk: Imports existing drivers.
-        status: Changes their status.
+        changes: Changes them.
         licenses: Reads them.
+        daily: Applies what the days bring.
     """
 
     def __init__(
-        self, *, city: int, issuance: Issuance, bulk: BulkIssuance, status: StatusChanges, licenses: Licenses
+        self,
+        *,
+        city: int,
+        issuance: Issuance,
+        bulk: BulkIssuance,
+        changes: LicenseChanges,
+        licenses: Licenses,
+        daily: DailyRules,
     ) -> None:
         self._city = city
         self._issuance = issuance
         self._bulk = bulk
-        self._status = status
+        self._changes = changes
         self._licenses = licenses
+        self._daily = daily
 
     async def CreateLicense(self, request: pb.CreateLicenseRequest, context: Any) -> pb.CreateLicenseResponse:
         """Issue a licence; see the proto."""
@@ -66,9 +78,47 @@ class IssuanceServicer(issuance_pb2_grpc.IssuanceServiceServicer):
 
     async def SetStatus(self, request: pb.SetStatusRequest, context: Any) -> pb.SetStatusResponse:
         """Add and lift status letters; see the proto."""
+        return pb.SetStatusResponse(**await self._change(request))
+
+    async def UpdateLicense(self, request: pb.UpdateLicenseRequest, context: Any) -> pb.UpdateLicenseResponse:
+        """Change what a holder may have changed; see the proto."""
+        return pb.UpdateLicenseResponse(**await self._change(request))
+
+    async def RenewLicense(self, request: pb.RenewLicenseRequest, context: Any) -> pb.RenewLicenseResponse:
+        """Renew a licence; see the proto."""
+        return pb.RenewLicenseResponse(**await self._change(request))
+
+    async def ChangeVehicleClasses(
+        self, request: pb.ChangeVehicleClassesRequest, context: Any
+    ) -> pb.ChangeVehicleClassesResponse:
+        """Withdraw and add classes; see the proto."""
+        return pb.ChangeVehicleClassesResponse(**await self._change(request))
+
+    async def RecordPoints(self, request: pb.RecordPointsRequest, context: Any) -> pb.RecordPointsResponse:
+        """Record points, or the exam that clears them; see the proto."""
+        return pb.RecordPointsResponse(**await self._change(request))
+
+    async def CancelLicense(self, request: pb.CancelLicenseRequest, context: Any) -> pb.CancelLicenseResponse:
+        """Cancel a licence; see the proto."""
+        return pb.CancelLicenseResponse(**await self._change(request))
+
+    async def CorrectLicense(self, request: pb.CorrectLicenseRequest, context: Any) -> pb.CorrectLicenseResponse:
+        """Put a wrong record right; see the proto."""
+        return pb.CorrectLicenseResponse(**await self._change(request))
+
+    async def ApplyDailyRules(self, request: pb.ApplyDailyRulesRequest, context: Any) -> pb.ApplyDailyRulesResponse:
+        """Apply what the days bring to one page of licences; see the proto."""
+        self._own_parent(request.parent)
+        day = date_from_message(request.date, "date") if request.HasField("date") else None
+        page = await self._daily.page(day, request.page_size, request.page_token)
+        return pb.ApplyDailyRulesResponse(
+            licenses=page.licenses, revisions=page.revisions, next_page_token=page.next_token
+        )
+
+    async def _change(self, request: Any) -> dict[str, Any]:
         license_id = self._own_license(request.name)
-        answer = await self._status.set_status(request, license_id=license_id, actor=_actor())
-        return pb.SetStatusResponse(**_fields(answer))
+        command = change_of(request, license_id=license_id, city=self._city, actor=_actor())
+        return _fields(await self._changes.change(command, validate_only=request.validate_only))
 
     def _own_parent(self, parent: str) -> None:
         if parent != f"cities/{self._city}":

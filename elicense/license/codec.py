@@ -8,6 +8,7 @@ are no record, or hold dates that do not exist, are refused.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final
 
 from google.protobuf.message import DecodeError
@@ -18,6 +19,7 @@ from elicense.errors import Malformed, Violation
 from elicense.license.civil_date import date_from_message, date_to_message, shared_message
 from elicense.license.model import (
     ClaimGrant,
+    Correction,
     DocumentType,
     Holder,
     IdentityDocument,
@@ -50,6 +52,7 @@ __all__ = [
     "letter_from_message",
     "license_from_message",
     "license_to_message",
+    "license_values",
     "standing_bytes",
 ]
 
@@ -93,6 +96,10 @@ def _fill(message: pb.License, license_: License) -> None:
         if letter.end_date is not None:
             kept.end_date.CopyFrom(shared_message(letter.end_date))
     message.points = license_.points
+    if license_.points_roll_date is not None:
+        message.points_roll_date.CopyFrom(shared_message(license_.points_roll_date))
+    if license_.points_limit_date is not None:
+        message.points_limit_date.CopyFrom(shared_message(license_.points_limit_date))
 
 
 def license_to_message(license_: License) -> pb.License:
@@ -133,6 +140,12 @@ def _read_license(message: pb.License, faults: list[Violation], path: str) -> Li
         message.etag,
         message.revision,
         message.provisional,
+        read_date(message.points_roll_date, faults, path + "points_roll_date")
+        if message.HasField("points_roll_date")
+        else None,
+        read_date(message.points_limit_date, faults, path + "points_limit_date")
+        if message.HasField("points_limit_date")
+        else None,
     )
 
 
@@ -151,6 +164,30 @@ def license_from_message(message: pb.License, path: str = "license.") -> License
     faults.extend(shape_violations(license_, path))
     if faults:
         raise Malformed("the licence is not in the right form; correct the fields named", violations=faults)
+    return license_
+
+
+def license_values(message: pb.License, paths: Iterable[str]) -> License:
+    """Return the values that an update takes from a licence of which only some fields are given.
+
+    Args:
+        message: The licence on the wire.
+        paths: Fields that are taken, such as ``holder.address``; no other field is looked at.
+
+    Raises:
+        Malformed: Some of these fields break the form of the wire contract; all are named.
+    """
+    faults: list[Violation] = []
+    license_ = _read_license(message, faults, "license.")
+    faults.extend(shape_violations(license_, "license."))
+    fields = tuple(f"license.{path}" for path in paths)
+    taken = [
+        fault
+        for fault in faults
+        if any(fault.field == field or fault.field.startswith((f"{field}.", f"{field}[")) for field in fields)
+    ]
+    if taken:
+        raise Malformed("the licence is not in the right form; correct the fields named", violations=taken)
     return license_
 
 
@@ -209,6 +246,11 @@ def encode_record(record: LicenseRecord) -> bytes:
     if record.claim is not None:
         message.claim.registry_epoch = record.claim.registry_epoch
         message.claim.registry_index = record.claim.registry_index
+    message.basis = record.basis
+    if record.correction is not None:
+        message.correction.revision = record.correction.revision
+        message.correction.entry_hash = record.correction.entry_hash
+        message.correction.reason = record.correction.reason
     return message.SerializeToString()
 
 
@@ -242,6 +284,10 @@ def decode_record(data: bytes) -> LicenseRecord:
         provisional=message.provisional,
         imported=message.imported,
         request_digest=message.request_digest,
+        basis=message.basis,
+        correction=Correction(message.correction.revision, message.correction.entry_hash, message.correction.reason)
+        if message.HasField("correction")
+        else None,
     )
     if faults:
         raise Malformed("the record holds dates that do not exist", violations=faults)

@@ -13,21 +13,21 @@ and by which upgrade a class was reached.
 from __future__ import annotations
 
 from datetime import date
-from functools import lru_cache
 from typing import Final
 
 from elicense.errors import Violation
 from elicense.license.divisions import area_prefix
 from elicense.license.document import document_violation, resident_birth_date, resident_sex
 from elicense.license.model import DocumentType, Holder, License, StatusLetter, Validity, ValidityKind, VehicleClass
+from elicense.license.periods import anniversary, earliest_capture
 from elicense.license.status_letters import is_known, letter_info
 from elicense.license.vehicle_classes import CLASSES, age_rule, completed_years
 
-PHOTO_MONTHS: Final = 6
-"""A portrait may be this many calendar months old."""
-
 POINT_LIMIT: Final = 12
 """Points in a cycle at which the right to drive is lost until the exam is passed."""
+
+RENEWAL_DAYS: Final = 90
+"""A licence may be renewed from this many days before its last day."""
 
 _YEARS: Final = {int(ValidityKind.SIX_YEARS): 6, int(ValidityKind.TEN_YEARS): 10}
 _RESIDENT: Final = int(DocumentType.RESIDENT_ID)
@@ -62,9 +62,36 @@ def check_application(license_: License, *, on: date, city: int, imported: bool)
                 "license.points", "POINTS_REACHED", "Issue after the holder has passed the exam and points are cleared."
             )
         )
+    if license_.points_limit_date is not None and license_.points_limit_date > on:
+        broken.append(Violation("license.points_limit_date", "DATE_IN_FUTURE", "Give a day that is not after today."))
     if license_.status_letters:
         _check_letters(license_.status_letters, on, broken)
     return tuple(broken)
+
+
+_OF_THE_DAY: Final = frozenset({"LICENSE_EXPIRED", "PHOTO_TOO_OLD", "LETTER_BARS_ISSUE", "NO_CLASS_HELD"})
+
+
+def check_consistency(license_: License, *, on: date, city: int) -> tuple[Violation, ...]:
+    """Return every rule that a licence breaks which was issued before, in whatever state it is by now.
+
+    Expects what :func:`check_application` expects, and leaves out the rules that only hold on the day of issue.
+    """
+    broken: list[Violation] = []
+    _check_holder(license_.holder, license_.first_issue_date, on, broken)
+    _check_classes(license_.vehicle_classes, license_.holder.birth_date, license_.first_issue_date, on, True, broken)
+    _check_validity(license_.validity, license_.first_issue_date, on, broken)
+    _check_photo(license_.photo.capture_date, on, broken)
+    _check_office(license_.division_code, license_.archive_number, city, broken)
+    _check_letters(license_.status_letters, on, broken)
+    return tuple(violation for violation in broken if violation.reason not in _OF_THE_DAY)
+
+
+def photo_violation(captured: date, on: date, field: str) -> tuple[Violation, ...]:
+    """Return what is wrong with the age of a new portrait, if anything."""
+    broken: list[Violation] = []
+    _check_photo(captured, on, broken)
+    return tuple(Violation(field, violation.reason, violation.message) for violation in broken)
 
 
 def _check_holder(holder: Holder, first_issue: date, on: date, broken: list[Violation]) -> None:
@@ -199,7 +226,7 @@ def _check_validity(validity: Validity, first_issue: date, on: date, broken: lis
                 "license.validity.until_date", "VALIDITY_END_GIVEN", "Leave the last day out of a long-term licence."
             )
         )
-    elif not 0 <= (anniversary(start, years) - until).days <= 1:
+    elif not -_carried_over(start, first_issue) <= (anniversary(start, years) - until).days <= 1:
         broken.append(
             Violation(
                 "license.validity.until_date",
@@ -209,28 +236,9 @@ def _check_validity(validity: Validity, first_issue: date, on: date, broken: lis
         )
 
 
-@lru_cache(maxsize=65_536)
-def anniversary(day: date, years: int) -> date:
-    """Return the same day ``years`` later; 29 February becomes 1 March where there is none."""
-    if day.year + years > date.max.year:
-        return date.max
-    try:
-        return day.replace(year=day.year + years)
-    except ValueError:
-        return date(day.year + years, 3, 1)
-
-
-@lru_cache(maxsize=1_024)
-def earliest_capture(on: date) -> date:
-    """Return the first day on which a portrait may have been taken to be new enough on ``on``.
-
-    The same day of the month six calendar months before, or that month's last day.
-    """
-    months = on.year * 12 + on.month - 1 - PHOTO_MONTHS
-    year, month = months // 12, months % 12 + 1
-    following = date(year + month // 12, month % 12 + 1, 1)
-    last = date.fromordinal(following.toordinal() - 1)
-    return last if on.day > last.day else last.replace(day=on.day)
+def _carried_over(start: date, first_issue: date) -> int:
+    """Return how many days a validity may be longer than its kind: who renews early keeps the days that were left."""
+    return RENEWAL_DAYS if start > first_issue else 0
 
 
 def _check_photo(captured: date, on: date, broken: list[Violation]) -> None:

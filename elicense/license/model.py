@@ -177,6 +177,8 @@ class License:
         etag: Opaque version; output only, never in a record.
         revision: Revision number; output only, never in a record.
         provisional: Not yet claimed nationally; output only, never in a record.
+        points_roll_date: First day of the next point cycle; None without points.
+        points_limit_date: Day on which twelve points were last reached; None when never.
     """
 
     holder: Holder
@@ -193,6 +195,8 @@ class License:
     etag: str = ""
     revision: int = 0
     provisional: bool = False
+    points_roll_date: date | None = None
+    points_limit_date: date | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,6 +205,15 @@ class ClaimGrant:
 
     registry_epoch: int
     registry_index: int
+
+
+@dataclass(frozen=True, slots=True)
+class Correction:
+    """Which revision a correction puts right: its number, its entry hash, and why it was wrong."""
+
+    revision: int
+    entry_hash: bytes
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,6 +236,8 @@ class LicenseRecord:
         provisional: Issued without a grant.
         imported: Carries an existing driver into the log.
         request_digest: SHA-256 of the request's meaning, to tell another body under the same request id.
+        basis: Law, decision or rule on which the change rests; may be empty.
+        correction: What was put right; of a correction alone.
     """
 
     city: int
@@ -240,6 +255,8 @@ class LicenseRecord:
     provisional: bool = False
     imported: bool = False
     request_digest: bytes = b""
+    basis: str = ""
+    correction: Correction | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,8 +269,10 @@ class Standing:
         vehicle_classes: Classes with their dates.
         status_letters: Letters with their dates.
         validity: Period of validity; absent when nothing is left of the licence.
+        points_roll_date: As in the licence.
     """
 
     vehicle_classes: tuple[VehicleClass, ...]
     status_letters: tuple[StatusLetter, ...]
     validity: Validity | None
+    points_roll_date: date | None = None

@@ -107,6 +107,8 @@ def standing_bytes(license_: License) -> bytes:
         if letter.end_date is not None:
             kept.end_date.CopyFrom(shared_message(letter.end_date))
     write_validity(license_.validity, message)
+    if license_.points_roll_date is not None:
+        message.points_roll_date.CopyFrom(shared_message(license_.points_roll_date))
     return message.SerializeToString()
 
 
@@ -128,6 +130,9 @@ def decode_standing(data: bytes) -> Standing:
         read_classes(message.vehicle_classes, faults, ""),
         read_letters(letters, faults, "status_letters") if letters else (),
         read_validity(message.validity, faults, "") if message.HasField("validity") else None,
+        read_date(message.points_roll_date, faults, "points_roll_date")
+        if message.HasField("points_roll_date")
+        else None,
     )
     if faults:
         raise Malformed("the standing holds dates that do not exist", violations=faults)

@@ -3,15 +3,59 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import date
 
 from elicense.errors import IllegalTransition, Malformed, Violation
-from elicense.license.model import License, StatusLetter
+from elicense.license.change import NORMAL, Changed, with_letters
+from elicense.license.eligibility import POINT_LIMIT
+from elicense.license.expiry import DERIVED
+from elicense.license.model import License, LicenseEvent, StatusLetter
+from elicense.license.renewal import is_overdue
 from elicense.license.status_letters import is_known, letter_info
+from elicense.license.transitions import Action, missing, require
 
-NORMAL = "A"
-"""The letter that says that nothing is wrong; it stands alone or not at all."""
+
+@dataclass(frozen=True, slots=True)
+class StatusChange:
+    """Letters to add and lift in one revision.
+
+    Attributes:
+        add: Letters to add or replace.
+        lift: Letters to lift.
+    """
+
+    add: tuple[StatusLetter, ...]
+    lift: tuple[str, ...]
+
+    @property
+    def basis(self) -> str:
+        """Each letter has its own."""
+        return ""
+
+    def apply(self, license_: License, on: date) -> Changed:
+        """Return the licence with the letters added and lifted.
+
+        What follows from other facts is not set by hand: points bring B and the
+        exam lifts it, the days bring M and R and renewal lifts them, and G is a
+        cancellation.
+        """
+        broken = list(missing(Action.SET_STATUS, license_, on))
+        for position, letter in enumerate(self.add):
+            if letter.letter == "G":
+                advice = "Cancel the licence instead of adding G."
+                broken.append(Violation(f"add_letters[{position}]", "CANCELLATION_NEEDED", advice))
+        require(tuple(broken))
+        after = check_status_change(license_, self.add, self.lift, on)
+        for position, code in enumerate(self.lift):
+            if code == "B" and license_.points >= POINT_LIMIT:
+                advice = "Record the passed exam instead: it clears the points and lifts B."
+                broken.append(Violation(f"lift_letters[{position}]", "POINTS_REACHED", advice))
+            if code in DERIVED and is_overdue(after, on):
+                advice = "Renew the licence instead: it is past its last day."
+                broken.append(Violation(f"lift_letters[{position}]", "LICENSE_OVERDUE", advice))
+        require(tuple(broken))
+        return Changed(after, LicenseEvent.STATUS_CHANGED)
 
 
 def check_status_change(license_: License, add: Sequence[StatusLetter], lift: Sequence[str], on: date) -> License:
@@ -38,12 +82,7 @@ def check_status_change(license_: License, add: Sequence[StatusLetter], lift: Se
     broken = _illegal(carried, add, lift)
     if broken:
         raise IllegalTransition("the licence cannot change in this way; see what is missing", violations=broken)
-    for code in lift:
-        del carried[code]
-    carried.update((letter.letter, letter) for letter in add)
-    if len(carried) > 1:
-        carried.pop(NORMAL, None)
-    return replace(license_, status_letters=tuple(carried[code] for code in sorted(carried)))
+    return replace(license_, status_letters=with_letters(license_.status_letters, add, lift))
 
 
 def _request_faults(add: Sequence[StatusLetter], lift: Sequence[str], on: date) -> list[Violation]:

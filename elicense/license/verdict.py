@@ -53,7 +53,7 @@ class ViewFlags(IntFlag):
     UNKNOWN_EVENT = 4
     """Changed by an event that this node does not know."""
     CANCELLED = 8
-    """Cancelled or erased."""
+    """Cancelled or erased; the licence holds its person no longer."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -78,8 +78,18 @@ NEVER_HEARD: Final = CityFreshness(source=pb.SOURCE_REGISTRY, as_of_us=0, log_si
 
 
 def effective_row(rows: Sequence[ViewRow]) -> ViewRow | None:
-    """Return the row that speaks for a person: one in conflict only when there is no other."""
-    return min(rows, key=lambda row: row.flags & (ViewFlags.CONFLICT | ViewFlags.PROVISIONAL), default=None)
+    """Return the row that speaks for a person.
+
+    A cancelled one only when there is no other, then the latest; one in
+    conflict only when there is none that counts.
+    """
+    return min(rows, key=_rank, default=None)
+
+
+def _rank(row: ViewRow) -> tuple[int, int, int]:
+    cancelled = row.flags & ViewFlags.CANCELLED
+    doubtful = row.flags & (ViewFlags.CONFLICT | ViewFlags.PROVISIONAL)
+    return cancelled, doubtful, -row.recorded_us if cancelled else 0
 
 
 def matches(row: ViewRow | None, question: Question) -> bool:

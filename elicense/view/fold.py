@@ -12,11 +12,18 @@ from google.protobuf.message import DecodeError
 
 from elicense.clock import from_timestamp
 from elicense.errors import Malformed
+from elicense.license.verdict import ViewFlags
 from elicense.v1 import license_pb2 as pb
 from elicense.view.model import Revision, ViewRow
 from elicense.view.person import PersonIndex
 
 LICENSE_ID_SIZE: Final = 16
+
+CANCELLED_LETTER: Final = "G"
+"""The letter of a cancelled licence."""
+
+BANNING_LETTERS: Final = frozenset("EF")
+"""Letters after which the law bars a person from applying anew."""
 
 
 def read_record(record: bytes) -> pb.LicenseRecord:
@@ -43,7 +50,21 @@ def standing_of(message: pb.License) -> bytes:
         kept = standing.status_letters.add(letter=letter.letter, start_date=letter.start_date)
         if letter.HasField("end_date"):
             kept.end_date.CopyFrom(letter.end_date)
+    if message.HasField("points_roll_date"):
+        standing.points_roll_date.CopyFrom(message.points_roll_date)
     return standing.SerializeToString()
+
+
+def flags_of(message: pb.LicenseRecord) -> int:
+    """Return the flags that a record itself gives its licence.
+
+    A licence that is cancelled, by an event or by the letter G, holds its person
+    no longer.  A revoked or annulled one does, whatever else happened to it: a
+    ban must be found before anything new is issued.
+    """
+    letters = {letter.letter for letter in message.license.status_letters}
+    cancelled = message.event == pb.LICENSE_EVENT_CANCELLED or CANCELLED_LETTER in letters
+    return int(ViewFlags.CANCELLED) if cancelled and not letters & BANNING_LETTERS else 0
 
 
 def row_of(

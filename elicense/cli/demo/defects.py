@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from datetime import date, timedelta
 from types import MappingProxyType
 
-from elicense.license.eligibility import anniversary
+from elicense.license.periods import anniversary
 
 
 def _set(column: str, value: str) -> Callable[[dict[str, str], date], None]:

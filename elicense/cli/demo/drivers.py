@@ -26,8 +26,8 @@ from elicense.license.csv_cells import write_classes, write_letters
 from elicense.license.csv_format import COLUMNS
 from elicense.license.divisions import MUNICIPALITIES, division
 from elicense.license.document import resident_check_character
-from elicense.license.eligibility import anniversary
 from elicense.license.model import StatusLetter, VehicleClass
+from elicense.license.periods import anniversary
 
 _YOUNGEST_DAYS: Final = 20 * 366
 _BIRTH_DAYS: Final = 18_251  # a prime: about fifty years of birthdays, visited in a scattered order

@@ -9,6 +9,7 @@ from typing import Any
 from elicense.license.document import resident_check_character
 from elicense.license.model import (
     ClaimGrant,
+    Correction,
     DocumentType,
     Holder,
     IdentityDocument,
@@ -77,6 +78,8 @@ def a_full_license() -> License:
             StatusLetter("N", date(2021, 2, 1)),
         ),
         points=3,
+        points_roll_date=date(2021, 6, 3),
+        points_limit_date=date(2019, 2, 1),
         name="cities/320500/licenses/7b0d2d5e-0d0f-4a53-8f0c-0a3a5f1c2b3d",
     )
 
@@ -98,6 +101,8 @@ def a_record(**changes: Any) -> LicenseRecord:
         provisional=False,
         imported=True,
         request_digest=bytes(range(32)),
+        basis="道路交通安全法第九十一条",
+        correction=Correction(1, bytes(range(32)), "typed wrongly"),
     )
     return replace(record, **changes)
 

@@ -25,6 +25,7 @@ from elicense.license.codec import (
 )
 from elicense.license.model import (
     ClaimGrant,
+    Correction,
     DocumentType,
     Holder,
     IdentityDocument,
@@ -97,6 +98,8 @@ _records = st.builds(
     provisional=st.booleans(),
     imported=st.booleans(),
     request_digest=st.binary(max_size=32),
+    basis=st.text(max_size=20),
+    correction=st.none() | st.builds(Correction, _numbers, st.binary(max_size=32), st.text(max_size=20)),
 )
 
 

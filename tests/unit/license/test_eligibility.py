@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from elicense.errors import Violation
-from elicense.license.eligibility import anniversary, check_application, earliest_capture
+from elicense.license.eligibility import check_application
 from elicense.license.model import (
     DocumentType,
     IdentityDocument,
@@ -19,6 +19,7 @@ from elicense.license.model import (
     ValidityKind,
     VehicleClass,
 )
+from elicense.license.periods import anniversary, earliest_capture
 from tests.unit.license.samples import BIRTH, SUZHOU, TODAY, a_document, a_holder, a_license, letter
 
 
@@ -212,7 +213,7 @@ def test_what_is_within_the_rules_passes(changes: dict[str, Any]) -> None:
         (ValidityKind.SIX_YEARS, date(2016, 6, 3), date(2022, 6, 3), {}),
         (ValidityKind.SIX_YEARS, date(2016, 6, 3), date(2022, 6, 2), {}),
         (ValidityKind.SIX_YEARS, date(2016, 6, 3), date(2022, 6, 1), {"until_date": "VALIDITY_LENGTH_WRONG"}),
-        (ValidityKind.SIX_YEARS, date(2016, 6, 3), date(2022, 6, 4), {"until_date": "VALIDITY_LENGTH_WRONG"}),
+        (ValidityKind.SIX_YEARS, date(2016, 6, 3), date(2022, 9, 2), {"until_date": "VALIDITY_LENGTH_WRONG"}),
         (ValidityKind.SIX_YEARS, date(2016, 6, 3), date(2026, 6, 3), {"until_date": "VALIDITY_LENGTH_WRONG"}),
         (ValidityKind.SIX_YEARS, date(2016, 2, 29), date(2022, 2, 28), {}),
         (ValidityKind.SIX_YEARS, date(2016, 2, 29), date(2022, 3, 1), {}),

@@ -1,0 +1,142 @@
+"""The next revision of a licence: what a change or a day makes of its latest record."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass
+from typing import Final
+
+from city_node.commands import ChangeLicense
+from city_node.encoding import with_license
+from elicense.clock import china_date, china_midnight, to_timestamp
+from elicense.errors import Malformed, Violation
+from elicense.license.change import Change
+from elicense.license.codec import license_from_message
+from elicense.license.daily import Step
+from elicense.license.field_change import FieldCorrection
+from elicense.license.model import License
+from elicense.log.model import LogKey
+from elicense.v1 import license_pb2
+from elicense.view.fold import read_record
+from elicense.view.model import Revision, ViewRow
+
+#: Namespace of the request ids of records that no request causes; random once, fixed for ever.
+_RULES: Final = uuid.UUID("5d6f5b1c-6a0e-4d0a-9f43-0f6a3c1c7e52")
+
+
+@dataclass(frozen=True, slots=True)
+class Latest:
+    """A licence as it stands, with everything that its next record must cite.
+
+    Attributes:
+        row: Its row in the view.
+        record: Its latest record.
+        license: The same as values.
+    """
+
+    row: ViewRow
+    record: license_pb2.LicenseRecord
+    license: License
+
+    @classmethod
+    def read(cls, row: ViewRow, entry: bytes) -> Latest:
+        """Read the latest record of a licence."""
+        record = read_record(entry)
+        return cls(row, record, license_from_message(record.license))
+
+
+@dataclass(frozen=True, slots=True)
+class Wrong:
+    """The revision that a correction puts right.
+
+    Attributes:
+        revision: Its entry in the revision index.
+        entry_hash: Its leaf hash.
+    """
+
+    revision: Revision
+    entry_hash: bytes
+
+
+def changed_record(
+    latest: Latest, command: ChangeLicense, *, key: LogKey, now_us: int, wrong: Wrong | None
+) -> license_pb2.LicenseRecord:
+    """Return the record of a change that a clerk asks for.
+
+    Args:
+        latest: The licence as it stands.
+        command: The change.
+        key: The log that gets the record.
+        now_us: The time of the record.
+        wrong: The revision that a correction puts right; None when it is not there.
+
+    Raises:
+        Malformed: The request contradicts itself, or corrects a revision that is not there.
+        IllegalTransition: The licence can not change so.
+    """
+    changed = command.change.apply(latest.license, china_date(now_us))
+    record = _next(latest, changed.license, key=key, now_us=now_us)
+    record.event = changed.event  # type: ignore[assignment]  # the same numbers
+    record.request_id = str(uuid.UUID(bytes=command.request_id))
+    record.request_digest = command.digest
+    record.actor = command.actor
+    record.basis = command.change.basis
+    if isinstance(command.change, FieldCorrection):
+        if wrong is None:
+            raise _unknown_revision()
+        record.correction.revision = wrong.revision.revision
+        record.correction.entry_hash = wrong.entry_hash
+        record.correction.reason = command.change.reason
+        if wrong.revision.revision == latest.row.revision:
+            # Nothing has happened since, so the right values count from when the wrong ones did.
+            record.effective_time.CopyFrom(to_timestamp(wrong.revision.effective_us))
+    return record
+
+
+def require_revision(change: Change, row: ViewRow) -> None:
+    """Refuse a correction of a revision that the licence does not have.
+
+    Raises:
+        Malformed: It does not.
+    """
+    if isinstance(change, FieldCorrection) and change.revision > row.revision:
+        raise _unknown_revision()
+
+
+def _unknown_revision() -> Malformed:
+    advice = "Give the number of a revision that the licence has."
+    violations = [Violation("corrects_revision", "REVISION_UNKNOWN", advice)]
+    return Malformed("there is no such revision to correct", violations=violations)
+
+
+def step_record(latest: Latest, step: Step, *, key: LogKey, now_us: int, actor: str) -> license_pb2.LicenseRecord:
+    """Return the record of a step that a day brings; it counts from that day, however late it is written."""
+    record = _next(latest, step.license, key=key, now_us=now_us)
+    record.event = step.event  # type: ignore[assignment]  # the same numbers
+    record.request_id = str(step_request_id(latest.row.license_id, step, record.revision))
+    record.actor = actor
+    record.basis = step.basis
+    record.effective_time.CopyFrom(to_timestamp(china_midnight(step.day)))
+    return record
+
+
+def step_request_id(license_id: bytes, step: Step, revision: int) -> uuid.UUID:
+    """Return the request id of a step: the same whoever writes it, and whenever.
+
+    The revision that it makes is part of it, since a day can come twice for one
+    licence once a wrong date has been corrected.
+    """
+    return uuid.uuid5(_RULES, f"{license_id.hex()}/{step.day.isoformat()}/{step.rule}/{revision}")
+
+
+def _next(latest: Latest, after: License, *, key: LogKey, now_us: int) -> license_pb2.LicenseRecord:
+    # The record before, changed: what a newer node wrote into it stays.
+    record = with_license(latest.record, latest.license, after)
+    record.city, record.epoch = key.log, key.epoch
+    record.revision = latest.row.revision + 1
+    record.previous_entry_hash = latest.row.entry_hash
+    record.record_time.CopyFrom(to_timestamp(now_us))
+    record.effective_time.CopyFrom(record.record_time)
+    for name in ("claim", "basis", "correction", "request_digest", "provisional", "imported"):
+        record.ClearField(name)
+    return record
