@@ -11,12 +11,18 @@ from elicense.cli.command import Command
 __all__ = ["main"]
 
 _VERBS: Final = {
+    "cancel": "city_node.cli.lifecycle:cancel",
+    "change-classes": "city_node.cli.lifecycle:change_classes",
     "check-config": "city_node.cli.node:check_config",
+    "correct": "city_node.cli.lifecycle:correct",
+    "daily": "city_node.cli.lifecycle:daily",
     "fsck": "city_node.cli.node:fsck",
     "import": "city_node.cli.importing:import_file",
     "issue": "city_node.cli.clerk:issue",
     "join": "city_node.cli.node:join",
     "list": "city_node.cli.clerk:list_licenses",
+    "points": "city_node.cli.lifecycle:points",
+    "renew": "city_node.cli.lifecycle:renew",
     "revisions": "city_node.cli.clerk:revisions",
     "revoke": "city_node.cli.trust:revoke",
     "serve": "city_node.cli.node:serve",
@@ -24,6 +30,7 @@ _VERBS: Final = {
     "show": "city_node.cli.clerk:show",
     "status": "city_node.cli.node:status",
     "token": "city_node.cli.trust:token",
+    "update": "city_node.cli.lifecycle:update",
 }
 
 

@@ -4,55 +4,40 @@ from __future__ import annotations
 
 import csv
 import json
-import uuid
-from collections.abc import Callable
-from contextlib import closing
-from datetime import date
 from pathlib import Path
-from typing import Any, TypeVar
 
 import click
-import grpc
 from google.protobuf.json_format import MessageToDict, ParseDict, ParseError
 
+from city_node.cli.clerk_call import (
+    CHECK_ONLY,
+    ETAG,
+    REQUEST_ID,
+    as_json_text,
+    call_node,
+    civil_date,
+    classes,
+    durability,
+    full_name,
+    letters,
+    lines,
+    print_change,
+)
 from city_node.cli.options import ADDRESS, AS_JSON, CREDENTIALS
 from elicense.clock import china_date, utc_micros
 from elicense.errors import Malformed
 from elicense.license.codec import date_to_message, license_to_message
 from elicense.license.csv_format import check_header, parse_row
-from elicense.rpc.channel import DEFAULT_TIMEOUT_S, secure_channel_sync
-from elicense.rpc.errors import from_rpc_error
-from elicense.trust.credentials import Credentials, load_credentials
-from elicense.trust.roles import Role
-from elicense.trust.spiffe import identify
-from elicense.v1 import issuance_pb2, issuance_pb2_grpc, license_pb2, log_pb2
-
-T = TypeVar("T")
-
-_REQUEST_ID = click.option(
-    "--request-id", default=lambda: str(uuid.uuid4()), help="UUID of this request; give the same one to try again."
-)
-_CHECK_ONLY = click.option("--check-only", is_flag=True, help="Check everything, change nothing.")
-
-
-def city_of(credentials: Credentials) -> int:
-    """Return the city whose clerk bears ``credentials``.
-
-    Raises:
-        Malformed: The bearer is no clerk.
-    """
-    identity = identify(credentials.subject)
-    if identity.role is not Role.CLERK or identity.city is None:
-        raise Malformed(f"these are the credentials of {credentials.subject}; give those of a clerk")
-    return identity.city
+from elicense.rpc.channel import DEFAULT_TIMEOUT_S
+from elicense.v1 import issuance_pb2, issuance_pb2_grpc, license_pb2
 
 
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
 @CREDENTIALS
 @ADDRESS
-@_REQUEST_ID
-@_CHECK_ONLY
+@REQUEST_ID
+@CHECK_ONLY
 @AS_JSON
 def issue(file: Path, credentials: Path, address: str | None, request_id: str, check_only: bool, as_json: bool) -> None:
     """Issue the licence described in FILE: a License in JSON, or a CSV file with one row."""
@@ -65,7 +50,7 @@ def issue(file: Path, credentials: Path, address: str | None, request_id: str, c
         response: issuance_pb2.CreateLicenseResponse = stub.CreateLicense(request, timeout=DEFAULT_TIMEOUT_S)
         return response
 
-    _print_change(_call(credentials, address, call), as_json=as_json, checked=check_only)
+    print_change(call_node(credentials, address, call), as_json=as_json, checked=check_only)
 
 
 @click.command()
@@ -77,12 +62,12 @@ def show(name: str, credentials: Path, address: str | None, as_json: bool) -> No
     """Show a LICENSE (its resource name, or the UUID alone) as it stands."""
 
     def call(stub: issuance_pb2_grpc.IssuanceServiceStub, parent: str) -> license_pb2.License:
-        request = issuance_pb2.GetLicenseRequest(name=_full_name(parent, name))
+        request = issuance_pb2.GetLicenseRequest(name=full_name(parent, name))
         license_: license_pb2.License = stub.GetLicense(request, timeout=DEFAULT_TIMEOUT_S)
         return license_
 
-    found = _call(credentials, address, call)
-    click.echo(_json(found) if as_json else "\n".join(_lines(found)))
+    found = call_node(credentials, address, call)
+    click.echo(as_json_text(found) if as_json else "\n".join(lines(found)))
 
 
 @click.command("list")
@@ -107,11 +92,11 @@ def list_licenses(limit: int, credentials: Path, address: str | None, as_json: b
                 break
         return found
 
-    for license_ in _call(credentials, address, call):
+    for license_ in call_node(credentials, address, call):
         if as_json:
             click.echo(json.dumps(MessageToDict(license_), ensure_ascii=False))
         else:
-            click.echo(f"{license_.name}  {_classes(license_)}  {_letters(license_)}")
+            click.echo(f"{license_.name}  {classes(license_)}  {letters(license_)}")
 
 
 @click.command()
@@ -124,7 +109,7 @@ def revisions(name: str, credentials: Path, address: str | None, as_json: bool) 
 
     def call(stub: issuance_pb2_grpc.IssuanceServiceStub, parent: str) -> list[issuance_pb2.LicenseRevision]:
         found: list[issuance_pb2.LicenseRevision] = []
-        request = issuance_pb2.ListRevisionsRequest(parent=_full_name(parent, name), page_size=1_000)
+        request = issuance_pb2.ListRevisionsRequest(parent=full_name(parent, name), page_size=1_000)
         while True:
             page = stub.ListRevisions(request, timeout=DEFAULT_TIMEOUT_S)
             found.extend(page.revisions)
@@ -132,14 +117,14 @@ def revisions(name: str, credentials: Path, address: str | None, as_json: bool) 
             if not request.page_token:
                 return found
 
-    for revision in _call(credentials, address, call):
+    for revision in call_node(credentials, address, call):
         if as_json:
             click.echo(json.dumps(MessageToDict(revision), ensure_ascii=False))
             continue
         event = license_pb2.LicenseEvent.Name(revision.event).removeprefix("LICENSE_EVENT_").lower()
         click.echo(
-            f"{revision.revision:3}  {revision.record_time.ToJsonString()}  {event}  {_letters(revision.license)}  "
-            f"index {revision.position.index}  {_durability(revision.durability)}"
+            f"{revision.revision:3}  {revision.record_time.ToJsonString()}  {event}  {letters(revision.license)}  "
+            f"index {revision.position.index}  {durability(revision.durability)}"
         )
 
 
@@ -150,11 +135,11 @@ def revisions(name: str, credentials: Path, address: str | None, as_json: bool) 
 @click.option("--basis", default="", help="Law and article on which added letters rest.")
 @click.option("--authority", default="", help="Authority that sets them.")
 @click.option("--until", metavar="YYYY-MM-DD", help="Last day of added letters; open-ended when left out.")
-@click.option("--etag", default="", help="Version that was read; refused when it has changed since.")
+@ETAG
 @CREDENTIALS
 @ADDRESS
-@_REQUEST_ID
-@_CHECK_ONLY
+@REQUEST_ID
+@CHECK_ONLY
 @AS_JSON
 def set_status(
     name: str,
@@ -171,11 +156,11 @@ def set_status(
     as_json: bool,
 ) -> None:
     """Add and lift status letters of a LICENSE."""
-    end = _date(until) if until else None
+    end = civil_date(until, "--until") if until else None
 
     def call(stub: issuance_pb2_grpc.IssuanceServiceStub, parent: str) -> issuance_pb2.SetStatusResponse:
         request = issuance_pb2.SetStatusRequest(
-            name=_full_name(parent, name),
+            name=full_name(parent, name),
             lift_letters=lift,
             etag=etag,
             request_id=request_id,
@@ -193,17 +178,7 @@ def set_status(
         response: issuance_pb2.SetStatusResponse = stub.SetStatus(request, timeout=DEFAULT_TIMEOUT_S)
         return response
 
-    _print_change(_call(credentials, address, call), as_json=as_json, checked=check_only)
-
-
-def _call(folder: Path, address: str | None, call: Callable[[issuance_pb2_grpc.IssuanceServiceStub, str], T]) -> T:
-    credentials = load_credentials(folder)
-    parent = f"cities/{city_of(credentials)}"
-    with closing(secure_channel_sync(credentials, address=address)) as channel:
-        try:
-            return call(issuance_pb2_grpc.IssuanceServiceStub(channel), parent)
-        except grpc.RpcError as error:
-            raise from_rpc_error(error) from error
+    print_change(call_node(credentials, address, call), as_json=as_json, checked=check_only)
 
 
 def _read_license(file: Path) -> license_pb2.License:
@@ -221,56 +196,3 @@ def _read_license(file: Path) -> license_pb2.License:
     if len(rows) != 1:
         raise Malformed(f"{file.name} has {len(rows)} rows; issue takes one, import takes many")
     return license_to_message(parse_row(rows[0]))
-
-
-def _full_name(parent: str, name: str) -> str:
-    return name if "/" in name else f"{parent}/licenses/{name}"
-
-
-def _date(text: str) -> date:
-    try:
-        return date.fromisoformat(text)
-    except ValueError:
-        raise click.BadParameter("give a date that exists, as YYYY-MM-DD", param_hint="--until") from None
-
-
-def _print_change(
-    answer: issuance_pb2.CreateLicenseResponse | issuance_pb2.SetStatusResponse, *, as_json: bool, checked: bool
-) -> None:
-    if as_json:
-        click.echo(_json(answer))
-        return
-    if checked:
-        click.echo("nothing stands against it; nothing was changed")
-        return
-    click.echo("\n".join(_lines(answer.license)))
-    click.echo(f"record {answer.proof.position.index} of the city's log, safe {_durability(answer.durability)}")
-
-
-def _lines(license_: license_pb2.License) -> list[str]:
-    lines = [
-        license_.name,
-        f"classes   {_classes(license_)}",
-        f"letters   {_letters(license_)}",
-        f"revision  {license_.revision}, etag {license_.etag}",
-    ]
-    if license_.provisional:
-        lines.append("PROVISIONAL: valid nowhere until the registry has confirmed it")
-    return lines
-
-
-def _classes(license_: license_pb2.License) -> str:
-    return " ".join(held.code for held in license_.vehicle_classes)
-
-
-def _letters(license_: license_pb2.License) -> str:
-    return "".join(letter.letter for letter in license_.status_letters) or "A"
-
-
-def _durability(durability: int) -> str:
-    national = durability == log_pb2.DURABILITY_NATIONAL
-    return "nationwide" if national else "on this city's disk"
-
-
-def _json(message: Any) -> str:
-    return json.dumps(MessageToDict(message), ensure_ascii=False, indent=2)

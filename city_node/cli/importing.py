@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from city_node import import_progress
-from city_node.cli.clerk import city_of
+from city_node.cli.clerk_call import city_of
 from city_node.cli.options import ADDRESS, CREDENTIALS
 from city_node.importer import MAX_ROWS_PER_CALL, ROWS_PER_CALL, Files, Importer, Summary
 from elicense.errors import Error

@@ -20,7 +20,7 @@ async def filled(world: World) -> None:
         suzhou.issue(number, claim=claim) for number, claim in zip(NUMBERS, await suzhou.claim(*NUMBERS), strict=True)
     ]
     await suzhou.replicate()
-    suzhou.change(licenses[0], ["G"])
+    suzhou.change(licenses[0], ["D"])
     await suzhou.replicate()
     tianjin.issue(NUMBERS[0])
     tianjin.issue("44052418800101001X")
