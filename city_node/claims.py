@@ -104,5 +104,7 @@ class PersonClaims:
         if result.HasField("grant"):
             return Grant(result.license_id, result.grant)
         if result.held_by_city == self._city:
-            return LicenseExists("this person holds a license in this city already")
+            return LicenseExists(
+                "this person holds a license in this city already; if it was cancelled just now, try again in a moment"
+            )
         return PersonClaimed("another city holds this person", heldByCity=result.held_by_city)

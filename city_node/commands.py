@@ -84,11 +84,11 @@ class ApplyRules:
     """Apply to each licence the next step that the days up to one day bring; one that is due nothing stays.
 
     Attributes:
-        license_ids: The licences.
+        licenses: The licences, each by its person's tag and its id.
         day: The last day that counts, in China; never one to come.
     """
 
-    license_ids: tuple[bytes, ...]
+    licenses: tuple[tuple[bytes, bytes], ...]
     day: date
 
 

@@ -102,7 +102,7 @@ class DailyRules:
         today = china_date(self._clock())
         if next_step(Latest.read(current.row, current.entry).license, today) is None:
             return False
-        command = ApplyRules((current.row.license_id,), today)
+        command = ApplyRules(((current.row.person_key, current.row.license_id),), today)
         await self._log.submit(command, entries=1, size=len(current.entry) + _RECORD_BYTES)
         return True
 
@@ -131,10 +131,10 @@ class DailyRules:
         place = self._tokens.open(query, page_token, 32)
         size = min(page_size, LARGEST_PAGE) or DEFAULT_PAGE
 
-        def read(conn: Connection) -> tuple[int, list[bytes], bytes]:
+        def read(conn: Connection) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
             after = (place[:16], place[16:]) if place else None
             rows = self._store.view.page(conn, city=self._city, after=after, limit=size)
-            due = [row.license_id for row in rows if _is_due(row.standing, until)]
+            due = [(row.person_key, row.license_id) for row in rows if _is_due(row.standing, until)]
             last = rows[-1].person_key + rows[-1].license_id if len(rows) == size else b""
             return len(rows), due, last
 
@@ -178,9 +178,9 @@ class DailyRules:
                 return
             await asyncio.sleep(0)
 
-    async def _apply(self, license_ids: Sequence[bytes], day: date) -> int:
+    async def _apply(self, licenses: Sequence[tuple[bytes, bytes]], day: date) -> int:
         """Write every step that is due, one round a step, and return how many were written."""
-        waiting, written = tuple(license_ids), 0
+        waiting, written = tuple(licenses), 0
         for _ in range(_ROUNDS):
             if not waiting:
                 return written
@@ -189,10 +189,10 @@ class DailyRules:
                 command, entries=len(waiting), size=len(waiting) * _RECORD_BYTES, bulk=True
             )
             again = []
-            for license_id, outcome in zip(waiting, committed.result, strict=True):
+            for license_, outcome in zip(waiting, committed.result, strict=True):
                 if isinstance(outcome, (Written, Deferred)):
                     written += isinstance(outcome, Written)
-                    again.append(license_id)
+                    again.append(license_)
                 elif isinstance(outcome, Error) and not isinstance(outcome, (NothingDue, LicenseNotFound)):
                     # One record that can not be read must not hold up a whole city.
                     _log.error("daily_rule_refused", reason=outcome.reason, detail=outcome.message)

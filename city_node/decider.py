@@ -109,7 +109,7 @@ class CityDecider:
             if isinstance(command, IssueLicenses):
                 outcomes: Outcomes = tuple(self._issue(board, item) for item in command.items)
             elif isinstance(command, ApplyRules):
-                outcomes = tuple(self._apply_rule(board, each, command.day) for each in command.license_ids)
+                outcomes = tuple(self._apply_rule(board, each, command.day) for _, each in command.licenses)
             else:
                 outcomes = (self._change(board, command),)
             records = tuple(
@@ -231,14 +231,18 @@ class CityDecider:
     def _board(self, conn: Connection, head: Head, commands: Sequence[Command]) -> _Board:
         issued = [item for command in commands if isinstance(command, IssueLicenses) for item in command.items]
         changes = [command for command in commands if isinstance(command, ChangeLicense)]
-        ruled = [each for command in commands if isinstance(command, ApplyRules) for each in command.license_ids]
+        ruled = {each for command in commands if isinstance(command, ApplyRules) for each in command.licenses}
         request_ids = [item.request_id for item in issued] + [change.request_id for change in changes]
         keys = {item.person_key for item in issued}
         rows: dict[bytes, ViewRow] = {}
-        for license_id in {change.license_id for change in changes}.union(ruled):
+        for license_id in {change.license_id for change in changes}:
             row = self._store.view.by_license(conn, license_id)
             if row is not None and row.city == head.key.log:
                 rows[license_id] = row
+        if ruled:
+            for held in self._store.view.by_person(conn, {person_key for person_key, _ in ruled}).values():
+                own = [row for row in held if row.city == head.key.log and (row.person_key, row.license_id) in ruled]
+                rows.update((row.license_id, row) for row in own)
         entries: dict[tuple[int, int], StoredEntry] = {}
         for epoch in {row.epoch for row in rows.values()}:
             indices = [row.idx for row in rows.values() if row.epoch == epoch]
