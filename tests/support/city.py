@@ -136,14 +136,20 @@ class City:
         self.append(message.SerializeToString())
         return license_id
 
-    def change(self, license_id: bytes, letters: Sequence[str] = ()) -> None:
+    def change(
+        self,
+        license_id: bytes,
+        letters: Sequence[str] = (),
+        *,
+        event: int = license_pb2.LICENSE_EVENT_STATUS_CHANGED,
+    ) -> None:
         """Write a revision of a licence that now carries these letters."""
         parsed = [LicenseRecord.FromString(record) for record in self.records]
         index = max(i for i, record in enumerate(parsed) if record.license_id == license_id)
         message = parsed[index]
         message.previous_entry_hash = leaf_hash(self.salts[index], self.records[index])
         message.revision += 1
-        message.event = license_pb2.LICENSE_EVENT_STATUS_CHANGED
+        message.event = event  # type: ignore[assignment]
         message.request_id = str(uuid.uuid4())
         message.record_time.CopyFrom(to_timestamp(self.clock()))
         message.effective_time.CopyFrom(message.record_time)

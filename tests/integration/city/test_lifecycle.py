@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import uuid
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -131,14 +130,13 @@ class Nation:
         """Both self-checks must be silent."""
         runner = CliRunner()
         registry = self.cluster.folder / "registry" / "config.toml"
-        checked = [runner.invoke(registry_main, ["fsck", "--config", str(registry), "--json"])]
+        checked = [runner.invoke(registry_main, ["fsck", "--config", str(registry)])]
         checked += [
-            runner.invoke(city_main, ["fsck", "--config", str(city.folder / "config.toml"), "--json"])
+            runner.invoke(city_main, ["fsck", "--config", str(city.folder / "config.toml")])
             for city in self.cluster.cities.values()
         ]
         for result in checked:
             assert result.exit_code == 0, result.output
-            assert json.loads(result.stdout)["findings"] == []
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from typing import cast
 import pytest
 
 from elicense.clock import from_timestamp, to_timestamp
+from elicense.license.verdict import ViewFlags
 from elicense.log.checkpoint import cosigner_verifier_key
 from elicense.log.model import LogKey
 from elicense.log.verifier_key import format_vkey
@@ -22,6 +23,7 @@ from elicense.trust.credentials import Credentials
 from elicense.trust.enrollment import NewCity, city_log_origin
 from elicense.trust.signer import FileSigner, generate_key_file
 from elicense.trust.spiffe import SpiffeId, city_id
+from elicense.v1 import license_pb2
 from elicense.v1.replication_pb2 import AppendEntriesRequest, ClaimResult
 from elicense.view.person import PersonIndex
 from registry.batch import Batch, SentEntry, Taken
@@ -192,6 +194,82 @@ async def test_batches_claims_and_decisions_that_cross_leave_one_license_a_perso
     rows = await core.database.read(lambda conn: core.store.view.by_person(conn, keys))
     assert all(sum(row.flags == 0 for row in rows[key]) == 1 for key in keys)
     assert core.fsck().findings == ()
+
+
+async def test_a_cancelled_license_frees_its_person_for_one_city_alone(core: Core, tmp_path: Path) -> None:
+    suzhou, tianjin = [await core.city(code, tmp_path) for code in (SUZHOU, TIANJIN)]
+    numbers = [f"11010519900101{number:04d}" for number in range(9)]
+    licenses = [suzhou.issue(n, claim=c) for n, c in zip(numbers, await core.claim(suzhou, *numbers), strict=True)]
+    await core.append(suzhou)
+    assert await core.claim(tianjin, *numbers) == [None] * 9
+    for license_id in licenses[:6]:
+        suzhou.change(license_id, ["G"], event=license_pb2.LICENSE_EVENT_CANCELLED)
+    suzhou.change(licenses[6], ["F"])
+    suzhou.change(licenses[7], ["F", "G"], event=license_pb2.LICENSE_EVENT_CANCELLED)
+    await core.append(suzhou)
+    assert core.fsck().findings == ()
+    answers = await asyncio.gather(*(core.claim(city, n) for n in numbers for city in (suzhou, tianjin)))
+    taken = [(answers[2 * n][0], answers[2 * n + 1][0]) for n in range(9)]
+    assert [sum(result is not None for result in pair) for pair in taken] == [1] * 6 + [0] * 3
+    for number, pair in zip(numbers, taken, strict=True):
+        for city, claim in zip((suzhou, tianjin), pair, strict=True):
+            if claim is not None:
+                city.issue(number, claim=claim)
+    await core.append(suzhou)
+    await core.append(tianjin)
+    rows = await core.database.read(
+        lambda conn: core.store.view.by_person(conn, [PERSONS.person_key(1, number) for number in numbers[:6]])
+    )
+    assert all(sorted(row.flags for row in held) == [0, int(ViewFlags.CANCELLED)] for held in rows.values())
+    assert core.fsck().findings == ()
+
+
+async def test_a_license_cancelled_while_it_waited_holds_nobody(core: Core, tmp_path: Path) -> None:
+    suzhou, tianjin = [await core.city(code, tmp_path) for code in (SUZHOU, TIANJIN)]
+    waited = tianjin.issue("110105199001010001")
+    tianjin.change(waited, ["G"], event=license_pb2.LICENSE_EVENT_CANCELLED)
+    again = tianjin.issue("110105199001010001")
+    await core.append(tianjin)
+    await core.decisions.decide_all()
+    rows = await core.database.read(
+        lambda conn: core.store.view.by_person(conn, [PERSONS.person_key(1, "110105199001010001")])
+    )
+    assert {row.license_id: row.flags for held in rows.values() for row in held} == {
+        waited: int(ViewFlags.CANCELLED),
+        again: 0,
+    }
+    assert await core.claim(suzhou, "110105199001010001") == [None]
+    assert core.fsck().findings == ()
+
+
+async def test_cancellations_and_claims_that_cross_leave_at_most_one_license_a_person(
+    core: Core, tmp_path: Path
+) -> None:
+    cities = [await core.city(code, tmp_path) for code in (SUZHOU, TIANJIN)]
+    numbers = [f"11010519900101{number:04d}" for number in range(12)]
+
+    async def live(city: City, order: list[str]) -> None:
+        for turn in range(3):
+            for start in range(0, len(order), 4):
+                part, first = order[start : start + 4], city.size
+                grants = await core.claim(city, *part) if (start + turn) % 3 else [None] * len(part)
+                issued = [city.issue(n, claim=grant) for n, grant in zip(part, grants, strict=True)]
+                await core.append(city, first)
+                await core.decisions.decide_all()
+                first = city.size
+                for license_id in issued[turn:]:
+                    city.change(license_id, ["G"], event=license_pb2.LICENSE_EVENT_CANCELLED)
+                await core.append(city, first)
+
+    await asyncio.gather(live(cities[0], numbers), live(cities[1], numbers[::-1]))
+    core.clock.advance(seconds=30 * 60)
+    for city in cities:
+        await core.append(city, city.size)
+    await core.decisions.decide_all()
+    assert core.fsck().findings == ()
+    keys = [PERSONS.person_key(1, number) for number in numbers]
+    rows = await core.database.read(lambda conn: core.store.view.by_person(conn, keys))
+    assert all(sum(row.flags == 0 for row in rows[key]) <= 1 for key in keys)
 
 
 async def test_sending_one_batch_many_times_at_once_applies_it_once(core: Core, tmp_path: Path) -> None:

@@ -32,6 +32,8 @@ def heard(city: int, *, held: int = 5, tip: int = 5, at_us: int = NOW_US) -> dic
         (claim(SUZHOU, end_us=NOW_US + LEASE_US // 2), {}, Standing.RENEW),
         (claim(SUZHOU, end_us=LONG_AGO_US), {}, Standing.RENEW),
         (claim(SUZHOU, state=ClaimState.HELD), {}, Standing.HELD),
+        (claim(SUZHOU, state=ClaimState.RELEASED), {}, Standing.FREE),
+        (claim(TIANJIN, state=ClaimState.RELEASED), {}, Standing.FREE),
         (claim(TIANJIN), heard(TIANJIN), Standing.HELD),
         (claim(TIANJIN, state=ClaimState.HELD, end_us=LONG_AGO_US), heard(TIANJIN), Standing.HELD),
         (claim(TIANJIN, end_us=LONG_AGO_US), heard(TIANJIN), Standing.LAPSED),

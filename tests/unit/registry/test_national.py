@@ -118,6 +118,41 @@ def test_an_event_from_a_newer_node_is_kept_and_makes_the_license_indeterminate(
     assert change.rows[LICENSE].flags == ViewFlags.UNKNOWN_EVENT
 
 
+def test_every_event_of_a_life_is_known() -> None:
+    for event in (
+        pb.LICENSE_EVENT_UPDATED,
+        pb.LICENSE_EVENT_RENEWED,
+        pb.LICENSE_EVENT_STATUS_CHANGED,
+        pb.LICENSE_EVENT_CORRECTED,
+    ):
+        change = fold([record(pb.LICENSE_EVENT_ISSUED, 1), record(event, 2, previous=leaf(0))], claims=[claim()])
+        assert change.rows[LICENSE].flags == 0
+        assert not change.releases
+
+
+def test_a_cancelled_license_frees_its_person_and_stays_cancelled() -> None:
+    records = [record(pb.LICENSE_EVENT_ISSUED, 1), record(pb.LICENSE_EVENT_CANCELLED, 2, previous=leaf(0))]
+    change = fold([*records, record(pb.LICENSE_EVENT_CORRECTED, 3, previous=leaf(1))], claims=[claim()])
+    assert change.rows[LICENSE].flags == ViewFlags.CANCELLED
+    assert change.rows[LICENSE].revision == 2
+    assert change.releases == {PERSON: LICENSE}
+    assert [(index, kind) for index, kind, _, _ in change.notes] == [(2, replication_pb2.DISPOSITION_KIND_UNREADABLE)]
+
+
+def test_a_license_issued_anew_counts_with_a_new_grant_and_waits_without() -> None:
+    cancelled = fold(
+        [record(pb.LICENSE_EVENT_ISSUED, 1), record(pb.LICENSE_EVENT_CANCELLED, 2, previous=leaf(0))], claims=[claim()]
+    ).rows[LICENSE]
+    second = uuid.UUID(int=2).bytes
+    anew = [record(pb.LICENSE_EVENT_ISSUED, 1, license_id=second)]
+    granted = fold(anew, rows=[cancelled], claims=[claim()], start=2)
+    assert granted.rows[second].flags == 0
+    assert granted.holds == {PERSON: second}
+    for claims in ([], [claim(state=ClaimState.RELEASED)], [claim(city=TIANJIN)]):
+        waits = fold(anew, rows=[cancelled], claims=claims, start=2)
+        assert [pending.license_id for pending in waits.pending] == [second]
+
+
 def test_a_revision_that_does_not_follow_the_one_before_has_no_effect_and_a_note() -> None:
     for revision, previous in ((3, leaf(0)), (2, leaf(7)), (1, leaf(0))):
         change = fold(
