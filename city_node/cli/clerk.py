@@ -126,6 +126,8 @@ def revisions(name: str, credentials: Path, address: str | None, as_json: bool) 
             f"{revision.revision:3}  {revision.record_time.ToJsonString()}  {event}  {letters(revision.license)}  "
             f"index {revision.position.index}  {durability(revision.durability)}"
         )
+        if revision.HasField("correction"):
+            click.echo(f"     corrects revision {revision.correction.revision}: {revision.correction.reason}")
 
 
 @click.command("set-status")
