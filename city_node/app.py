@@ -208,9 +208,7 @@ async def build(
         options=ListenOptions(config.node.listen, reflection=True),
     )
     issuance_pb2_grpc.add_IssuanceServiceServicer_to_server(
-        IssuanceServicer(
-            city=city, issuance=issuance, bulk=bulk, changes=changes, licenses=licenses, daily=daily
-        ),
+        IssuanceServicer(city=city, issuance=issuance, bulk=bulk, changes=changes, licenses=licenses, daily=daily),
         server.grpc,
     )
     verification_pb2_grpc.add_VerificationServiceServicer_to_server(
