@@ -26,6 +26,7 @@ from elicense.clock import SECOND_US, china_date, china_midnight
 from elicense.errors import Error, LicenseNotFound, Malformed, Violation
 from elicense.license.daily import first_due, next_step
 from elicense.license.standing import decode_standing
+from elicense.rpc.telemetry import describe_exception
 from elicense.sql.database import Database
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ LICENSES_PER_COMMIT: Final = 256
 _RECORD_BYTES: Final = 8_192
 #: Rounds over one commit's licences before the page is given up; far more than any licence has steps.
 _ROUNDS: Final = 200
+_QUERY: Final = b"daily"
 #: How long after a failure the job runs again, and how often an idle one looks at the clock.
 RETRY_SECONDS: Final = 30.0
 IDLE_SECONDS: Final = 600.0
@@ -127,8 +129,8 @@ class DailyRules:
                 "what a day to come brings can not be written yet",
                 violations=[Violation("date", "DATE_IN_FUTURE", "Give a day that is not after today.")],
             )
-        query = b"daily" + until.isoformat().encode()
-        place = self._tokens.open(query, page_token, 32)
+        # Not bound to the day: a job that runs over midnight goes on with the new one.
+        place = self._tokens.open(_QUERY, page_token, 32)
         size = min(page_size, LARGEST_PAGE) or DEFAULT_PAGE
 
         def read(conn: Connection) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
@@ -142,7 +144,7 @@ class DailyRules:
         written = 0
         for start in range(0, len(due), LICENSES_PER_COMMIT):
             written += await self._apply(due[start : start + LICENSES_PER_COMMIT], until)
-        return Page(looked_at, written, self._tokens.seal(query, last) if last else "")
+        return Page(looked_at, written, self._tokens.seal(_QUERY, last) if last else "")
 
     async def run(self) -> None:
         """Apply every day's rules as soon as the day begins in China, until :meth:`stop`; a failure is tried again."""
@@ -156,6 +158,9 @@ class DailyRules:
                     done = today
                 except Error as error:
                     _log.warning("daily_rules_failed", reason=error.reason, detail=error.message)
+                    pause = RETRY_SECONDS
+                except Exception as error:  # a defect here must not end the job for good, in silence
+                    _log.error("daily_rules_failed", **describe_exception(error))
                     pause = RETRY_SECONDS
             try:
                 await asyncio.wait_for(self._stop.wait(), pause)
