@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from prometheus_client import CollectorRegistry
 
+from city_node.access_log import AccessLog
 from city_node.answers import Answers
 from city_node.applications import Applications
 from city_node.batches import BatchReader
@@ -31,17 +32,19 @@ from city_node.progress import open_log
 from city_node.receipts import Receipts, TrustedKeys
 from city_node.replicator import Replicator
 from city_node.services.issuance import IssuanceServicer
-from city_node.store import CityStore, access_store
+from city_node.store import CityStore
 from city_node.verification import CityAnswers
-from elicense.access.recorder import AccessRecorder
 from elicense.clock import utc_micros
 from elicense.log.checkpoint import Checkpoint, log_verifier_key, sign_checkpoint
 from elicense.log.metrics import LogMetrics
 from elicense.log.writer import LogWriter
+from elicense.quota.leases import Quotas
 from elicense.rpc.active import ActiveCertificates
 from elicense.rpc.channel import secure_channel
 from elicense.rpc.enrollment_service import EnrollmentServicer
 from elicense.rpc.interceptor import NodeInterceptor
+from elicense.rpc.license_fields import LicenseFields
+from elicense.rpc.looks import Looks
 from elicense.rpc.server import ListenOptions, NodeServer, ReloadingCredentials
 from elicense.rpc.telemetry import LineWriter, RpcMetrics
 from elicense.rpc.verification_service import VerificationServicer
@@ -59,6 +62,7 @@ from elicense.v1 import (
     verification_pb2,
     verification_pb2_grpc,
 )
+from elicense.view.records import RecordReader
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -102,7 +106,6 @@ async def build(
     store = CityStore()
     gate = SigningGate()
     database = Database(config.database_url)
-    access_database = Database(config.access_log_url)
     key = open_log(await database.read(store.logs.keys), city)
     origin = city_log_origin(config.node.trust_domain, city, key.epoch)
 
@@ -190,9 +193,22 @@ async def build(
         clock=clock,
     )
     verification = CityAnswers(
-        log=city_log, database=database, store=store, persons=keys.persons, gate=gate, stub=verifier, clock=clock
+        log=city_log,
+        database=database,
+        store=store,
+        persons=keys.persons,
+        fields=LicenseFields(RecordReader(database=database, logs=store.logs)),
+        gate=gate,
+        stub=verifier,
+        clock=clock,
     )
-    recorder = AccessRecorder(database=access_database, store=access_store(), node=f"city-{city}", clock=clock)
+
+    # Who looked: recorded here, shipped to the registry.
+    quotas = Quotas(database=database, store=store.quota, clock=clock, looks=config.quotas.looks_per_day)
+    accesses = AccessLog(config=config, stub=registry, chores=[quotas.housekeep], metrics=metrics, clock=clock)
+    looks = Looks(
+        answering=verification, quotas=quotas, recorder=accesses.recorder, subjects=keys.subjects, clock=clock
+    )
 
     # The server.
     async def active(fingerprints: Sequence[bytes]) -> Mapping[bytes, ActiveCertificate]:
@@ -211,23 +227,20 @@ async def build(
         IssuanceServicer(city=city, issuance=issuance, bulk=bulk, changes=changes, licenses=licenses, daily=daily),
         server.grpc,
     )
-    verification_pb2_grpc.add_VerificationServiceServicer_to_server(
-        VerificationServicer(answering=verification, recorder=recorder, subjects=keys.subjects, clock=clock),
-        server.grpc,
-    )
+    verification_pb2_grpc.add_VerificationServiceServicer_to_server(VerificationServicer(looks), server.grpc)
     enrollment_pb2_grpc.add_EnrollmentServiceServicer_to_server(
         EnrollmentServicer(enrollment(config, keys, database, store, clock=clock, random=random)), server.grpc
     )
     parts = Parts(
         database=database,
-        access_database=access_database,
+        accesses=accesses,
         channels=(upstream, questions),
         gate=gate,
         writer=writer,
         receipts=receipts,
         replicator=replicator,
         daily=daily,
-        coalescing=(applications, licenses, claims, verification, recorder, certificates),
+        coalescing=(applications, licenses, claims, verification, certificates),
         server=server,
         issuance_service=ISSUANCE,
     )

@@ -8,11 +8,13 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from elicense.config import Section, load_config
+from elicense.quota.config import QuotasSection
 
 Address = Annotated[str, Field(pattern=r"^[A-Za-z0-9._\[\]:-]{1,255}:[0-9]{1,5}$")]
 
 DATABASE_FILE = "city.db"
 ACCESS_FILE = "access.db"
+RESERVE_FILE = "access.reserve"
 KEYS_FOLDER = "keys"
 CREDENTIALS_FOLDER = "credentials"
 LOG_KEY_FILE = "log.pem"
@@ -100,6 +102,7 @@ class CityConfig(Section):
     metrics: MetricsSection | None = None
     keys: KeysSection = KeysSection()
     limits: LimitsSection = LimitsSection()
+    quotas: QuotasSection = QuotasSection()
 
     @property
     def data_dir(self) -> Path:
@@ -125,6 +128,11 @@ class CityConfig(Section):
     def access_log_url(self) -> str:
         """URL of the access log's own database."""
         return self.access_log.url or f"sqlite:///{(self.data_dir / ACCESS_FILE).absolute()}"
+
+    @property
+    def reserve_path(self) -> Path:
+        """File with the access log's reserve."""
+        return self.data_dir / RESERVE_FILE
 
     @property
     def authority_dir(self) -> Path:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 import structlog
 
+from city_node.access_log import AccessLog
 from city_node.config import CityConfig
 from city_node.daily import DailyRules
 from city_node.gate import SigningGate
@@ -49,7 +50,7 @@ class Parts:
 
     Attributes:
         database: The city's database.
-        access_database: That of the access log.
+        accesses: The access log.
         channels: Channels to the registry.
         gate: Whether the node may sign.
         writer: Writes the log.
@@ -62,7 +63,7 @@ class Parts:
     """
 
     database: Database
-    access_database: Database
+    accesses: AccessLog
     channels: Sequence[grpc.aio.Channel]
     gate: SigningGate
     writer: LogWriter[Command, Outcomes]
@@ -125,6 +126,7 @@ class RunningNode:
         self.address = f"{self._config.node.listen.rpartition(':')[0]}:{port}"
         self._replication = asyncio.create_task(parts.replicator.run(), name="replicator")
         self._daily = asyncio.create_task(parts.daily.run(), name="daily-rules")
+        parts.accesses.start()
         if self._config.metrics is not None:
             host, _, metrics_port = self._config.metrics.listen.rpartition(":")
             self._metrics_server = MetricsServer(
@@ -152,6 +154,7 @@ class RunningNode:
             await asyncio.wait((self._replication,))
         for closing in parts.coalescing:
             await closing.close()
+        await parts.accesses.close()
         if self._tasks:
             await asyncio.gather(*self._tasks)
         for channel in parts.channels:
@@ -159,7 +162,6 @@ class RunningNode:
         if self._metrics_server is not None:
             await asyncio.to_thread(self._metrics_server.close)
         await asyncio.to_thread(parts.database.close)
-        await asyncio.to_thread(parts.access_database.close)
         _log.info("city_stopped", city=self._config.city.code)
 
     async def _compare(self) -> None:

@@ -24,6 +24,7 @@ from sqlalchemy import (
 
 from elicense.access.store import AccessStore, define_access_table
 from elicense.log.store import LogStore, define_log_tables
+from elicense.quota.store import QuotaStore, define_quota_table
 from elicense.sql.row import Row
 from elicense.trust.store import TrustStore, define_trust_tables
 from elicense.view.store import ViewStore, define_view_tables
@@ -39,6 +40,7 @@ metadata = MetaData()
 _log_tables = define_log_tables(metadata)
 _view_tables = define_view_tables(metadata)
 _trust_tables = define_trust_tables(metadata)
+_quota_table = define_quota_table(metadata)
 
 request_table = Table(
     "issuing_request",
@@ -129,12 +131,14 @@ class CityStore:
         logs: The city's log.
         view: The city's licences as they stand.
         trust: Active certificates and join tokens of the city's own people.
+        quota: How much of verifiers' quotas is leased.
     """
 
     def __init__(self) -> None:
         self.logs = LogStore(_log_tables)
         self.view = ViewStore(*_view_tables)
         self.trust = TrustStore(_trust_tables)
+        self.quota = QuotaStore(_quota_table)
         columns = [request_table.c[name] for name in Request.__dataclass_fields__]
         self._requests = select(*columns).where(request_table.c.request_id.in_(bindparam("ids", expanding=True)))
         self._cursor = select(func.max(disposition_table.c.seq)).where(disposition_table.c.city == bindparam("city"))

@@ -19,11 +19,13 @@ from elicense.errors import Unavailable
 from elicense.license.verdict import REGISTRY_UNREACHABLE, ViewFlags
 from elicense.rpc.coalesce import Coalescer
 from elicense.rpc.errors import from_rpc_error
-from elicense.rpc.verification_service import Answers
+from elicense.rpc.license_fields import LicenseFields
+from elicense.rpc.looks import Answers
 from elicense.sql.database import Database
 from elicense.v1 import verification_pb2 as pb
 from elicense.v1 import verification_pb2_grpc
 from elicense.verification.answer import CityFreshness, Question, as_message, effective_row, matches, verdict
+from elicense.verification.given import restrict
 from elicense.verification.look import Look
 from elicense.view.model import ViewRow
 from elicense.view.person import PersonIndex
@@ -43,6 +45,7 @@ class CityAnswers:
         database: The city's database.
         store: Its tables.
         persons: Computes person and name tags of this city's index.
+        fields: Gives what a role may see.
         gate: Shut while the city's history is in doubt.
         stub: The registry's VerificationService.
         clock: UTC microseconds.
@@ -55,6 +58,7 @@ class CityAnswers:
         database: Database,
         store: CityStore,
         persons: PersonIndex,
+        fields: LicenseFields,
         gate: SigningGate,
         stub: verification_pb2_grpc.VerificationServiceStub,
         clock: Callable[[], int],
@@ -63,6 +67,7 @@ class CityAnswers:
         self._database = database
         self._store = store
         self._persons = persons
+        self._fields = fields
         self._gate = gate
         self._stub = stub
         self._clock = clock
@@ -71,6 +76,7 @@ class CityAnswers:
     async def close(self) -> None:
         """Wait for running look-ups."""
         await self._lookups.close()
+        await self._fields.close()
 
     async def answer(self, look: Look, queries: Sequence[pb.LicenseQuery]) -> Answers:
         """Return one verdict a query, in order.
@@ -96,18 +102,24 @@ class CityAnswers:
             )
             for row, question in zip(rows, questions, strict=True)
         ]
-        asked = [position for position, (_, own) in enumerate(judged) if not own]
-        if not asked:
-            return Answers([given for given, _ in judged], [True] * len(judged))
-        forwarded = await self._forward(look, [queries[position] for position in asked])
+        record = await self._fields.give(
+            look, [(given, row) for (given, mine), row in zip(judged, rows, strict=True) if mine and row is not None]
+        )
         verdicts, own = [given for given, _ in judged], [True] * len(judged)
-        for position, given in zip(asked, forwarded or [], strict=forwarded is not None):
-            verdicts[position], own[position] = given, False
+        asked = [position for position, (_, mine) in enumerate(judged) if not mine]
+        if not asked:
+            return Answers(verdicts, own, record)
+        forwarded = await self._forward(look, [queries[position] for position in asked])
         if forwarded is None:
+            # Nobody else has recorded these looks: they stay this node's own.
             unreachable = as_message(REGISTRY_UNREACHABLE, now_us=now_us)
             for position in asked:
                 verdicts[position] = unreachable
-        return Answers(verdicts, own)
+            return Answers(verdicts, own, record)
+        for position, given in zip(asked, forwarded.verdicts, strict=True):
+            restrict(given, look.fields)
+            verdicts[position], own[position] = given, False
+        return Answers(verdicts, own, record or forwarded.record)
 
     def _speaks_for(self, row: ViewRow | None) -> bool:
         """Whether this node has the last word on a licence.
@@ -119,17 +131,21 @@ class CityAnswers:
         foreign = ViewFlags.CONFLICT | ViewFlags.CANCELLED
         return row is not None and not row.flags & foreign and self._gate.reason is None
 
-    async def _forward(self, look: Look, queries: Sequence[pb.LicenseQuery]) -> Sequence[pb.Verdict] | None:
-        """Ask the registry; None when it is away."""
+    async def _forward(self, look: Look, queries: Sequence[pb.LicenseQuery]) -> Answers | None:
+        """Ask the registry, for no more than this node's own table allows; None when it is away."""
         context = pb.LookContext(
             purpose=int(look.purpose),  # type: ignore[arg-type]  # same numbers
             case_number=look.case_number,
             on_behalf_of=look.verifier,
+            fields=pb.FieldSelection(fields=sorted(look.fields)),  # type: ignore[arg-type]  # same numbers
         )
+        if look.sealed_us:
+            context.sealed.delay.FromMicroseconds(look.sealed_us)
         try:
             if len(queries) == 1:
-                one = pb.VerifyLicenseRequest(query=queries[0], context=context)
-                return [(await self._stub.VerifyLicense(one, timeout=FORWARD_SECONDS)).verdict]
+                one = pb.VerifyLicenseRequest(query=queries[0], context=context, with_record=look.with_record)
+                answer = await self._stub.VerifyLicense(one, timeout=FORWARD_SECONDS)
+                return Answers([answer.verdict], [False], answer.record if answer.HasField("record") else None)
             many = pb.BatchVerifyLicensesRequest(queries=queries, context=context)
             answered = (await self._stub.BatchVerifyLicenses(many, timeout=FORWARD_SECONDS)).verdicts
         except grpc.RpcError as error:
@@ -137,7 +153,7 @@ class CityAnswers:
             if isinstance(raised, Unavailable):
                 return None
             raise raised from error
-        return answered if len(answered) == len(queries) else None
+        return Answers(answered, [False] * len(answered)) if len(answered) == len(queries) else None
 
     async def _look_up(self, asked: list[tuple[bytes, ...]]) -> Sequence[list[ViewRow | None]]:
         def read(conn: Connection) -> dict[bytes, list[ViewRow]]:

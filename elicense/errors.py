@@ -15,7 +15,7 @@ Error:
     ├── AlreadyExists        LicenseExists, PersonClaimed
     ├── Refused              NotEligible, IllegalTransition, ClockSkewed, EpochClosed, TokenSpent, TokenExpired
     ├── Aborted              EtagMismatch, SequenceGap
-    ├── Exhausted            StoreFull, QueueFull
+    ├── Exhausted            StoreFull, QueueFull, QuotaExceeded
     ├── Unavailable          StoreUnavailable, RegistryUnreachable, PeerUnreachable, ShuttingDown
     └── DataLoss             LogForked, StoreCorrupt
 """
@@ -220,6 +220,12 @@ class QueueFull(Exhausted):
     """Too much is waiting already."""
 
     reason = "QUEUE_FULL"
+
+
+class QuotaExceeded(Exhausted):
+    """The caller has had its share; metadata has ``retryAfterSeconds``."""
+
+    reason = "QUOTA_EXCEEDED"
 
 
 class Unavailable(Error):

@@ -11,15 +11,17 @@ from typing import TYPE_CHECKING, Final
 import structlog
 from prometheus_client import CollectorRegistry
 
-from elicense.access.recorder import AccessRecorder
 from elicense.clock import SECOND_US, utc_micros
 from elicense.errors import Error
 from elicense.log.metrics import LogMetrics
 from elicense.log.model import LogKey
 from elicense.log.writer import LogWriter
+from elicense.quota.leases import Quotas
 from elicense.rpc.active import ActiveCertificates
 from elicense.rpc.enrollment_service import EnrollmentServicer
 from elicense.rpc.interceptor import NodeInterceptor
+from elicense.rpc.license_fields import LicenseFields
+from elicense.rpc.looks import Looks
 from elicense.rpc.server import DRAIN_GRACE_S, ListenOptions, NodeServer, ReloadingCredentials
 from elicense.rpc.telemetry import LineWriter, MetricsServer, RpcMetrics
 from elicense.rpc.verification_service import VerificationServicer
@@ -28,6 +30,8 @@ from elicense.sql.migrations import require_current
 from elicense.trust.roles import registry_policy
 from elicense.trust.spiffe import registry_id
 from elicense.v1 import (
+    access_pb2,
+    access_pb2_grpc,
     enrollment_pb2,
     enrollment_pb2_grpc,
     replication_pb2,
@@ -35,6 +39,8 @@ from elicense.v1 import (
     verification_pb2,
     verification_pb2_grpc,
 )
+from elicense.view.records import RecordReader
+from registry.access_log import AccessLog
 from registry.config import RegistryConfig
 from registry.decider import Command, Outcome, RegistryDecider
 from registry.decisions import PendingDecisions
@@ -45,8 +51,9 @@ from registry.keys import RegistryKeys, load_keys
 from registry.metrics import CityMetrics
 from registry.names import FIRST_EPOCH, REGISTRY_LOG, cosigner_name, registry_origin
 from registry.replication import DecisionLog, Replication
+from registry.services.access import AccessServicer
 from registry.services.replication import ReplicationServicer
-from registry.store import RegistryStore, access_store
+from registry.store import RegistryStore
 from registry.verification import NationalAnswers
 
 if TYPE_CHECKING:
@@ -59,12 +66,10 @@ __all__ = ["SERVICES", "RunningNode", "build", "enrollment"]
 SERVICES: Final = (
     replication_pb2.DESCRIPTOR.services_by_name["ReplicationService"].full_name,
     verification_pb2.DESCRIPTOR.services_by_name["VerificationService"].full_name,
+    access_pb2.DESCRIPTOR.services_by_name["AccessService"].full_name,
     enrollment_pb2.DESCRIPTOR.services_by_name["EnrollmentService"].full_name,
 )
 """What the registry offers, besides health and reflection."""
-
-#: Name of this process in the access log.
-_NODE_NAME: Final = "registry"
 
 _log = structlog.stdlib.get_logger(__name__)
 
@@ -74,9 +79,8 @@ class _Parts:
     """What must be started and ended, in this order and in the reverse."""
 
     database: Database
-    access_database: Database
     certificates: ActiveCertificates
-    recorder: AccessRecorder
+    accesses: AccessLog
     answers: NationalAnswers
     writer: LogWriter[Command, Outcome]
     decisions: PendingDecisions
@@ -117,6 +121,7 @@ class RunningNode:
         self.address = f"{self._config.node.listen.rpartition(':')[0]}:{port}"
         await parts.writer.start()
         parts.decisions.start()
+        parts.accesses.start()
         if self._config.metrics is not None:
             host, _, metrics_port = self._config.metrics.listen.rpartition(":")
             self._metrics_server = MetricsServer(
@@ -132,12 +137,11 @@ class RunningNode:
         await parts.decisions.stop()
         await parts.writer.close()
         await parts.answers.close()
-        await parts.recorder.close()
+        await parts.accesses.close()
         await parts.certificates.close()
         if self._metrics_server is not None:
             await asyncio.to_thread(self._metrics_server.close)
         await asyncio.to_thread(parts.database.close)
-        await asyncio.to_thread(parts.access_database.close)
         _log.info("registry_stopped")
 
 
@@ -166,8 +170,16 @@ async def build(
     metrics = CollectorRegistry()
     store = RegistryStore()
     database = Database(config.database.url, readers=config.database.readers, writers=config.database.writers)
-    access_database = Database(config.access_log.url)
-    recorder = AccessRecorder(database=access_database, store=access_store(), node=_NODE_NAME, clock=clock)
+    quotas = Quotas(database=database, store=store.quota, clock=clock, looks=config.quotas.looks_per_day)
+    accesses = AccessLog(
+        config=config,
+        registry=database,
+        store=store,
+        token_key=keys.subject_key,
+        chores=[quotas.housekeep],
+        metrics=metrics,
+        clock=clock,
+    )
 
     async def active(fingerprints: Sequence[bytes]) -> Mapping[bytes, ActiveCertificate]:
         return await database.read(lambda conn: store.trust.active(conn, fingerprints))
@@ -184,7 +196,15 @@ async def build(
     writer = _writer(config, keys, database, store, metrics, server, clock, random)
     decisions = PendingDecisions(database=database, store=store, deciding=DecisionLog(writer))
     freshness = Freshness(database=database, store=store, clock=clock)
-    answers = NationalAnswers(database=database, store=store, freshness=freshness, persons=keys.persons, clock=clock)
+    answers = NationalAnswers(
+        database=database,
+        store=store,
+        freshness=freshness,
+        persons=keys.persons,
+        fields=LicenseFields(RecordReader(database=database, logs=store.logs)),
+        clock=clock,
+    )
+    looks = Looks(answering=answers, quotas=quotas, recorder=accesses.recorder, subjects=keys.subjects, clock=clock)
     replication = Replication(
         database=database,
         store=store,
@@ -203,15 +223,16 @@ async def build(
         metrics=CityMetrics(registry=metrics, clock=clock),
     )
     replication_pb2_grpc.add_ReplicationServiceServicer_to_server(
-        ReplicationServicer(replication=replication, persons=keys.persons), server.grpc
+        ReplicationServicer(replication=replication, persons=keys.persons, accesses=accesses.intake), server.grpc
     )
-    verification_pb2_grpc.add_VerificationServiceServicer_to_server(
-        VerificationServicer(answering=answers, recorder=recorder, subjects=keys.subjects, clock=clock), server.grpc
+    verification_pb2_grpc.add_VerificationServiceServicer_to_server(VerificationServicer(looks), server.grpc)
+    access_pb2_grpc.add_AccessServiceServicer_to_server(
+        AccessServicer(looks=looks, accesses=accesses.lists), server.grpc
     )
     enrollment_pb2_grpc.add_EnrollmentServiceServicer_to_server(
         EnrollmentServicer(enrollment(config, keys, database, store, clock=clock, random=random)), server.grpc
     )
-    parts = _Parts(database, access_database, certificates, recorder, answers, writer, decisions, server)
+    parts = _Parts(database, certificates, accesses, answers, writer, decisions, server)
     return RunningNode(config=config, parts=parts, metrics=metrics)
 
 

@@ -11,6 +11,7 @@ from pydantic import AfterValidator, Field, ValidationError
 
 from elicense.config import ConfigInvalid, Section, load_config
 from elicense.errors import Violation
+from elicense.quota.config import QuotasSection
 
 CONFIG_FILE: Final = "config.toml"
 
@@ -112,11 +113,17 @@ class RegistryConfig(Section):
     keys: KeysSection = KeysSection()
     metrics: MetricsSection | None = None
     limits: LimitsSection = LimitsSection()
+    quotas: QuotasSection = QuotasSection()
 
     @property
     def keys_dir(self) -> Path:
         """Folder of the keys that are not named one by one."""
         return self.node.data_dir / "keys"
+
+    @property
+    def reserve_path(self) -> Path:
+        """File with the access log's reserve."""
+        return self.node.data_dir / "access.reserve"
 
     @property
     def credentials_dir(self) -> Path:

@@ -24,9 +24,11 @@ from sqlalchemy import (
 
 from elicense.access.store import AccessStore, define_access_table
 from elicense.log.store import LogStore, define_log_tables
+from elicense.quota.store import QuotaStore, define_quota_table
 from elicense.sql.database import insert_for
 from elicense.trust.store import TrustStore, define_trust_tables
 from elicense.view.store import ViewStore, define_view_tables
+from registry.access_store import AccessIndexStore, define_access_index_tables
 from registry.model import City, CityState, Claim, ClaimState, NotedDisposition, Pending
 
 _DETAIL_LENGTH: Final = 200
@@ -37,6 +39,7 @@ metadata = MetaData()
 _log_tables = define_log_tables(metadata)
 _view_tables = define_view_tables(metadata)
 _trust_tables = define_trust_tables(metadata)
+_quota_table = define_quota_table(metadata)
 
 city_table = Table(
     "city",
@@ -130,11 +133,12 @@ evidence_table = Table(
 #: The access log has a database of its own.
 access_metadata = MetaData()
 _access_table = define_access_table(access_metadata)
+_access_index_tables = define_access_index_tables(access_metadata)
 
 
-def access_store() -> AccessStore:
+def access_store() -> AccessIndexStore:
     """Return the queries of the access log."""
-    return AccessStore(_access_table)
+    return AccessIndexStore(AccessStore(_access_table), _access_index_tables)
 
 
 class RegistryStore:
@@ -144,12 +148,14 @@ class RegistryStore:
         logs: The city logs and the registry's own log.
         view: The national view.
         trust: Active certificates and join tokens.
+        quota: How much of verifiers' quotas is leased.
     """
 
     def __init__(self) -> None:
         self.logs = LogStore(_log_tables)
         self.view = ViewStore(*_view_tables)
         self.trust = TrustStore(_trust_tables)
+        self.quota = QuotaStore(_quota_table)
         self._claims = [claim_table.c[name] for name in Claim.__dataclass_fields__]
         self._claims_by_person = select(*self._claims).where(
             claim_table.c.person_key.in_(bindparam("keys", expanding=True))

@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from elicense.rpc.coalesce import Coalescer
-from elicense.rpc.verification_service import Answers
+from elicense.rpc.license_fields import LicenseFields
+from elicense.rpc.looks import Answers
 from elicense.sql.database import Database
 from elicense.v1 import verification_pb2 as pb
-from elicense.verification.answer import NEVER_HEARD, Question, effective_row, verdict
+from elicense.verification.answer import NEVER_HEARD, Question, effective_row, matches, verdict
 from elicense.verification.look import Look
 from elicense.view.model import ViewRow
 from elicense.view.person import PersonIndex
@@ -28,6 +29,7 @@ class NationalAnswers:
         store: Its tables.
         freshness: How current each city is here.
         persons: Computes person and name tags.
+        fields: Gives what a role may see.
         clock: UTC microseconds.
     """
 
@@ -38,12 +40,14 @@ class NationalAnswers:
         store: RegistryStore,
         freshness: Freshness,
         persons: PersonIndex,
+        fields: LicenseFields,
         clock: Callable[[], int],
     ) -> None:
         self._database = database
         self._store = store
         self._freshness = freshness
         self._persons = persons
+        self._fields = fields
         self._clock = clock
         self._lookups: Coalescer[bytes, Sequence[ViewRow]] = Coalescer(self._look_up)
 
@@ -65,18 +69,22 @@ class NationalAnswers:
         cities = await self._freshness.of_cities()
         rows = await self._rows([question.person_key for question in questions])
         now_us = self._clock()
-        verdicts = []
+        verdicts: list[pb.Verdict] = []
+        matching: list[tuple[pb.Verdict, ViewRow]] = []
         for question in questions:
             row = effective_row(rows.get(question.person_key, ()))
             freshness = cities.get(row.city, NEVER_HEARD) if row is not None else NEVER_HEARD
-            verdicts.append(
-                verdict(row, question, freshness=freshness, limit_us=look.rule.freshness_limit_us, now_us=now_us)
-            )
-        return Answers(verdicts, [True] * len(verdicts))
+            given = verdict(row, question, freshness=freshness, limit_us=look.rule.freshness_limit_us, now_us=now_us)
+            verdicts.append(given)
+            if row is not None and matches(row, question):
+                matching.append((given, row))
+        record = await self._fields.give(look, matching)
+        return Answers(verdicts, [True] * len(verdicts), record)
 
     async def close(self) -> None:
         """Wait for running look-ups."""
         await self._lookups.close()
+        await self._fields.close()
 
     async def _rows(self, keys: Sequence[bytes]) -> Mapping[bytes, Sequence[ViewRow]]:
         if len(keys) == 1:

@@ -8,6 +8,9 @@ from typing import Final
 PERSON_KEY_BYTES: Final = 16
 """Size of the keyed tag under which access logs know a person."""
 
+DAY_US: Final = 86_400 * 1_000_000
+"""What is old is dropped by day; days are counted in UTC since 1970."""
+
 
 @dataclass(frozen=True, slots=True)
 class AccessEntry:
@@ -23,6 +26,8 @@ class AccessEntry:
         method: Name of the RPC.
         subjects: Person keys of those who were asked about, 16 bytes each, in request order.
         outcomes: Outcome of each, one byte each (numbers of ``elicense.v1.Outcome``).
+        fields: Fields given of each, a mask of four bytes each (:mod:`elicense.license.fields`).
+        sealed_until_us: Until when the look stays out of the holder's list; 0 when it was not sealed.
     """
 
     at_us: int
@@ -34,6 +39,8 @@ class AccessEntry:
     method: str
     subjects: bytes
     outcomes: bytes
+    fields: bytes
+    sealed_until_us: int = 0
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -1,19 +1,30 @@
-"""Records looks durably before they are answered; looks that wait together share one commit."""
+"""Records looks durably before they are answered; looks that wait together share one commit.
+
+When the log's disk is full nobody gets an unrecorded answer: looks of officials go
+to the reserve, all others are refused.  What lies in the reserve moves into the
+log, under the log's next numbers, as soon as there is room.
+"""
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Final
 
-from elicense.access.entry import AccessEntry, AccessPosition, RecordedAccess
+from elicense.access.alarms import Alarm
+from elicense.access.entry import DAY_US, AccessEntry, AccessPosition, RecordedAccess
 from elicense.access.store import AccessStore
+from elicense.errors import StoreFull
 from elicense.rpc.coalesce import Coalescer
 from elicense.sql.database import CommitUnknown
+from elicense.trust.roles import OFFICIAL_VERIFIERS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from sqlalchemy import Connection
 
+    from elicense.access.alarms import AccessAlarms
+    from elicense.access.reserve import AccessReserve
     from elicense.sql.database import Database
 
 MAX_LOOKS_PER_COMMIT: Final = 1024
@@ -21,7 +32,7 @@ MAX_LOOKS_PER_COMMIT: Final = 1024
 
 MAX_WAITING_LOOKS: Final = 8192
 
-_DAY_US: Final = 86_400 * 1_000_000
+_OFFICIALS: Final = frozenset(role.value for role in OFFICIAL_VERIFIERS)
 
 
 class AccessRecorder:
@@ -32,21 +43,44 @@ class AccessRecorder:
         store: Its queries.
         node: Name of this process, unique among all that share the database.
         clock: UTC microseconds.
+        reserve: Where looks of officials go when the log is full; None for nowhere.
+        alarms: Told when the reserve is spent.
     """
 
-    def __init__(self, *, database: Database, store: AccessStore, node: str, clock: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        *,
+        database: Database,
+        store: AccessStore,
+        node: str,
+        clock: Callable[[], int],
+        reserve: AccessReserve | None = None,
+        alarms: AccessAlarms | None = None,
+    ) -> None:
         self._database = database
         self._store = store
         self._node = node
         self._clock = clock
+        self._reserve = reserve
+        self._alarms = alarms
         # None: not known, to be read from the table with the next write.
         self._last: AccessPosition | None = None
-        self._looks: Coalescer[AccessEntry, RecordedAccess] = Coalescer(
+        self._floor = 0
+        # When the looks were asked that are not in the log yet.
+        self._pending: dict[object, int] = {}
+        self._looks: Coalescer[AccessEntry | None, RecordedAccess | None] = Coalescer(
             self._commit, lanes=1, max_batch=MAX_LOOKS_PER_COMMIT, max_waiting=MAX_WAITING_LOOKS
         )
 
-    async def record(self, entry: AccessEntry) -> RecordedAccess:
+    @property
+    def node(self) -> str:
+        """Name of this process in the log."""
+        return self._node
+
+    async def record(self, entry: AccessEntry) -> RecordedAccess | None:
         """Return the look as it stands in the log, durable; only then may it be answered.
+
+        None means that it lies in the reserve, as durable, and has no number yet.
 
         Raises:
             StoreFull: There is no room for it; it must not be answered.
@@ -54,22 +88,81 @@ class AccessRecorder:
             QueueFull: Too many looks wait.
             ShuttingDown: The recorder has been closed.
         """
-        return await self._looks.submit(entry)
+        waiting = object()
+        self._pending[waiting] = entry.at_us
+        try:
+            return await self._looks.submit(entry)
+        finally:
+            del self._pending[waiting]
+
+    async def drain(self) -> None:
+        """Move what lies in the reserve into the log, if there is room by now.
+
+        Raises:
+            StoreUnavailable: The log can not be reached.
+        """
+        if self._reserve is not None and self._reserve.held:
+            await self._looks.submit(None)
+
+    def go_on_after(self, position: AccessPosition) -> None:
+        """Give no number up to that of ``position`` any more: another node holds looks under those."""
+        self._floor = max(self._floor, position.sequence)
+
+    def complete_until(self) -> int:
+        """Return a time (UTC microseconds) before which every look that was asked is in the log's table.
+
+        Looks must be handed to :meth:`record` in the same step in which their
+        ``at_us`` is read from the clock.
+        """
+        held = self._reserve.held if self._reserve is not None else ()
+        return min([self._clock(), *self._pending.values(), *(entry.at_us for entry in held)])
 
     async def close(self) -> None:
         """Refuse further looks and wait for those that were accepted."""
         await self._looks.close()
 
-    async def _commit(self, entries: list[AccessEntry]) -> list[RecordedAccess]:
-        today = self._clock() // _DAY_US
+    async def _commit(self, entries: list[AccessEntry | None]) -> Sequence[RecordedAccess | StoreFull | None]:
+        # None asks for nothing but the move of what lies in the reserve.
+        wanted = [entry for entry in entries if entry is not None]
+        try:
+            await self._move()
+            looks = iter(await self._write(wanted) if wanted else ())
+        except StoreFull as error:
+            return await self._spend(entries, error)
+        return [next(looks) if entry is not None else None for entry in entries]
+
+    async def _move(self) -> None:
+        """Move the reserve's looks into the log; a crash in between leaves them in both, which is harmless."""
+        if self._reserve is not None and self._reserve.held:
+            await self._write(self._reserve.held)
+            await asyncio.to_thread(self._reserve.clear)
+
+    async def _spend(
+        self, entries: Sequence[AccessEntry | None], error: StoreFull
+    ) -> Sequence[RecordedAccess | StoreFull | None]:
+        official = [entry for entry in entries if entry is not None and entry.role in _OFFICIALS]
+        full: StoreFull | None = error
+        if official and self._reserve is not None:
+            try:
+                await asyncio.to_thread(self._reserve.add, official)
+                full = None
+            except StoreFull as spent:
+                full = spent
+            if self._alarms is not None:
+                self._alarms.sound(Alarm.RESERVE_SPENT, looks=len(self._reserve.held))
+        return [None if entry is None else (full if entry.role in _OFFICIALS else error) for entry in entries]
+
+    async def _write(self, entries: Sequence[AccessEntry]) -> list[RecordedAccess]:
+        today = self._clock() // DAY_US
 
         def write(connection: Connection) -> list[RecordedAccess]:
             last = self._last if self._last is not None else self._store.last(connection, self._node)
             # Days never fall, even if the clock does: the last row then has the highest number.
             day = max(today, last.day)
+            start = max(last.sequence, self._floor) + 1
             looks = [
                 RecordedAccess(self._node, AccessPosition(day, sequence), entry)
-                for sequence, entry in enumerate(entries, start=last.sequence + 1)
+                for sequence, entry in enumerate(entries, start=start)
             ]
             self._store.append(connection, looks)
             return looks

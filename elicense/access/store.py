@@ -54,6 +54,8 @@ def define_access_table(metadata: MetaData) -> Table:
         Column("method", String(64), nullable=False),
         Column("subjects", LargeBinary, nullable=False),
         Column("outcomes", LargeBinary, nullable=False),
+        Column("fields", LargeBinary, nullable=False),
+        Column("sealed_until_us", BigInteger, nullable=False),
         PrimaryKeyConstraint("node", "day", "sequence"),
         info={"dist": "node"},
         sqlite_with_rowid=False,
@@ -94,10 +96,27 @@ class AccessStore:
         )
         return [RecordedAccess(node, AccessPosition(row[0], row[1]), AccessEntry(*row[2:])) for row in rows]
 
-    def drop_before(self, connection: Connection, node: str, day: int) -> int:
-        """Delete a node's looks of the days before ``day`` and return how many there were."""
+    def at(
+        self, connection: Connection, places: Sequence[tuple[str, AccessPosition]]
+    ) -> dict[tuple[str, AccessPosition], RecordedAccess]:
+        """Return the looks at these places, by node and position; one that is not there is absent."""
         c = self._table.c
-        return connection.execute(delete(self._table).where(c.node == node, c.day < day)).rowcount
+        wanted = sorted({(node, position.day, position.sequence) for node, position in places})
+        rows = connection.execute(
+            select(c.node, c.day, c.sequence, *self._entry_columns).where(tuple_(c.node, c.day, c.sequence).in_(wanted))
+        )
+        looks = (RecordedAccess(row[0], AccessPosition(row[1], row[2]), AccessEntry(*row[3:])) for row in rows)
+        return {(look.node, look.position): look for look in looks}
+
+    def drop_before(self, connection: Connection, node: str, day: int) -> int:
+        """Delete a node's looks of the days before ``day``, its last one excepted, and return how many there were.
+
+        The last look stays whatever its day, because the numbers go on from it.
+        """
+        c = self._table.c
+        last = self.last(connection, node)
+        old = delete(self._table).where(c.node == node, c.day < day, c.sequence < last.sequence)
+        return connection.execute(old).rowcount
 
 
 def _row(look: RecordedAccess) -> dict[str, object]:
@@ -115,4 +134,6 @@ def _row(look: RecordedAccess) -> dict[str, object]:
         "method": entry.method,
         "subjects": entry.subjects,
         "outcomes": entry.outcomes,
+        "fields": entry.fields,
+        "sealed_until_us": entry.sealed_until_us,
     }

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import Connection, Table, bindparam, select
+from sqlalchemy import Connection, Table, bindparam, select, tuple_
 
 from elicense.errors import Malformed, StoreCorrupt
 from elicense.log import merkle
@@ -76,6 +76,9 @@ class LogStore:
             select(*columns)
             .where(*of(entry), entry.c.idx >= bindparam("start"), entry.c.idx < bindparam("stop"))
             .order_by(entry.c.idx)
+        )
+        self._entries_anywhere = select(entry.c.log, entry.c.epoch, *columns).where(
+            tuple_(entry.c.log, entry.c.epoch, entry.c.idx).in_(bindparam("places", expanding=True))
         )
         self._entries_in = select(*columns).where(*of(entry), entry.c.idx.in_(bindparam("indices", expanding=True)))
         row = [checkpoint.c[name] for name in ("size", "root", "note", "cosigned", "recorded_us")]
@@ -206,6 +209,17 @@ class LogStore:
         for start in range(0, len(wanted), _MAX_KEYS):
             rows = conn.execute(self._entries_in, {**_key(key), "indices": wanted[start : start + _MAX_KEYS]})
             found.update((row[0], StoredEntry(*row)) for row in rows)
+        return found
+
+    def entries_anywhere(
+        self, conn: Connection, places: Iterable[tuple[LogKey, int]]
+    ) -> dict[tuple[LogKey, int], StoredEntry]:
+        """Return entries of any logs, by log and index; one that does not exist is absent."""
+        wanted = sorted({(key.log, key.epoch, index) for key, index in places})
+        found: dict[tuple[LogKey, int], StoredEntry] = {}
+        for start in range(0, len(wanted), _MAX_KEYS // 3):
+            for row in conn.execute(self._entries_anywhere, {"places": wanted[start : start + _MAX_KEYS // 3]}):
+                found[LogKey(row[0], row[1]), row[2]] = StoredEntry(*row[2:])
         return found
 
     def leaf_hashes(self, conn: Connection, key: LogKey, start: int, stop: int) -> list[bytes]:

@@ -37,7 +37,10 @@ MAX_VIOLATION_TEXT: Final = 80
 FULL_TEXT_VIOLATIONS: Final = 20
 
 RETRY_AFTER_S: Final = 1
-"""When a call refused for now may come again."""
+"""When a call refused for now may come again, unless the error says otherwise."""
+
+RETRY_AFTER_KEY: Final = "retryAfterSeconds"
+"""Metadata of an error that knows better."""
 
 CODES: Mapping[type[Error], grpc.StatusCode] = MappingProxyType(
     {
@@ -115,7 +118,8 @@ def to_status(error: Error) -> status_pb2.Status:
     if error.violations:
         status.details.append(_violations(code, error.violations))
     if code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED):
-        retry = error_details_pb2.RetryInfo(retry_delay=duration_pb2.Duration(seconds=RETRY_AFTER_S))
+        seconds = int(error.metadata.get(RETRY_AFTER_KEY, RETRY_AFTER_S))
+        retry = error_details_pb2.RetryInfo(retry_delay=duration_pb2.Duration(seconds=seconds))
         status.details.append(_pack(retry))
     return status
 

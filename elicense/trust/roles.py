@@ -2,8 +2,8 @@
 
 Two tables, one a side, name every method and the roles that may call it.  There
 is no default: a method that is not listed does not run (a test compares the
-tables with the service descriptors).  What a verifier must state, and how old an
-answer it accepts, is data as well.
+tables with the service descriptors).  What a verifier must state, which fields it
+sees, how often it may ask and how old an answer it accepts, is data as well.
 """
 
 from __future__ import annotations
@@ -13,8 +13,10 @@ from enum import IntEnum, StrEnum
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from elicense.license.fields import EVERY_FIELD, LicenseField
+
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
 
 class Role(StrEnum):
@@ -59,35 +61,99 @@ FRESHNESS_LIMIT_US = 10 * 60 * 1_000_000
 """How old a city's state may be for a VALID answer, unless a role says otherwise: ten minutes."""
 
 
+MAX_SEALING_US = 180 * 86_400 * 1_000_000
+"""Longest time that a look may stay out of the holder's list: 180 days."""
+
+
+@dataclass(frozen=True, slots=True)
+class Quota:
+    """How often a verifier may look in one day of China time.
+
+    Attributes:
+        looks: At anybody; every question of a batch counts.
+        looks_at_one: At one number, whether there is a licence of that number or not.
+    """
+
+    looks: int
+    looks_at_one: int
+
+
 @dataclass(frozen=True, slots=True)
 class VerifierRule:
-    """What a verifier role must state, and what it accepts.
+    """What a verifier role must state, what it sees, and what it accepts.
 
     Attributes:
         requires_name: Whether the holder's name must come with the number.
         requires_case_number: Whether a case number must be given.
         purposes: Purposes that the role may state.
+        fields: Fields of a licence that it may see.
+        quota: How often it may ask.
+        sealable: Purposes under which a look may be kept out of the holder's list for a while.
         freshness_limit_us: Age of a city's state beyond which the answer is INDETERMINATE, in microseconds.
     """
 
     requires_name: bool
     requires_case_number: bool
     purposes: frozenset[Purpose]
+    fields: frozenset[LicenseField]
+    quota: Quota
+    sealable: frozenset[Purpose] = frozenset()
     freshness_limit_us: int = FRESHNESS_LIMIT_US
 
 
-def _rule(*purposes: Purpose, name: bool = False, case: bool = False) -> VerifierRule:
-    return VerifierRule(requires_name=name, requires_case_number=case, purposes=frozenset(purposes))
+def _rule(
+    *purposes: Purpose,
+    fields: Iterable[LicenseField],
+    quota: Quota,
+    name: bool = False,
+    case: bool = False,
+    sealable: Iterable[Purpose] = (),
+) -> VerifierRule:
+    return VerifierRule(
+        requires_name=name,
+        requires_case_number=case,
+        purposes=frozenset(purposes),
+        fields=frozenset(fields),
+        quota=quota,
+        sealable=frozenset(sealable),
+    )
 
+
+_RENTAL_FIELDS = (
+    LicenseField.FULL_NAME,
+    LicenseField.PHOTO,
+    LicenseField.VEHICLE_CLASSES,
+    LicenseField.VALIDITY,
+)
+_INSURER_FIELDS = (LicenseField.VEHICLE_CLASSES, LicenseField.VALIDITY)
+_RECRUITER_FIELDS = (LicenseField.VEHICLE_CLASSES, LicenseField.FIRST_ISSUE_DATE)
 
 VERIFIER_RULES: Mapping[Role, VerifierRule] = MappingProxyType(
     {
-        Role.POLICE: _rule(Purpose.ROADSIDE_CHECK, Purpose.CASE_HANDLING, case=True),
-        Role.TRAFFIC_WINDOW: _rule(Purpose.WINDOW_SERVICE),
-        Role.RENTAL: _rule(Purpose.CAR_RENTAL, name=True),
-        Role.INSURER: _rule(Purpose.INSURANCE, name=True),
-        Role.RECRUITER: _rule(Purpose.RECRUITMENT, name=True),
-        Role.HOLDER: _rule(Purpose.HOLDER_VIEW, name=True),
+        Role.POLICE: _rule(
+            Purpose.ROADSIDE_CHECK,
+            Purpose.CASE_HANDLING,
+            fields=EVERY_FIELD,
+            quota=Quota(looks=5_000_000, looks_at_one=1_000),
+            case=True,
+            sealable=(Purpose.CASE_HANDLING,),
+        ),
+        Role.TRAFFIC_WINDOW: _rule(
+            Purpose.WINDOW_SERVICE, fields=EVERY_FIELD, quota=Quota(looks=1_000_000, looks_at_one=1_000)
+        ),
+        Role.RENTAL: _rule(
+            Purpose.CAR_RENTAL, fields=_RENTAL_FIELDS, quota=Quota(looks=100_000, looks_at_one=20), name=True
+        ),
+        Role.INSURER: _rule(
+            Purpose.INSURANCE, fields=_INSURER_FIELDS, quota=Quota(looks=200_000, looks_at_one=50), name=True
+        ),
+        Role.RECRUITER: _rule(
+            Purpose.RECRUITMENT, fields=_RECRUITER_FIELDS, quota=Quota(looks=20_000, looks_at_one=10), name=True
+        ),
+        # The app shows its holder the whole licence, and asks for many holders.
+        Role.HOLDER: _rule(
+            Purpose.HOLDER_VIEW, fields=EVERY_FIELD, quota=Quota(looks=20_000_000, looks_at_one=500), name=True
+        ),
     }
 )
 """Rule of each verifier role; every verifier has one."""
@@ -129,15 +195,18 @@ _REFLECTION = {
 _CITY = frozenset({Role.CITY})
 _CLERK = frozenset({Role.CLERK})
 _ENROLLEE = frozenset({Role.ENROLLEE})
+_HOLDER = frozenset({Role.HOLDER})
 
 REGISTRY_METHODS: Mapping[str, frozenset[Role]] = MappingProxyType(
     {
         "/elicense.v1.ReplicationService/AppendEntries": _CITY,
         "/elicense.v1.ReplicationService/GetReplicationState": _CITY,
         "/elicense.v1.ReplicationService/ClaimPersons": _CITY,
+        "/elicense.v1.ReplicationService/ShipAccesses": _CITY,
         # A city asks for the verifiers that it enrolled itself.
         "/elicense.v1.VerificationService/VerifyLicense": VERIFIERS | _CITY,
         "/elicense.v1.VerificationService/BatchVerifyLicenses": VERIFIERS | _CITY,
+        "/elicense.v1.AccessService/ListAccesses": _HOLDER,
         "/elicense.v1.EnrollmentService/Enroll": _ENROLLEE,
         **_HEALTH,
         **_REFLECTION,

@@ -1,8 +1,9 @@
 """From rows of the licence view to a verdict: pure, and the same for every node.
 
 Unknown number, wrong name, and wrong name of a licence whose city is stale all
-take the same path: the best row, or a dummy of the same shape, is matched and
-assessed in full, and only then replaced by the one answer NO_MATCH.
+take the same path: the best row, or a dummy of the same shape, is matched; what
+does not match is assessed as the dummy, whatever the row holds, and answered with
+the one NO_MATCH.
 """
 
 from __future__ import annotations
@@ -111,10 +112,13 @@ def verdict(
         limit_us: Age of a city's records beyond which the role gets no VALID.
         now_us: Verdict time.
     """
-    held = _DUMMY if row is None else row
+    matched = matches(row, question)
+    # A person with many classes and letters takes longer to assess than one with
+    # few: who did not match must not learn even that.
+    held = row if matched and row is not None else _DUMMY
     finding = assess(decode_standing(held.standing), ViewFlags(held.flags), china_date(now_us))
     finding, last_known = apply_freshness(finding, as_of_us=freshness.as_of_us, now_us=now_us, limit_us=limit_us)
-    if not matches(row, question):
+    if not matched:
         return as_message(NO_MATCH, now_us=now_us)
     return as_message(finding, now_us=now_us, last_known=last_known, city=held.city, freshness=freshness)
 

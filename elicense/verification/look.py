@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from elicense.errors import CallerNotAllowed, Malformed, Violation
-from elicense.trust.roles import VERIFIER_RULES, Purpose, Role, VerifierRule
+from elicense.license.fields import EVERY_FIELD, LicenseField, known_fields
+from elicense.trust.roles import MAX_SEALING_US, VERIFIER_RULES, Purpose, Role, VerifierRule
 from elicense.trust.spiffe import Caller, identify, parse_spiffe_id
 from elicense.v1 import verification_pb2 as pb
 
@@ -22,6 +23,9 @@ class Look:
         rule: What the role must state and accepts.
         purpose: Why it looks.
         case_number: Case under which it looks; may be empty.
+        fields: Fields that it gets: those that its role may see, as far as they are wanted.
+        with_record: Whether it gets the record with its proof.
+        sealed_us: How long the look stays out of the holder's list, in microseconds; 0 for not at all.
     """
 
     verifier: str
@@ -30,6 +34,9 @@ class Look:
     rule: VerifierRule
     purpose: Purpose
     case_number: str
+    fields: frozenset[LicenseField]
+    with_record: bool = False
+    sealed_us: int = 0
 
 
 def _verifier(caller: Caller, on_behalf_of: str) -> tuple[str, str, Role]:
@@ -52,28 +59,37 @@ def _verifier(caller: Caller, on_behalf_of: str) -> tuple[str, str, Role]:
     return on_behalf_of, str(caller.spiffe_id), identify(verifier).role
 
 
-def admit(caller: Caller, context: pb.LookContext, queries: Sequence[tuple[str, pb.LicenseQuery]]) -> Look:
+def admit(
+    caller: Caller,
+    context: pb.LookContext,
+    queries: Sequence[tuple[str, pb.LicenseQuery]],
+    *,
+    with_record: bool = False,
+) -> Look:
     """Check a request against the rule of the verifier's role.
 
     Args:
         caller: Who calls.
         context: Why.
         queries: Each query with its path in the request.
+        with_record: Whether the record is asked for.
 
     Raises:
-        CallerNotAllowed: The caller is no verifier, or asks for one that is not its own.
+        CallerNotAllowed: The caller is no verifier, asks for one that is not its own, or asks for a
+            record of which it may not see every field.
         Malformed: Purpose, case number or a name is missing or not one that the role may state; all are named.
     """
     verifier, via, role = _verifier(caller, context.on_behalf_of)
     rule = VERIFIER_RULES.get(role)
     if rule is None:
         raise CallerNotAllowed("this role may not verify licenses")
-    violations: list[Violation] = []
-    if int(context.purpose) not in rule.purposes:
-        allowed = ", ".join(sorted(purpose.name for purpose in rule.purposes))
-        violations.append(Violation("context.purpose", "PURPOSE_NOT_ALLOWED", f"state one of {allowed}"))
-    if rule.requires_case_number and not context.case_number:
-        violations.append(Violation("context.case_number", "REQUIRED", "give the number of the case"))
+    fields = rule.fields
+    if context.HasField("fields"):
+        fields &= known_fields(context.fields.fields)
+    if with_record and fields != EVERY_FIELD:
+        raise CallerNotAllowed("a record is given only with every field, to roles that may see every field")
+    sealed_us = context.sealed.delay.ToMicroseconds() if context.HasField("sealed") else 0
+    violations = _violations(rule, context, sealed_us)
     if rule.requires_name:
         violations.extend(
             Violation(f"{path}.holder_name", "REQUIRED", "give the holder's name as printed")
@@ -82,4 +98,23 @@ def admit(caller: Caller, context: pb.LookContext, queries: Sequence[tuple[str, 
         )
     if violations:
         raise Malformed("the request lacks what this role must state", violations=violations)
-    return Look(verifier, via, role, rule, Purpose(context.purpose), context.case_number)
+    purpose = Purpose(context.purpose)
+    return Look(verifier, via, role, rule, purpose, context.case_number, fields, with_record, sealed_us)
+
+
+def _violations(rule: VerifierRule, context: pb.LookContext, sealed_us: int) -> list[Violation]:
+    violations: list[Violation] = []
+    if int(context.purpose) not in rule.purposes:
+        allowed = ", ".join(sorted(purpose.name for purpose in rule.purposes))
+        violations.append(Violation("context.purpose", "PURPOSE_NOT_ALLOWED", f"state one of {allowed}"))
+    if rule.requires_case_number and not context.case_number:
+        violations.append(Violation("context.case_number", "REQUIRED", "give the number of the case"))
+    if context.HasField("sealed"):
+        if int(context.purpose) not in rule.sealable:
+            violations.append(
+                Violation("context.sealed", "SEALING_NOT_ALLOWED", "only a case of the police can be sealed")
+            )
+        if not 0 < sealed_us <= MAX_SEALING_US:
+            days = MAX_SEALING_US // 86_400_000_000
+            violations.append(Violation("context.sealed.delay", "OUT_OF_RANGE", f"seal for {days} days at most"))
+    return violations

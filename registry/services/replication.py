@@ -5,14 +5,16 @@ from __future__ import annotations
 from typing import Any, Final
 from uuid import UUID
 
+from elicense.access.shipping import from_shipped
 from elicense.clock import from_timestamp, to_timestamp
-from elicense.errors import Malformed, Violation
+from elicense.errors import CallerNotAllowed, Malformed, Violation
 from elicense.license.document import normalize_number
 from elicense.rpc.context import current_caller
-from elicense.trust.spiffe import Caller
+from elicense.trust.spiffe import Caller, identify, parse_spiffe_id
 from elicense.v1 import replication_pb2 as pb
 from elicense.v1 import replication_pb2_grpc
 from elicense.view.person import PersonIndex
+from registry.access_intake import AccessIntake
 from registry.batch import Batch, SentEntry
 from registry.claims import ClaimOutcome, GrantClaims, HeldBy, WantedClaim
 from registry.replication import Replication
@@ -27,11 +29,13 @@ class ReplicationServicer(replication_pb2_grpc.ReplicationServiceServicer):
     Args:
         replication: Takes in batches and grants claims.
         persons: Computes person tags.
+        accesses: Takes in looks.
     """
 
-    def __init__(self, *, replication: Replication, persons: PersonIndex) -> None:
+    def __init__(self, *, replication: Replication, persons: PersonIndex, accesses: AccessIntake) -> None:
         self._replication = replication
         self._persons = persons
+        self._accesses = accesses
 
     async def AppendEntries(  # the name of the RPC
         self, request: pb.AppendEntriesRequest, context: Any
@@ -81,6 +85,22 @@ class ReplicationServicer(replication_pb2_grpc.ReplicationServiceServicer):
         )
         command = GrantClaims(city=_city(caller), actor=str(caller.spiffe_id), wanted=wanted)
         return pb.ClaimPersonsResponse(results=[_result(claim) for claim in await self._replication.claim(command)])
+
+    async def ShipAccesses(self, request: pb.ShipAccessesRequest, context: Any) -> pb.ShipAccessesResponse:
+        """Take in looks that the caller answered by itself; see the proto."""
+        city = _city(current_caller())
+        if request.node.partition("/")[0] != f"city-{city}":
+            raise CallerNotAllowed("a city ships the looks of its own processes; the name of another was given")
+        looks = [from_shipped(request.node, access) for access in request.accesses]
+        if any(identify(parse_spiffe_id(look.entry.caller)).city != city for look in looks):
+            raise CallerNotAllowed("a city answers by itself only verifiers that it enrolled")
+        held = await self._accesses.take(
+            node=request.node,
+            city=city,
+            looks=looks,
+            complete_us=from_timestamp(request.complete_until) if request.HasField("complete_until") else 0,
+        )
+        return pb.ShipAccessesResponse(day=held.day, sequence=held.sequence)
 
 
 def _city(caller: Caller) -> int:

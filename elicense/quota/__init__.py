@@ -1,0 +1,1 @@
+"""How often a verifier may look: counted across processes without a write per look."""

@@ -1,0 +1,111 @@
+"""One look from its admission to its answer: counted, answered, recorded, in this order, for every RPC that shows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from elicense.access.entry import AccessEntry
+from elicense.access.recorder import AccessRecorder
+from elicense.license.document import normalize_number
+from elicense.license.fields import to_mask
+from elicense.quota.leases import Quotas
+from elicense.v1 import verification_pb2 as pb
+from elicense.verification.look import Look
+from elicense.view.person import PersonIndex
+
+
+class Answering(Protocol):
+    """What a node knows of licences: the national view, or one city's and the way to the rest."""
+
+    async def answer(self, look: Look, queries: Sequence[pb.LicenseQuery]) -> Answers:
+        """Return one verdict a query, in order.
+
+        Raises:
+            StoreUnavailable: The database is away.
+        """
+
+
+class Answers:
+    """Verdicts, and which of them this node gave itself.
+
+    Args:
+        verdicts: One a query, in order.
+        own: For each, whether this node judged it, and so must record the look; what was
+            forwarded is recorded by the registry.
+        record: The record with its proof, where the look gets one.
+    """
+
+    __slots__ = ("own", "record", "verdicts")
+
+    def __init__(
+        self, verdicts: Sequence[pb.Verdict], own: Sequence[bool], record: pb.ProvedRecord | None = None
+    ) -> None:
+        self.verdicts = verdicts
+        self.own = own
+        self.record = record
+
+
+class Looks:
+    """Makes looks that have been admitted.
+
+    Args:
+        answering: Judges queries.
+        quotas: Counts looks, before any is answered.
+        recorder: Makes each look durable before it is answered.
+        subjects: Computes the tags by which access logs name persons, the same on every node.
+        clock: UTC microseconds.
+    """
+
+    def __init__(
+        self,
+        *,
+        answering: Answering,
+        quotas: Quotas,
+        recorder: AccessRecorder,
+        subjects: PersonIndex,
+        clock: Callable[[], int],
+    ) -> None:
+        self._answering = answering
+        self._quotas = quotas
+        self._recorder = recorder
+        self._subjects = subjects
+        self._clock = clock
+
+    def subject(self, query: pb.LicenseQuery) -> bytes:
+        """Return the tag of whoever a query asks about; the number must be normalized."""
+        return self._subjects.person_key(query.document.type, query.document.number)
+
+    async def make(self, method: str, look: Look, queries: Sequence[pb.LicenseQuery]) -> Answers:
+        """Answer a look, once it has been counted, and recorded durably.
+
+        Raises:
+            QuotaExceeded: The verifier has had its looks of the day.
+            StoreFull: The look can not be recorded.
+            StoreUnavailable: A database is away.
+        """
+        for query in queries:
+            query.document.number = normalize_number(query.document.number)
+        tags = [self.subject(query) for query in queries]
+        await self._quotas.spend(look.verifier, look.role, tags)
+        answers = await self._answering.answer(look, queries)
+        seen = [(tag, given) for tag, given, own in zip(tags, answers.verdicts, answers.own, strict=True) if own]
+        if seen:
+            # Read in the same step in which the recorder learns of it: see AccessRecorder.complete_until.
+            at_us = self._clock()
+            await self._recorder.record(
+                AccessEntry(
+                    at_us=at_us,
+                    caller=look.verifier,
+                    via=look.via,
+                    role=look.role.value,
+                    purpose=int(look.purpose),
+                    case_number=look.case_number,
+                    method=method,
+                    subjects=b"".join(tag for tag, _ in seen),
+                    outcomes=bytes(given.outcome for _, given in seen),
+                    fields=b"".join(to_mask(given.fields) for _, given in seen),
+                    sealed_until_us=at_us + look.sealed_us if look.sealed_us else 0,
+                )
+            )
+        return answers
