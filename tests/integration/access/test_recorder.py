@@ -33,6 +33,7 @@ LOOK = AccessEntry(
     method="VerifyLicense",
     subjects=b"k" * 16,
     outcomes=b"\x01",
+    fields=bytes(4),
 )
 
 
