@@ -143,12 +143,13 @@ class AccessRecorder:
         official = [entry for entry in entries if entry is not None and entry.role in _OFFICIALS]
         full: StoreFull | None = error
         if official and self._reserve is not None:
+            untouched = not self._reserve.held
             try:
                 await asyncio.to_thread(self._reserve.add, official)
                 full = None
             except StoreFull as spent:
                 full = spent
-            if self._alarms is not None:
+            if self._alarms is not None and untouched:
                 self._alarms.sound(Alarm.RESERVE_SPENT, looks=len(self._reserve.held))
         return [None if entry is None else (full if entry.role in _OFFICIALS else error) for entry in entries]
 

@@ -88,8 +88,16 @@ def clock() -> Clock:
     return Clock()
 
 
-def recorder_of(database: Database, store: AccessStore, clock: Clock, node: str = NODE) -> AccessRecorder:
-    return AccessRecorder(database=database, store=store, node=node, clock=clock)
+class Recorder(AccessRecorder):
+    async def put(self, entry: AccessEntry) -> RecordedAccess:
+        """Record a look that gets a number at once."""
+        recorded = await self.record(entry)
+        assert recorded is not None
+        return recorded
+
+
+def recorder_of(database: Database, store: AccessStore, clock: Clock, node: str = NODE) -> Recorder:
+    return Recorder(database=database, store=store, node=node, clock=clock)
 
 
 def held(database: Database, store: AccessStore, node: str = NODE) -> list[RecordedAccess]:
@@ -105,7 +113,7 @@ def test_the_schema_keeps_the_rules() -> None:
 async def test_a_look_is_durable_before_it_may_be_answered(
     url: str, database: FaultyDatabase, store: AccessStore, clock: Clock
 ) -> None:
-    recorded = await recorder_of(database, store, clock).record(LOOK)
+    recorded = await recorder_of(database, store, clock).put(LOOK)
     other = Database(url)  # another connection sees only what has been committed
     try:
         assert held(other, store) == [recorded]
@@ -117,7 +125,7 @@ async def test_a_look_is_durable_before_it_may_be_answered(
 async def test_a_batch_is_one_row(database: FaultyDatabase, store: AccessStore, clock: Clock) -> None:
     subjects = b"".join(bytes([i % 256]) * 16 for i in range(1000))
     batch = replace(LOOK, method="BatchVerifyLicenses", subjects=subjects, outcomes=b"\x01" * 1000)
-    await recorder_of(database, store, clock).record(batch)
+    await recorder_of(database, store, clock).put(batch)
     (row,) = held(database, store)
     assert row.entry == batch
     assert len(split_subjects(row.entry.subjects)) == 1000
@@ -128,31 +136,31 @@ async def test_looks_that_wait_together_share_a_commit(
 ) -> None:
     recorder = recorder_of(database, store, clock)
     looks = [replace(LOOK, case_number=f"c-{i}") for i in range(200)]
-    recorded = await asyncio.gather(*(recorder.record(look) for look in looks))
+    recorded = await asyncio.gather(*(recorder.put(look) for look in looks))
     assert [r.position.sequence for r in recorded] == list(range(1, 201))
     assert held(database, store) == list(recorded)
     assert database.writes < 5
 
 
 async def test_numbers_go_on_after_a_restart(database: FaultyDatabase, store: AccessStore, clock: Clock) -> None:
-    await recorder_of(database, store, clock).record(LOOK)
+    await recorder_of(database, store, clock).put(LOOK)
     clock.now_us += DAY_US
-    again = await recorder_of(database, store, clock).record(LOOK)
+    again = await recorder_of(database, store, clock).put(LOOK)
     assert again.position == AccessPosition(18_780, 2)
 
 
 async def test_a_clock_that_was_set_back_repeats_no_number(
     database: FaultyDatabase, store: AccessStore, clock: Clock
 ) -> None:
-    await recorder_of(database, store, clock).record(LOOK)
+    await recorder_of(database, store, clock).put(LOOK)
     clock.now_us -= 3 * DAY_US
-    again = await recorder_of(database, store, clock).record(LOOK)
+    again = await recorder_of(database, store, clock).put(LOOK)
     assert again.position == AccessPosition(18_779, 2)
 
 
 async def test_nodes_count_for_themselves(database: FaultyDatabase, store: AccessStore, clock: Clock) -> None:
     for node in ("registry/0", "registry/1"):
-        recorded = await recorder_of(database, store, clock, node).record(LOOK)
+        recorded = await recorder_of(database, store, clock, node).put(LOOK)
         assert recorded.position.sequence == 1
     assert len(held(database, store, "registry/1")) == 1
 
@@ -161,11 +169,11 @@ async def test_without_room_the_look_is_refused_and_the_next_one_goes_on(
     database: FaultyDatabase, store: AccessStore, clock: Clock
 ) -> None:
     recorder = recorder_of(database, store, clock)
-    await recorder.record(LOOK)
+    await recorder.put(LOOK)
     database.before = StoreFull("full")
     with pytest.raises(Exhausted):
-        await recorder.record(LOOK)
-    assert (await recorder.record(LOOK)).position.sequence == 2
+        await recorder.put(LOOK)
+    assert (await recorder.put(LOOK)).position.sequence == 2
 
 
 async def test_with_the_log_away_nothing_is_answered(
@@ -173,7 +181,7 @@ async def test_with_the_log_away_nothing_is_answered(
 ) -> None:
     database.before = StoreUnavailable("away")
     with pytest.raises(StoreUnavailable):
-        await recorder_of(database, store, clock).record(LOOK)
+        await recorder_of(database, store, clock).put(LOOK)
     assert held(database, store) == []
 
 
@@ -182,21 +190,21 @@ async def test_a_commit_whose_answer_was_lost_loses_no_look(
 ) -> None:
     recorder = recorder_of(database, store, clock)
     database.after = CommitUnknown("lost")
-    recorded = await recorder.record(LOOK)
+    recorded = await recorder.put(LOOK)
     rows = held(database, store)
     assert recorded in rows
     assert {row.entry for row in rows} == {LOOK}
-    assert (await recorder.record(LOOK)).position.sequence == len(rows) + 1
+    assert (await recorder.put(LOOK)).position.sequence == len(rows) + 1
 
 
 async def test_closing_keeps_what_was_accepted(database: FaultyDatabase, store: AccessStore, clock: Clock) -> None:
     recorder = recorder_of(database, store, clock)
-    tasks = [asyncio.create_task(recorder.record(LOOK)) for _ in range(3)]
+    tasks = [asyncio.create_task(recorder.put(LOOK)) for _ in range(3)]
     await asyncio.sleep(0)
     await recorder.close()
     assert len(await asyncio.gather(*tasks)) == len(held(database, store)) == 3
     with pytest.raises(ShuttingDown):
-        await recorder.record(LOOK)
+        await recorder.put(LOOK)
 
 
 async def test_looks_are_read_in_pages_and_dropped_by_day(
@@ -205,10 +213,10 @@ async def test_looks_are_read_in_pages_and_dropped_by_day(
     recorder = recorder_of(database, store, clock)
     recorded = []
     for _ in range(3):
-        recorded += [await recorder.record(LOOK) for _ in range(2)]
+        recorded += [await recorder.put(LOOK) for _ in range(2)]
         clock.now_us += DAY_US
     page = database.read_now(lambda c: store.after(c, NODE, recorded[0].position, 3))
     assert page == recorded[1:4]
     assert database.write_now(lambda c: store.drop_before(c, NODE, 18_781)) == 4
     assert held(database, store) == recorded[4:]
-    assert (await recorder.record(LOOK)).position.sequence == 7
+    assert (await recorder.put(LOOK)).position.sequence == 7
