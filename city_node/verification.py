@@ -71,7 +71,7 @@ class CityAnswers:
         self._gate = gate
         self._stub = stub
         self._clock = clock
-        self._lookups: Coalescer[tuple[bytes, ...], list[ViewRow | None]] = Coalescer(self._look_up)
+        self._lookups: Coalescer[tuple[bytes, ...], list[ViewRow]] = Coalescer(self._look_up)
 
     async def close(self) -> None:
         """Wait for running look-ups."""
@@ -103,7 +103,7 @@ class CityAnswers:
             for row, question in zip(rows, questions, strict=True)
         ]
         record = await self._fields.give(
-            look, [(given, row) for (given, mine), row in zip(judged, rows, strict=True) if mine and row is not None]
+            look, [(given, row) for (given, mine), row in zip(judged, rows, strict=True) if mine]
         )
         verdicts, own = [given for given, _ in judged], [True] * len(judged)
         asked = [position for position, (_, mine) in enumerate(judged) if not mine]
@@ -121,7 +121,7 @@ class CityAnswers:
             verdicts[position], own[position] = given, False
         return Answers(verdicts, own, record or forwarded.record)
 
-    def _speaks_for(self, row: ViewRow | None) -> bool:
+    def _speaks_for(self, row: ViewRow) -> bool:
         """Whether this node has the last word on a licence.
 
         Not in a conflict: the nation may count another city's licence.  Not of
@@ -129,7 +129,7 @@ class CityAnswers:
         its own history is in doubt: its database may have been set back.
         """
         foreign = ViewFlags.CONFLICT | ViewFlags.CANCELLED
-        return row is not None and not row.flags & foreign and self._gate.reason is None
+        return not row.flags & foreign and self._gate.reason is None
 
     async def _forward(self, look: Look, queries: Sequence[pb.LicenseQuery]) -> Answers | None:
         """Ask the registry, for no more than this node's own table allows; None when it is away."""
@@ -155,9 +155,9 @@ class CityAnswers:
             raise raised from error
         return Answers(answered, [False] * len(answered)) if len(answered) == len(queries) else None
 
-    async def _look_up(self, asked: list[tuple[bytes, ...]]) -> Sequence[list[ViewRow | None]]:
+    async def _look_up(self, asked: list[tuple[bytes, ...]]) -> Sequence[list[ViewRow]]:
         def read(conn: Connection) -> dict[bytes, list[ViewRow]]:
-            return self._store.view.by_person(conn, {key for keys in asked for key in keys})
+            return self._store.view.of_persons(conn, {key for keys in asked for key in keys})
 
         found = await self._database.read(read)
-        return [[effective_row(found.get(key, ())) for key in keys] for keys in asked]
+        return [[effective_row(found[key]) for key in keys] for keys in asked]

@@ -72,11 +72,11 @@ class NationalAnswers:
         verdicts: list[pb.Verdict] = []
         matching: list[tuple[pb.Verdict, ViewRow]] = []
         for question in questions:
-            row = effective_row(rows.get(question.person_key, ()))
-            freshness = cities.get(row.city, NEVER_HEARD) if row is not None else NEVER_HEARD
+            row = effective_row(rows[question.person_key])
+            freshness = cities.get(row.city, NEVER_HEARD)
             given = verdict(row, question, freshness=freshness, limit_us=look.rule.freshness_limit_us, now_us=now_us)
             verdicts.append(given)
-            if row is not None and matches(row, question):
+            if matches(row, question):
                 matching.append((given, row))
         record = await self._fields.give(look, matching)
         return Answers(verdicts, [True] * len(verdicts), record)
@@ -89,8 +89,8 @@ class NationalAnswers:
     async def _rows(self, keys: Sequence[bytes]) -> Mapping[bytes, Sequence[ViewRow]]:
         if len(keys) == 1:
             return {keys[0]: await self._lookups.submit(keys[0])}
-        return await self._database.read(lambda conn: self._store.view.by_person(conn, set(keys)))
+        return await self._database.read(lambda conn: self._store.view.of_persons(conn, set(keys)))
 
     async def _look_up(self, keys: list[bytes]) -> Sequence[Sequence[ViewRow]]:
-        found = await self._database.read(lambda conn: self._store.view.by_person(conn, set(keys)))
-        return [found.get(key, ()) for key in keys]
+        found = await self._database.read(lambda conn: self._store.view.of_persons(conn, set(keys)))
+        return [found[key] for key in keys]

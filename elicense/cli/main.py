@@ -15,6 +15,7 @@ import click
 from elicense.cli.command import Command
 
 _VERBS: Final = {
+    "bench": "elicense.cli.bench.command:bench",
     "demo": "elicense.cli.demo.command:demo",
     "join": "elicense.cli.join:join_command",
     "verify": "elicense.cli.verify:verify",

@@ -1,8 +1,8 @@
 """From rows of the licence view to a verdict: pure, and the same for every node.
 
 Unknown number, wrong name, and wrong name of a licence whose city is stale all
-take the same path: the best row, or a dummy of the same shape, is matched; what
-does not match is assessed as the dummy, whatever the row holds, and answered with
+take the same path: the best row, or that of nobody, is matched; what does
+not match is assessed as nobody's, whatever the row holds, and answered with
 the one NO_MATCH.
 """
 
@@ -13,36 +13,11 @@ from dataclasses import dataclass
 from hmac import compare_digest
 from typing import Final
 
-from google.type.date_pb2 import Date
-
 from elicense.clock import china_date, to_timestamp
 from elicense.license.standing import decode_standing
 from elicense.license.verdict import NO_MATCH, Finding, LastKnown, ViewFlags, apply_freshness, assess
-from elicense.v1 import license_pb2
 from elicense.v1 import verification_pb2 as pb
-from elicense.view.model import ViewRow
-from elicense.view.person import TAG_SIZE
-
-_DUMMY_STANDING: Final = license_pb2.LicenseStanding(
-    vehicle_classes=[license_pb2.VehicleClass(code="C1", from_date=Date(year=2020, month=1, day=1))],
-    validity=license_pb2.Validity(kind=license_pb2.VALIDITY_KIND_LONG_TERM, from_date=Date(year=2020, month=1, day=1)),
-).SerializeToString()
-
-#: Assessed in place of a licence that is not there; its tag matches nothing.
-_DUMMY: Final = ViewRow(
-    person_key=bytes(TAG_SIZE),
-    license_id=bytes(16),
-    city=0,
-    epoch=0,
-    idx=0,
-    revision=0,
-    event=0,
-    flags=0,
-    entry_hash=bytes(32),
-    name_tag=bytes(TAG_SIZE),
-    standing=_DUMMY_STANDING,
-    recorded_us=0,
-)
+from elicense.view.model import NOBODY, ViewRow
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,13 +53,13 @@ class CityFreshness:
 NEVER_HEARD: Final = CityFreshness(source=pb.SOURCE_REGISTRY, as_of_us=0, log_size=0, log_epoch=0)
 
 
-def effective_row(rows: Sequence[ViewRow]) -> ViewRow | None:
+def effective_row(rows: Sequence[ViewRow]) -> ViewRow:
     """Return the row that speaks for a person.
 
     A cancelled one only when there is no other, then the latest; one in
     conflict only when there is none that counts.
     """
-    return min(rows, key=_rank, default=None)
+    return min(rows, key=_rank, default=NOBODY)
 
 
 def _rank(row: ViewRow) -> tuple[int, int, int]:
@@ -93,20 +68,17 @@ def _rank(row: ViewRow) -> tuple[int, int, int]:
     return cancelled, doubtful, -row.recorded_us if cancelled else 0
 
 
-def matches(row: ViewRow | None, question: Question) -> bool:
+def matches(row: ViewRow, question: Question) -> bool:
     """Whether ``row`` is what was asked about; takes the same time for any answer."""
-    held = _DUMMY if row is None else row
-    same_name = compare_digest(held.name_tag, question.name_tag or held.name_tag)
-    return same_name & (row is not None)
+    same_name = compare_digest(row.name_tag, question.name_tag or row.name_tag)
+    return same_name & (not compare_digest(row.license_id, NOBODY.license_id))
 
 
-def verdict(
-    row: ViewRow | None, question: Question, *, freshness: CityFreshness, limit_us: int, now_us: int
-) -> pb.Verdict:
+def verdict(row: ViewRow, question: Question, *, freshness: CityFreshness, limit_us: int, now_us: int) -> pb.Verdict:
     """Judge one question.
 
     Args:
-        row: The row that speaks for the person, or None.
+        row: The row that speaks for the person, or :data:`~elicense.view.model.NOBODY`.
         question: What was asked.
         freshness: How current the row's city is here.
         limit_us: Age of a city's records beyond which the role gets no VALID.
@@ -115,7 +87,7 @@ def verdict(
     matched = matches(row, question)
     # A person with many classes and letters takes longer to assess than one with
     # few: who did not match must not learn even that.
-    held = row if matched and row is not None else _DUMMY
+    held = row if matched else NOBODY
     finding = assess(decode_standing(held.standing), ViewFlags(held.flags), china_date(now_us))
     finding, last_known = apply_freshness(finding, as_of_us=freshness.as_of_us, now_us=now_us, limit_us=limit_us)
     if not matched:

@@ -140,15 +140,16 @@ class Nation:
     async def enroll_people(self) -> None:
         """Give certificates to a clerk a city, a police force nationwide and a traffic window in Suzhou."""
         await asyncio.gather(
-            *(self._admit(self.nodes[city], self.clerk_folder(city), "clerk", "window-1") for city in CITIES),
-            self._admit(self.registry, self.people("police"), "verifier", "police", "demo-highway-police"),
-            self._admit(self.nodes[SUZHOU], self.people("window"), "verifier", "traffic-window", "suzhou-window-3"),
+            *(self.admit(self.nodes[city], self.clerk_folder(city), "clerk", "window-1") for city in CITIES),
+            self.admit(self.registry, self.people("police"), "verifier", "police", "demo-highway-police"),
+            self.admit(self.nodes[SUZHOU], self.people("window"), "verifier", "traffic-window", "suzhou-window-3"),
         )
         for city in CITIES:
             channel = self.channel(load_credentials(self.clerk_folder(city)))
             self.clerks[city] = issuance_pb2_grpc.IssuanceServiceStub(channel)
 
-    async def _admit(self, node: Node, folder: Path, *what: str) -> None:
+    async def admit(self, node: Node, folder: Path, *what: str) -> None:
+        """Give a certificate of a node to a clerk or verifier, into a folder."""
         token = await self._token(node, *what)
         await asyncio.to_thread(join, token, folder)
 

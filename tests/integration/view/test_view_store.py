@@ -11,7 +11,7 @@ from sqlalchemy import MetaData
 
 from elicense.license.verdict import ViewFlags
 from elicense.sql.database import Database
-from elicense.view.model import Revision, ViewRow
+from elicense.view.model import NOBODY, Revision, ViewRow
 from elicense.view.store import ViewStore, define_view_tables
 from tests.support.stores import EmptyStore
 
@@ -98,3 +98,15 @@ def test_revisions_are_listed_oldest_first_from_a_number_on(database: Database) 
     database.write_now(lambda conn: store.add_revisions(conn, [revision(11, number) for number in (3, 1, 2)]))
     listed = database.read_now(lambda conn: store.revisions(conn, (11).to_bytes(16, "big"), after=1, limit=10))
     assert [found.revision for found in listed] == [2, 3]
+
+
+def test_whoever_has_no_license_gets_a_row_all_the_same(database: Database) -> None:
+    rows = [row(1, 11), row(2, 22), row(2, 23), *(row(n, 100 + n) for n in range(10, 150))]
+    database.write_now(lambda conn: store.put(conn, rows))
+    asked = [n.to_bytes(16, "big") for n in range(160)]
+    found = database.read_now(lambda conn: store.of_persons(conn, asked))
+    assert list(found) == asked
+    held = database.read_now(lambda conn: store.by_person(conn, asked))
+    for key in asked:
+        expected = held.get(key, [replace(NOBODY, person_key=key)])
+        assert sorted(found[key], key=lambda each: each.idx) == sorted(expected, key=lambda each: each.idx)

@@ -1,0 +1,1 @@
+"""``elicense bench``: what is measured rather than tested."""

@@ -1,0 +1,18 @@
+"""``elicense bench``: the verbs."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import click
+
+from elicense.cli.command import Command
+
+_VERBS: Final = {
+    "enumeration": "elicense.cli.bench.enumeration:enumeration",
+}
+
+
+@click.group(cls=Command, verbs=_VERBS)
+def bench() -> None:
+    """Measure the system on this machine."""
