@@ -73,7 +73,7 @@ def to_text(verdict: Verdict) -> str:
     """Return a verdict as lines for a person at a counter."""
     lines = [f"{verdict.outcome.name}: {verdict.summary}"]
     if verdict.reasons:
-        lines.append("reasons: " + ", ".join(map(_reason, verdict.reasons)))
+        lines.append("reasons: " + ", ".join(map(_name, verdict.reasons)))
     if verdict.drivable_classes:
         lines.append("may drive: " + " ".join(verdict.drivable_classes))
     for letter in verdict.letters:
@@ -86,6 +86,8 @@ def to_text(verdict: Verdict) -> str:
     if verdict.last_known:
         known = verdict.last_known
         lines.append(f"last known: {known.outcome.name} as of {known.as_of.isoformat(timespec='milliseconds')}")
+    if verdict.license:
+        lines.append("shown: " + json.dumps(verdict.license, ensure_ascii=False, sort_keys=True))
     return "\n".join(lines)
 
 
@@ -93,7 +95,8 @@ def to_json(verdict: Verdict) -> str:
     """Return a verdict as one JSON object; enums by name, instants in ISO 8601."""
     value = asdict(verdict)
     value["outcome"] = verdict.outcome.name
-    value["reasons"] = list(map(_reason, verdict.reasons))
+    value["fields"] = [_name(number) for number in verdict.fields]
+    value["reasons"] = list(map(_name, verdict.reasons))
     if verdict.freshness:
         value["freshness"]["source"] = verdict.freshness.source.name
     if verdict.last_known:
@@ -101,8 +104,8 @@ def to_json(verdict: Verdict) -> str:
     return json.dumps(value, ensure_ascii=False, indent=2, default=_plain)
 
 
-def _reason(reason: int) -> str:
-    return reason.name if isinstance(reason, IntEnum) else str(reason)
+def _name(number: int) -> str:
+    return number.name if isinstance(number, IntEnum) else str(number)
 
 
 def _plain(value: object) -> str:

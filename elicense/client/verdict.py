@@ -6,13 +6,16 @@ an unknown outcome reads as INDETERMINATE, an unknown reason stays a plain numbe
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from enum import IntEnum
-from typing import NoReturn
+from typing import Any, NoReturn
 
+from google.protobuf.json_format import MessageToDict
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from elicense.license.fields import LicenseField
 from elicense.license.model import DocumentType
 from elicense.license.verdict import LetterStanding, Outcome, VerdictReason
 from elicense.v1 import license_pb2, verification_pb2
@@ -96,6 +99,9 @@ class Verdict:
         freshness: How current the answer is; None for NO_MATCH.
         last_known: What was last known; only when the city has not been heard for too long.
         given_at: When the verdict was given.
+        license: What your role sees of the licence, by field name as in ``license.proto`` (dates as objects
+            with year, month and day, bytes in base64); empty when nothing was given; personal.
+        fields: Which fields those are; a number where this version does not know it.
     """
 
     outcome: Outcome
@@ -106,6 +112,8 @@ class Verdict:
     freshness: Freshness | None
     last_known: LastKnown | None
     given_at: datetime
+    license: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    fields: tuple[LicenseField | int, ...] = ()
 
     @property
     def valid(self) -> bool:
@@ -131,6 +139,8 @@ def read_verdict(message: verification_pb2.Verdict) -> Verdict:
         freshness=_freshness(message.freshness) if message.HasField("freshness") else None,
         last_known=_last_known(message.last_known) if message.HasField("last_known") else None,
         given_at=_instant(message.verdict_time),
+        license=MessageToDict(message.license, preserving_proto_field_name=True),
+        fields=tuple(map(_field, message.fields)),
     )
 
 
@@ -144,6 +154,13 @@ def _outcome(number: int) -> Outcome:
 def _reason(number: int) -> VerdictReason | int:
     try:
         return VerdictReason(number)
+    except ValueError:
+        return number
+
+
+def _field(number: int) -> LicenseField | int:
+    try:
+        return LicenseField(number)
     except ValueError:
         return number
 
