@@ -86,10 +86,12 @@ def verdict(row: ViewRow, question: Question, *, freshness: CityFreshness, limit
     """
     matched = matches(row, question)
     # A person with many classes and letters takes longer to assess than one with
-    # few: who did not match must not learn even that.
+    # few, and a stale one longer than a fresh one: who did not match must not
+    # learn even that.
     held = row if matched else NOBODY
+    fresh = freshness if matched else NEVER_HEARD
     finding = assess(decode_standing(held.standing), ViewFlags(held.flags), china_date(now_us))
-    finding, last_known = apply_freshness(finding, as_of_us=freshness.as_of_us, now_us=now_us, limit_us=limit_us)
+    finding, last_known = apply_freshness(finding, as_of_us=fresh.as_of_us, now_us=now_us, limit_us=limit_us)
     if not matched:
         return as_message(NO_MATCH, now_us=now_us)
     return as_message(finding, now_us=now_us, last_known=last_known, city=held.city, freshness=freshness)
