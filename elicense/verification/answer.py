@@ -15,8 +15,9 @@ from typing import Final
 from google.type.date_pb2 import Date
 
 from elicense.clock import china_date, to_timestamp
+from elicense.errors import Malformed
 from elicense.license.standing import decode_standing
-from elicense.license.verdict import NO_MATCH, Finding, LastKnown, ViewFlags, apply_freshness, assess
+from elicense.license.verdict import NO_MATCH, UNREADABLE, Finding, LastKnown, ViewFlags, apply_freshness, assess
 from elicense.v1 import license_pb2
 from elicense.v1 import verification_pb2 as pb
 from elicense.view.model import ViewRow
@@ -112,7 +113,11 @@ def verdict(
         now_us: Verdict time.
     """
     held = _DUMMY if row is None else row
-    finding = assess(decode_standing(held.standing), ViewFlags(held.flags), china_date(now_us))
+    try:
+        finding = assess(decode_standing(held.standing), ViewFlags(held.flags), china_date(now_us))
+    except Malformed:
+        # A damaged row is no fault of the question, nor of those asked along with it.
+        finding = UNREADABLE
     finding, last_known = apply_freshness(finding, as_of_us=freshness.as_of_us, now_us=now_us, limit_us=limit_us)
     if not matches(row, question):
         return as_message(NO_MATCH, now_us=now_us)
