@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import (
     BigInteger,
@@ -23,6 +23,10 @@ from sqlalchemy import (
 
 from elicense.sql.database import insert_for
 from elicense.view.model import Revision, ViewRow
+
+
+MAX_KEYS: Final = 4_000
+"""Keys of one IN list: well below every engine's limit on parameters."""
 
 
 def define_view_tables(metadata: MetaData) -> tuple[Table, Table]:
@@ -91,8 +95,10 @@ class ViewStore:
     def by_person(self, conn: Connection, keys: Iterable[bytes]) -> dict[bytes, list[ViewRow]]:
         """Return every licence of each person, by person; a person without one is absent."""
         found: dict[bytes, list[ViewRow]] = defaultdict(list)
-        for row in conn.execute(self._by_person, {"keys": list(keys)}):
-            found[row[0]].append(ViewRow(*row))
+        wanted = list(keys)
+        for start in range(0, len(wanted), MAX_KEYS):
+            for row in conn.execute(self._by_person, {"keys": wanted[start : start + MAX_KEYS]}):
+                found[row[0]].append(ViewRow(*row))
         return dict(found)
 
     def by_license(self, conn: Connection, license_id: bytes) -> ViewRow | None:

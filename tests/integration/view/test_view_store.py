@@ -98,3 +98,10 @@ def test_revisions_are_listed_oldest_first_from_a_number_on(database: Database) 
     database.write_now(lambda conn: store.add_revisions(conn, [revision(11, number) for number in (3, 1, 2)]))
     listed = database.read_now(lambda conn: store.revisions(conn, (11).to_bytes(16, "big"), after=1, limit=10))
     assert [found.revision for found in listed] == [2, 3]
+
+
+def test_more_persons_than_an_engine_takes_parameters_are_found(database: Database) -> None:
+    database.write_now(lambda conn: store.put(conn, [row(1, 1), row(39_999, 2)]))
+    keys = [number.to_bytes(16, "big") for number in range(40_000)]
+    found = database.read_now(lambda conn: store.by_person(conn, keys))
+    assert sorted(found) == [keys[1], keys[39_999]]
