@@ -21,7 +21,7 @@ from elicense.rpc.active import ActiveCertificates
 from elicense.rpc.enrollment_service import EnrollmentServicer
 from elicense.rpc.interceptor import NodeInterceptor
 from elicense.rpc.server import DRAIN_GRACE_S, ListenOptions, NodeServer, ReloadingCredentials
-from elicense.rpc.telemetry import LineWriter, MetricsServer, RpcMetrics
+from elicense.rpc.telemetry import LineMetrics, LineWriter, MetricsServer, RpcMetrics
 from elicense.rpc.verification_service import VerificationServicer
 from elicense.sql.database import Database
 from elicense.sql.migrations import require_current
@@ -164,6 +164,8 @@ async def build(
     require_current(config.database.url, "registry")
     keys = load_keys(config, random=random)
     metrics = CollectorRegistry()
+    if log is not None:
+        LineMetrics(log, metrics)
     store = RegistryStore()
     database = Database(config.database.url, readers=config.database.readers, writers=config.database.writers)
     access_database = Database(config.access_log.url)
