@@ -28,8 +28,8 @@ from elicense.errors import DataLoss, Error, Exhausted, ShuttingDown, StoreUnava
 from elicense.log.answers import answer, fresh, refuse
 from elicense.log.appender import Appender
 from elicense.log.commit import Committer
-from elicense.log.entry import SALT_SIZE
 from elicense.log.decision import Committed, Decider, Listener, SignedHead
+from elicense.log.entry import SALT_SIZE
 from elicense.log.request_queue import Request, RequestQueue
 
 if TYPE_CHECKING:

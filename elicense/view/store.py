@@ -24,7 +24,6 @@ from sqlalchemy import (
 from elicense.sql.database import insert_for
 from elicense.view.model import Revision, ViewRow
 
-
 MAX_KEYS: Final = 4_000
 """Keys of one IN list: well below every engine's limit on parameters."""
 

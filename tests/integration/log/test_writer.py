@@ -13,6 +13,7 @@ from sqlalchemy import Connection, select
 from elicense.errors import LicenseNotFound, Malformed, NotFound, QueueFull, ShuttingDown
 from elicense.log.checkpoint import open_checkpoint
 from elicense.log.decision import Decision, SignedHead
+from elicense.log.entry import SALT_SIZE
 from elicense.log.metrics import LogMetrics
 from elicense.log.request_queue import (
     BULK_ENTRIES_PER_COMMIT,
