@@ -23,7 +23,7 @@ from elicense.rpc.interceptor import NodeInterceptor
 from elicense.rpc.license_fields import LicenseFields
 from elicense.rpc.looks import Looks
 from elicense.rpc.server import DRAIN_GRACE_S, ListenOptions, NodeServer, ReloadingCredentials
-from elicense.rpc.telemetry import LineWriter, MetricsServer, RpcMetrics
+from elicense.rpc.telemetry import LineMetrics, LineWriter, MetricsServer, RpcMetrics
 from elicense.rpc.verification_service import VerificationServicer
 from elicense.sql.database import Database
 from elicense.sql.migrations import require_current
@@ -168,6 +168,8 @@ async def build(
     require_current(config.database.url, "registry")
     keys = load_keys(config, random=random)
     metrics = CollectorRegistry()
+    if log is not None:
+        LineMetrics(log, metrics)
     store = RegistryStore()
     database = Database(config.database.url, readers=config.database.readers, writers=config.database.writers)
     quotas = Quotas(database=database, store=store.quota, clock=clock, looks=config.quotas.looks_per_day)

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from elicense.errors import Malformed
+from elicense.log.entry import leaf_hash
+from elicense.log.tree import HASH_SIZE
 from registry.model import NotedDisposition
 
 
@@ -13,12 +16,31 @@ class SentEntry:
     """An entry as a city sent it.
 
     Attributes:
-        record: Record bytes.
-        salt: 32 bytes.
+        record: Record bytes; empty in an erased slot.
+        salt: 32 bytes; empty in an erased slot.
+        hashed: Leaf hash of an erased slot, 32 bytes; of any other it is computed.
     """
 
     record: bytes
     salt: bytes
+    hashed: bytes = b""
+
+    @property
+    def erased(self) -> bool:
+        """Whether record and salt are gone for good and only the leaf hash is left."""
+        return bool(self.hashed) and not self.salt and not self.record
+
+    def leaf_hash(self) -> bytes:
+        """Return the leaf hash: recomputed, or that of the erased slot.
+
+        Raises:
+            Malformed: Salt or leaf hash has another size than it must.
+        """
+        if not self.erased:
+            return leaf_hash(self.salt, self.record)
+        if len(self.hashed) != HASH_SIZE:
+            raise Malformed(f"the leaf hash of an erased slot must be {HASH_SIZE} bytes")
+        return self.hashed
 
 
 @dataclass(frozen=True, slots=True)

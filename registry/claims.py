@@ -11,7 +11,7 @@ next gets the person.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final
@@ -109,7 +109,13 @@ class Standing(Enum):
 
 
 def standing_of(
-    claim: Claim | None, *, city: int, now_us: int, lease_us: int, states: Mapping[int, CityState]
+    claim: Claim | None,
+    *,
+    city: int,
+    now_us: int,
+    lease_us: int,
+    states: Mapping[int, CityState],
+    waiting: Container[int] = (),
 ) -> Standing:
     """Return what ``claim`` means to ``city``.
 
@@ -119,6 +125,7 @@ def standing_of(
         now_us: The registry's clock.
         lease_us: How long leases run; one with less than half of it left is renewed.
         states: What the registry holds of each city.
+        waiting: Cities of which a licence of the person waits for a decision.
     """
     if claim is None or claim.state == ClaimState.RELEASED:
         return Standing.FREE
@@ -126,15 +133,25 @@ def standing_of(
         return Standing.HELD
     if claim.city == city:
         return Standing.LIVE if claim.lease_end_us - now_us > lease_us // 2 else Standing.RENEW
-    return Standing.LAPSED if proved_unused(claim, states.get(claim.city), now_us=now_us) else Standing.HELD
+    unused = proved_unused(claim, states.get(claim.city), now_us=now_us, waiting=claim.city in waiting)
+    return Standing.LAPSED if unused else Standing.HELD
 
 
-def proved_unused(claim: Claim, state: CityState | None, *, now_us: int) -> bool:
+def proved_unused(claim: Claim, state: CityState | None, *, now_us: int, waiting: bool = False) -> bool:
     """Whether no record of the leasing city can use the lease any more.
 
     A city never commits a record after the end of the lease that it cites, so
-    it is enough to hold its log to its tip as of a later time.
+    it is enough to hold its log to its tip as of a later time.  A licence of the
+    same person that waits for a decision is a use that is not settled yet.
+
+    Args:
+        claim: The lease.
+        state: What the registry holds of the leasing city, if it was heard.
+        now_us: The registry's clock.
+        waiting: Whether a licence of that city for the person waits for a decision.
     """
+    if waiting:
+        return False
     if claim.lease_end_us >= now_us or state is None or state.next_index < state.tip_size:
         return False
     return state.as_of_us > claim.lease_end_us + LAPSE_MARGIN_US
@@ -148,7 +165,14 @@ class Ruling(Enum):
     WAITS = "another city may still use its lease"
 
 
-def ruling_on(pending: Pending, claim: Claim | None, *, now_us: int, states: Mapping[int, CityState]) -> Ruling:
+def ruling_on(
+    pending: Pending,
+    claim: Claim | None,
+    *,
+    now_us: int,
+    states: Mapping[int, CityState],
+    waiting: Container[int] = (),
+) -> Ruling:
     """Return what becomes of a waiting licence, given who holds its person.
 
     Args:
@@ -156,6 +180,7 @@ def ruling_on(pending: Pending, claim: Claim | None, *, now_us: int, states: Map
         claim: The person's claim, if there is one.
         now_us: The registry's clock.
         states: What the registry holds of each city.
+        waiting: Cities of which a licence of the person waits for a decision.
     """
     if claim is None or claim.state == ClaimState.RELEASED:
         return Ruling.CONFIRMED
@@ -165,6 +190,6 @@ def ruling_on(pending: Pending, claim: Claim | None, *, now_us: int, states: Map
         return Ruling.CONFLICT
     if claim.state != ClaimState.LEASED:
         return Ruling.CONFLICT
-    if proved_unused(claim, states.get(claim.city), now_us=now_us):
+    if proved_unused(claim, states.get(claim.city), now_us=now_us, waiting=claim.city in waiting):
         return Ruling.CONFIRMED
     return Ruling.WAITS

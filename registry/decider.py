@@ -83,6 +83,10 @@ class _Board:
     rows: Mapping[bytes, Sequence[ViewRow]]
     open: set[Pending]
 
+    def waiting(self, person_key: bytes) -> set[int]:
+        """Return the cities of which a licence of the person waits for a decision."""
+        return {row.city for row in self.rows.get(person_key, ()) if row.flags & ViewFlags.PROVISIONAL}
+
 
 class RegistryDecider:
     """Decides commands for the registry's log.
@@ -141,8 +145,9 @@ class RegistryDecider:
         asked = [waiting for command in commands if isinstance(command, DecidePending) for waiting in command.pending]
         persons = {claim.person_key for claim in wanted} | {waiting.person_key for waiting in asked}
         claims = self._store.claims(conn, persons)
-        locked = {waiting.city for waiting in asked}
-        locked |= {c.city for c in claims.values() if c.state == ClaimState.LEASED and c.lease_end_us < now_us}
+        lapsed = {c for c in claims.values() if c.state == ClaimState.LEASED and c.lease_end_us < now_us}
+        locked = {waiting.city for waiting in asked} | {c.city for c in lapsed}
+        read = {waiting.person_key for waiting in asked} | {c.person_key for c in lapsed}
         for code in sorted(locked):
             city = self._store.city(conn, code)
             if city is not None:
@@ -154,7 +159,7 @@ class RegistryDecider:
             claims=self._store.claims(conn, persons, lock=True),
             # Only what is locked can prove that a lease is unused.
             states={s.city: s for s in self._store.states(conn) if s.city in locked} if locked else {},
-            rows=self._store.view.by_person(conn, {waiting.person_key for waiting in asked}) if asked else {},
+            rows=self._store.view.by_person(conn, read) if read else {},
             open=set(self._store.still_pending(conn, asked)),
         )
 
@@ -165,7 +170,12 @@ class RegistryDecider:
         for wanted in command.wanted:
             claim = board.claims.get(wanted.person_key)
             standing = standing_of(
-                claim, city=command.city, now_us=board.now_us, lease_us=self._lease_us, states=board.states
+                claim,
+                city=command.city,
+                now_us=board.now_us,
+                lease_us=self._lease_us,
+                states=board.states,
+                waiting=board.waiting(wanted.person_key),
             )
             if claim is not None and standing is Standing.HELD:
                 outcome.claims.append(HeldBy(claim.city))
@@ -197,7 +207,9 @@ class RegistryDecider:
             if pending not in board.open:
                 continue
             claim = board.claims.get(pending.person_key)
-            ruling = ruling_on(pending, claim, now_us=board.now_us, states=board.states)
+            ruling = ruling_on(
+                pending, claim, now_us=board.now_us, states=board.states, waiting=board.waiting(pending.person_key)
+            )
             if ruling is Ruling.WAITS:
                 outcome.waiting.append(pending)
                 continue

@@ -4,7 +4,7 @@ The steps, numbered in the code:
 
 1. The city is enrolled, its epoch is open and its clock is sane.
 2. The checkpoint is in form, for this log, of the right size and signed by the city.
-3. Held entries equal those sent; a gap or a fork is refused.
+3. Held entries equal those sent, and so does the signed head when it has nothing new; a gap or a fork is refused.
 4. The new entries lead to the signed root, recomputed from the record bytes.
 5. Entries, head, fold and freshness are written in one transaction, guarded by
    compare-and-set on the head.
@@ -24,14 +24,13 @@ from typing import TYPE_CHECKING, Final
 
 from elicense import errors
 from elicense.clock import from_timestamp
-from elicense.log.checkpoint import Checkpoint, cosign, open_checkpoint
-from elicense.log.entry import leaf_hash
+from elicense.log.checkpoint import Checkpoint, cosign
 from elicense.log.store import Head, LogKey, NewEntry
-from elicense.log.verifier_key import parse_vkey
 from elicense.sql.database import Database
 from elicense.trust.signer import Signer
 from elicense.view.person import PersonIndex
 from registry.batch import Batch, Taken
+from registry.heads import open_head, root_at
 from registry.model import City, CityState, NotedDisposition
 from registry.national import NationalChange, NationalFold, receive
 from registry.store import RegistryStore
@@ -101,7 +100,7 @@ class Ingest:
             SignatureInvalid: The city did not sign the checkpoint.
             RootMismatch: The entries do not lead to the signed root.
             SequenceGap: The batch starts beyond what is held, or the city says that it has less.
-            LogForked: A held entry differs from the one sent.
+            LogForked: A held entry differs from the one sent, or the signed head from the one held.
             StoreUnavailable: The database is away; send again.
         """
         now_us = self._clock()
@@ -137,8 +136,8 @@ class Ingest:
         enrolled = self._enrolled(conn, batch.city)  # (1)
         if batch.epoch != enrolled.epoch:
             raise errors.EpochClosed(f"epoch {enrolled.epoch} is open", openEpoch=enrolled.epoch)
-        signed = self._open(batch, enrolled) if batch.entries else None  # (2)
-        leaves = [leaf_hash(entry.salt, entry.record) for entry in batch.entries]
+        signed = self._open(batch, enrolled)  # (2)
+        leaves = [entry.leaf_hash() for entry in batch.entries]
         head = self._head(conn, LogKey(batch.city, batch.epoch), lock=True)
         fresh = self._compare(conn, head, batch, leaves)  # (3)
         undecided = False
@@ -146,6 +145,8 @@ class Ingest:
             if head.frontier.append_leaves(leaves[fresh:]).root() != signed.root:  # (4)
                 raise errors.RootMismatch("the entries do not lead to the signed root", size=signed.size)
             head, undecided = self._apply(conn, head, batch, leaves, fresh, now_us)  # (5)
+        elif signed is not None and root_at(conn, self._store.logs, head, signed.size) != signed.root:
+            raise errors.LogForked("the city signed another head over the entries held", size=signed.size)
         unstored = self._unstored.get(batch.city)
         if unstored is not None:
             self._store.logs.store_cosigned(conn, head.key, *unstored)
@@ -171,21 +172,22 @@ class Ingest:
     ) -> tuple[Head, bool]:
         """Append the new suffix and fold it; return the new head and whether licences wait for a decision."""
         entries = [
-            NewEntry(entry.record, entry.salt, leaf)
+            NewEntry(None, None, leaf) if entry.erased else NewEntry(entry.record, entry.salt, leaf)
             for entry, leaf in zip(batch.entries[fresh:], leaves[fresh:], strict=True)
         ]
         received = receive(
             ((index, sent.record, leaf) for index, (sent, leaf) in enumerate(
                 zip(batch.entries[fresh:], leaves[fresh:], strict=True), head.size
-            )),
+            ) if not sent.erased),
             city=batch.city,
             epoch=batch.epoch,
             persons=self._persons,
         )  # fmt: skip
         # When the city wrote its last record; never later than now, so that a
-        # city with a fast clock can not make its records look fresher.
+        # city with a fast clock can not make its records look fresher.  Records
+        # that can not be read say nothing of when they were written.
         written = [from_timestamp(record.message.record_time) for record in received if record.message is not None]
-        recorded_us = min(max(written, default=now_us), now_us)
+        recorded_us = min(max(written, default=head.recorded_us), now_us)
         moved = self._store.logs.advance(conn, head, entries, recorded_us=recorded_us, note=batch.checkpoint)
         keys = sorted({record.person_key for record in received if record.person_key})
         fold = NationalFold(
@@ -213,15 +215,11 @@ class Ingest:
             raise errors.CityNotFound("this city is not enrolled; ask an operator for a join token", city=city)
         return enrolled
 
-    def _open(self, batch: Batch, enrolled: City) -> Checkpoint:
-        origin = f"{self._trust_domain}/city/{batch.city}/{batch.epoch}"
-        signed = open_checkpoint(batch.checkpoint, origin=origin, key=parse_vkey(enrolled.log_key))
-        end = batch.first_index + len(batch.entries)
-        if signed.size != end:
-            raise errors.CheckpointInvalid(
-                f"the checkpoint is for {signed.size} entries, the batch ends at {end}", size=signed.size, end=end
-            )
-        return signed
+    def _open(self, batch: Batch, enrolled: City) -> Checkpoint | None:
+        """Return the signed head; None for the heartbeat of an empty log."""
+        if not batch.entries and not batch.checkpoint:
+            return None
+        return open_head(batch, enrolled, trust_domain=self._trust_domain, cosigner_name=self._cosigner_name)
 
     def _head(self, conn: Connection, key: LogKey, *, lock: bool) -> Head:
         head = self._store.logs.head(conn, key, lock=lock)

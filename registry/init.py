@@ -1,7 +1,8 @@
 """Setting up a registry: every key, the national root, the databases and the configuration file.
 
-The configuration file is written last: a folder that has one is complete, and a
-folder without one is of no use and may be deleted.
+The configuration file is written last: a folder that has one is complete.  A
+folder in which a set-up ended early is marked, and the next one starts it over.
+A database that holds a log is in use by somebody and is never taken over.
 """
 
 from __future__ import annotations
@@ -11,13 +12,15 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from shutil import rmtree
 from typing import TYPE_CHECKING, Final
 
 from elicense.clock import SECOND_US
-from elicense.errors import AlreadyExists
+from elicense.errors import AlreadyExists, Malformed
 from elicense.log.model import LogKey
 from elicense.sql.database import Database
-from elicense.sql.migrations import upgrade
+from elicense.sql.engines import parse_url
+from elicense.sql.migrations import has_schema, is_current, upgrade
 from elicense.sql.schema import create_tables
 from elicense.trust.credentials import make_credentials, save_authority, save_credentials
 from elicense.trust.signer import generate_key_file
@@ -32,6 +35,8 @@ from registry.store import RegistryStore, access_metadata
 if TYPE_CHECKING:
     from ipaddress import IPv4Address, IPv6Address
 
+    from sqlalchemy import Connection
+
 _DAY_US: Final = 86_400 * SECOND_US
 ROOT_LIFETIME_US: Final = 20 * 365 * _DAY_US
 AUTHORITY_LIFETIME_US: Final = 10 * 365 * _DAY_US
@@ -39,6 +44,10 @@ CERTIFICATE_LIFETIME_US: Final = 365 * _DAY_US
 
 ROOT_FOLDER: Final = "root"
 """Folder below ``keys`` with the national root's key: take it off this machine once it is set up."""
+
+
+_UNFINISHED: Final = ".unfinished"
+"""File that marks a folder whose set-up has not ended yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,12 +75,15 @@ def initialize(plan: Plan, *, clock: Callable[[], int], random: Callable[[int], 
     """Set up a registry and return its configuration file.
 
     Raises:
-        AlreadyExists: The folder holds something.
+        AlreadyExists: The folder or the database holds something.
         Malformed: An address or the trust domain can not be used.
         StoreUnavailable: The database can not be reached.
     """
     config = _configuration(plan)
+    for url in (config.database.url, config.access_log.url):
+        parse_url(url)
     _make_folder(plan.data_dir)
+    _refuse_other_schema(config.database.url)
     now_us = clock()
     _make_keys(config, random)
     authority, root = _make_authorities(config, now_us, random)
@@ -81,10 +93,13 @@ def initialize(plan: Plan, *, clock: Callable[[], int], random: Callable[[int], 
     _open_log(config.database.url)
     path = plan.data_dir / CONFIG_FILE
     _write_config(path, config)
+    (plan.data_dir / _UNFINISHED).unlink()
     return path
 
 
 def _configuration(plan: Plan) -> RegistryConfig:
+    if "?" in str(plan.data_dir):
+        raise Malformed("the folder's path must not hold a question mark, which would end the URL of its database")
     node = {"trust_domain": plan.trust_domain, "listen": plan.listen, "data_dir": plan.data_dir}
     if plan.advertise is not None:
         node["advertise"] = plan.advertise
@@ -99,9 +114,25 @@ def _configuration(plan: Plan) -> RegistryConfig:
 
 
 def _make_folder(folder: Path) -> None:
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if any(folder.iterdir()):
-        raise AlreadyExists(f"{folder} is not empty; name a new folder")
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        held = list(folder.iterdir())
+        unfinished = folder / _UNFINISHED
+        if held and (unfinished not in held or folder / CONFIG_FILE in held):
+            raise AlreadyExists(f"{folder} is not empty; name a new folder")
+        unfinished.touch(mode=0o600)
+        for leftover in held:
+            if leftover.is_dir():
+                rmtree(leftover)
+            elif leftover != unfinished:
+                leftover.unlink()
+    except OSError as error:
+        raise Malformed(f"{folder} can not be made: {error.strerror}") from error
+
+
+def _refuse_other_schema(url: str) -> None:
+    if has_schema(url) and not is_current(url, "registry"):
+        raise AlreadyExists("the database holds the tables of something else; name a new one")
 
 
 def _make_keys(config: RegistryConfig, random: Callable[[int], bytes]) -> None:
@@ -172,9 +203,16 @@ def _server_names(config: RegistryConfig) -> tuple[list[str], list[IPv4Address |
 def _open_log(url: str) -> None:
     database = Database(url)
     try:
-        database.write_now(lambda conn: RegistryStore().logs.create(conn, LogKey(REGISTRY_LOG, FIRST_EPOCH)))
+        database.write_now(_create_log)
     finally:
         database.close()
+
+
+def _create_log(conn: Connection) -> None:
+    logs = RegistryStore().logs
+    if logs.keys(conn):
+        raise AlreadyExists("the database holds the logs of a registry already; name a new one")
+    logs.create(conn, LogKey(REGISTRY_LOG, FIRST_EPOCH))
 
 
 def _write_config(path: Path, config: RegistryConfig) -> None:

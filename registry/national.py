@@ -27,6 +27,8 @@ from elicense.view.person import PersonIndex
 from registry.model import Claim, ClaimState, Pending
 
 _FIRST_EVENTS = frozenset({license_pb2.LICENSE_EVENT_ISSUED})
+#: A licence with one of these does not count, and so keeps nobody from being granted the person.
+_NOT_COUNTING = ViewFlags.CANCELLED | ViewFlags.PROVISIONAL | ViewFlags.CONFLICT
 _CONFIRMED = replication_pb2.DISPOSITION_KIND_CONFIRMED
 _UNREADABLE = replication_pb2.DISPOSITION_KIND_UNREADABLE
 _NOT_IN_CUSTODY = replication_pb2.DISPOSITION_KIND_NOT_IN_CUSTODY
@@ -137,7 +139,8 @@ class NationalFold:
         if added is None:
             return
         own = flags_of(message)
-        if own & ViewFlags.CANCELLED:
+        stood = 0 if before is None else before.flags
+        if own & ViewFlags.CANCELLED and not stood & (ViewFlags.PROVISIONAL | ViewFlags.CONFLICT):
             self.change.releases[received.person_key] = message.license_id
         row = row_of(
             message,
@@ -147,7 +150,8 @@ class NationalFold:
             persons=self._persons,
             person_key=received.person_key,
         )
-        held[message.license_id] = row
+        # What stands is kept by the table; here too, for the records behind this one.
+        held[message.license_id] = replace(row, flags=row.flags | stood)
         earlier = self.change.rows.get(message.license_id)
         if earlier is not None and earlier.flags & ~row.flags:
             row = replace(row, flags=row.flags | earlier.flags)
@@ -168,7 +172,7 @@ class NationalFold:
             self._note(received, _UNREADABLE, message.license_id, "A first revision of a license that exists already.")
             return None
         claim = self._claims.get(received.person_key)
-        free = all(row.flags & ViewFlags.CANCELLED for row in held.values())
+        free = all(row.flags & _NOT_COUNTING for row in held.values())
         # A released claim is nobody's any more, whoever had it; the batch that releases it may go on.
         granted = claim is not None and claim.city == message.city and claim.state != ClaimState.RELEASED
         if granted and free and received.person_key not in self.change.releases:

@@ -17,6 +17,7 @@ from sqlalchemy import (
     String,
     Table,
     bindparam,
+    func,
     or_,
     select,
     tuple_,
@@ -33,6 +34,8 @@ from registry.model import City, CityState, Claim, ClaimState, NotedDisposition,
 
 _DETAIL_LENGTH: Final = 200
 _VKEY_LENGTH: Final = 400
+#: Objects of one kind kept as evidence against one city.
+EVIDENCE_PER_REASON: Final = 16
 _MAX_KEYS: Final = 4_000  # of one IN list, well below every engine's limit on parameters
 
 metadata = MetaData()
@@ -324,7 +327,16 @@ class RegistryStore:
     def add_evidence(
         self, conn: Connection, *, city: int, digest: bytes, reason: str, body: bytes, now_us: int
     ) -> None:
-        """Keep a signed object that shows a city breaking the rules; the same object is kept once."""
+        """Keep a signed object that shows a city breaking the rules; the same object is kept once.
+
+        Of one kind a city has no more than :data:`EVIDENCE_PER_REASON` kept: the first ones prove
+        as much as any number, and no city may fill the registry's disk.
+        """
+        of_kind = (evidence_table.c.city == city, evidence_table.c.reason == reason)
+        if conn.execute(select(func.count()).select_from(evidence_table).where(*of_kind)).scalar_one() >= (
+            EVIDENCE_PER_REASON
+        ):
+            return
         values = {"city": city, "digest": digest, "reason": reason, "body": body, "noted_us": now_us}
         statement = insert_for(conn.dialect.name, evidence_table)
         conn.execute(statement.on_conflict_do_nothing(index_elements=["city", "digest"]), [values])

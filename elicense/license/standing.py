@@ -124,6 +124,24 @@ def decode_standing(data: bytes) -> Standing:
         message = pb.LicenseStanding.FromString(data)
     except DecodeError as error:
         raise Malformed("the standing is not a LicenseStanding message") from error
+    standing, faults = _read(message)
+    if faults:
+        raise Malformed("the standing holds dates that do not exist", violations=faults)
+    return standing
+
+
+def check_standing(license_: pb.License) -> None:
+    """Refuse a licence whose standing :func:`decode_standing` could not read.
+
+    Raises:
+        Malformed: A date of its classes, letters or validity does not exist.
+    """
+    _, faults = _read(license_)
+    if faults:
+        raise Malformed("the license holds dates that do not exist", violations=faults)
+
+
+def _read(message: pb.License | pb.LicenseStanding) -> tuple[Standing, list[Violation]]:
     faults: list[Violation] = []
     letters = message.status_letters
     standing = Standing(
@@ -134,6 +152,4 @@ def decode_standing(data: bytes) -> Standing:
         if message.HasField("points_roll_date")
         else None,
     )
-    if faults:
-        raise Malformed("the standing holds dates that do not exist", violations=faults)
-    return standing
+    return standing, faults

@@ -110,6 +110,15 @@ class LastKnown:
 NO_MATCH: Final = Finding(Outcome.NO_MATCH, (), (), (), "No licence matches what was asked.")
 """The one answer to an unknown number and to a name that does not match."""
 
+UNREADABLE: Final = Finding(
+    Outcome.INDETERMINATE,
+    (VerdictReason.UNKNOWN_EVENT,),
+    (),
+    (),
+    "Cannot be said now: what is stored of the licence can not be read here; ask the city in custody.",
+)
+"""The answer about a licence whose stored standing is damaged."""
+
 REGISTRY_UNREACHABLE: Final = Finding(
     Outcome.INDETERMINATE,
     (VerdictReason.REGISTRY_UNREACHABLE,),
@@ -250,14 +259,16 @@ def apply_freshness(finding: Finding, *, as_of_us: int, now_us: int, limit_us: i
 
     Args:
         finding: What :func:`assess` concluded.
-        as_of_us: Up to when the city's records are complete, UTC microseconds.
+        as_of_us: Up to when the city's records are complete, UTC microseconds; ahead of ``now_us`` by more
+            than the limit it is as little worth as behind it.
         now_us: Verdict time.
         limit_us: Greatest age that the caller's role accepts.
 
     Returns:
         The finding to answer with, and what was last known when the city is stale.
     """
-    if now_us - as_of_us <= limit_us or finding.outcome is Outcome.NO_MATCH:
+    # Records can not be complete up to a time to come: a clock is wrong, and how far is not known.
+    if abs(now_us - as_of_us) <= limit_us or finding.outcome is Outcome.NO_MATCH:
         return finding, None
     stale = Finding(
         Outcome.INDETERMINATE,

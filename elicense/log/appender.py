@@ -145,7 +145,8 @@ class Appender(Generic[C, R]):
         if len(decisions) != len(commands):
             raise RuntimeError("the decider must decide every command")
         records = [record for decision in decisions if decision.error is None for record in decision.records]
-        if len(records) > ENTRIES_PER_COMMIT or sum(map(len, records)) > BYTES_PER_COMMIT:
+        size = sum(map(len, records)) + len(records) * SALT_SIZE
+        if len(records) > ENTRIES_PER_COMMIT or size > BYTES_PER_COMMIT:
             raise BatchTooLarge("the records are more than one commit may hold; split the request")
         salts = self._salts(len(records))
         hashes = leaf_hashes(zip(salts, records, strict=True))  # (3)

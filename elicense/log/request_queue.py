@@ -19,7 +19,7 @@ ENTRIES_PER_COMMIT: Final = 2_048
 """Most entries of one commit: a batch that one replication call can carry."""
 
 BYTES_PER_COMMIT: Final = 3 * 1024 * 1024
-"""Most record bytes of one commit: below gRPC's usual limit of 4 MiB a message."""
+"""Most bytes of records and salts of one commit: what one replication call can carry."""
 
 BULK_ENTRIES_PER_COMMIT: Final = 1_024
 """Most bulk entries of one commit, so that an urgent request never waits long for the one under way."""

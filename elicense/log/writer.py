@@ -29,6 +29,7 @@ from elicense.log.answers import answer, fresh, refuse
 from elicense.log.appender import Appender
 from elicense.log.commit import Committer
 from elicense.log.decision import Committed, Decider, Listener, SignedHead
+from elicense.log.entry import SALT_SIZE
 from elicense.log.request_queue import Request, RequestQueue
 
 if TYPE_CHECKING:
@@ -165,7 +166,7 @@ class LogWriter(Generic[C, R]):
         """
         if self._refusal is not None:
             raise fresh(self._refusal)
-        estimate = weight * _USUAL_RECORD if size is None else size
+        estimate = (weight * _USUAL_RECORD if size is None else size) + weight * SALT_SIZE
         request: Request[C, R] = Request(command, weight, estimate, asyncio.get_running_loop().create_future())
         self._queue.add(request, bulk=bulk)
         self._count_waiting()

@@ -121,6 +121,7 @@ class LineWriter:
         self._stop = threading.Event()
         self._flushing = threading.Lock()
         self.dropped = 0
+        self.failed = 0
         self._thread = threading.Thread(target=self._run, name="log-writer", daemon=True)
         self._thread.start()
 
@@ -141,18 +142,49 @@ class LineWriter:
                 return
             lines = self._lines[:count]
             del self._lines[:count]
-            self._stream.write("\n".join(lines) + "\n")
-            self._stream.flush()
+            try:
+                self._stream.write("\n".join(lines) + "\n")
+                self._stream.flush()
+            except (OSError, ValueError):
+                self.dropped += count
+                raise
 
     def close(self) -> None:
         """Write what has gathered and end the thread."""
         self._stop.set()
         self._thread.join()
-        self.flush()
+        try:
+            self.flush()
+        except (OSError, ValueError):
+            self.failed += 1
 
     def _run(self) -> None:
         while not self._stop.wait(self._interval_s):
-            self.flush()
+            try:
+                self.flush()
+            except (OSError, ValueError):
+                # A full disk or a reader that went away: the next lines may get through, and the count tells.
+                self.failed += 1
+
+
+class LineMetrics(Collector):
+    """Tells of log lines that never reached their output, which the log itself can not.
+
+    Args:
+        writer: Whose lines.
+        registry: Where to register.
+    """
+
+    def __init__(self, writer: LineWriter, registry: CollectorRegistry) -> None:
+        self._writer = writer
+        registry.register(self)
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the metrics as they stand; called by the thread that serves the metrics port."""
+        yield CounterMetricFamily("elicense_log_lines_dropped", "Lines dropped", value=self._writer.dropped)
+        yield CounterMetricFamily(
+            "elicense_log_writes_failed", "Writes of lines that failed", value=self._writer.failed
+        )
 
 
 class Stamp:

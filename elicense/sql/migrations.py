@@ -71,6 +71,12 @@ def is_current(url: str, package: str) -> bool:
     return set(held) == set(_script(package).get_heads())
 
 
+def has_schema(url: str) -> bool:
+    """Tell whether a database was ever brought to a schema; a missing SQLite file is made."""
+    with _transaction(url, create=True) as connection:
+        return bool(MigrationContext.configure(connection).get_current_heads())
+
+
 def require_current(url: str, package: str) -> None:
     """Refuse a database whose schema is not the newest one of ``package``.
 

@@ -48,6 +48,8 @@ _DAY_US: Final = 86_400 * 1_000_000
 LEAF_LIFETIME_US: Final = 365 * _DAY_US
 AUTHORITY_LIFETIME_US: Final = 5 * 365 * _DAY_US
 TOKEN_LIFETIME_US: Final = _DAY_US
+MAX_TOKEN_LIFETIME_US: Final = 30 * _DAY_US
+"""Longest time for which a token may be made: one that was lost must end by itself."""
 
 TOKEN_GRACE_US: Final = _DAY_US
 """How much longer than a token its certificate holds: its bearer then hears why, not just a failed handshake."""
@@ -160,6 +162,12 @@ class Enrollment:
             CallerNotAllowed: This node does not enrol such bearers.
             Malformed: The ID is none that a caller may carry.
         """
+        if lifetime_us > MAX_TOKEN_LIFETIME_US:
+            days = MAX_TOKEN_LIFETIME_US // _DAY_US
+            raise Malformed(
+                f"a join token is good for {days} days at most",
+                violations=[Violation("valid", "TOO_LONG", f"give at most {days}d")],
+            )
         self.check_subject(subject)
         now_us = self._clock()
         token = make_token(

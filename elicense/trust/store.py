@@ -180,14 +180,18 @@ class TrustStore:
         return done.rowcount == 1
 
     def revoke_subject(self, connection: Connection, subject: str) -> int:
-        """Revoke every certificate of a SPIFFE ID and return how many there were."""
+        """Revoke every certificate of a SPIFFE ID, void its unspent join tokens, and return how many there were."""
         c = self._certificate.c
         done = connection.execute(
             update(self._certificate)
             .where(c.subject == subject, c.state == int(CertificateState.ACTIVE))
             .values(state=int(CertificateState.REVOKED))
         )
-        return done.rowcount
+        t = self._token.c
+        voided = connection.execute(
+            update(self._token).where(t.subject == subject, t.spent_us.is_(None), t.expires_us > 0).values(expires_us=0)
+        )
+        return done.rowcount + voided.rowcount
 
     def of_subject(self, connection: Connection, subject: str) -> list[CertificateRecord]:
         """Return every certificate of a SPIFFE ID, oldest first."""

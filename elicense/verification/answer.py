@@ -14,8 +14,9 @@ from hmac import compare_digest
 from typing import Final
 
 from elicense.clock import china_date, to_timestamp
+from elicense.errors import Malformed
 from elicense.license.standing import decode_standing
-from elicense.license.verdict import NO_MATCH, Finding, LastKnown, ViewFlags, apply_freshness, assess
+from elicense.license.verdict import NO_MATCH, UNREADABLE, Finding, LastKnown, ViewFlags, apply_freshness, assess
 from elicense.v1 import verification_pb2 as pb
 from elicense.view.model import NOBODY, ViewRow
 
@@ -90,7 +91,11 @@ def verdict(row: ViewRow, question: Question, *, freshness: CityFreshness, limit
     # learn even that.
     held = row if matched else NOBODY
     fresh = freshness if matched else NEVER_HEARD
-    finding = assess(decode_standing(held.standing), ViewFlags(held.flags), china_date(now_us))
+    try:
+        finding = assess(decode_standing(held.standing), ViewFlags(held.flags), china_date(now_us))
+    except Malformed:
+        # A damaged row is no fault of the question, nor of those asked along with it.
+        finding = UNREADABLE
     finding, last_known = apply_freshness(finding, as_of_us=fresh.as_of_us, now_us=now_us, limit_us=limit_us)
     if not matched:
         return as_message(NO_MATCH, now_us=now_us)

@@ -12,12 +12,25 @@ from google.protobuf.message import DecodeError
 
 from elicense.clock import from_timestamp
 from elicense.errors import Malformed
+from elicense.license.document import normalize_number
+from elicense.license.standing import check_standing
 from elicense.license.verdict import ViewFlags
 from elicense.v1 import license_pb2 as pb
 from elicense.view.model import Revision, ViewRow
 from elicense.view.person import PersonIndex
 
 LICENSE_ID_SIZE: Final = 16
+
+MAX_REVISION: Final = 2**31 - 1
+"""Highest revision number: a 32-bit column."""
+
+MAX_EVENT: Final = 2**15 - 1
+"""Highest number of an event, known or not: a 16-bit column."""
+
+#: Range of a protobuf timestamp.
+MIN_SECONDS: Final = -62_135_596_800
+MAX_SECONDS: Final = 253_402_300_799
+NANOS: Final = 1_000_000_000
 
 CANCELLED_LETTER: Final = "G"
 """The letter of a cancelled licence."""
@@ -27,10 +40,11 @@ BANNING_LETTERS: Final = frozenset("EF")
 
 
 def read_record(record: bytes) -> pb.LicenseRecord:
-    """Parse a record as far as the fold needs it.
+    """Parse a record as far as the fold needs it; what it returns can be folded, stored and judged.
 
     Raises:
-        Malformed: It is no LicenseRecord, or lacks the licence, its id or its revision number.
+        Malformed: It is no LicenseRecord, lacks what the fold needs, or holds a number, a time or a
+            date that no row of the view can hold.
     """
     try:
         message = pb.LicenseRecord.FromString(record)
@@ -40,6 +54,15 @@ def read_record(record: bytes) -> pb.LicenseRecord:
         raise Malformed("the record lacks its license, license id or revision number")
     if not message.license.holder.document.number:
         raise Malformed("the record lacks the holder's document")
+    # Two spellings of one number would be two persons.
+    if message.license.holder.document.number != normalize_number(message.license.holder.document.number):
+        raise Malformed("the document number is not in normal form")
+    if message.revision > MAX_REVISION or not 0 <= message.event <= MAX_EVENT:
+        raise Malformed("the event or revision number is out of range")
+    for instant in (message.record_time, message.effective_time):
+        if not MIN_SECONDS <= instant.seconds <= MAX_SECONDS or not 0 <= instant.nanos < NANOS:
+            raise Malformed("a time lies outside the years 1 to 9999")
+    check_standing(message.license)
     return message
 
 

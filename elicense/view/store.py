@@ -33,6 +33,9 @@ from elicense.view.model import NOBODY, Revision, ViewRow
 #: Persons that one query looks up, most first.
 _SIZES: Final = (64, 8, 1)
 
+MAX_KEYS: Final = 4_000
+"""Keys of one IN list: well below every engine's limit on parameters."""
+
 
 def define_view_tables(metadata: MetaData) -> tuple[Table, Table]:
     """Add ``license_view`` and ``license_revision`` to ``metadata`` and return them."""
@@ -101,8 +104,10 @@ class ViewStore:
     def by_person(self, conn: Connection, keys: Iterable[bytes]) -> dict[bytes, list[ViewRow]]:
         """Return every licence of each person, by person; a person without one is absent."""
         found: dict[bytes, list[ViewRow]] = defaultdict(list)
-        for row in conn.execute(self._by_person, {"keys": list(keys)}):
-            found[row[0]].append(ViewRow(*row))
+        wanted = list(keys)
+        for start in range(0, len(wanted), MAX_KEYS):
+            for row in conn.execute(self._by_person, {"keys": wanted[start : start + MAX_KEYS]}):
+                found[row[0]].append(ViewRow(*row))
         return dict(found)
 
     def of_persons(self, conn: Connection, keys: Iterable[bytes]) -> dict[bytes, list[ViewRow]]:

@@ -9,6 +9,7 @@ from elicense.access.shipping import from_shipped
 from elicense.clock import from_timestamp, to_timestamp
 from elicense.errors import CallerNotAllowed, Malformed, Violation
 from elicense.license.document import normalize_number
+from elicense.log.request_queue import BYTES_PER_COMMIT
 from elicense.rpc.context import current_caller
 from elicense.trust.spiffe import Caller, identify, parse_spiffe_id
 from elicense.v1 import replication_pb2 as pb
@@ -19,8 +20,8 @@ from registry.batch import Batch, SentEntry
 from registry.claims import ClaimOutcome, GrantClaims, HeldBy, WantedClaim
 from registry.replication import Replication
 
-#: Most bytes of records and salts in one batch.
-MAX_BATCH_BYTES: Final = 3 * 1024 * 1024
+#: Most bytes of records and salts in one batch: whatever a city committed at once fits.
+MAX_BATCH_BYTES: Final = BYTES_PER_COMMIT
 
 
 class ReplicationServicer(replication_pb2_grpc.ReplicationServiceServicer):
@@ -121,7 +122,7 @@ def _batch(city: int, request: pb.AppendEntriesRequest) -> Batch:
         city=city,
         epoch=request.epoch,
         first_index=request.first_index,
-        entries=[SentEntry(entry.record, entry.salt) for entry in request.entries],
+        entries=[SentEntry(entry.record, entry.salt, entry.leaf_hash) for entry in request.entries],
         checkpoint=request.checkpoint,
         tip_size=request.tip_size,
         city_us=from_timestamp(request.city_time),

@@ -13,6 +13,7 @@ from sqlalchemy import Connection, select
 from elicense.errors import LicenseNotFound, Malformed, NotFound, QueueFull, ShuttingDown
 from elicense.log.checkpoint import open_checkpoint
 from elicense.log.decision import Decision, SignedHead
+from elicense.log.entry import SALT_SIZE
 from elicense.log.metrics import LogMetrics
 from elicense.log.request_queue import (
     BULK_ENTRIES_PER_COMMIT,
@@ -318,9 +319,17 @@ async def test_a_request_larger_than_a_commit_is_refused(sqlite_world: LogWorld)
         {"weight": ENTRIES_PER_COMMIT + 1},
         {"weight": BULK_ENTRIES_PER_COMMIT + 1, "bulk": True},
         {"weight": 1, "size": BYTES_PER_COMMIT + 1},
+        {"weight": 2, "size": BYTES_PER_COMMIT - 2 * SALT_SIZE + 1},
     ):
         with pytest.raises(Malformed):
             await writer.submit(b"large", **arguments)  # type: ignore[arg-type]
+
+
+async def test_the_salts_of_a_commit_count_so_that_one_replication_call_can_carry_it(sqlite_world: LogWorld) -> None:
+    writer = await sqlite_world.started()
+    command = b"many:2000:" + b"x" * (BYTES_PER_COMMIT // 2_000 - SALT_SIZE // 2 - 10)
+    with pytest.raises(Malformed):
+        await writer.submit(command, weight=2_000, size=1)
 
 
 async def test_a_command_that_understated_its_records_fails_alone_when_it_is_too_large(

@@ -5,9 +5,12 @@ from __future__ import annotations
 import pytest
 
 from elicense import errors
-from elicense.log.checkpoint import open_cosigned
+from elicense.log.checkpoint import Checkpoint, open_cosigned, sign_checkpoint
 from elicense.v1 import replication_pb2, verification_pb2
+from elicense.v1.license_pb2 import LicenseRecord
+from elicense.v1.log_pb2 import LogEntry
 from elicense.v1.replication_pb2 import AppendEntriesRequest
+from registry.store import EVIDENCE_PER_REASON
 from tests.integration.registry.world import CHENGDU, SUZHOU, TIANJIN, World, running_world
 from tests.support.city import City
 
@@ -240,3 +243,107 @@ async def test_cities_do_not_disturb_each_other(world: World) -> None:
         await city.replicate()
     report = world.fsck()
     assert (report.licenses, report.findings) == (3, ())
+
+
+async def test_another_head_over_the_same_entries_is_a_fork_and_is_kept_as_evidence(world: World) -> None:
+    city = await suzhou_with_records(world, 5)
+    await city.replicate()
+    for request in (city.batch(0), city.batch(5), city.batch(1, 3)):
+        size = request.first_index + len(request.entries)
+        forked = Checkpoint(city.origin, size, bytes([size]) * 32)
+        request.checkpoint = sign_checkpoint(forked, city.signer)
+        with pytest.raises(errors.LogForked):
+            await city.send(request)
+    kept = world.database.read_now(lambda conn: conn.exec_driver_sql("SELECT reason FROM evidence").scalars().all())
+    assert list(kept) == ["LOG_FORKED"] * 2  # two of them are over the same head
+    assert (await city.send(city.batch(1, 3))).next_index == 5
+
+
+async def test_a_heartbeat_with_a_head_that_nobody_signed_is_refused(world: World) -> None:
+    city = await suzhou_with_records(world)
+    await city.replicate()
+    with pytest.raises(errors.CheckpointInvalid):
+        await city.send(city.batch(3, checkpoint=b"garbage"))
+    unsigned = city.batch(3)
+    flip_signature(unsigned)
+    with pytest.raises(errors.SignatureInvalid):
+        await city.send(unsigned)
+    assert (await city.send(city.batch(3))).next_index == 3
+
+
+async def test_evidence_against_one_city_is_bounded(world: World) -> None:
+    city = await suzhou_with_records(world)
+    await city.replicate()
+    for number in range(EVIDENCE_PER_REASON + 2):
+        forked = Checkpoint(city.origin, 3, bytes([number]) * 32)
+        with pytest.raises(errors.LogForked):
+            await city.send(city.batch(3, checkpoint=sign_checkpoint(forked, city.signer)))
+    count = world.database.read_now(lambda conn: conn.exec_driver_sql("SELECT count(*) FROM evidence").scalar_one())
+    assert count == EVIDENCE_PER_REASON
+
+
+async def test_a_head_that_has_no_room_for_the_registrys_signature_is_refused_before_it_is_kept(world: World) -> None:
+    city = await suzhou_with_records(world)
+    other = "\N{EM DASH} w AAAAAAA=\n".encode()
+    cosigner = f"\N{EM DASH} {world.cosigner_name} AAAAAAA=\n".encode()
+    for lines in (other * 63, cosigner):
+        with pytest.raises(errors.CheckpointInvalid):
+            await city.send(city.batch(0, checkpoint=city.note() + lines))
+    assert (await city.state()).next_index == 0
+    assert (await city.send(city.batch(0, checkpoint=city.note() + other * 30))).next_index == 3
+
+
+async def test_an_erased_slot_is_taken_in_by_its_leaf_hash_alone(world: World) -> None:
+    city = await suzhou_with_records(world)
+    request = city.batch(0)
+    erased = city.leaves()[1]
+    request.entries[1].CopyFrom(LogEntry(leaf_hash=erased))
+    assert (await city.send(request)).next_index == 3
+    # The slot may have been sent before it was erased, or after.
+    assert (await city.send(request)).next_index == 3
+    assert (await city.send(city.batch(0))).next_index == 3
+    assert not world.fsck().findings
+    city.append(b"another")
+    short = city.batch(3)
+    short.entries[0].CopyFrom(LogEntry(leaf_hash=erased[:31]))
+    with pytest.raises(errors.Malformed):
+        await city.send(short)
+
+
+async def test_records_that_no_table_can_hold_stall_nobody(world: World) -> None:
+    city = await world.city(SUZHOU)
+    for number in range(2):
+        city.issue(f"32050019900101{number:04d}")
+        message = LicenseRecord.FromString(city.records[number])
+        if number:
+            message.event = 70_000  # type: ignore[assignment]
+        else:
+            message.effective_time.seconds = 2**60
+        city.records[number] = message.SerializeToString()
+    answer = await city.replicate()
+    assert answer.next_index == 2
+    assert [noted.kind for noted in answer.dispositions] == [replication_pb2.DISPOSITION_KIND_UNREADABLE] * 2
+    assert not world.fsck().findings
+
+
+async def test_a_damaged_record_takes_nothing_from_other_answers(world: World) -> None:
+    city = await world.city(SUZHOU)
+    city.issue(NUMBER)
+    message = LicenseRecord.FromString(city.records[0])
+    message.license.vehicle_classes[0].from_date.month = 13
+    city.records[0] = message.SerializeToString()
+    city.issue(OTHER, claim=(await city.claim(OTHER))[0])
+    answer = await city.replicate()
+    assert [noted.kind for noted in answer.dispositions] == [replication_pb2.DISPOSITION_KIND_UNREADABLE]
+    verifier = await world.verifier()
+    assert (await verifier.ask(NUMBER)).outcome == verification_pb2.OUTCOME_NO_MATCH
+    assert (await verifier.ask(OTHER)).outcome == verification_pb2.OUTCOME_VALID
+    await verifier.channel.close()
+
+
+async def test_records_that_can_not_be_read_do_not_make_a_city_look_fresh(world: World) -> None:
+    city = await world.city(SUZHOU)
+    city.append(b"unreadable")
+    await city.send(city.batch(0, tip_size=5))
+    (state,) = world.database.read_now(world.store.states)
+    assert (state.recorded_us, state.as_of_us) == (0, 0)

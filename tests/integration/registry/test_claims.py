@@ -8,6 +8,7 @@ from elicense.clock import from_timestamp
 from elicense.log.entry import leaf_hash
 from elicense.log.model import LogKey
 from elicense.v1 import log_pb2, replication_pb2, verification_pb2
+from elicense.v1.license_pb2 import DOCUMENT_TYPE_RESIDENT_ID
 from tests.integration.registry.world import CHENGDU, SUZHOU, TIANJIN, World
 from tests.support.city import City
 
@@ -197,4 +198,26 @@ async def test_a_status_change_of_a_provisional_license_does_not_make_it_count(w
     await suzhou.replicate()
     verdict = await (await world.verifier()).ask(NUMBER)
     assert verification_pb2.VERDICT_REASON_PROVISIONAL in verdict.reasons
+    assert not world.fsck().findings
+
+
+async def test_a_granted_license_that_arrives_late_beats_a_provisional_one_that_came_first(world: World) -> None:
+    suzhou, tianjin, chengdu = [await world.city(code) for code in (SUZHOU, TIANJIN, CHENGDU)]
+    # Issued within the lease, then cut off.
+    lawful = suzhou.issue(NUMBER, claim=(await suzhou.claim(NUMBER))[0])
+    late = suzhou.batch(0)
+    provisional = tianjin.issue(NUMBER)
+    await tianjin.replicate()
+    world.clock.advance(seconds=LAPSED_S)
+    late.city_time.CopyFrom(suzhou.batch(0).city_time)
+    await suzhou.send(late)
+    await heartbeat(suzhou)
+    (refused,) = await chengdu.claim(NUMBER)
+    assert refused.held_by_city == SUZHOU
+    (noted,) = await tianjin.decided(1)
+    assert (noted.kind, noted.license_id) == (replication_pb2.DISPOSITION_KIND_CONFLICT, provisional)
+    assert not suzhou.feed
+    key = world.keys.persons.person_key(DOCUMENT_TYPE_RESIDENT_ID, NUMBER)
+    held = world.database.read_now(lambda conn: world.store.claims(conn, [key]))[key]
+    assert (held.city, held.license_id) == (SUZHOU, lawful)
     assert not world.fsck().findings

@@ -270,3 +270,41 @@ def test_an_address_in_use_is_one_line_and_status_1(tmp_path: Path) -> None:
     assert len(errors_shown) == 1
     assert "is it in use?" in errors_shown[0]
     assert "Traceback" not in ended.stderr
+
+
+def test_init_never_takes_over_a_database_in_use(tmp_path: Path) -> None:
+    first = set_up(tmp_path / "first")
+    before = Path(first.database.url.removeprefix("sqlite:///")).read_bytes()
+    plan = Plan(
+        data_dir=tmp_path / "second",
+        trust_domain=TRUST_DOMAIN,
+        listen="127.0.0.1:0",
+        database_url=first.database.url,
+    )
+    with pytest.raises(errors.AlreadyExists):
+        initialize(plan, clock=utc_micros, random=secrets.token_bytes)
+    assert not (tmp_path / "second" / "config.toml").exists()
+    assert Path(first.database.url.removeprefix("sqlite:///")).read_bytes() == before
+
+
+def test_an_init_that_failed_can_be_repeated(tmp_path: Path) -> None:
+    folder = tmp_path / "registry"
+    words = ["init", "--data", str(folder), "--trust-domain", TRUST_DOMAIN, "--listen", "127.0.0.1:0"]
+    wrong = CliRunner().invoke(main, [*words, "--database", "mysql://somewhere"])
+    assert wrong.exit_code == 1
+    assert not folder.exists()
+    away = CliRunner().invoke(main, [*words, "--database", f"sqlite:///{tmp_path / 'missing' / 'registry.db'}"])
+    assert away.exit_code == 1
+    again = CliRunner().invoke(main, words)
+    assert again.exit_code == 0, again.output
+    assert CliRunner().invoke(main, words).exit_code == 1
+    assert CliRunner().invoke(main, ["check-config", "--config", str(folder / "config.toml")]).exit_code == 0
+
+
+def test_a_folder_that_can_not_be_made_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    words = ["init", "--trust-domain", TRUST_DOMAIN, "--listen", "127.0.0.1:0"]
+    for path in (tmp_path / "file" / "registry", tmp_path / "q?x#y"):
+        outcome = CliRunner().invoke(main, [*words, "--data", str(path)])
+        assert (outcome.exit_code, outcome.output.count("\n")) == (1, 1), outcome.output
+        assert outcome.output.startswith("error: ")

@@ -295,3 +295,16 @@ async def test_nothing_outlives_the_authority_that_signed_it(tmp_path: Path) -> 
         response = await desk.enroll(await desk.token("/operator/zhou"), clerk_request())
         leaf = from_der(response.tls_chain[0])
     assert leaf.not_valid_after_utc <= pki.registry.certificate.not_valid_after_utc
+
+
+async def test_a_token_that_leaked_is_void_once_its_subject_is_revoked(desk: Desk) -> None:
+    credentials = await desk.token("/operator/zhou")
+    desk.database.write_now(lambda c: desk.store.revoke_subject(c, str(spiffe("/operator/zhou"))))
+    with pytest.raises(TokenExpired):
+        await desk.enroll(credentials, enrollment_pb2.EnrollRequest(tls_csr=build_request(generate_key())))
+
+
+async def test_no_token_is_made_for_more_than_thirty_days(desk: Desk) -> None:
+    await desk.token("/operator/zhou", lifetime_us=30 * DAY_US)
+    with pytest.raises(Malformed):
+        await desk.token("/operator/zhou", lifetime_us=30 * DAY_US + 1)

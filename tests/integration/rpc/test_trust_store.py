@@ -87,3 +87,14 @@ def test_a_token_is_spent_once(database: Database, store: TrustStore) -> None:
 
 def test_there_is_no_token_that_was_not_made(database: Database, store: TrustStore) -> None:
     assert database.read_now(lambda c: store.token(c, bytes(16))) is None
+
+
+def test_revoking_somebody_voids_the_join_tokens_that_nobody_spent(database: Database, store: TrustStore) -> None:
+    other = replace(TOKEN, token_id=b"o" * 16, subject=CLERK.subject)
+    for token in (TOKEN, other):
+        database.write_now(lambda c, token=token: store.create_token(c, token))  # type: ignore[misc]
+    assert database.write_now(lambda c: store.revoke_subject(c, TOKEN.subject)) == 1
+    voided = database.read_now(lambda c: store.token(c, TOKEN.token_id))
+    assert voided is not None
+    assert voided.expires_us == 0
+    assert database.read_now(lambda c: store.token(c, other.token_id)) == other

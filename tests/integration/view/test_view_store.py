@@ -110,3 +110,10 @@ def test_whoever_has_no_license_gets_a_row_all_the_same(database: Database) -> N
     for key in asked:
         expected = held.get(key, [replace(NOBODY, person_key=key)])
         assert sorted(found[key], key=lambda each: each.idx) == sorted(expected, key=lambda each: each.idx)
+
+
+def test_more_persons_than_an_engine_takes_parameters_are_found(database: Database) -> None:
+    database.write_now(lambda conn: store.put(conn, [row(1, 1), row(39_999, 2)]))
+    keys = [number.to_bytes(16, "big") for number in range(40_000)]
+    found = database.read_now(lambda conn: store.by_person(conn, keys))
+    assert sorted(found) == [keys[1], keys[39_999]]

@@ -236,3 +236,10 @@ def test_no_match_tells_nothing_of_any_citys_freshness() -> None:
 def test_the_fixed_findings_hold_nothing_of_a_licence() -> None:
     for finding in (NO_MATCH, REGISTRY_UNREACHABLE):
         assert finding == replace(finding, drivable=(), letters=())
+
+
+def test_records_said_to_be_complete_far_in_the_future_are_not_fresh() -> None:
+    ahead = 10**15 + LIMIT + 1
+    stale, last_known = apply_freshness(VALID, as_of_us=ahead, now_us=10**15, limit_us=LIMIT)
+    assert stale.reasons == (VerdictReason.CITY_STALE,)
+    assert last_known == LastKnown(Outcome.VALID, ahead)

@@ -83,3 +83,13 @@ def test_what_becomes_of_a_license_without_a_grant(
 ) -> None:
     pending = Pending(SUZHOU, 1, 0, bytes(32), LICENSE, PERSON)
     assert ruling_on(pending, held, now_us=NOW_US, states=states) is expected
+
+
+def test_a_lease_is_not_proved_unused_while_a_license_of_its_city_waits_for_a_decision() -> None:
+    lease, states = claim(TIANJIN, end_us=LONG_AGO_US), heard(TIANJIN)
+    assert not proved_unused(lease, states[TIANJIN], now_us=NOW_US, waiting=True)
+    for waiting, expected in (({TIANJIN}, Standing.HELD), ({SUZHOU}, Standing.LAPSED)):
+        standing = standing_of(lease, city=SUZHOU, now_us=NOW_US, lease_us=LEASE_US, states=states, waiting=waiting)
+        assert standing is expected
+    pending = Pending(SUZHOU, 1, 0, bytes(32), LICENSE, PERSON)
+    assert ruling_on(pending, lease, now_us=NOW_US, states=states, waiting={SUZHOU, TIANJIN}) is Ruling.WAITS

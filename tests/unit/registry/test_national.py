@@ -181,3 +181,32 @@ def test_bytes_that_are_no_record_and_records_of_another_log_are_kept_with_a_not
     assert not change.rows
     assert [index for index, _, _, _ in change.notes] == [0, 1, 2]
     assert all(isinstance(received, ReceivedRecord) for received in receive([], city=1, epoch=1, persons=PERSONS))
+
+
+def test_a_granted_license_counts_though_another_citys_provisional_one_came_first() -> None:
+    first = fold([record(pb.LICENSE_EVENT_ISSUED, 1)]).rows[LICENSE]
+    for doubt in (ViewFlags.PROVISIONAL, ViewFlags.CONFLICT):
+        waits = ViewRow(*{**first.as_dict(), "city": TIANJIN, "flags": int(doubt)}.values())  # type: ignore[arg-type]
+        second = uuid.UUID(int=2).bytes
+        granted = [record(pb.LICENSE_EVENT_ISSUED, 1, license_id=second)]
+        change = fold(granted, rows=[waits], claims=[claim()], start=1)
+        assert change.rows[second].flags == 0
+        assert change.holds == {PERSON: second}
+        assert not change.pending
+
+
+def test_a_change_to_a_license_in_doubt_does_not_make_it_count_for_what_follows_in_the_batch() -> None:
+    doubtful = fold([record(pb.LICENSE_EVENT_ISSUED, 1)]).rows[LICENSE]
+    doubtful = ViewRow(*{**doubtful.as_dict(), "flags": int(ViewFlags.CONFLICT)}.values())  # type: ignore[arg-type]
+    second = uuid.UUID(int=2).bytes
+    change = fold(
+        [
+            record(pb.LICENSE_EVENT_CANCELLED, 2, previous=leaf(0)),
+            record(pb.LICENSE_EVENT_ISSUED, 1, license_id=second),
+        ],
+        rows=[doubtful],
+        claims=[claim()],
+        start=1,
+    )
+    assert change.holds == {PERSON: second}
+    assert not change.releases

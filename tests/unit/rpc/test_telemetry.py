@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import json
 import logging
+import threading
 from collections.abc import Iterator
 
 import grpc
@@ -11,6 +12,7 @@ import structlog
 from prometheus_client import CollectorRegistry
 
 from elicense.rpc.telemetry import (
+    LineMetrics,
     LineWriter,
     RpcMetrics,
     Stamp,
@@ -116,3 +118,32 @@ def test_the_causes_of_an_exception_are_named() -> None:
         described = describe_exception(error)
     assert described["raised"] == ["builtins.RuntimeError", "builtins.KeyError"]
     assert "secret" not in str(described)
+
+
+class FullDisk(io.StringIO):
+    """Refuses to write while it is full."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.full = True
+        self.refused = threading.Event()
+
+    def write(self, text: str, /) -> int:
+        if self.full:
+            self.refused.set()
+            raise OSError(28, "No space left on device")
+        return super().write(text)
+
+
+def test_the_log_goes_on_after_a_write_that_failed_and_the_metrics_tell() -> None:
+    stream, metrics = FullDisk(), CollectorRegistry()
+    writer = LineWriter(stream, interval_s=0.001)
+    LineMetrics(writer, metrics)
+    writer.write("lost")
+    assert stream.refused.wait(10)
+    stream.full = False
+    writer.write("kept")
+    writer.close()
+    assert stream.getvalue() == "kept\n"
+    assert metrics.get_sample_value("elicense_log_lines_dropped_total") == 1
+    assert metrics.get_sample_value("elicense_log_writes_failed_total") == 1

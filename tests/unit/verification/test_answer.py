@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 
 from elicense.license.verdict import ViewFlags
-from elicense.verification.answer import effective_row
+from elicense.v1 import license_pb2
+from elicense.v1 import verification_pb2 as pb
+from elicense.verification.answer import CityFreshness, Question, effective_row, verdict
 from elicense.view.model import ViewRow
 
 CANCELLED, CONFLICT, PROVISIONAL = ViewFlags.CANCELLED, ViewFlags.CONFLICT, ViewFlags.PROVISIONAL
@@ -33,3 +35,14 @@ def test_a_cancelled_license_speaks_only_when_there_is_no_other(flags: list[int]
     for order in (rows, rows[::-1]):
         assert effective_row(order) == rows[speaks]
     assert effective_row([]) is None
+
+
+def test_a_damaged_row_is_indeterminate_and_breaks_nothing() -> None:
+    wrong_month = license_pb2.LicenseStanding()
+    wrong_month.vehicle_classes.add(code="C1").from_date.month = 13
+    question = Question(bytes(16), b"")
+    fresh = CityFreshness(pb.SOURCE_REGISTRY, 1_000_000, 1, 1)
+    for standing in (wrong_month.SerializeToString(), b"\xff"):
+        damaged = ViewRow(*{**row(1, 0, 0).as_dict(), "standing": standing}.values())  # type: ignore[arg-type]
+        answer = verdict(damaged, question, freshness=fresh, limit_us=10, now_us=1_000_000)
+        assert answer.outcome == pb.OUTCOME_INDETERMINATE
