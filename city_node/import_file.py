@@ -24,7 +24,7 @@ class ReadRow:
     """A row of the file.
 
     Attributes:
-        number: Its number, from 1 after the header.
+        number: Its number, from 1 after the header; empty lines do not count.
         end: Where the next row begins, bytes.
         license: The licence in it; None when it can not be read.
         error: Why not.
@@ -49,33 +49,31 @@ class DriverFile:
     def __init__(self, source: IO[bytes]) -> None:
         self._source = source
         self._offset = 0
-        lines = self._lines()
         try:
-            self._header = next(csv.reader(lines), None)
+            self._header = next(map(_cells, self._lines()), None)
         except csv.Error as error:
             raise Malformed("the first row can not be read as CSV") from error
         check_header(self._header)
         self._start = self._offset
 
     def rows(self, number: int, offset: int) -> Iterator[ReadRow]:
-        """Yield rows from row ``number`` on, which begins at ``offset`` (0 for the first row)."""
+        """Yield rows from row ``number`` on, which begins at ``offset`` (0 for the first row).
+
+        A row is one line that is not empty: no column has a line break in it, and
+        so an unclosed quote spoils its own row and swallows none that follow.
+        """
         self._offset = offset or self._start
         self._source.seek(self._offset)
-        reader = csv.reader(self._lines(), strict=True)
-        while True:
+        for line in self._lines():
+            error: Error | None = None
             try:
-                cells = next(reader)
-            except StopIteration:
-                return
+                cells = _cells(line)
             except csv.Error:
                 cells = []
-                error: Error | None = Malformed("the row can not be read as CSV; check its quotes")
-            else:
-                error = None
-                if not cells:  # an empty line
-                    continue
-            yield self._read(number, cells, error)
-            number += 1
+                error = Malformed("the row can not be read as CSV; check its quotes, and keep each row on one line")
+            if cells or error is not None:
+                yield self._read(number, cells, error)
+                number += 1
 
     def _read(self, number: int, cells: Sequence[str], error: Error | None) -> ReadRow:
         header = self._header or []
@@ -138,6 +136,11 @@ def reasons_of(error: Error) -> str:
         f"{violation.field or 'row'}: {violation.message} [{violation.reason}]"
         for violation in to_columns(error.violations)
     )
+
+
+def _cells(line: str) -> list[str]:
+    """Return the cells of one line by itself, none for an empty one."""
+    return next(csv.reader((line,), strict=True), [])
 
 
 def _csv_line(cells: Sequence[str | int]) -> bytes:

@@ -207,6 +207,22 @@ async def test_rows_that_are_no_text_or_no_row_are_refused_and_the_others_import
     assert {number for number, _ in refusals(files)} >= {2, 3, 4}
 
 
+async def test_an_unclosed_quote_spoils_its_own_row_and_no_other(suzhou: City, tmp_path: Path) -> None:
+    files = files_in(tmp_path)
+    day = china_date(utc_micros())
+    with files.source.open("w", encoding="utf-8", newline="") as sink:
+        writer = csv.DictWriter(sink, COLUMNS)
+        writer.writeheader()
+        writer.writerows(row for row, _ in generate(SUZHOU, 30, seed=5, on=day))
+    lines = files.source.read_bytes().splitlines(keepends=True)
+    lines[5] = b'"' + lines[5]
+    lines[9] = lines[9].rstrip(b"\r\n") + b',"\r\n'
+    files.source.write_bytes(b"".join(lines))
+    summary = await run(suzhou, files)
+    assert (summary.rows, summary.imported) == (30, 28)
+    assert [number for number, _ in refusals(files)] == [5, 9]
+
+
 async def test_an_import_waits_while_the_registry_is_away_and_issues_nothing_provisional(
     cluster: Cluster, suzhou: City, tmp_path: Path
 ) -> None:
