@@ -105,14 +105,34 @@ class RejectsFile:
     Args:
         path: Where it is written.
         size: How much of it is settled; what lies beyond belongs to rows that are sent again.
+
+    Raises:
+        Malformed: The file is no rejects file, or it has lost lines since the last run.
     """
 
     def __init__(self, path: Path, size: int) -> None:
         self._sink = path.open("r+b" if path.exists() else "w+b")
+        try:
+            self._check(path, size)
+        except Malformed:
+            self._sink.close()
+            raise
         self._sink.truncate(size)
         self._sink.seek(size)
         if size == 0:
             self.append([_REJECT_COLUMNS])
+
+    def _check(self, path: Path, size: int) -> None:
+        """Refuse a file that another program wrote, or that is not the one of the last run."""
+        header = _csv_line(_REJECT_COLUMNS)
+        # A kill may have left a part of the header.
+        if not header.startswith(self._sink.read(len(header))):
+            raise Malformed(f"{path.name} is not a file of refused rows; name another for --rejects")
+        if self._sink.seek(0, os.SEEK_END) < size:
+            raise Malformed(
+                f"{path.name} is shorter than the last run left it; restore it, "
+                "or remove the progress file to begin a new import"
+            )
 
     def append(self, lines: Sequence[Sequence[str | int]]) -> int:
         """Append lines durably and return the length of the file."""

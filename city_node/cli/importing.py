@@ -123,7 +123,8 @@ def import_file(
     if as_json:
         click.echo(json.dumps({**asdict(summary), "rejects": str(files.rejects)}))
         return
-    click.echo(f"{summary.rows:,} rows: {summary.imported:,} imported, {summary.refused:,} refused")
+    counts = f"{summary.rows:,} rows: {summary.imported:,} imported, {summary.refused:,} refused"
+    click.echo(f"{counts}; {summary.rows_now:,} of these rows in this run" if summary.resumed else counts)
     if summary.refused:
         click.echo(f"refused rows with their reasons: {files.rejects}")
 
