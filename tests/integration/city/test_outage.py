@@ -12,6 +12,7 @@ from city_node.store import CityStore
 from elicense import errors
 from elicense.log.model import LogKey
 from elicense.sql.database import Database
+from elicense.trust.spiffe import city_id
 from elicense.v1 import issuance_pb2 as pb
 from elicense.v1 import license_pb2, log_pb2
 from elicense.v1.verification_pb2 import (
@@ -30,6 +31,7 @@ from tests.support.cluster import (
     DEADLINE_S,
     SUZHOU,
     TIANJIN,
+    TRUST_DOMAIN,
     City,
     Cluster,
     call,
@@ -206,6 +208,32 @@ def _plain(verdict: Verdict) -> Verdict:
     plain.CopyFrom(verdict)
     plain.ClearField("verdict_time")
     return plain
+
+
+async def test_a_registry_that_answers_nothing_but_faults_stops_no_counter(
+    cluster: Cluster, suzhou: City, tmp_path: Path
+) -> None:
+    window = await cluster.enroll_at(
+        suzhou, ("city", str(SUZHOU), "verifier", "traffic-window", "w1"), tmp_path / "window"
+    )
+    (other,) = drivers(TIANJIN, 1)
+    newcomers = drivers(SUZHOU, 50)
+    database = Database(cluster.registry_config.database.url, readers=1, writers=1)
+    try:
+        revoked = database.write_now(
+            lambda conn: RegistryStore().trust.revoke_subject(conn, str(city_id(TRUST_DOMAIN, SUZHOU)))
+        )
+    finally:
+        database.close()
+    assert revoked == 1
+
+    async def refused_by_the_registry() -> bool:
+        return (await suzhou.issue(next(newcomers))).license.provisional
+
+    await eventually(refused_by_the_registry)
+    answer = await cluster.verify(window, suzhou.running.address, other.holder.document, purpose=PURPOSE_WINDOW_SERVICE)
+    assert answer.outcome == OUTCOME_INDETERMINATE
+    assert list(answer.reasons) == [VERDICT_REASON_REGISTRY_UNREACHABLE]
 
 
 async def test_a_name_that_does_not_match_is_answered_like_an_unknown_number(
