@@ -7,10 +7,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from elicense.config import Section, load_config
+from elicense.config import Address, Section, load_config
 from elicense.quota.config import QuotasSection
-
-Address = Annotated[str, Field(pattern=r"^[A-Za-z0-9._\[\]:-]{1,255}:[0-9]{1,5}$")]
 
 DATABASE_FILE = "city.db"
 ACCESS_FILE = "access.db"

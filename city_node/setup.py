@@ -28,7 +28,6 @@ from city_node.config import (
     CityConfig,
     load_city_config,
 )
-from city_node.keys import write_secret
 from city_node.store import CityStore, access_metadata
 from elicense.errors import AlreadyExists, Malformed
 from elicense.log.checkpoint import Checkpoint, log_verifier_key, sign_checkpoint
@@ -44,6 +43,7 @@ from elicense.trust.credentials import make_credentials, save_authority, save_cr
 from elicense.trust.csr import build_request
 from elicense.trust.enrollment import FIRST_EPOCH, city_log_origin
 from elicense.trust.roles import Role
+from elicense.trust.secret_file import write_secret
 from elicense.trust.signer import FileSigner, generate_key_file
 from elicense.trust.spiffe import identify, server_name
 from elicense.trust.token import JoinToken, parse_token

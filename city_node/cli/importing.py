@@ -15,8 +15,9 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 
 from city_node import import_progress
 from city_node.cli.clerk_call import city_of
-from city_node.cli.options import ADDRESS, CREDENTIALS
+from city_node.cli.options import CREDENTIALS
 from city_node.importer import MAX_ROWS_PER_CALL, ROWS_PER_CALL, Files, Importer, Summary
+from elicense.cli.options import ADDRESS
 from elicense.errors import Error
 from elicense.rpc.channel import secure_channel
 from elicense.trust.credentials import load_credentials
