@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import uuid
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from city_node.cli import main
 from city_node.store import CityStore
 from elicense import errors
 from elicense.log.model import LogKey
@@ -279,6 +282,41 @@ async def test_a_city_whose_database_was_set_back_only_verifies(cluster: Cluster
     with pytest.raises(errors.DataLoss):
         await suzhou.issue(third)
     assert isinstance(suzhou.running.gate.reason, errors.LogForked)
+
+
+async def test_a_city_that_only_verifies_still_does_after_a_restart_until_a_person_allows_it_to_sign(
+    cluster: Cluster, suzhou: City
+) -> None:
+    first, second = drivers(SUZHOU, 2)
+    suzhou.running.gate.shut(errors.LogForked("two histories"))
+    with pytest.raises(errors.DataLoss):
+        await suzhou.issue(first)
+    await suzhou.stop()
+    # With the registry away nothing else could tell the node.
+    await cluster.stop_registry()
+    await suzhou.start()
+    assert isinstance(suzhou.running.gate.reason, errors.LogForked)
+    with pytest.raises(errors.DataLoss, match="two histories"):
+        await suzhou.issue(first)
+    config = ("--config", str(suzhou.folder / "config.toml"))
+    shown = await asyncio.to_thread(CliRunner().invoke, main, ["status", *config, "--json"])
+    assert json.loads(shown.output)["verify_only"] == "two histories"
+    asked = await asyncio.to_thread(CliRunner().invoke, main, ["allow-signing", *config], input="n\n")
+    assert asked.exit_code == 1
+    await suzhou.stop()
+    allowed = await asyncio.to_thread(CliRunner().invoke, main, ["allow-signing", *config, "--yes"])
+    assert "LOG_FORKED" in allowed.output
+    await suzhou.start()
+    assert (await suzhou.issue(second)).license.name
+
+
+async def test_a_mark_that_can_not_be_read_keeps_the_city_from_signing(suzhou: City) -> None:
+    (wanted,) = drivers(SUZHOU, 1)
+    await suzhou.stop()
+    (suzhou.folder / "verify-only.json").write_bytes(b"{half a ma")
+    await suzhou.start()
+    with pytest.raises(errors.DataLoss, match="can not be read"):
+        await suzhou.issue(wanted)
 
 
 async def test_a_lost_answer_costs_nothing(cluster: Cluster, suzhou: City) -> None:
