@@ -71,6 +71,17 @@ def is_current(url: str, package: str) -> bool:
     return set(held) == set(_script(package).get_heads())
 
 
+def is_new(url: str) -> bool:
+    """Tell whether no release has set up a database; a missing SQLite file is made.
+
+    Raises:
+        StoreUnavailable: The database can not be reached.
+        StoreCorrupt: The file is not a database or is damaged.
+    """
+    with _transaction(url, create=True) as connection:
+        return not MigrationContext.configure(connection).get_current_heads()
+
+
 def require_current(url: str, package: str) -> None:
     """Refuse a database whose schema is not the newest one of ``package``.
 
