@@ -34,6 +34,7 @@ from city_node.replicator import Replicator
 from city_node.services.issuance import IssuanceServicer
 from city_node.store import CityStore
 from city_node.verification import CityAnswers
+from city_node.verify_only import verify_only_mark
 from elicense.clock import utc_micros
 from elicense.log.checkpoint import Checkpoint, log_verifier_key, sign_checkpoint
 from elicense.log.metrics import LogMetrics
@@ -104,7 +105,7 @@ async def build(
     city = config.city.code
     metrics = CollectorRegistry()
     store = CityStore()
-    gate = SigningGate()
+    gate = SigningGate(verify_only_mark(config, clock))
     database = Database(config.database_url)
     key = open_log(await database.read(store.logs.keys), city)
     origin = city_log_origin(config.node.trust_domain, city, key.epoch)

@@ -14,7 +14,8 @@ from typing import Final
 
 import grpc
 
-from elicense.errors import Error, LicenseExists, PersonClaimed, RegistryUnreachable, Unavailable
+from city_node.registry_faults import as_registry_fault
+from elicense.errors import Error, LicenseExists, PersonClaimed, RegistryUnreachable
 from elicense.rpc.coalesce import Coalescer
 from elicense.rpc.errors import from_rpc_error
 from elicense.v1 import license_pb2, replication_pb2, replication_pb2_grpc
@@ -61,7 +62,8 @@ class PersonClaims:
         Raises:
             PersonClaimed: Another city holds the person.
             LicenseExists: This city does, with a licence.
-            RegistryUnreachable: The registry did not answer; it may have granted the claim all the same.
+            RegistryUnreachable: The registry did not answer, or not as it should; it may have granted the claim
+                all the same.
         """
         try:
             # The limit is on the whole wait: whoever rides the second call after
@@ -92,10 +94,7 @@ class PersonClaims:
         try:
             response = await self._stub.ClaimPersons(request, timeout=timeout_s)
         except grpc.RpcError as error:
-            raised = from_rpc_error(error)
-            if isinstance(raised, Unavailable):
-                raise RegistryUnreachable("the registry can not be reached; try again once it is back") from error
-            raise raised from error
+            raise as_registry_fault(from_rpc_error(error)) from error
         if len(response.results) != len(claims):
             raise RegistryUnreachable("the registry's answer does not fit the question; try again")
         return [self._result(result) for result in response.results]

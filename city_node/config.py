@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import quote
 
 from pydantic import Field
 
-from elicense.config import Section, load_config
+from elicense.config import Address, Section, load_config
 from elicense.quota.config import QuotasSection
-
-Address = Annotated[str, Field(pattern=r"^[A-Za-z0-9._\[\]:-]{1,255}:[0-9]{1,5}$")]
+from elicense.sql.engines import sqlite_url
 
 DATABASE_FILE = "city.db"
 ACCESS_FILE = "access.db"
@@ -122,12 +122,12 @@ class CityConfig(Section):
     @property
     def database_url(self) -> str:
         """URL of the city's database."""
-        return self.database.url or f"sqlite:///{(self.data_dir / DATABASE_FILE).absolute()}"
+        return self.database.url or sqlite_url(self.data_dir / DATABASE_FILE)
 
     @property
     def access_log_url(self) -> str:
         """URL of the access log's own database."""
-        return self.access_log.url or f"sqlite:///{(self.data_dir / ACCESS_FILE).absolute()}"
+        return self.access_log.url or sqlite_url(self.data_dir / ACCESS_FILE)
 
     @property
     def reserve_path(self) -> Path:
@@ -147,7 +147,7 @@ class CityConfig(Section):
     @property
     def log_key_uri(self) -> str:
         """URI of the key that signs the city's log."""
-        return self.keys.log or f"file:{(self.keys_dir / LOG_KEY_FILE).absolute()}"
+        return self.keys.log or f"file:{quote(str((self.keys_dir / LOG_KEY_FILE).absolute()))}"
 
 
 def load_city_config(path: Path) -> CityConfig:

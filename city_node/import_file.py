@@ -24,7 +24,7 @@ class ReadRow:
     """A row of the file.
 
     Attributes:
-        number: Its number, from 1 after the header.
+        number: Its number, from 1 after the header; empty lines do not count.
         end: Where the next row begins, bytes.
         license: The licence in it; None when it can not be read.
         error: Why not.
@@ -49,33 +49,31 @@ class DriverFile:
     def __init__(self, source: IO[bytes]) -> None:
         self._source = source
         self._offset = 0
-        lines = self._lines()
         try:
-            self._header = next(csv.reader(lines), None)
+            self._header = next(map(_cells, self._lines()), None)
         except csv.Error as error:
             raise Malformed("the first row can not be read as CSV") from error
         check_header(self._header)
         self._start = self._offset
 
     def rows(self, number: int, offset: int) -> Iterator[ReadRow]:
-        """Yield rows from row ``number`` on, which begins at ``offset`` (0 for the first row)."""
+        """Yield rows from row ``number`` on, which begins at ``offset`` (0 for the first row).
+
+        A row is one line that is not empty: no column has a line break in it, and
+        so an unclosed quote spoils its own row and swallows none that follow.
+        """
         self._offset = offset or self._start
         self._source.seek(self._offset)
-        reader = csv.reader(self._lines(), strict=True)
-        while True:
+        for line in self._lines():
+            error: Error | None = None
             try:
-                cells = next(reader)
-            except StopIteration:
-                return
+                cells = _cells(line)
             except csv.Error:
                 cells = []
-                error: Error | None = Malformed("the row can not be read as CSV; check its quotes")
-            else:
-                error = None
-                if not cells:  # an empty line
-                    continue
-            yield self._read(number, cells, error)
-            number += 1
+                error = Malformed("the row can not be read as CSV; check its quotes, and keep each row on one line")
+            if cells or error is not None:
+                yield self._read(number, cells, error)
+                number += 1
 
     def _read(self, number: int, cells: Sequence[str], error: Error | None) -> ReadRow:
         header = self._header or []
@@ -107,14 +105,34 @@ class RejectsFile:
     Args:
         path: Where it is written.
         size: How much of it is settled; what lies beyond belongs to rows that are sent again.
+
+    Raises:
+        Malformed: The file is no rejects file, or it has lost lines since the last run.
     """
 
     def __init__(self, path: Path, size: int) -> None:
         self._sink = path.open("r+b" if path.exists() else "w+b")
+        try:
+            self._check(path, size)
+        except Malformed:
+            self._sink.close()
+            raise
         self._sink.truncate(size)
         self._sink.seek(size)
         if size == 0:
             self.append([_REJECT_COLUMNS])
+
+    def _check(self, path: Path, size: int) -> None:
+        """Refuse a file that another program wrote, or that is not the one of the last run."""
+        header = _csv_line(_REJECT_COLUMNS)
+        # A kill may have left a part of the header.
+        if not header.startswith(self._sink.read(len(header))):
+            raise Malformed(f"{path.name} is not a file of refused rows; name another for --rejects")
+        if self._sink.seek(0, os.SEEK_END) < size:
+            raise Malformed(
+                f"{path.name} is shorter than the last run left it; restore it, "
+                "or remove the progress file to begin a new import"
+            )
 
     def append(self, lines: Sequence[Sequence[str | int]]) -> int:
         """Append lines durably and return the length of the file."""
@@ -138,6 +156,11 @@ def reasons_of(error: Error) -> str:
         f"{violation.field or 'row'}: {violation.message} [{violation.reason}]"
         for violation in to_columns(error.violations)
     )
+
+
+def _cells(line: str) -> list[str]:
+    """Return the cells of one line by itself, none for an empty one."""
+    return next(csv.reader((line,), strict=True), [])
 
 
 def _csv_line(cells: Sequence[str | int]) -> bytes:

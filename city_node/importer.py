@@ -12,7 +12,7 @@ import asyncio
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
+from itertools import combinations, islice
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -20,7 +20,7 @@ import grpc
 
 from city_node.import_file import DriverFile, ReadRow, RejectsFile, reasons_of
 from city_node.import_progress import Progress, advance, hold, open_progress, save_progress
-from elicense.errors import Error, Exhausted, Malformed, Unavailable
+from elicense.errors import AlreadyExists, Error, Exhausted, Malformed, Unavailable
 from elicense.rpc.errors import from_rpc_error, from_status
 from elicense.v1 import issuance_pb2, issuance_pb2_grpc
 
@@ -57,6 +57,7 @@ class Summary:
         imported: Rows whose licence stands.
         refused: Rows in the rejects file.
         resumed: Whether an earlier run had begun it.
+        rows_now: Rows that this run settled; the counts above are of all runs together.
         seconds: How long this run took.
     """
 
@@ -64,6 +65,7 @@ class Summary:
     imported: int
     refused: int
     resumed: bool
+    rows_now: int
     seconds: float
 
 
@@ -80,6 +82,19 @@ class Files:
     source: Path
     rejects: Path
     progress: Path
+
+    def check(self) -> None:
+        """Refuse files that an import would destroy.
+
+        Raises:
+            Malformed: Two of the three are one file.
+            AlreadyExists: A new import would write over a file that holds something.
+        """
+        for one, other in combinations((self.source, self.rejects, self.progress), 2):
+            if one.resolve() == other.resolve() or (one.exists() and other.exists() and one.samefile(other)):
+                raise Malformed(f"{one} and {other} are one file; drivers, rejects and progress need a file each")
+        if not self.progress.exists() and self.rejects.exists() and self.rejects.stat().st_size:
+            raise AlreadyExists(f"{self.rejects} holds something already; move it away or name another for --rejects")
 
 
 class Importer:
@@ -116,7 +131,7 @@ class Importer:
 
         Raises:
             Malformed: The file or its progress can not be used.
-            AlreadyExists: Another import of the file is running.
+            AlreadyExists: Another import of the file is running, or the rejects file holds something else.
             Error: The node refuses the whole import.
         """
         began = time.monotonic()
@@ -124,7 +139,9 @@ class Importer:
         try:
             with files.source.open("rb") as source:
                 hold(source)
+                files.check()
                 progress = await asyncio.to_thread(open_progress, files.progress, files.source, random=self._random)
+                began_at = progress.next_row
                 resumed = progress.next_row > 1 or progress.finished
                 drivers = DriverFile(source)
                 if not progress.finished:
@@ -140,6 +157,7 @@ class Importer:
             imported=progress.imported,
             refused=progress.refused,
             resumed=resumed,
+            rows_now=progress.next_row - began_at,
             seconds=time.monotonic() - began,
         )
 

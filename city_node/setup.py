@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
 import grpc
+from google.protobuf.message import DecodeError
 
 from city_node.config import (
     AUTHORITY_FOLDER,
@@ -28,8 +29,8 @@ from city_node.config import (
     CityConfig,
     load_city_config,
 )
-from city_node.keys import write_secret
 from city_node.store import CityStore, access_metadata
+from elicense.config import check_values
 from elicense.errors import AlreadyExists, Malformed
 from elicense.log.checkpoint import Checkpoint, log_verifier_key, sign_checkpoint
 from elicense.log.model import LogKey
@@ -38,12 +39,14 @@ from elicense.log.verifier_key import format_vkey, parse_vkey
 from elicense.rpc.channel import DEFAULT_TIMEOUT_S, secure_channel_sync
 from elicense.rpc.errors import from_rpc_error
 from elicense.sql.database import Database
-from elicense.sql.migrations import upgrade
+from elicense.sql.engines import parse_url
+from elicense.sql.migrations import is_new, upgrade
 from elicense.sql.schema import create_tables
 from elicense.trust.credentials import make_credentials, save_authority, save_credentials
-from elicense.trust.csr import build_request
+from elicense.trust.csr import build_request, parse_request
 from elicense.trust.enrollment import FIRST_EPOCH, city_log_origin
 from elicense.trust.roles import Role
+from elicense.trust.secret_file import write_secret
 from elicense.trust.signer import FileSigner, generate_key_file
 from elicense.trust.spiffe import identify, server_name
 from elicense.trust.token import JoinToken, parse_token
@@ -55,6 +58,7 @@ if TYPE_CHECKING:
     from ipaddress import IPv4Address, IPv6Address
 
     from cryptography.hazmat.primitives.asymmetric import ec
+    from sqlalchemy import Connection
 
 _TLS_KEY: Final = "joining-tls.pem"
 _AUTHORITY_KEY: Final = "joining-authority.pem"
@@ -88,8 +92,8 @@ def join(plan: Plan, *, random: Callable[[int], bytes]) -> CityConfig:
     """Set up a city node and return its configuration, which is on disk by then.
 
     Raises:
-        AlreadyExists: The folder holds a node already.
-        Malformed: The token or an address can not be used.
+        AlreadyExists: The folder, or the database, holds a node already.
+        Malformed: The token, an address or the folder can not be used.
         TokenSpent: The token was used before, by another request.
         TokenExpired: The token is too old.
         PeerUnreachable: The registry does not answer.
@@ -102,8 +106,15 @@ def join(plan: Plan, *, random: Callable[[int], bytes]) -> CityConfig:
     path = plan.data_dir / CONFIG_FILE
     if path.exists():
         raise AlreadyExists(f"{plan.data_dir} holds a node already; name another folder")
+    # Whatever can be wrong with the plan is found before anything is written, and before the token is spent.
+    planned = _planned(plan, token, identity.city)
+    parse_url(planned.database_url)
     keys = plan.data_dir / KEYS_FOLDER
-    keys.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        keys.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise Malformed(f"{plan.data_dir} can not be made: {error.strerror}") from error
+    _make_stores(planned)
     signer = _log_signer(keys / LOG_KEY_FILE)
     tls_key, authority_key = _private_key(keys / _TLS_KEY), _private_key(keys / _AUTHORITY_KEY)
     request = _request(keys / _REQUEST, plan, token, identity.city, signer, tls_key, authority_key)
@@ -113,10 +124,9 @@ def join(plan: Plan, *, random: Callable[[int], bytes]) -> CityConfig:
     parse_vkey(answer.registry_log_key)
     parse_vkey(answer.registry_cosigner_key)
     _keep_answer(plan, token, answer, tls_key, authority_key, random)
-    config = _configuration(plan, token, identity.city, answer)
-    _make_stores(plan, identity.city, config)
+    _open_log(planned)
     # 0600: the URL of a database may hold its password.
-    write_secret(path, config.encode())
+    write_secret(path, _configuration(plan, token, identity.city, answer).encode())
     for leftover in (_TLS_KEY, _AUTHORITY_KEY, _REQUEST):
         (keys / leftover).unlink(missing_ok=True)
     return load_city_config(path)
@@ -142,9 +152,14 @@ def _request(
     authority_key: ec.EllipticCurvePrivateKey,
 ) -> enrollment_pb2.EnrollRequest:
     """Return the request, the same bytes at every try: ECDSA signatures differ each time they are made."""
-    if path.exists():
-        return enrollment_pb2.EnrollRequest.FromString(path.read_bytes())
     names, addresses = _hosts(plan, server_name(token.subject))
+    earlier = _earlier_request(path)
+    if earlier is not None:
+        asked = parse_request(earlier.tls_csr)
+        if (list(asked.dns_names), list(asked.addresses)) == (names, addresses):
+            return earlier
+        # The command was given again with another address: the old request would certify the wrong one.
+        path.unlink()
     origin = city_log_origin(token.subject.trust_domain, city, FIRST_EPOCH)
     request = enrollment_pb2.EnrollRequest(
         tls_csr=build_request(tls_key, dns_names=names, addresses=addresses),
@@ -154,6 +169,15 @@ def _request(
     )
     write_secret(path, request.SerializeToString())
     return request
+
+
+def _earlier_request(path: Path) -> enrollment_pb2.EnrollRequest | None:
+    try:
+        return enrollment_pb2.EnrollRequest.FromString(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except DecodeError as error:
+        raise Malformed(f"{path.name} is damaged; delete the folder and join again with a new token") from error
 
 
 def _hosts(plan: Plan, own_name: str) -> tuple[list[str], list[IPv4Address | IPv6Address]]:
@@ -211,20 +235,62 @@ def _keep_answer(
     chain_from_pem(credentials.root_pem)
 
 
-def _make_stores(plan: Plan, city: int, config: str) -> None:
-    """Bring both databases to the newest schema and open the log: its one and only creation."""
-    trial = plan.data_dir / ".config.new"
-    trial.unlink(missing_ok=True)
-    write_secret(trial, config.encode())
+def _planned(plan: Plan, token: JoinToken, city: int) -> CityConfig:
+    """Return what the configuration will be, without the keys that the registry is still to give.
+
+    Raises:
+        ConfigInvalid: An address can not be used; all problems are named.
+    """
+    values: dict[str, object] = {
+        "node": {
+            "trust_domain": token.subject.trust_domain,
+            "listen": plan.listen,
+            "advertise": plan.advertise or plan.listen,
+            "data_dir": plan.data_dir,
+        },
+        "city": {"code": city, "registry_address": token.address, "registry_log_key": "", "cosigner_key": ""},
+    }
+    if plan.database_url is not None:
+        values["database"] = {"url": plan.database_url}
+    if plan.metrics is not None:
+        values["metrics"] = {"listen": plan.metrics}
+    return check_values(values, CityConfig, subject="this can not be set up")
+
+
+def _make_stores(config: CityConfig) -> None:
+    """Bring both databases to the newest schema.
+
+    Raises:
+        AlreadyExists: The database belongs to another node.
+    """
+    if not is_new(config.database_url):
+        _check_unused(config)
+    upgrade(config.database_url, "city_node")
+    create_tables(config.access_log_url, access_metadata)
+
+
+def _check_unused(config: CityConfig) -> None:
+    """Refuse a database in use; an earlier try of this very join may have left one without a log, or an empty one."""
+    store, own = CityStore(), LogKey(config.city.code, FIRST_EPOCH)
+
+    def in_use(conn: Connection) -> bool:
+        head = store.logs.head(conn, own)
+        return bool(set(store.logs.keys(conn)) - {own}) or (head is not None and head.size > 0)
+
+    database = Database(config.database_url, readers=1, writers=1)
     try:
-        loaded = load_city_config(trial)
+        used = database.read_now(in_use)
     finally:
-        trial.unlink()
-    upgrade(loaded.database_url, "city_node")
-    create_tables(loaded.access_log_url, access_metadata)
-    database = Database(loaded.database_url, readers=1, writers=1)
+        database.close()
+    if used:
+        raise AlreadyExists("the database holds the log of a node already; name an empty one")
+
+
+def _open_log(config: CityConfig) -> None:
+    """Open the log: its one and only creation."""
+    database = Database(config.database_url, readers=1, writers=1)
     try:
-        database.write_now(lambda conn: CityStore().logs.create(conn, LogKey(city, FIRST_EPOCH)))
+        database.write_now(lambda conn: CityStore().logs.create(conn, LogKey(config.city.code, FIRST_EPOCH)))
     finally:
         database.close()
 

@@ -14,6 +14,7 @@ import grpc
 
 from city_node.citylog import CityLog
 from city_node.gate import SigningGate
+from city_node.registry_faults import as_registry_fault
 from city_node.store import CityStore
 from elicense.errors import Unavailable
 from elicense.license.verdict import REGISTRY_UNREACHABLE, ViewFlags
@@ -83,7 +84,7 @@ class CityAnswers:
 
         Raises:
             StoreUnavailable: The city's database is away.
-            Error: The registry refused to answer.
+            Error: The registry refused the question.
         """
         questions = [
             Question(
@@ -132,7 +133,7 @@ class CityAnswers:
         return not row.flags & foreign and self._gate.reason is None
 
     async def _forward(self, look: Look, queries: Sequence[pb.LicenseQuery]) -> Answers | None:
-        """Ask the registry, for no more than this node's own table allows; None when it is away."""
+        """Ask the registry, for no more than this node's own table allows; None when it can not judge."""
         context = pb.LookContext(
             purpose=int(look.purpose),  # type: ignore[arg-type]  # same numbers
             case_number=look.case_number,
@@ -149,7 +150,7 @@ class CityAnswers:
             many = pb.BatchVerifyLicensesRequest(queries=queries, context=context)
             answered = (await self._stub.BatchVerifyLicenses(many, timeout=FORWARD_SECONDS)).verdicts
         except grpc.RpcError as error:
-            raised = from_rpc_error(error)
+            raised = as_registry_fault(from_rpc_error(error))
             if isinstance(raised, Unavailable):
                 return None
             raise raised from error

@@ -2,28 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Final
 
-from pydantic import AfterValidator, Field, ValidationError
+from pydantic import AfterValidator, Field
 
-from elicense.config import ConfigInvalid, Section, load_config
-from elicense.errors import Violation
+from elicense.config import Address, Section, check_values, load_config
 from elicense.quota.config import QuotasSection
 
 CONFIG_FILE: Final = "config.toml"
 
-_ADDRESS = re.compile(r"(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\]):([0-9]{1,5})\Z")
 _TRUST_DOMAIN: Final = r"^[a-z0-9._-]{1,100}$"
-
-
-def _address(text: str) -> str:
-    match = _ADDRESS.match(text)
-    if match is None or int(match[1]) > 65_535:
-        raise ValueError("write host:port, such as 127.0.0.1:7500")
-    return text
 
 
 def _absolute(path: Path) -> Path:
@@ -32,7 +22,6 @@ def _absolute(path: Path) -> Path:
     return path
 
 
-Address = Annotated[str, AfterValidator(_address)]
 AbsolutePath = Annotated[Path, AfterValidator(_absolute)]
 
 
@@ -176,12 +165,4 @@ def check(values: Mapping[str, object]) -> RegistryConfig:
     Raises:
         ConfigInvalid: It breaks the rules; every problem is named.
     """
-    try:
-        return RegistryConfig.model_validate(values)
-    except ValidationError as error:
-        violations = [
-            Violation(".".join(str(part) for part in problem["loc"]), problem["type"].upper(), problem["msg"])
-            for problem in error.errors(include_url=False, include_input=False)
-        ]
-        named = "; ".join(f"{violation.field}: {violation.message}" for violation in violations)
-        raise ConfigInvalid(f"this can not be set up: {named}", violations=violations) from error
+    return check_values(values, RegistryConfig, subject="this can not be set up")

@@ -20,15 +20,15 @@ from elicense.errors import AlreadyExists, Malformed
 from elicense.log.model import LogKey
 from elicense.sql.database import Database
 from elicense.sql.engines import parse_url
-from elicense.sql.migrations import has_schema, is_current, upgrade
+from elicense.sql.migrations import is_current, upgrade
 from elicense.sql.schema import create_tables
 from elicense.trust.credentials import make_credentials, save_authority, save_credentials
+from elicense.trust.secret_file import write_secret
 from elicense.trust.signer import generate_key_file
 from elicense.trust.spiffe import authority_id, registry_id, server_name
 from elicense.trust.x509 import REGISTRY_PATH_LENGTH, Authority, Validity, build_root, generate_key
 from elicense.view.person import KEY_SIZE
 from registry.config import CONFIG_FILE, RegistryConfig, check
-from registry.keys import write_secret
 from registry.names import FIRST_EPOCH, REGISTRY_LOG
 from registry.store import RegistryStore, access_metadata
 
@@ -131,7 +131,7 @@ def _make_folder(folder: Path) -> None:
 
 
 def _refuse_other_schema(url: str) -> None:
-    if has_schema(url) and not is_current(url, "registry"):
+    if not is_new(url) and not is_current(url, "registry"):
         raise AlreadyExists("the database holds the tables of something else; name a new one")
 
 

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import stat
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
-from elicense.errors import Malformed, NotFound
 from elicense.trust.credentials import load_authority, load_credentials
+from elicense.trust.secret_file import read_secret
 from elicense.trust.signer import Signer, load_signer
 from elicense.trust.x509 import Authority, chain_from_pem
 from elicense.view.person import KEY_SIZE, PersonIndex
@@ -18,8 +15,6 @@ from registry.config import RegistryConfig
 
 if TYPE_CHECKING:
     from cryptography import x509
-
-_PRIVATE: Final = 0o600
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,45 +47,14 @@ def load_keys(config: RegistryConfig, *, random: Callable[[int], bytes]) -> Regi
         NotFound: A file is missing.
         Malformed: A file is open to others or does not hold what it should.
     """
-    subject_key = read_secret(config.subject_key)
+    subject_key = read_secret(config.subject_key, KEY_SIZE)
     root = load_credentials(config.credentials_dir).root_pem
     return RegistryKeys(
         log=load_signer(config.log_key),
         cosigner=load_signer(config.cosigner_key),
-        persons=PersonIndex(read_secret(config.index_key)),
+        persons=PersonIndex(read_secret(config.index_key, KEY_SIZE)),
         subjects=PersonIndex(subject_key),
         subject_key=subject_key,
         authority=load_authority(config.authority_dir, random=random),
         root=chain_from_pem(root)[0],
     )
-
-
-def write_secret(path: Path, secret: bytes) -> None:
-    """Write a secret to a new file that its owner alone may read, durably."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _PRIVATE)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(secret)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def read_secret(path: Path) -> bytes:
-    """Read a 32-byte secret.
-
-    Raises:
-        NotFound: The file is missing.
-        Malformed: Others may read it, or it has another length.
-    """
-    try:
-        with path.open("rb") as file:
-            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
-            secret = file.read(KEY_SIZE + 1)
-    except FileNotFoundError as error:
-        raise NotFound(f"{path.name} is missing; has this registry been set up?") from error
-    except OSError as error:
-        raise Malformed(f"{path.name} can not be read: {error.strerror}") from error
-    if mode & ~_PRIVATE:
-        raise Malformed(f"{path.name} is open to others (mode {mode:04o}); set mode 0600")
-    if len(secret) != KEY_SIZE:
-        raise Malformed(f"{path.name} must hold {KEY_SIZE} bytes")
-    return secret

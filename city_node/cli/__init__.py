@@ -11,6 +11,7 @@ from elicense.cli.command import Command
 __all__ = ["main"]
 
 _VERBS: Final = {
+    "allow-signing": "city_node.cli.node:allow_signing",
     "cancel": "city_node.cli.lifecycle:cancel",
     "change-classes": "city_node.cli.lifecycle:change_classes",
     "check-config": "city_node.cli.node:check_config",

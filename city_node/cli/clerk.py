@@ -23,7 +23,8 @@ from city_node.cli.clerk_call import (
     lines,
     print_change,
 )
-from city_node.cli.options import ADDRESS, AS_JSON, CREDENTIALS
+from city_node.cli.options import AS_JSON, CREDENTIALS
+from elicense.cli.options import ADDRESS
 from elicense.clock import china_date, utc_micros
 from elicense.errors import Malformed
 from elicense.license.codec import date_to_message, license_to_message

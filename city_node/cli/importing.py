@@ -15,8 +15,9 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 
 from city_node import import_progress
 from city_node.cli.clerk_call import city_of
-from city_node.cli.options import ADDRESS, CREDENTIALS
+from city_node.cli.options import CREDENTIALS
 from city_node.importer import MAX_ROWS_PER_CALL, ROWS_PER_CALL, Files, Importer, Summary
+from elicense.cli.options import ADDRESS
 from elicense.errors import Error
 from elicense.rpc.channel import secure_channel
 from elicense.trust.credentials import load_credentials
@@ -123,7 +124,8 @@ def import_file(
     if as_json:
         click.echo(json.dumps({**asdict(summary), "rejects": str(files.rejects)}))
         return
-    click.echo(f"{summary.rows:,} rows: {summary.imported:,} imported, {summary.refused:,} refused")
+    counts = f"{summary.rows:,} rows: {summary.imported:,} imported, {summary.refused:,} refused"
+    click.echo(f"{counts}; {summary.rows_now:,} of these rows in this run" if summary.resumed else counts)
     if summary.refused:
         click.echo(f"refused rows with their reasons: {files.rejects}")
 

@@ -13,7 +13,8 @@ import click
 from google.protobuf.json_format import ParseDict, ParseError
 
 from city_node.cli.clerk_call import CHECK_ONLY, ETAG, REQUEST_ID, call_node, civil_date, full_name, print_change
-from city_node.cli.options import ADDRESS, AS_JSON, CREDENTIALS
+from city_node.cli.options import AS_JSON, CREDENTIALS
+from elicense.cli.options import ADDRESS
 from elicense.errors import Malformed
 from elicense.license.codec import date_to_message
 from elicense.license.field_change import CORRECTABLE, UPDATABLE

@@ -1,4 +1,4 @@
-"""Verbs about the node itself: join, serve, status, fsck, check-config."""
+"""Verbs about the node itself: join, serve, status, allow-signing, fsck, check-config."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ from city_node.fsck import Fsck
 from city_node.keys import load_keys
 from city_node.progress import log_progress
 from city_node.store import CityStore
-from elicense.clock import CHINA
+from city_node.verify_only import verify_only_mark
+from elicense.clock import CHINA, utc_micros
 from elicense.rpc.server import run, stop_on_signals
 from elicense.rpc.telemetry import LineWriter, configure_logging
 from elicense.sql.database import Database
@@ -122,6 +123,7 @@ def status(config_path: Path, as_json: bool) -> None:
     config = load_city_config(config_path)
     require_current(config.database_url, "city_node")
     progress = _reading(config, lambda conn: log_progress(conn, CityStore(), config.city.code))
+    doubt = verify_only_mark(config, utc_micros).read()
     found: dict[str, int | str] = {
         "city": progress.city,
         "epoch": progress.epoch,
@@ -130,12 +132,35 @@ def status(config_path: Path, as_json: bool) -> None:
         "backlog": progress.log_size - progress.confirmed_size,
         "last_commit": _time(progress.last_commit_us) if progress.last_commit_us else "",
         "dispositions": progress.dispositions,
+        "verify_only": doubt.message if doubt is not None else "",
     }
     if as_json:
         click.echo(json.dumps(found))
         return
     for name, value in found.items():
         click.echo(f"{name.replace('_', ' '):16} {value:,}" if isinstance(value, int) else f"{name:16} {value}")
+
+
+@click.command("allow-signing")
+@CONFIG
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def allow_signing(config_path: Path, yes: bool) -> None:
+    """Let a node sign again that only verifies; for a stopped node whose history was looked into.
+
+    A node stops signing when its log and what the registry holds of it are two
+    histories, or when its database is damaged.  Find out which, and put it
+    right, before this: every further signature could be half of a fork.
+    """
+    mark = verify_only_mark(load_city_config(config_path), utc_micros)
+    doubt = mark.read()
+    if doubt is None:
+        click.echo("this node may sign already")
+        return
+    click.echo(f"this node only verifies: {doubt.message} [{doubt.reason}]")
+    if not yes:
+        click.confirm("Was this looked into, and may the node sign again?", abort=True)
+    mark.clear()
+    click.echo("the node signs again once it is restarted")
 
 
 @click.command()

@@ -9,16 +9,17 @@ from pathlib import Path
 
 import click
 
-from city_node import revocation
 from city_node.app import enrollment
-from city_node.cli.options import CONFIG, Duration
+from city_node.cli.options import CONFIG
 from city_node.config import CityConfig, load_city_config
 from city_node.keys import load_keys
 from city_node.store import CityStore
+from elicense.cli.options import Duration
 from elicense.clock import utc_micros
 from elicense.errors import NotFound
 from elicense.sql.database import Database
 from elicense.sql.migrations import require_current
+from elicense.trust.revocation import revoke as revoke_certificates
 from elicense.trust.roles import VERIFIERS, Role
 from elicense.trust.spiffe import SpiffeId, city_id
 from elicense.trust.token import format_token
@@ -90,7 +91,7 @@ def revoke(whom: str, config_path: Path) -> None:
 
     database = Database(config.database_url, readers=1, writers=1)
     try:
-        revoked = database.write_now(lambda conn: revocation.revoke(conn, store, whom))
+        revoked = database.write_now(lambda conn: revoke_certificates(conn, store.trust, whom))
     finally:
         database.close()
     if not revoked:

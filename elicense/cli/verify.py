@@ -11,6 +11,7 @@ from pathlib import Path
 
 import click
 
+from elicense.cli.options import ADDRESS
 from elicense.client import DocumentType, Purpose, Verdict, connect
 
 
@@ -38,7 +39,7 @@ def _member(kind: type[IntEnum], word: str) -> IntEnum:
 @click.option("--name", default="", help="The holder's name as printed; commercial roles must give it.")
 @click.option("--purpose", required=True, type=_words(Purpose), help="Why you ask; your role may state some of these.")
 @click.option("--case", "case_number", default="", help="Case number; police must give one.")
-@click.option("--address", help="Where the node is reached, if not where the credentials say.")
+@ADDRESS
 @click.option("--json", "as_json", is_flag=True, help="Print the whole verdict as JSON.")
 def verify(
     number: str,

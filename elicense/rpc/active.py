@@ -70,10 +70,6 @@ class ActiveCertificates:
                 return held.certificate
         return await self._lookups.submit(fingerprint)
 
-    def forget(self, fingerprint: bytes) -> None:
-        """Drop a cached answer, after a change made by this process."""
-        self._held.pop(fingerprint, None)
-
     async def close(self) -> None:
         """Wait for running look-ups."""
         await self._lookups.close()

@@ -232,11 +232,6 @@ class NodeServer:
             await self.grpc.stop(None)
         await stopping
 
-    async def serve_until(self, stop: asyncio.Event, grace_s: float = DRAIN_GRACE_S) -> None:
-        """Serve until ``stop`` is set, then drain."""
-        await stop.wait()
-        await self.drain(grace_s)
-
 
 def stop_on_signals() -> asyncio.Event:
     """Return an event that SIGTERM and SIGINT set; call it on the running loop."""

@@ -55,6 +55,11 @@ def parse_url(url: str) -> URL:
     raise Malformed("the database URL must start with sqlite:/// or postgresql+psycopg://")
 
 
+def sqlite_url(path: Path) -> str:
+    """Return the URL of an SQLite file, whatever characters its path has."""
+    return URL.create("sqlite", database=str(path.absolute())).render_as_string()
+
+
 def open_engine(url: URL, *, connections: int, read_only: bool = False, create: bool = False) -> Engine:
     """Make an engine; nothing connects yet.
 

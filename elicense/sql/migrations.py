@@ -71,10 +71,15 @@ def is_current(url: str, package: str) -> bool:
     return set(held) == set(_script(package).get_heads())
 
 
-def has_schema(url: str) -> bool:
-    """Tell whether a database was ever brought to a schema; a missing SQLite file is made."""
+def is_new(url: str) -> bool:
+    """Tell whether no release has set up a database; a missing SQLite file is made.
+
+    Raises:
+        StoreUnavailable: The database can not be reached.
+        StoreCorrupt: The file is not a database or is damaged.
+    """
     with _transaction(url, create=True) as connection:
-        return bool(MigrationContext.configure(connection).get_current_heads())
+        return not MigrationContext.configure(connection).get_current_heads()
 
 
 def require_current(url: str, package: str) -> None:

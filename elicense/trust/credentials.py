@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from elicense.errors import Malformed, NotFound
+from elicense.trust.secret_file import replace_file
 from elicense.trust.spiffe import SpiffeId, parse_spiffe_id
 from elicense.trust.x509 import (
     Authority,
@@ -148,10 +149,10 @@ def save_credentials(folder: Path, credentials: Credentials) -> None:
         f'address = "{credentials.address}"\n'
         f'server_name = "{credentials.server_name}"\n'
     )
-    _write(folder / ROOT_FILE, credentials.root_pem, _PUBLIC)
-    _write(folder / KEY_FILE, credentials.key_pem, _PRIVATE)
-    _write(folder / CHAIN_FILE, credentials.chain_pem, _PUBLIC)
-    _write(folder / IDENTITY_FILE, identity.encode(), _PUBLIC)
+    replace_file(folder / ROOT_FILE, credentials.root_pem, _PUBLIC)
+    replace_file(folder / KEY_FILE, credentials.key_pem, _PRIVATE)
+    replace_file(folder / CHAIN_FILE, credentials.chain_pem, _PUBLIC)
+    replace_file(folder / IDENTITY_FILE, identity.encode(), _PUBLIC)
 
 
 def load_authority(folder: Path, *, random: Callable[[int], bytes]) -> Authority:
@@ -175,8 +176,8 @@ def load_authority(folder: Path, *, random: Callable[[int], bytes]) -> Authority
 def save_authority(folder: Path, authority: Authority) -> None:
     """Write a certificate authority to ``folder``, each file at once and durably."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    _write(folder / AUTHORITY_KEY_FILE, key_to_pem(authority.key), _PRIVATE)
-    _write(folder / AUTHORITY_CHAIN_FILE, to_pem([authority.certificate, *authority.issuers]), _PUBLIC)
+    replace_file(folder / AUTHORITY_KEY_FILE, key_to_pem(authority.key), _PRIVATE)
+    replace_file(folder / AUTHORITY_CHAIN_FILE, to_pem([authority.certificate, *authority.issuers]), _PUBLIC)
 
 
 def _read_identity(path: Path) -> dict[str, str]:
@@ -203,20 +204,3 @@ def _read(path: Path, *, private: bool = False) -> bytes:
     if len(content) > MAX_FILE_BYTES:
         raise Malformed(f"{path.name} is too large to be what it should be")
     return content
-
-
-def _write(path: Path, content: bytes, mode: int) -> None:
-    temporary = path.with_name(f".{path.name}.new")
-    temporary.unlink(missing_ok=True)
-    # Created with its mode, so that a key is never open to others, not even briefly.
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

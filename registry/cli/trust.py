@@ -9,19 +9,20 @@ from pathlib import Path
 
 import click
 
+from elicense.cli.options import Duration
 from elicense.clock import utc_micros
 from elicense.errors import Malformed, NotFound, Violation
 from elicense.license.divisions import is_city
 from elicense.sql.database import Database
 from elicense.sql.migrations import require_current
+from elicense.trust.revocation import revoke as revoke_certificates
 from elicense.trust.roles import VERIFIERS, Role
 from elicense.trust.spiffe import SpiffeId, city_id, registry_id
 from elicense.trust.token import format_token
-from registry.cli.options import CONFIG, Duration
+from registry.cli.options import CONFIG
 from registry.config import RegistryConfig, load
 from registry.enrollment import enrollment
 from registry.keys import load_keys
-from registry.revocation import revoke as revoke_certificates
 from registry.store import RegistryStore
 
 _VALID = click.option(
@@ -113,7 +114,7 @@ def revoke(whom: str, config_path: Path) -> None:
     require_current(config.database.url, "registry")
     database = Database(config.database.url, readers=1, writers=1)
     try:
-        revoked = revoke_certificates(database, RegistryStore(), whom)
+        revoked = database.write_now(lambda conn: revoke_certificates(conn, RegistryStore().trust, whom))
     finally:
         database.close()
     if not revoked:

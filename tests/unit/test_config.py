@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from elicense.config import ConfigInvalid, Section, load_config
+from elicense.config import ConfigInvalid, Section, check_address, load_config
 
 
 class Inner(Section):
@@ -43,3 +43,14 @@ def test_a_file_that_is_not_toml_is_refused_in_one_line(tmp_path: Path, content:
 def test_a_missing_configuration_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigInvalid, match=r"node\.toml: No such file"):
         load_config(tmp_path / "node.toml", Outer)
+
+
+@pytest.mark.parametrize("text", ["127.0.0.1:0", "[::1]:65535", "city_a-1.example:7500"])
+def test_an_address_is_a_host_and_a_port(text: str) -> None:
+    assert check_address(text) == text
+
+
+@pytest.mark.parametrize("text", ["", "nonsense", "host:", ":80", "host:65536", "host:99999", "host:80\n", "a b:1"])
+def test_an_address_without_a_host_or_with_no_possible_port_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="host:port"):
+        check_address(text)

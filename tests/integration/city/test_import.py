@@ -7,7 +7,7 @@ import csv
 import secrets
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -205,6 +205,80 @@ async def test_rows_that_are_no_text_or_no_row_are_refused_and_the_others_import
     summary = await run(suzhou, files)
     assert summary.rows == 6
     assert {number for number, _ in refusals(files)} >= {2, 3, 4}
+
+
+async def test_an_unclosed_quote_spoils_its_own_row_and_no_other(suzhou: City, tmp_path: Path) -> None:
+    files = files_in(tmp_path)
+    day = china_date(utc_micros())
+    with files.source.open("w", encoding="utf-8", newline="") as sink:
+        writer = csv.DictWriter(sink, COLUMNS)
+        writer.writeheader()
+        writer.writerows(row for row, _ in generate(SUZHOU, 30, seed=5, on=day))
+    lines = files.source.read_bytes().splitlines(keepends=True)
+    lines[5] = b'"' + lines[5]
+    lines[9] = lines[9].rstrip(b"\r\n") + b',"\r\n'
+    files.source.write_bytes(b"".join(lines))
+    summary = await run(suzhou, files)
+    assert (summary.rows, summary.imported) == (30, 28)
+    assert [number for number, _ in refusals(files)] == [5, 9]
+
+
+@pytest.mark.parametrize("twice", ["rejects", "progress", "both"])
+async def test_an_import_never_writes_over_its_own_source(suzhou: City, tmp_path: Path, twice: str) -> None:
+    files = files_in(tmp_path)
+    write_drivers(files.source, 5)
+    before = files.source.read_bytes()
+    link = tmp_path / "link.csv"
+    link.hardlink_to(files.source)
+    clashing = {
+        "rejects": replace(files, rejects=link),
+        "progress": replace(files, progress=tmp_path / "." / "x" / ".." / files.source.name),
+        "both": replace(files, progress=files.rejects),
+    }
+    with pytest.raises(errors.Malformed, match="are one file"):
+        await run(suzhou, clashing[twice])
+    assert files.source.read_bytes() == before
+    assert not files.rejects.exists()
+
+
+async def test_a_new_import_writes_over_no_file_that_holds_something(suzhou: City, tmp_path: Path) -> None:
+    files = files_in(tmp_path)
+    write_drivers(files.source, 5)
+    files.rejects.write_text("last year's accounts\n")
+    with pytest.raises(errors.AlreadyExists, match="rejects"):
+        await run(suzhou, files)
+    assert not files.progress.exists()
+    assert files.rejects.read_text() == "last year's accounts\n"
+    # Nor does one that goes on, with another name for its rejects.
+    other = replace(files, rejects=tmp_path / "other.csv")
+    await run(suzhou, other)
+    other.progress.write_text(other.progress.read_text().replace('"finished": true', '"finished": false'))
+    with pytest.raises(errors.Malformed, match="not a file of refused rows"):
+        await run(suzhou, files)
+    assert files.rejects.read_text() == "last year's accounts\n"
+
+
+async def test_an_import_whose_rejects_were_removed_meanwhile_does_not_go_on(suzhou: City, tmp_path: Path) -> None:
+    files = files_in(tmp_path)
+    write_drivers(files.source, ROWS)
+    async with importer(suzhou, files, Screen()) as work:
+        work._stub = CutStub(work._stub, 3)  # type: ignore[assignment]
+        with pytest.raises(Cut):
+            await work.run()
+    files.rejects.unlink()
+    with pytest.raises(errors.Malformed, match="shorter than the last run"):
+        await run(suzhou, files)
+
+
+async def test_a_summary_tells_the_rows_of_this_run_from_those_of_all(suzhou: City, tmp_path: Path) -> None:
+    files = files_in(tmp_path)
+    write_drivers(files.source, ROWS)
+    async with importer(suzhou, files, Screen()) as work:
+        work._stub = CutStub(work._stub, 3)  # type: ignore[assignment]
+        with pytest.raises(Cut):
+            await work.run()
+    summary = await run(suzhou, files)
+    assert (summary.rows, summary.rows_now, summary.resumed) == (ROWS, ROWS - 40, True)
 
 
 async def test_an_import_waits_while_the_registry_is_away_and_issues_nothing_provisional(

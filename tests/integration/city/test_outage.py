@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import uuid
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from city_node.cli import main
 from city_node.store import CityStore
 from elicense import errors
 from elicense.log.model import LogKey
 from elicense.sql.database import Database
+from elicense.trust.spiffe import city_id
 from elicense.v1 import issuance_pb2 as pb
 from elicense.v1 import license_pb2, log_pb2
 from elicense.v1.verification_pb2 import (
@@ -30,6 +34,7 @@ from tests.support.cluster import (
     DEADLINE_S,
     SUZHOU,
     TIANJIN,
+    TRUST_DOMAIN,
     City,
     Cluster,
     call,
@@ -208,6 +213,32 @@ def _plain(verdict: Verdict) -> Verdict:
     return plain
 
 
+async def test_a_registry_that_answers_nothing_but_faults_stops_no_counter(
+    cluster: Cluster, suzhou: City, tmp_path: Path
+) -> None:
+    window = await cluster.enroll_at(
+        suzhou, ("city", str(SUZHOU), "verifier", "traffic-window", "w1"), tmp_path / "window"
+    )
+    (other,) = drivers(TIANJIN, 1)
+    newcomers = drivers(SUZHOU, 50)
+    database = Database(cluster.registry_config.database.url, readers=1, writers=1)
+    try:
+        revoked = database.write_now(
+            lambda conn: RegistryStore().trust.revoke_subject(conn, str(city_id(TRUST_DOMAIN, SUZHOU)))
+        )
+    finally:
+        database.close()
+    assert revoked == 1
+
+    async def refused_by_the_registry() -> bool:
+        return (await suzhou.issue(next(newcomers))).license.provisional
+
+    await eventually(refused_by_the_registry)
+    answer = await cluster.verify(window, suzhou.running.address, other.holder.document, purpose=PURPOSE_WINDOW_SERVICE)
+    assert answer.outcome == OUTCOME_INDETERMINATE
+    assert list(answer.reasons) == [VERDICT_REASON_REGISTRY_UNREACHABLE]
+
+
 async def test_a_name_that_does_not_match_is_answered_like_an_unknown_number(
     cluster: Cluster, suzhou: City, tmp_path: Path
 ) -> None:
@@ -251,6 +282,41 @@ async def test_a_city_whose_database_was_set_back_only_verifies(cluster: Cluster
     with pytest.raises(errors.DataLoss):
         await suzhou.issue(third)
     assert isinstance(suzhou.running.gate.reason, errors.LogForked)
+
+
+async def test_a_city_that_only_verifies_still_does_after_a_restart_until_a_person_allows_it_to_sign(
+    cluster: Cluster, suzhou: City
+) -> None:
+    first, second = drivers(SUZHOU, 2)
+    suzhou.running.gate.shut(errors.LogForked("two histories"))
+    with pytest.raises(errors.DataLoss):
+        await suzhou.issue(first)
+    await suzhou.stop()
+    # With the registry away nothing else could tell the node.
+    await cluster.stop_registry()
+    await suzhou.start()
+    assert isinstance(suzhou.running.gate.reason, errors.LogForked)
+    with pytest.raises(errors.DataLoss, match="two histories"):
+        await suzhou.issue(first)
+    config = ("--config", str(suzhou.folder / "config.toml"))
+    shown = await asyncio.to_thread(CliRunner().invoke, main, ["status", *config, "--json"])
+    assert json.loads(shown.output.splitlines()[-1])["verify_only"] == "two histories"
+    asked = await asyncio.to_thread(CliRunner().invoke, main, ["allow-signing", *config], input="n\n")
+    assert asked.exit_code == 1
+    await suzhou.stop()
+    allowed = await asyncio.to_thread(CliRunner().invoke, main, ["allow-signing", *config, "--yes"])
+    assert "LOG_FORKED" in allowed.output
+    await suzhou.start()
+    assert (await suzhou.issue(second)).license.name
+
+
+async def test_a_mark_that_can_not_be_read_keeps_the_city_from_signing(suzhou: City) -> None:
+    (wanted,) = drivers(SUZHOU, 1)
+    await suzhou.stop()
+    (suzhou.folder / "verify-only.json").write_bytes(b"{half a ma")
+    await suzhou.start()
+    with pytest.raises(errors.DataLoss, match="can not be read"):
+        await suzhou.issue(wanted)
 
 
 async def test_a_lost_answer_costs_nothing(cluster: Cluster, suzhou: City) -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 import secrets
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
+from cryptography import x509
 from google.protobuf.json_format import MessageToJson
 
 from city_node import setup
@@ -20,6 +22,7 @@ from elicense.config import ConfigInvalid
 from elicense.sql.migrations import differences, upgrade
 from elicense.sql.schema import check_rules
 from elicense.trust.spiffe import SpiffeId, city_id
+from elicense.trust.x509 import chain_from_pem
 from elicense.v1 import issuance_pb2 as pb
 from tests.support.cluster import DEADLINE_S, SUZHOU, TIANJIN, TRUST_DOMAIN, City, Cluster, call, drivers
 from tests.support.stores import EmptyStore
@@ -75,6 +78,74 @@ async def test_a_join_whose_answer_was_lost_is_given_again(
     assert {path.stat().st_mode & 0o777 for path in config.keys_dir.iterdir() if path.is_file()} == {0o600}
 
 
+@pytest.mark.parametrize(
+    ("wrong", "field"),
+    [
+        ({"listen": "nonsense"}, "node.listen"),
+        ({"listen": "127.0.0.1:99999"}, "node.listen"),
+        ({"metrics": "127.0.0.1:x"}, "metrics.listen"),
+        ({"database_url": "mysql://u:secret@host/x"}, "must start with"),
+    ],
+)
+async def test_a_join_that_can_not_be_right_writes_nothing_and_leaves_the_token_good(
+    cluster: Cluster, tmp_path: Path, wrong: dict[str, str], field: str
+) -> None:
+    token = await cluster.national_token(city_id(TRUST_DOMAIN, TIANJIN))
+    plan = setup.Plan(token=token, data_dir=tmp_path / "tianjin", listen="127.0.0.1:0")
+    with pytest.raises(errors.Malformed) as refused:
+        await asyncio.to_thread(setup.join, replace(plan, **wrong), random=secrets.token_bytes)  # type: ignore[arg-type]
+    assert field in str(refused.value)
+    assert "secret" not in str(refused.value)
+    assert not plan.data_dir.exists()
+    assert (await asyncio.to_thread(setup.join, plan, random=secrets.token_bytes)).city.code == TIANJIN
+
+
+async def test_a_join_given_again_with_another_address_asks_for_that_one(
+    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    token = await cluster.national_token(city_id(TRUST_DOMAIN, TIANJIN))
+    plan = setup.Plan(token=token, data_dir=tmp_path / "tianjin", listen="wrong.example:7500")
+
+    def away(*_: object) -> None:
+        raise errors.PeerUnreachable("cut off before the registry has heard")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(setup, "_enroll", away)
+        with pytest.raises(errors.PeerUnreachable):
+            await asyncio.to_thread(setup.join, plan, random=secrets.token_bytes)
+    plan = replace(plan, listen="right.example:7500")
+    config = await asyncio.to_thread(setup.join, plan, random=secrets.token_bytes)
+    leaf = chain_from_pem((config.credentials_dir / "chain.pem").read_bytes())[0]
+    names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert "right.example" in names.get_values_for_type(x509.DNSName)
+    assert "wrong.example" not in names.get_values_for_type(x509.DNSName)
+
+
+async def test_a_database_with_a_log_is_adopted_by_no_other_node(
+    cluster: Cluster, suzhou: City, tmp_path: Path
+) -> None:
+    (wanted,) = drivers(SUZHOU, 1)
+    await suzhou.issue(wanted)
+    for code, url in (
+        (SUZHOU, suzhou.config.database_url),
+        (TIANJIN, suzhou.config.database_url),
+        (TIANJIN, cluster.registry_config.database.url),
+    ):
+        token = await cluster.national_token(city_id(TRUST_DOMAIN, code))
+        plan = setup.Plan(token=token, data_dir=tmp_path / "again", listen="127.0.0.1:0", database_url=url)
+        with pytest.raises(errors.AlreadyExists, match="holds the log of a node"):
+            await asyncio.to_thread(setup.join, plan, random=secrets.token_bytes)
+
+
+async def test_a_folder_may_have_any_name(cluster: Cluster, tmp_path: Path) -> None:
+    token = await cluster.national_token(city_id(TRUST_DOMAIN, TIANJIN))
+    plan = setup.Plan(token=token, data_dir=tmp_path / "q?x#y %41 市", listen="127.0.0.1:0")
+    config = await asyncio.to_thread(setup.join, plan, random=secrets.token_bytes)
+    assert (plan.data_dir / "city.db").exists()
+    assert run("check-config", "--config", str(plan.data_dir / "config.toml")).exit_code == 0
+    assert config.data_dir == plan.data_dir
+
+
 async def test_every_problem_of_a_configuration_is_named_at_once(suzhou: City, tmp_path: Path) -> None:
     text = (suzhou.folder / "config.toml").read_text()
     wrong = tmp_path / "config.toml"
@@ -126,7 +197,7 @@ async def test_status_shows_how_far_the_registry_is_behind(cluster: Cluster, suz
     await cluster.stop_registry()
     await suzhou.issue(second)
     result = await asyncio.to_thread(run, "status", "--config", str(suzhou.folder / "config.toml"), "--json")
-    shown = json.loads(result.output)
+    shown = json.loads(result.output.splitlines()[-1])
     assert (shown["log_size"], shown["confirmed_size"], shown["backlog"]) == (2, 1, 1)
 
 

@@ -110,14 +110,6 @@ async def test_draining_cuts_off_what_does_not_finish(pki: TestAuthority, tmp_pa
             await running
 
 
-async def test_serving_ends_when_asked_to(pki: TestAuthority, tmp_path: Path) -> None:
-    async with TestNode(pki, tmp_path).running() as node:
-        stop = asyncio.Event()
-        serving_task = asyncio.create_task(node.server.serve_until(stop))
-        stop.set()
-        await serving_task
-
-
 async def test_reflection_is_for_operators_and_off_unless_asked_for(pki: TestAuthority, tmp_path: Path) -> None:
     async def list_services(channel: grpc.aio.Channel) -> set[str]:
         request = reflection_pb2.ServerReflectionRequest(list_services="")

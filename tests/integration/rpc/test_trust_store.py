@@ -6,8 +6,10 @@ from dataclasses import replace
 import pytest
 from sqlalchemy import MetaData
 
+from elicense.errors import Malformed
 from elicense.sql.database import Database
 from elicense.sql.schema import check_rules
+from elicense.trust.revocation import revoke
 from elicense.trust.roles import Role
 from elicense.trust.spiffe import ActiveCertificate
 from elicense.trust.store import CertificateState, TokenRecord, TrustStore, define_trust_tables
@@ -98,3 +100,18 @@ def test_revoking_somebody_voids_the_join_tokens_that_nobody_spent(database: Dat
     assert voided is not None
     assert voided.expires_us == 0
     assert database.read_now(lambda c: store.token(c, other.token_id)) == other
+
+
+@pytest.mark.parametrize("whom", ["", "zz" * 32, "ab" * 31, "ab " * 31 + "ab", "spiffe:/x"])
+def test_whoever_is_neither_a_fingerprint_nor_a_subject_can_not_be_revoked(
+    database: Database, store: TrustStore, whom: str
+) -> None:
+    with pytest.raises(Malformed):
+        database.write_now(lambda c: revoke(c, store, whom))
+
+
+def test_a_fingerprint_may_be_written_with_colons_and_in_capitals(database: Database, store: TrustStore) -> None:
+    add(database, store, POLICE)
+    whom = POLICE.fingerprint.hex(":").upper()
+    assert database.write_now(lambda c: revoke(c, store, whom)) == 1
+    assert database.write_now(lambda c: revoke(c, store, whom)) == 0

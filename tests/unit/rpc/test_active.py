@@ -99,11 +99,3 @@ async def test_a_clock_that_was_set_back_is_no_reason_to_trust_longer() -> None:
     table.rows.clear()
     table.now_us -= 3600 * 10**6
     assert await table.cache.find(b"a") is None
-
-
-async def test_a_row_that_this_process_changed_is_read_again() -> None:
-    table = Table(b"a")
-    await table.cache.find(b"a")
-    table.rows.clear()
-    table.cache.forget(b"a")
-    assert await table.cache.find(b"a") is None
