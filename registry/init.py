@@ -20,7 +20,7 @@ from elicense.errors import AlreadyExists, Malformed
 from elicense.log.model import LogKey
 from elicense.sql.database import Database
 from elicense.sql.engines import parse_url
-from elicense.sql.migrations import is_current, upgrade
+from elicense.sql.migrations import is_current, is_new, upgrade
 from elicense.sql.schema import create_tables
 from elicense.trust.credentials import make_credentials, save_authority, save_credentials
 from elicense.trust.secret_file import write_secret
