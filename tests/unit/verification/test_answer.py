@@ -1,4 +1,4 @@
-"""Which licence speaks for a person who has several."""
+"""Which licence speaks for a person who has several or none, and what a stranger is told of it."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import pytest
 from elicense.license.verdict import ViewFlags
 from elicense.v1 import license_pb2
 from elicense.v1 import verification_pb2 as pb
-from elicense.verification.answer import CityFreshness, Question, effective_row, verdict
-from elicense.view.model import ViewRow
+from elicense.verification.answer import CityFreshness, Question, effective_row, matches, verdict
+from elicense.view.model import NOBODY, ViewRow
 
 CANCELLED, CONFLICT, PROVISIONAL = ViewFlags.CANCELLED, ViewFlags.CONFLICT, ViewFlags.PROVISIONAL
 
@@ -34,7 +34,6 @@ def test_a_cancelled_license_speaks_only_when_there_is_no_other(flags: list[int]
     rows = [row(number, each, number) for number, each in enumerate(flags)]
     for order in (rows, rows[::-1]):
         assert effective_row(order) == rows[speaks]
-    assert effective_row([]) is None
 
 
 def test_a_damaged_row_is_indeterminate_and_breaks_nothing() -> None:
@@ -46,3 +45,23 @@ def test_a_damaged_row_is_indeterminate_and_breaks_nothing() -> None:
         damaged = ViewRow(*{**row(1, 0, 0).as_dict(), "standing": standing}.values())  # type: ignore[arg-type]
         answer = verdict(damaged, question, freshness=fresh, limit_us=10, now_us=1_000_000)
         assert answer.outcome == pb.OUTCOME_INDETERMINATE
+
+
+def test_nobody_speaks_for_a_person_without_a_license_and_matches_nothing() -> None:
+    assert effective_row([]) == NOBODY
+    for tag in (b"", bytes(16), b"n" * 16):
+        assert not matches(NOBODY, Question(bytes(16), tag))
+    assert matches(row(1, 0, 1), Question(bytes(16), b""))
+    assert not matches(row(1, 0, 1), Question(bytes(16), b"n" * 16))
+
+
+@pytest.mark.parametrize("as_of_us", [0, 1, 10**15])
+def test_what_does_not_match_tells_nothing_of_the_license_or_of_its_city(as_of_us: int) -> None:
+    question = Question(bytes(16), b"n" * 16)
+    freshness = CityFreshness(pb.SOURCE_REGISTRY, as_of_us, 7, 1)
+    answers = [
+        verdict(each, question, freshness=freshness, limit_us=10**6, now_us=10**15)
+        for each in (NOBODY, row(1, 0, 1), row(1, CONFLICT | PROVISIONAL, 1))
+    ]
+    assert answers[0].outcome == pb.OUTCOME_NO_MATCH
+    assert answers[1] == answers[2] == answers[0]
