@@ -187,6 +187,8 @@ async def build(
     decisions = PendingDecisions(database=database, store=store, deciding=DecisionLog(writer))
     freshness = Freshness(database=database, store=store, clock=clock)
     answers = NationalAnswers(database=database, store=store, freshness=freshness, persons=keys.persons, clock=clock)
+    city_metrics = CityMetrics(registry=metrics, clock=clock)
+    city_metrics.seed(await database.read(store.states))
     replication = Replication(
         database=database,
         store=store,
@@ -202,7 +204,7 @@ async def build(
         decisions=decisions,
         log=DecisionLog(writer),
         freshness=freshness,
-        metrics=CityMetrics(registry=metrics, clock=clock),
+        metrics=city_metrics,
     )
     replication_pb2_grpc.add_ReplicationServiceServicer_to_server(
         ReplicationServicer(replication=replication, persons=keys.persons), server.grpc
