@@ -71,9 +71,13 @@ def is_current(url: str, package: str) -> bool:
     return set(held) == set(_script(package).get_heads())
 
 
-def has_schema(url: str) -> bool:
-    """Tell whether a database was ever brought to a schema; a missing SQLite file is made."""
-    with _transaction(url, create=True) as connection:
+def has_schema(url: str, *, create: bool = True) -> bool:
+    """Tell whether a database was ever brought to a schema; ``create`` makes a missing SQLite file.
+
+    Raises:
+        StoreUnavailable: The database can not be reached.
+    """
+    with _transaction(url, create=create) as connection:
         return bool(MigrationContext.configure(connection).get_current_heads())
 
 
