@@ -207,6 +207,8 @@ async def build(
         clock=clock,
     )
     looks = Looks(answering=answers, quotas=quotas, recorder=accesses.recorder, subjects=keys.subjects, clock=clock)
+    city_metrics = CityMetrics(registry=metrics, clock=clock)
+    city_metrics.seed(await database.read(store.states))
     replication = Replication(
         database=database,
         store=store,
@@ -222,7 +224,7 @@ async def build(
         decisions=decisions,
         log=DecisionLog(writer),
         freshness=freshness,
-        metrics=CityMetrics(registry=metrics, clock=clock),
+        metrics=city_metrics,
     )
     replication_pb2_grpc.add_ReplicationServiceServicer_to_server(
         ReplicationServicer(replication=replication, persons=keys.persons, accesses=accesses.intake), server.grpc

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -11,6 +11,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from registry.batch import Batch, Taken
+from registry.model import CityState
 
 _BATCH_BUCKETS: Final = (1, 4, 16, 64, 256, 1024, 2048)
 _US: Final = 1_000_000
@@ -45,6 +46,14 @@ class CityMetrics(Collector):
             registry=registry,
         )
         registry.register(self)
+
+    def seed(self, states: Iterable[CityState]) -> None:
+        """Begin with what is stored, so that a city that stays silent after a restart is not forgotten."""
+        for state in states:
+            city = self._cities.setdefault(state.city, _City())
+            city.lag = max(0, state.tip_size - state.next_index)
+            city.skew_us = state.city_clock_us - state.received_us
+            city.as_of_us = state.as_of_us
 
     def took(self, batch: Batch, taken: Taken) -> None:
         """Note a batch or heartbeat that was accepted."""

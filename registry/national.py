@@ -66,7 +66,7 @@ class NationalChange:
     """What a batch does to the national view.
 
     Attributes:
-        rows: New rows by licence; their flags are those to add to what stands.
+        rows: New rows by person and licence; their flags are those to add to what stands.
         revisions: Entries of the revision index.
         holds: Persons whose lease became a hold, with the licence.
         releases: Persons whose licence was cancelled, with the licence.
@@ -74,7 +74,7 @@ class NationalChange:
         notes: Records without national effect: (index, kind, licence id, detail).
     """
 
-    rows: dict[bytes, ViewRow] = field(default_factory=dict)
+    rows: dict[tuple[bytes, bytes], ViewRow] = field(default_factory=dict)
     revisions: list[Revision] = field(default_factory=list)
     holds: dict[bytes, bytes] = field(default_factory=dict)
     releases: dict[bytes, bytes] = field(default_factory=dict)
@@ -152,10 +152,11 @@ class NationalFold:
         )
         # What stands is kept by the table; here too, for the records behind this one.
         held[message.license_id] = replace(row, flags=row.flags | stood)
-        earlier = self.change.rows.get(message.license_id)
+        key = (received.person_key, message.license_id)
+        earlier = self.change.rows.get(key)
         if earlier is not None and earlier.flags & ~row.flags:
             row = replace(row, flags=row.flags | earlier.flags)
-        self.change.rows[message.license_id] = row
+        self.change.rows[key] = row
         self.change.revisions.append(
             revision_of(message, index=received.index, received_us=self._received_us, person_key=received.person_key)
         )

@@ -177,6 +177,15 @@ class Refold:
                 elif stored and not row.flags & ViewFlags.CANCELLED and not holds:
                     self._report(row, "the license counts, but its city does not hold the person")
 
+        self._compare_holds()
+
+    def _compare_holds(self) -> None:
+        """Every hold must rest on a licence that its city's log holds."""
+        for person_key, city, license_id in self._store.held_claims(self._conn):
+            row = self._expected.get((person_key, license_id))
+            if row is None or row.city != city:
+                self._found(Finding(f"claim for license {UUID(bytes=license_id)}", "no log holds what it was used for"))
+
     def _stored(self, row: ViewRow) -> list[ViewRow]:
         rows = self._store.view.by_person(self._conn, [row.person_key]).get(row.person_key, [])
         return [held for held in rows if held.license_id == row.license_id]

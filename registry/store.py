@@ -203,6 +203,12 @@ class RegistryStore:
             found.update((row[0], Claim(*row)) for row in rows)
         return found
 
+    def held_claims(self, conn: Connection) -> list[tuple[bytes, int, bytes]]:
+        """Return every hold, for checks: (person key, city, licence id)."""
+        c = claim_table.c
+        query = select(c.person_key, c.city, c.license_id).where(c.state == int(ClaimState.HELD))
+        return [(key, city, license_id) for key, city, license_id in conn.execute(query.order_by(c.person_key))]
+
     def acquire_claims(
         self, conn: Connection, wanted: Sequence[Claim], *, lapsed: Mapping[bytes, int]
     ) -> dict[bytes, Claim]:

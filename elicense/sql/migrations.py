@@ -71,14 +71,14 @@ def is_current(url: str, package: str) -> bool:
     return set(held) == set(_script(package).get_heads())
 
 
-def is_new(url: str) -> bool:
-    """Tell whether no release has set up a database; a missing SQLite file is made.
+def is_new(url: str, *, create: bool = True) -> bool:
+    """Tell whether no release has set up a database; ``create`` makes a missing SQLite file.
 
     Raises:
         StoreUnavailable: The database can not be reached.
         StoreCorrupt: The file is not a database or is damaged.
     """
-    with _transaction(url, create=True) as connection:
+    with _transaction(url, create=create) as connection:
         return not MigrationContext.configure(connection).get_current_heads()
 
 

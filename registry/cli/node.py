@@ -5,19 +5,24 @@ from __future__ import annotations
 import json
 import secrets
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
 import click
 
 from elicense.clock import utc_micros
+from elicense.config import ConfigInvalid
+from elicense.errors import Error, Violation
 from elicense.sql.database import Database
-from elicense.sql.migrations import require_current
+from elicense.sql.migrations import is_new, require_current
+from elicense.trust.credentials import load_authority, load_credentials
+from elicense.trust.signer import load_signer
 from registry.cli.options import CONFIG
-from registry.config import load
+from registry.config import RegistryConfig, load
 from registry.fsck import Fsck, Report
 from registry.init import Plan, initialize
-from registry.keys import load_keys
+from registry.keys import load_keys, read_secret
 from registry.store import RegistryStore
 
 #: Findings printed in full; a store that is far gone has too many to read.
@@ -57,9 +62,29 @@ def init(
 def check_config(config_path: Path) -> None:
     """Check the configuration file, the keys and the database that it names."""
     config = load(config_path)
-    load_keys(config, random=secrets.token_bytes)
-    require_current(config.database.url, "registry")
+    problems = list(_problems(config))
+    if problems:
+        raise ConfigInvalid(f"{config_path} does not fit what is on this machine", violations=problems)
     click.echo(f"{config_path}: all is well")
+
+
+def _problems(config: RegistryConfig) -> Iterator[Violation]:
+    """Yield what is wrong with each key and store that the configuration names."""
+    checks: tuple[tuple[str, Callable[[], object]], ...] = (
+        ("node.data_dir", lambda: load_credentials(config.credentials_dir)),
+        ("keys.log", lambda: load_signer(config.log_key)),
+        ("keys.cosigner", lambda: load_signer(config.cosigner_key)),
+        ("keys.index", lambda: read_secret(config.index_key)),
+        ("keys.subject", lambda: read_secret(config.subject_key)),
+        ("keys.authority", lambda: load_authority(config.authority_dir, random=secrets.token_bytes)),
+        ("database.url", lambda: require_current(config.database.url, "registry")),
+        ("access_log.url", lambda: is_new(config.access_log.url, create=False)),
+    )
+    for field, check in checks:
+        try:
+            check()
+        except Error as error:
+            yield Violation(field, error.reason, error.message)
 
 
 @click.command()

@@ -92,6 +92,10 @@ PLANTED = {
         "(record 999999/1/3)",
     ),
     "a revision": ("DELETE FROM license_revision WHERE idx = 9", "record 320500/1/9"),
+    "a hold that nothing used": (
+        "INSERT INTO claim VALUES (zeroblob(16), 320500, zeroblob(16), '', 2, 0, 0, 0)",
+        "claim for license 00000000-0000-0000-0000-000000000000",
+    ),
     "a claim": (
         f"UPDATE claim SET city = 120000 WHERE license_id = (SELECT license_id FROM {ROW} = 5)",
         "(record 320500/1/5)",

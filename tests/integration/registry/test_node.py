@@ -172,14 +172,26 @@ def test_a_misspelt_or_wrong_key_of_the_configuration_is_named(tmp_path: Path) -
     assert fields == {"node.listen", "node.lisen", "limits.claim_lease_minutes"}
 
 
-def test_check_config_says_what_is_wrong_in_one_line(tmp_path: Path) -> None:
+def test_check_config_says_what_is_wrong_and_with_which_key(tmp_path: Path) -> None:
     config = set_up(tmp_path / "registry")
     path = str(config.node.data_dir / "config.toml")
     assert CliRunner().invoke(main, ["check-config", "--config", path]).exit_code == 0
     config.index_key.chmod(0o644)
     outcome = CliRunner().invoke(main, ["check-config", "--config", path])
     assert outcome.exit_code == 1
-    assert outcome.output.startswith("error: index.key is open to others")
+    assert "keys.index: index.key is open to others" in outcome.output
+
+
+def test_check_config_names_every_missing_key_and_store_at_once(tmp_path: Path) -> None:
+    config = set_up(tmp_path / "registry")
+    path = config.node.data_dir / "config.toml"
+    (config.keys_dir / "log.pem").unlink()
+    config.subject_key.unlink()
+    path.write_text(path.read_text().replace("access.db", "missing/access.db"))
+    outcome = CliRunner().invoke(main, ["check-config", "--config", str(path)])
+    assert outcome.exit_code == 1
+    named = {line.split(":")[0].strip() for line in outcome.output.splitlines()[1:]}
+    assert named == {"keys.log", "keys.subject", "access_log.url"}
 
 
 def test_a_token_is_one_line_for_whom_it_names(tmp_path: Path) -> None:

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import http.client
+import socket
 import ssl
 from pathlib import Path
 
 import pytest
 from prometheus_client import CollectorRegistry
 
+from elicense.errors import PeerUnreachable
 from elicense.rpc.telemetry import MetricsServer, RpcMetrics
 from tests.support.authority import TestAuthority
 
@@ -35,3 +37,11 @@ def test_the_metrics_port_asks_for_a_certificate(pki: TestAuthority, tmp_path: P
     finally:
         server.close()
     assert 'grpc_server_started_total{grpc_method="C",grpc_service="a.B",grpc_type="unary"} 1.0' in shown
+
+
+def test_a_metrics_port_in_use_is_told_in_one_sentence() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        with pytest.raises(PeerUnreachable, match="is it in use"):
+            MetricsServer(CollectorRegistry(), host="127.0.0.1", port=taken.getsockname()[1], credentials=None)
