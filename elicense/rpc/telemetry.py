@@ -21,6 +21,8 @@ from prometheus_client import start_http_server
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
 
+from elicense.errors import PeerUnreachable
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
@@ -297,6 +299,9 @@ class MetricsServer:
         host: Address to listen on.
         port: Port, or 0 for any that is free.
         credentials: Folder with key, chain and root; None serves in the clear, for a loopback address alone.
+
+    Raises:
+        PeerUnreachable: The address can not be listened on.
     """
 
     def __init__(self, registry: CollectorRegistry, *, host: str, port: int, credentials: Path | None) -> None:
@@ -309,7 +314,12 @@ class MetricsServer:
                 "client_auth_required": True,
                 "tls_min_version": ssl.TLSVersion.TLSv1_3,
             }
-        self._server, self._thread = start_http_server(port, addr=host, registry=registry, **tls)
+        try:
+            self._server, self._thread = start_http_server(port, addr=host, registry=registry, **tls)
+        except OSError as error:
+            raise PeerUnreachable(
+                f"metrics can not be served on {host}:{port}: {error.strerror}; choose another address"
+            ) from error
 
     @property
     def port(self) -> int:
