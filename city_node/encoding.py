@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from typing import Final
 
-from elicense.errors import Malformed
+from elicense.errors import Malformed, Violation
 from elicense.license.codec import license_to_message
 from elicense.license.model import License
 from elicense.license.verdict import ViewFlags
@@ -29,10 +29,14 @@ def parse_license_name(name: str) -> tuple[int, bytes]:
     try:
         license_id = uuid.UUID(text)
     except ValueError as error:
-        raise Malformed("the resource name does not end in a UUID") from error
+        raise _not_a_name("the resource name does not end in a UUID") from error
     if str(license_id) != text:
-        raise Malformed("the UUID of a resource name must be in its canonical form")
+        raise _not_a_name("the UUID of a resource name must be in its canonical form")
     return int(code), license_id.bytes
+
+
+def _not_a_name(message: str) -> Malformed:
+    return Malformed(message, violations=[Violation("name", "LICENSE_NAME_INVALID", message)])
 
 
 def etag_of(entry_hash: bytes) -> str:

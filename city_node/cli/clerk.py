@@ -185,7 +185,10 @@ def set_status(
 
 
 def _read_license(file: Path) -> license_pb2.License:
-    text = file.read_text(encoding="utf-8-sig")
+    try:
+        text = file.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError:
+        raise Malformed(f"{file.name} is not UTF-8; save the file as UTF-8") from None
     if file.suffix.lower() != ".csv":
         try:
             return ParseDict(json.loads(text), license_pb2.License())

@@ -23,6 +23,8 @@ from city_node.progress import log_progress
 from city_node.store import CityStore
 from city_node.verify_only import verify_only_mark
 from elicense.clock import CHINA, utc_micros
+from elicense.config import ConfigInvalid
+from elicense.errors import Error, Violation
 from elicense.rpc.server import run, stop_on_signals
 from elicense.rpc.telemetry import LineWriter, configure_logging
 from elicense.sql.database import Database
@@ -99,9 +101,11 @@ def serve(config_path: Path) -> None:
 async def _serve(config: CityConfig, log: LineWriter) -> int:
     stop = stop_on_signals()
     node = await build(config, log=log)
-    await node.start()
-    await stop.wait()
-    await node.stop()
+    try:
+        await node.start()
+        await stop.wait()
+    finally:
+        await node.stop()
     return 0
 
 
@@ -110,9 +114,31 @@ async def _serve(config: CityConfig, log: LineWriter) -> int:
 def check_config(config_path: Path) -> None:
     """Check the configuration file, the keys and the database that it names; report every problem at once."""
     config = load_city_config(config_path)
-    load_keys(config, random=secrets.token_bytes)
-    require_current(config.database_url, "city_node")
+    found: list[Violation] = []
+    checks: tuple[tuple[str, Callable[[], object]], ...] = (
+        ("", lambda: load_keys(config, random=secrets.token_bytes)),
+        ("database.url", lambda: require_current(config.database_url, "city_node")),
+        ("access_log.url", lambda: _open(config.access_log_url)),
+    )
+    for name, check in checks:
+        try:
+            check()
+        except ConfigInvalid as error:
+            found += error.violations
+        except Error as error:
+            found.append(Violation(name, error.reason, error.message))
+    if found:
+        # A URL that can not be read is found both with the keys and when it is opened.
+        raise ConfigInvalid(f"{config_path} can not be used", violations=list(dict.fromkeys(found)))
     click.echo(f"{config_path}: all is well")
+
+
+def _open(url: str) -> None:
+    database = Database(url, readers=1, writers=1)
+    try:
+        database.read_now(lambda _: None)
+    finally:
+        database.close()
 
 
 @click.command()

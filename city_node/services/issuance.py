@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from copy import copy
+from typing import Any, Final
+
+from google.rpc import status_pb2
 
 from city_node.answers import Answer
 from city_node.bulk import BulkIssuance, Imported
@@ -12,12 +15,15 @@ from city_node.encoding import license_name, parse_license_name
 from city_node.issuance import Issuance
 from city_node.licenses import Licenses
 from city_node.requests import change_of
-from elicense.errors import CallerNotAllowed
+from elicense.errors import CallerNotAllowed, Error, Violation
 from elicense.license.codec import date_from_message
 from elicense.rpc.context import current_caller
 from elicense.rpc.errors import to_status
 from elicense.v1 import issuance_pb2 as pb
 from elicense.v1 import issuance_pb2_grpc, license_pb2
+
+#: A message has 4 MiB and an import call a thousand rows.
+MAX_ROW_BYTES: Final = 4_000
 
 
 class IssuanceServicer(issuance_pb2_grpc.IssuanceServiceServicer):
@@ -131,9 +137,26 @@ class IssuanceServicer(issuance_pb2_grpc.IssuanceServiceServicer):
 
     def _result(self, result: Imported) -> pb.ImportResult:
         if result.error is not None:
-            return pb.ImportResult(status=to_status(result.error))
+            return pb.ImportResult(status=_row_status(result.error))
         name = license_name(self._city, result.license_id) if result.license_id else ""
         return pb.ImportResult(name=name, already_imported=result.already)
+
+
+def _row_status(error: Error) -> status_pb2.Status:
+    """Return the status of one row, with as many violations as leave room for a thousand such rows in one answer."""
+    status = to_status(error)
+    kept = len(error.violations)
+    while status.ByteSize() > MAX_ROW_BYTES and kept:
+        kept //= 2
+        left_out = Violation("", "MORE_VIOLATIONS", f"{len(error.violations) - kept} more; put these right first")
+        status = to_status(_with(error, (*error.violations[:kept], left_out)))
+    return status
+
+
+def _with(error: Error, violations: tuple[Violation, ...]) -> Error:
+    shorter = copy(error)
+    shorter.violations = violations
+    return shorter
 
 
 def _actor() -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from elicense.errors import Error
+from elicense.errors import Error, Malformed
 
 
 def fail(error: Error) -> None:
@@ -55,4 +55,8 @@ class Command(click.Group):
             return super().main(*args, **kwargs)
         except Error as error:
             fail(error)
+            sys.exit(1)
+        except UnicodeError:
+            # Arguments, standard input and files in another encoding; the text may be personal data.
+            fail(Malformed("an argument or the input is not UTF-8; write it as UTF-8"))
             sys.exit(1)

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Final, Protocol
 
 from elicense.access.entry import AccessEntry
 from elicense.access.recorder import AccessRecorder
+from elicense.errors import Malformed, Violation
 from elicense.license.document import normalize_number
 from elicense.license.fields import to_mask
 from elicense.quota.leases import Quotas
 from elicense.v1 import verification_pb2 as pb
 from elicense.verification.look import Look
 from elicense.view.person import PersonIndex
+
+#: What the proto allows before normalizing holds after it as well, so that a city and the registry say the same.
+MAX_NUMBER: Final = 32
 
 
 class Answering(Protocol):
@@ -80,12 +84,12 @@ class Looks:
         """Answer a look, once it has been counted, and recorded durably.
 
         Raises:
+            Malformed: A number is blank, or too long once it is in normal form.
             QuotaExceeded: The verifier has had its looks of the day.
             StoreFull: The look can not be recorded.
             StoreUnavailable: A database is away.
         """
-        for query in queries:
-            query.document.number = normalize_number(query.document.number)
+        _normalize(queries)
         tags = [self.subject(query) for query in queries]
         await self._quotas.spend(look.verifier, look.role, tags)
         answers = await self._answering.answer(look, queries)
@@ -109,3 +113,15 @@ class Looks:
                 )
             )
         return answers
+
+
+def _normalize(queries: Sequence[pb.LicenseQuery]) -> None:
+    violations = []
+    for position, query in enumerate(queries):
+        number = query.document.number = normalize_number(query.document.number)
+        if not 1 <= len(number) <= MAX_NUMBER:
+            field = "query" if len(queries) == 1 else f"queries[{position}]"
+            text = f"give the document's number: 1 to {MAX_NUMBER} characters that are not blank"
+            violations.append(Violation(f"{field}.document.number", "DOCUMENT_NUMBER_INVALID", text))
+    if violations:
+        raise Malformed("a document number can not be one", violations=violations)

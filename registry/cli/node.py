@@ -17,12 +17,14 @@ from elicense.errors import Error, Violation
 from elicense.sql.database import Database
 from elicense.sql.migrations import is_new, require_current
 from elicense.trust.credentials import load_authority, load_credentials
+from elicense.trust.secret_file import read_secret
 from elicense.trust.signer import load_signer
+from elicense.view.person import KEY_SIZE
 from registry.cli.options import CONFIG
 from registry.config import RegistryConfig, load
 from registry.fsck import Fsck, Report
 from registry.init import Plan, initialize
-from registry.keys import load_keys, read_secret
+from registry.keys import load_keys
 from registry.store import RegistryStore
 
 #: Findings printed in full; a store that is far gone has too many to read.
@@ -74,8 +76,8 @@ def _problems(config: RegistryConfig) -> Iterator[Violation]:
         ("node.data_dir", lambda: load_credentials(config.credentials_dir)),
         ("keys.log", lambda: load_signer(config.log_key)),
         ("keys.cosigner", lambda: load_signer(config.cosigner_key)),
-        ("keys.index", lambda: read_secret(config.index_key)),
-        ("keys.subject", lambda: read_secret(config.subject_key)),
+        ("keys.index", lambda: read_secret(config.index_key, KEY_SIZE)),
+        ("keys.subject", lambda: read_secret(config.subject_key, KEY_SIZE)),
         ("keys.authority", lambda: load_authority(config.authority_dir, random=secrets.token_bytes)),
         ("database.url", lambda: require_current(config.database.url, "registry")),
         ("access_log.url", lambda: is_new(config.access_log.url, create=False)),

@@ -262,6 +262,32 @@ async def test_a_name_that_does_not_match_is_answered_like_an_unknown_number(
     assert _plain(await ask(own.holder.document.number, "无此人")) == _plain(await ask("110101199003074514", "无此人"))
 
 
+async def test_a_blank_number_is_refused_alike_by_a_city_and_the_registry(
+    cluster: Cluster, suzhou: City, tmp_path: Path
+) -> None:
+    police = await cluster.enroll_national(("verifier", "police", "highway"), tmp_path / "police")
+    window = await cluster.enroll_at(
+        suzhou, ("city", str(SUZHOU), "verifier", "traffic-window", "w1"), tmp_path / "window"
+    )
+    assert cluster.registry is not None
+    for number in ("\u3000", "㌀" * 32):
+        blank = license_pb2.IdentityDocument(type=license_pb2.DOCUMENT_TYPE_RESIDENT_ID, number=number)
+        for credentials, address, purpose in (
+            (police, cluster.registry.address, PURPOSE_ROADSIDE_CHECK),
+            (window, suzhou.running.address, PURPOSE_WINDOW_SERVICE),
+        ):
+            with pytest.raises(errors.Malformed) as refused:
+                await cluster.verify(credentials, address, blank, purpose=purpose)
+            assert [each.field for each in refused.value.violations] == ["query.document.number"]
+
+
+async def test_a_resource_name_that_is_none_names_its_field(suzhou: City) -> None:
+    for text in ("11111111-2222-3333-4444-55555555555A", "x" * 36):
+        with pytest.raises(errors.Malformed) as refused:
+            await get(suzhou, f"{suzhou.parent}/licenses/{text}")
+        assert [each.field for each in refused.value.violations] == ["name"]
+
+
 async def test_a_city_whose_database_was_set_back_only_verifies(cluster: Cluster, suzhou: City) -> None:
     first, second, third = drivers(SUZHOU, 3)
     await suzhou.issue(first)

@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import secrets
+import socket
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +21,7 @@ from city_node.cli import main
 from city_node.config import load_city_config
 from city_node.store import access_metadata, metadata
 from elicense import errors
+from elicense.cli.main import main as elicense_main
 from elicense.config import ConfigInvalid
 from elicense.sql.migrations import differences, upgrade
 from elicense.sql.schema import check_rules
@@ -163,6 +167,76 @@ async def test_every_problem_of_a_configuration_is_named_at_once(suzhou: City, t
     for missing in ("log.pem", "index.key", "subject.key"):
         assert missing in result.output or "key file does not exist" in result.output
     assert run("check-config", "--config", str(suzhou.folder / "config.toml")).exit_code == 0
+
+
+async def test_check_config_opens_every_store_and_names_all_that_is_wrong(suzhou: City, tmp_path: Path) -> None:
+    text = (suzhou.folder / "config.toml").read_text()
+    wrong = suzhou.folder / "wrong.toml"
+    wrong.write_text(
+        text + '\n[access_log]\nurl = "sqlite:////nowhere/access.db"\n\n[keys]\nlog = "file:/nowhere/log.pem"\n'
+    )
+    result = run("check-config", "--config", str(wrong))
+    assert result.exit_code == 1
+    assert "access_log.url" in result.output
+    assert "keys.log" in result.output
+
+
+async def test_a_port_that_can_not_be_one_is_no_configuration(suzhou: City) -> None:
+    text = (suzhou.folder / "config.toml").read_text()
+    wrong = suzhou.folder / "wrong.toml"
+    wrong.write_text(text.replace('listen = "127.0.0.1:0"', 'listen = "127.0.0.1:99999"'))
+    with pytest.raises(ConfigInvalid) as refused:
+        load_city_config(wrong)
+    assert [each.field for each in refused.value.violations] == ["node.listen"]
+
+
+async def test_input_in_another_encoding_is_an_error_in_one_line(suzhou: City, tmp_path: Path) -> None:
+    file = tmp_path / "license.json"
+    file.write_bytes('{"holder": "张"}'.encode("gb18030"))
+    base = ("--credentials", str(suzhou.clerk))
+    for result in (
+        run("issue", str(file), *base),
+        CliRunner().invoke(
+            elicense_main,
+            ["verify", "-", "--purpose", "window-service", *base],
+            input=b"\xff\xfe\n",
+        ),
+        CliRunner().invoke(elicense_main, ["verify", "1\udcff", "--purpose", "window-service", *base]),
+    ):
+        assert result.exit_code == 1
+        assert result.output.startswith("error: ")
+        assert "not UTF-8" in result.output
+
+
+@pytest.mark.parametrize("address", ["", "nonsense", "127.0.0.1:99999"])
+async def test_an_address_that_can_not_be_one_is_a_wrong_command(suzhou: City, address: str) -> None:
+    result = run("list", "--credentials", str(suzhou.clerk), "--address", address)
+    assert result.exit_code == 2
+    assert "host:port" in result.output
+
+
+@pytest.mark.parametrize("which", ["metrics", "node"])
+async def test_a_port_in_use_is_an_error_in_one_line(suzhou: City, which: str) -> None:
+    await suzhou.stop()
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        busy = suzhou.folder / "busy.toml"
+        text = (suzhou.folder / "config.toml").read_text()
+        if which == "metrics":
+            text += f'\n[metrics]\nlisten = "127.0.0.1:{port}"\n'
+        busy.write_text(text if which == "metrics" else text.replace("127.0.0.1:0", f"127.0.0.1:{port}"))
+        done = await asyncio.to_thread(
+            subprocess.run,
+            [sys.executable, "-m", "city_node.cli", "serve", "--config", str(busy)],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith("error: ")
+    assert "PEER_UNREACHABLE" in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
 
 
 async def test_a_clerk_issues_shows_changes_and_lists_from_the_command_line(suzhou: City, tmp_path: Path) -> None:
