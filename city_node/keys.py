@@ -33,6 +33,7 @@ class CityKeys:
 
     Attributes:
         log: Signs the city's log.
+        answers: Signs answers, where evidence is asked for.
         registry_log: Key of the registry's log.
         cosigner: Key of the registry's receipts.
         persons: Person and name tags of the city's view.
@@ -44,6 +45,7 @@ class CityKeys:
     """
 
     log: Signer
+    answers: Signer
     registry_log: VerifierKey
     cosigner: VerifierKey
     persons: PersonIndex
@@ -67,6 +69,7 @@ def load_keys(config: CityConfig, *, random: Callable[[int], bytes]) -> CityKeys
     credentials = load_credentials(config.credentials_dir)
     return CityKeys(
         log=load_signer(config.log_key_uri),
+        answers=load_signer(config.answers_key_uri),
         registry_log=parse_vkey(config.city.registry_log_key),
         cosigner=parse_vkey(config.city.cosigner_key),
         persons=PersonIndex(index_key),
@@ -117,6 +120,7 @@ def _problems(config: CityConfig) -> Iterator[Violation]:
         ("database.url", lambda: parse_url(config.database_url)),
         ("access_log.url", lambda: parse_url(config.access_log_url)),
         ("keys.log", lambda: load_signer(config.log_key_uri)),
+        ("keys.answers", lambda: load_signer(config.answers_key_uri)),
         ("node.data_dir", lambda: _check_identity(config)),
         ("node.data_dir", lambda: load_authority(config.authority_dir, random=os.urandom)),
         ("node.data_dir", lambda: read_secret(config.keys_dir / INDEX_KEY_FILE)),

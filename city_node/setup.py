@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final, Literal
 import grpc
 
 from city_node.config import (
+    ANSWERS_KEY_FILE,
     AUTHORITY_FOLDER,
     CONFIG_FILE,
     CREDENTIALS_FOLDER,
@@ -104,7 +105,8 @@ def join(plan: Plan, *, random: Callable[[int], bytes]) -> CityConfig:
         raise AlreadyExists(f"{plan.data_dir} holds a node already; name another folder")
     keys = plan.data_dir / KEYS_FOLDER
     keys.mkdir(mode=0o700, parents=True, exist_ok=True)
-    signer = _log_signer(keys / LOG_KEY_FILE)
+    signer = _signer(keys / LOG_KEY_FILE)
+    _signer(keys / ANSWERS_KEY_FILE)
     tls_key, authority_key = _private_key(keys / _TLS_KEY), _private_key(keys / _AUTHORITY_KEY)
     request = _request(keys / _REQUEST, plan, token, identity.city, signer, tls_key, authority_key)
     answer = _enroll(token, request)
@@ -122,7 +124,7 @@ def join(plan: Plan, *, random: Callable[[int], bytes]) -> CityConfig:
     return load_city_config(path)
 
 
-def _log_signer(path: Path) -> FileSigner:
+def _signer(path: Path) -> FileSigner:
     return FileSigner.load(path) if path.exists() else generate_key_file(path)
 
 
