@@ -30,6 +30,7 @@ from city_node.node import Parts, RunningNode
 from city_node.page_tokens import PageTokens
 from city_node.progress import open_log
 from city_node.receipts import Receipts, TrustedKeys
+from city_node.relay import Relays
 from city_node.replicator import Replicator
 from city_node.services.issuance import IssuanceServicer
 from city_node.store import CityStore
@@ -49,6 +50,8 @@ from elicense.rpc.looks import Looks
 from elicense.rpc.server import ListenOptions, NodeServer, ReloadingCredentials
 from elicense.rpc.telemetry import LineWriter, RpcMetrics
 from elicense.rpc.verification_service import VerificationServicer
+from elicense.rpc.watch_hub import WatchHub
+from elicense.rpc.watching import Watching
 from elicense.sql.database import Database
 from elicense.sql.migrations import require_current
 from elicense.trust.enrollment import Enrollment, city_log_origin
@@ -63,6 +66,7 @@ from elicense.v1 import (
     verification_pb2,
     verification_pb2_grpc,
 )
+from elicense.verification.attest import Attestor
 from elicense.view.records import RecordReader
 
 if TYPE_CHECKING:
@@ -193,6 +197,13 @@ async def build(
         gate=gate,
         clock=clock,
     )
+    relays = Relays(
+        connect=lambda: secure_channel(
+            keys.credentials, address=config.city.registry_address, retries=False, local_pool=True
+        ),
+        clock=clock,
+        jitter=random_module.random,
+    )
     verification = CityAnswers(
         log=city_log,
         database=database,
@@ -201,14 +212,29 @@ async def build(
         fields=LicenseFields(RecordReader(database=database, logs=store.logs)),
         gate=gate,
         stub=verifier,
+        relays=relays,
+        attestor=Attestor(node=str(city_id(config.node.trust_domain, city)), signer=keys.answers, random=random),
         clock=clock,
     )
+    hub = WatchHub(
+        positions=lambda: database.read(lambda conn: store.position(conn, city)),
+        marks=lambda keys: database.read(lambda conn: store.view.marks(conn, keys)),
+        as_of=None,
+        clock=clock,
+    )
+    writer.add_listener(lambda _size: hub.notify())
+    receipts.add_listener(hub.notify)
 
     # Who looked: recorded here, shipped to the registry.
     quotas = Quotas(database=database, store=store.quota, clock=clock, looks=config.quotas.looks_per_day)
     accesses = AccessLog(config=config, stub=registry, chores=[quotas.housekeep], metrics=metrics, clock=clock)
     looks = Looks(
-        answering=verification, quotas=quotas, recorder=accesses.recorder, subjects=keys.subjects, clock=clock
+        answering=verification,
+        watching=Watching(judging=verification, hub=hub, persons=keys.persons, clock=clock),
+        quotas=quotas,
+        recorder=accesses.recorder,
+        subjects=keys.subjects,
+        clock=clock,
     )
 
     # The server.
@@ -241,7 +267,8 @@ async def build(
         receipts=receipts,
         replicator=replicator,
         daily=daily,
-        coalescing=(applications, licenses, claims, verification, certificates),
+        coalescing=(applications, licenses, claims, verification, relays, certificates),
+        hub=hub,
         server=server,
         issuance_service=ISSUANCE,
     )

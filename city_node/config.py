@@ -18,6 +18,7 @@ RESERVE_FILE = "access.reserve"
 KEYS_FOLDER = "keys"
 CREDENTIALS_FOLDER = "credentials"
 LOG_KEY_FILE = "log.pem"
+ANSWERS_KEY_FILE = "answers.pem"
 INDEX_KEY_FILE = "index.key"
 SUBJECT_KEY_FILE = "subject.key"
 AUTHORITY_FOLDER = "authority"
@@ -56,6 +57,7 @@ class KeysSection(Section):
     """Keys by URI; empty means the file that ``join`` made in the data folder."""
 
     log: str = ""
+    answers: str = ""
 
 
 class LimitsSection(Section):
@@ -148,6 +150,11 @@ class CityConfig(Section):
     def log_key_uri(self) -> str:
         """URI of the key that signs the city's log."""
         return self.keys.log or f"file:{quote(str((self.keys_dir / LOG_KEY_FILE).absolute()))}"
+
+    @property
+    def answers_key_uri(self) -> str:
+        """URI of the key that signs answers."""
+        return self.keys.answers or f"file:{(self.keys_dir / ANSWERS_KEY_FILE).absolute()}"
 
 
 def load_city_config(path: Path) -> CityConfig:

@@ -30,6 +30,7 @@ class CityKeys:
 
     Attributes:
         log: Signs the city's log.
+        answers: Signs answers, where evidence is asked for.
         cosigner: Key of the registry's receipts.
         persons: Person and name tags of the city's view.
         subjects: Tags in access logs, the same on every node.
@@ -40,6 +41,7 @@ class CityKeys:
     """
 
     log: Signer
+    answers: Signer
     cosigner: VerifierKey
     persons: PersonIndex
     subjects: PersonIndex
@@ -62,6 +64,7 @@ def load_keys(config: CityConfig, *, random: Callable[[int], bytes]) -> CityKeys
     credentials = load_credentials(config.credentials_dir)
     return CityKeys(
         log=load_signer(config.log_key_uri),
+        answers=load_signer(config.answers_key_uri),
         cosigner=parse_vkey(config.city.cosigner_key),
         persons=PersonIndex(index_key),
         subjects=PersonIndex(read_secret(config.keys_dir / SUBJECT_KEY_FILE, KEY_SIZE)),
@@ -80,6 +83,7 @@ def _problems(config: CityConfig) -> Iterator[Violation]:
         ("database.url", lambda: parse_url(config.database_url)),
         ("access_log.url", lambda: parse_url(config.access_log_url)),
         ("keys.log", lambda: load_signer(config.log_key_uri)),
+        ("keys.answers", lambda: load_signer(config.answers_key_uri)),
         ("node.data_dir", lambda: _check_identity(config)),
         ("node.data_dir", lambda: load_authority(config.authority_dir, random=os.urandom)),
         ("node.data_dir", lambda: read_secret(config.keys_dir / INDEX_KEY_FILE, KEY_SIZE)),

@@ -18,6 +18,7 @@ from city_node.replicator import Replicator
 from elicense.errors import Error
 from elicense.rpc.server import NodeServer
 from elicense.rpc.telemetry import MetricsServer
+from elicense.rpc.watch_hub import WatchHub
 from elicense.sql.database import Database
 
 if TYPE_CHECKING:
@@ -58,6 +59,7 @@ class Parts:
         replicator: Carries the log to the registry.
         daily: Writes what the days bring.
         coalescing: What may have look-ups in flight.
+        hub: Wakes those who follow licences.
         server: The listening server.
         issuance_service: Name of the service that stops when the node may not sign.
     """
@@ -71,6 +73,7 @@ class Parts:
     replicator: Replicator
     daily: DailyRules
     coalescing: Sequence[Closing]
+    hub: WatchHub
     server: NodeServer
     issuance_service: str
 
@@ -132,6 +135,7 @@ class RunningNode:
             self._metrics_server = MetricsServer(
                 self._metrics, host=host.strip("[]"), port=int(metrics_port), credentials=self._config.credentials_dir
             )
+        parts.hub.start()
         await parts.server.set_ready()
         if parts.gate.reason is not None:
             await parts.server.health.set_ready(False, services=(parts.issuance_service,))
@@ -140,6 +144,8 @@ class RunningNode:
     async def stop(self, grace_s: float | None = None) -> None:
         """Take no new call, let running ones finish, store the last note, and close everything."""
         parts = self._parts
+        # Watches last until somebody ends them; nothing else would.
+        await parts.hub.close()
         await parts.server.drain(self._config.limits.drain_seconds if grace_s is None else grace_s)
         parts.daily.stop()
         await parts.writer.close()
@@ -176,6 +182,8 @@ class RunningNode:
             _log.warning("registry_away", reason=error.reason, detail=error.message)
 
     def _shut(self) -> None:
+        # What this node answered with full authority until now, the registry answers from now on.
+        self._parts.hub.wake_all()
         health = self._parts.server.health
         task = asyncio.ensure_future(health.set_ready(False, services=(self._parts.issuance_service,)))
         self._tasks.add(task)

@@ -58,6 +58,11 @@ class Receipts:
         self._size = 0
         self._head: Checkpoint | None = None
         self._cursor = 0
+        self._listeners: list[Callable[[], None]] = []
+
+    def add_listener(self, listener: Callable[[], None]) -> None:
+        """Have ``listener`` called whenever the registry's word has changed what licences count for."""
+        self._listeners.append(listener)
 
     @property
     def size(self) -> int:
@@ -121,6 +126,9 @@ class Receipts:
             self._head = head
             self._size = max(self._size, head.size)
         self._cursor += len(fresh)
+        if fresh:
+            for listener in self._listeners:
+                listener()
 
     def _open(self, receipt: bytes) -> Checkpoint:
         keys = self._keys

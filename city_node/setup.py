@@ -19,6 +19,7 @@ import grpc
 from google.protobuf.message import DecodeError
 
 from city_node.config import (
+    ANSWERS_KEY_FILE,
     AUTHORITY_FOLDER,
     CONFIG_FILE,
     CREDENTIALS_FOLDER,
@@ -115,7 +116,8 @@ def join(plan: Plan, *, random: Callable[[int], bytes]) -> CityConfig:
     except OSError as error:
         raise Malformed(f"{plan.data_dir} can not be made: {error.strerror}") from error
     _make_stores(planned)
-    signer = _log_signer(keys / LOG_KEY_FILE)
+    signer = _signer(keys / LOG_KEY_FILE)
+    _signer(keys / ANSWERS_KEY_FILE)
     tls_key, authority_key = _private_key(keys / _TLS_KEY), _private_key(keys / _AUTHORITY_KEY)
     request = _request(keys / _REQUEST, plan, token, identity.city, signer, tls_key, authority_key)
     answer = _enroll(token, request)
@@ -132,7 +134,7 @@ def join(plan: Plan, *, random: Callable[[int], bytes]) -> CityConfig:
     return load_city_config(path)
 
 
-def _log_signer(path: Path) -> FileSigner:
+def _signer(path: Path) -> FileSigner:
     return FileSigner.load(path) if path.exists() else generate_key_file(path)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -159,6 +159,10 @@ class CityStore:
     def disposition_cursor(self, conn: Connection, city: int) -> int:
         """Return the number of the last disposition that is stored; 0 before the first."""
         return conn.execute(self._cursor, {"city": city}).scalar() or 0
+
+    def position(self, conn: Connection, city: int) -> Hashable:
+        """Return a value that changes with every entry of the log and every word of the registry."""
+        return self.logs.sizes(conn), self.disposition_cursor(conn, city)
 
     def add_dispositions(self, conn: Connection, dispositions: Iterable[StoredDisposition]) -> None:
         """Append to the feed; its numbers must go on without a gap."""

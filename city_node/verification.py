@@ -8,14 +8,16 @@ city node who holds a licence there.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import grpc
 
 from city_node.citylog import CityLog
 from city_node.gate import SigningGate
 from city_node.registry_faults import as_registry_fault
+from city_node.relay import RegistryRelay, Relays
 from city_node.store import CityStore
+from elicense.clock import to_timestamp
 from elicense.errors import Unavailable
 from elicense.license.verdict import REGISTRY_UNREACHABLE, ViewFlags
 from elicense.rpc.coalesce import Coalescer
@@ -23,12 +25,16 @@ from elicense.rpc.errors import from_rpc_error
 from elicense.rpc.license_fields import LicenseFields
 from elicense.rpc.looks import Answers
 from elicense.sql.database import Database
+from elicense.v1 import license_pb2, verification_pb2_grpc
 from elicense.v1 import verification_pb2 as pb
-from elicense.v1 import verification_pb2_grpc
 from elicense.verification.answer import CityFreshness, Question, as_message, effective_row, matches, verdict
+from elicense.verification.attest import Attestor, Judged, past_place_of, place_of
 from elicense.verification.given import restrict
 from elicense.verification.look import Look
+from elicense.verification.moment import Moment, Wish
+from elicense.verification.past import PastLicense, verdict_then
 from elicense.view.model import ViewRow
+from elicense.view.past import PastReader, read_past
 from elicense.view.person import PersonIndex
 
 if TYPE_CHECKING:
@@ -36,6 +42,10 @@ if TYPE_CHECKING:
 
 #: A person waits at a counter; better an honest "can not be said now" than a long silence.
 FORWARD_SECONDS: Final = 5.0
+
+
+_OWN_EVENTS: Final = frozenset(license_pb2.LicenseEvent.values())
+"""A city knows every event of its own log."""
 
 
 class CityAnswers:
@@ -49,6 +59,8 @@ class CityAnswers:
         fields: Gives what a role may see.
         gate: Shut while the city's history is in doubt.
         stub: The registry's VerificationService.
+        relays: Follows at the registry what is not judged here.
+        attestor: Signs this city's own answers.
         clock: UTC microseconds.
     """
 
@@ -62,6 +74,8 @@ class CityAnswers:
         fields: LicenseFields,
         gate: SigningGate,
         stub: verification_pb2_grpc.VerificationServiceStub,
+        relays: Relays,
+        attestor: Attestor,
         clock: Callable[[], int],
     ) -> None:
         self._log = log
@@ -71,7 +85,11 @@ class CityAnswers:
         self._fields = fields
         self._gate = gate
         self._stub = stub
+        self._relays = relays
+        self._attestor = attestor
         self._clock = clock
+        # A licence that the registry ever ruled upon is asked for at the registry.
+        self._past = PastReader(store.view, store.logs, lambda _conn, _ids: {}, _OWN_EVENTS)
         self._lookups: Coalescer[tuple[bytes, ...], list[ViewRow]] = Coalescer(self._look_up)
 
     async def close(self) -> None:
@@ -79,48 +97,99 @@ class CityAnswers:
         await self._lookups.close()
         await self._fields.close()
 
-    async def answer(self, look: Look, queries: Sequence[pb.LicenseQuery]) -> Answers:
+    async def answer(self, look: Look, queries: Sequence[pb.LicenseQuery], wish: Wish) -> Answers:
         """Return one verdict a query, in order.
 
         Raises:
             StoreUnavailable: The city's database is away.
             Error: The registry refused the question.
         """
-        questions = [
-            Question(
-                self._persons.person_key(query.document.type, query.document.number),
-                self._persons.name_tag(query.holder_name) if query.holder_name else b"",
-            )
-            for query in queries
+        questions = [self._question(query) for query in queries]
+        if wish.moment is not None:
+            judged = await self._judge_then(questions, wish.moment)
+        else:
+            judged = await self._judge(questions, look)
+        asked = [position for position, given in enumerate(judged) if not given.own]
+        forwarded = await self._forward(look, [queries[position] for position in asked], wish) if asked else None
+        if forwarded is None:
+            # Nobody else has recorded these looks: they stay this node's own.
+            unreachable = as_message(REGISTRY_UNREACHABLE, now_us=self._clock())
+            judged = [given if given.own else Judged(unreachable, None, None) for given in judged]
+            asked = []
+        verdicts, own = [given.verdict for given in judged], [given.own for given in judged]
+        # Signed before fields are added: evidence holds none.
+        evidence = [
+            self._attestor.evidence(query, given.verdict, given.place) if given.own else pb.Evidence()
+            for query, given in zip(queries if wish.sign else (), judged if wish.sign else (), strict=True)
         ]
-        now_us = self._clock()
+        record = await self._give(look, judged)
+        if forwarded is not None:
+            for place, position in enumerate(asked):
+                restrict(forwarded.verdicts[place], look.fields)
+                verdicts[position] = forwarded.verdicts[place]
+                if wish.sign:
+                    evidence[position] = forwarded.evidence[place]
+            record = record or forwarded.record
+        return Answers(verdicts, own, record, evidence)
+
+    async def judge(self, look: Look, query: pb.LicenseQuery) -> pb.Verdict | None:
+        """Return the verdict of now on an own licence; None when the registry must be asked."""
+        judged = await self._judge([self._question(query)], look)
+        await self._give(look, judged)
+        return judged[0].verdict if judged[0].own else None
+
+    def relay(self, look: Look, query: pb.LicenseQuery, wake: Callable[[], None]) -> RegistryRelay:
+        """Follow a licence at the registry, for no more than this node's own table allows."""
+        request = pb.WatchLicenseRequest(query=query, context=_context(look))
+        return self._relays.open(request, wake, allow=lambda given: restrict(given, look.fields))
+
+    def _question(self, query: pb.LicenseQuery) -> Question:
+        return Question(
+            self._persons.person_key(query.document.type, query.document.number),
+            self._persons.name_tag(query.holder_name) if query.holder_name else b"",
+        )
+
+    async def _judge(self, questions: Sequence[Question], look: Look) -> list[Judged]:
+        # Time and size before the rows, so that the rows hold all that they vouch for.
+        now_us, limit_us = self._clock(), look.rule.freshness_limit_us
+        freshness = self._freshness()
         rows = await self._lookups.submit(tuple(question.person_key for question in questions))
-        freshness = CityFreshness(pb.SOURCE_CITY, now_us, self._log.size, self._log.key.epoch)
-        judged: list[tuple[pb.Verdict, bool]] = [
-            (
-                verdict(row, question, freshness=freshness, limit_us=look.rule.freshness_limit_us, now_us=now_us),
+        return [
+            Judged(
+                verdict(row, question, freshness=freshness, limit_us=limit_us, now_us=now_us),
+                row,
+                place_of(row, freshness),
                 matches(row, question) and self._speaks_for(row),
             )
             for row, question in zip(rows, questions, strict=True)
         ]
-        record = await self._fields.give(
-            look, [(given, row) for (given, mine), row in zip(judged, rows, strict=True) if mine]
+
+    async def _judge_then(self, questions: Sequence[Question], moment: Moment) -> list[Judged]:
+        now_us = self._clock()
+        freshness = self._freshness()
+
+        def read(conn: Connection) -> list[PastLicense | None]:
+            rows = self._store.view.of_persons(conn, {question.person_key for question in questions})
+            return read_past(self._past, conn, rows, questions, moment)
+
+        return [
+            Judged(
+                verdict_then(past, moment, freshness=freshness, now_us=now_us),
+                None if past is None else past.row_then,
+                past_place_of(past, freshness),
+                self._spoke_for(past),
+            )
+            for past in await self._database.read(read)
+        ]
+
+    def _freshness(self) -> CityFreshness:
+        # What is being committed at this moment may have a time that has passed already.
+        return CityFreshness(pb.SOURCE_CITY, self._log.complete_until(), self._log.size, self._log.key.epoch)
+
+    async def _give(self, look: Look, judged: Sequence[Judged]) -> pb.ProvedRecord | None:
+        return await self._fields.give(
+            look, [(given.verdict, given.row) for given in judged if given.own and given.row is not None]
         )
-        verdicts, own = [given for given, _ in judged], [True] * len(judged)
-        asked = [position for position, (_, mine) in enumerate(judged) if not mine]
-        if not asked:
-            return Answers(verdicts, own, record)
-        forwarded = await self._forward(look, [queries[position] for position in asked])
-        if forwarded is None:
-            # Nobody else has recorded these looks: they stay this node's own.
-            unreachable = as_message(REGISTRY_UNREACHABLE, now_us=now_us)
-            for position in asked:
-                verdicts[position] = unreachable
-            return Answers(verdicts, own, record)
-        for position, given in zip(asked, forwarded.verdicts, strict=True):
-            restrict(given, look.fields)
-            verdicts[position], own[position] = given, False
-        return Answers(verdicts, own, record or forwarded.record)
 
     def _speaks_for(self, row: ViewRow) -> bool:
         """Whether this node has the last word on a licence.
@@ -132,29 +201,36 @@ class CityAnswers:
         foreign = ViewFlags.CONFLICT | ViewFlags.CANCELLED
         return not row.flags & foreign and self._gate.reason is None
 
-    async def _forward(self, look: Look, queries: Sequence[pb.LicenseQuery]) -> Answers | None:
-        """Ask the registry, for no more than this node's own table allows; None when it can not judge."""
-        context = pb.LookContext(
-            purpose=int(look.purpose),  # type: ignore[arg-type]  # same numbers
-            case_number=look.case_number,
-            on_behalf_of=look.verifier,
-            fields=pb.FieldSelection(fields=sorted(look.fields)),  # type: ignore[arg-type]  # same numbers
+    def _spoke_for(self, past: PastLicense | None) -> bool:
+        """Whether this node has the last word on what a licence was.
+
+        Only with the whole history at hand: written here from the first revision
+        on, and never subject to a ruling of the registry.
+        """
+        if past is None or past.state.first is None or not self._speaks_for(past.row):
+            return False
+        return (
+            not past.row.flags & ViewFlags.PROVISIONAL and past.state.first.revision == 1 and not past.pending_at_first
         )
-        if look.sealed_us:
-            context.sealed.delay.FromMicroseconds(look.sealed_us)
+
+    async def _forward(self, look: Look, queries: Sequence[pb.LicenseQuery], wish: Wish) -> Answers | None:
+        """Ask the registry, for no more than this node's own table allows; None when it is away."""
+        context, fields = _context(look), _wish_fields(wish)
         try:
             if len(queries) == 1:
-                one = pb.VerifyLicenseRequest(query=queries[0], context=context, with_record=look.with_record)
+                one = pb.VerifyLicenseRequest(query=queries[0], context=context, with_record=look.with_record, **fields)
                 answer = await self._stub.VerifyLicense(one, timeout=FORWARD_SECONDS)
-                return Answers([answer.verdict], [False], answer.record if answer.HasField("record") else None)
-            many = pb.BatchVerifyLicensesRequest(queries=queries, context=context)
-            answered = (await self._stub.BatchVerifyLicenses(many, timeout=FORWARD_SECONDS)).verdicts
+                record = answer.record if answer.HasField("record") else None
+                return Answers([answer.verdict], [False], record, [answer.evidence])
+            many = pb.BatchVerifyLicensesRequest(queries=queries, context=context, **fields)
+            answers = await self._stub.BatchVerifyLicenses(many, timeout=FORWARD_SECONDS)
         except grpc.RpcError as error:
             raised = as_registry_fault(from_rpc_error(error))
             if isinstance(raised, Unavailable):
                 return None
             raise raised from error
-        return Answers(answered, [False] * len(answered)) if len(answered) == len(queries) else None
+        whole = len(answers.verdicts) == len(queries) and len(answers.evidence) == wish.sign * len(queries)
+        return Answers(answers.verdicts, [False] * len(queries), None, answers.evidence) if whole else None
 
     async def _look_up(self, asked: list[tuple[bytes, ...]]) -> Sequence[list[ViewRow]]:
         def read(conn: Connection) -> dict[bytes, list[ViewRow]]:
@@ -162,3 +238,25 @@ class CityAnswers:
 
         found = await self._database.read(read)
         return [[effective_row(found[key]) for key in keys] for keys in asked]
+
+
+def _context(look: Look) -> pb.LookContext:
+    """Return why the registry is asked: for no more than this node's own table allows."""
+    context = pb.LookContext(
+        purpose=int(look.purpose),  # type: ignore[arg-type]  # same numbers
+        case_number=look.case_number,
+        on_behalf_of=look.verifier,
+        fields=pb.FieldSelection(fields=sorted(look.fields)),  # type: ignore[arg-type]  # same numbers
+    )
+    if look.sealed_us:
+        context.sealed.delay.FromMicroseconds(look.sealed_us)
+    return context
+
+
+def _wish_fields(wish: Wish) -> dict[str, Any]:
+    fields: dict[str, Any] = {"sign": wish.sign}
+    if wish.moment is not None:
+        fields["at_time"] = to_timestamp(wish.moment.at_us)
+        if wish.moment.known_us is not None:
+            fields["as_known_time"] = to_timestamp(wish.moment.known_us)
+    return fields

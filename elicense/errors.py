@@ -15,7 +15,7 @@ Error:
     ├── AlreadyExists        LicenseExists, PersonClaimed
     ├── Refused              NotEligible, IllegalTransition, ClockSkewed, EpochClosed, TokenSpent, TokenExpired
     ├── Aborted              EtagMismatch, SequenceGap
-    ├── Exhausted            StoreFull, QueueFull, QuotaExceeded
+    ├── Exhausted            StoreFull, QueueFull, QuotaExceeded, WatchesExhausted
     ├── Unavailable          StoreUnavailable, RegistryUnreachable, PeerUnreachable, ShuttingDown
     └── DataLoss             LogForked, StoreCorrupt
 """
@@ -226,6 +226,12 @@ class QuotaExceeded(Exhausted):
     """The caller has had its share; metadata has ``retryAfterSeconds``."""
 
     reason = "QUOTA_EXCEEDED"
+
+
+class WatchesExhausted(Exhausted):
+    """A verifier, or the server, follows as many licences as it may."""
+
+    reason = "WATCHES_EXHAUSTED"
 
 
 class Unavailable(Error):

@@ -25,6 +25,8 @@ from elicense.rpc.looks import Looks
 from elicense.rpc.server import DRAIN_GRACE_S, ListenOptions, NodeServer, ReloadingCredentials
 from elicense.rpc.telemetry import LineMetrics, LineWriter, MetricsServer, RpcMetrics
 from elicense.rpc.verification_service import VerificationServicer
+from elicense.rpc.watch_hub import WatchHub
+from elicense.rpc.watching import Watching
 from elicense.sql.database import Database
 from elicense.sql.migrations import require_current
 from elicense.trust.roles import registry_policy
@@ -39,6 +41,7 @@ from elicense.v1 import (
     verification_pb2,
     verification_pb2_grpc,
 )
+from elicense.verification.attest import Attestor
 from elicense.view.records import RecordReader
 from registry.access_log import AccessLog
 from registry.config import RegistryConfig
@@ -84,6 +87,7 @@ class _Parts:
     answers: NationalAnswers
     writer: LogWriter[Command, Outcome]
     decisions: PendingDecisions
+    hub: WatchHub
     server: NodeServer
 
 
@@ -108,6 +112,11 @@ class RunningNode:
         """Port that Prometheus reads, while there is one."""
         return None if self._metrics_server is None else self._metrics_server.port
 
+    @property
+    def watches(self) -> int:
+        """How many licences are being followed now."""
+        return self._parts.hub.watches
+
     async def start(self) -> None:
         """Listen, read and sign the log's head, then say that the node is ready.
 
@@ -122,6 +131,7 @@ class RunningNode:
         await parts.writer.start()
         parts.decisions.start()
         parts.accesses.start()
+        parts.hub.start()
         if self._config.metrics is not None:
             host, _, metrics_port = self._config.metrics.listen.rpartition(":")
             self._metrics_server = MetricsServer(
@@ -133,6 +143,8 @@ class RunningNode:
     async def stop(self, grace_s: float = DRAIN_GRACE_S) -> None:
         """Take no new call, let running ones finish, and close everything."""
         parts = self._parts
+        # Watches last until somebody ends them; nothing else would.
+        await parts.hub.close()
         await parts.server.drain(grace_s)
         await parts.decisions.stop()
         await parts.writer.close()
@@ -204,9 +216,24 @@ async def build(
         freshness=freshness,
         persons=keys.persons,
         fields=LicenseFields(RecordReader(database=database, logs=store.logs)),
+        attestor=Attestor(node=str(registry_id(config.node.trust_domain)), signer=keys.answers, random=random),
         clock=clock,
     )
-    looks = Looks(answering=answers, quotas=quotas, recorder=accesses.recorder, subjects=keys.subjects, clock=clock)
+    hub = WatchHub(
+        positions=lambda: database.read(store.logs.sizes),
+        marks=lambda keys: database.read(lambda conn: store.view.marks(conn, keys)),
+        as_of=freshness.as_of,
+        clock=clock,
+    )
+    writer.add_listener(lambda _size: hub.notify())
+    looks = Looks(
+        answering=answers,
+        watching=Watching(judging=answers, hub=hub, persons=keys.persons, clock=clock),
+        quotas=quotas,
+        recorder=accesses.recorder,
+        subjects=keys.subjects,
+        clock=clock,
+    )
     city_metrics = CityMetrics(registry=metrics, clock=clock)
     city_metrics.seed(await database.read(store.states))
     replication = Replication(
@@ -224,6 +251,7 @@ async def build(
         decisions=decisions,
         log=DecisionLog(writer),
         freshness=freshness,
+        on_change=hub.notify,
         metrics=city_metrics,
     )
     replication_pb2_grpc.add_ReplicationServiceServicer_to_server(
@@ -236,7 +264,7 @@ async def build(
     enrollment_pb2_grpc.add_EnrollmentServiceServicer_to_server(
         EnrollmentServicer(enrollment(config, keys, database, store, clock=clock, random=random)), server.grpc
     )
-    parts = _Parts(database, certificates, accesses, answers, writer, decisions, server)
+    parts = _Parts(database, certificates, accesses, answers, writer, decisions, hub, server)
     return RunningNode(config=config, parts=parts, metrics=metrics)
 
 

@@ -65,6 +65,7 @@ class KeysSection(Section):
     Attributes:
         log: URI of the key that signs the registry's own log.
         cosigner: URI of the key that signs receipts.
+        answers: URI of the key that signs answers.
         index: File with the key of person and name tags, 32 bytes.
         subject: File with the key of the tags in access logs, 32 bytes.
         authority: Folder of the certificate authority that signs for cities, verifiers and operators.
@@ -72,6 +73,7 @@ class KeysSection(Section):
 
     log: str | None = None
     cosigner: str | None = None
+    answers: str | None = None
     index: AbsolutePath | None = None
     subject: AbsolutePath | None = None
     authority: AbsolutePath | None = None
@@ -128,6 +130,11 @@ class RegistryConfig(Section):
     def cosigner_key(self) -> str:
         """URI of the key that signs receipts."""
         return self.keys.cosigner or f"file:{self.keys_dir / 'cosigner.pem'}"
+
+    @property
+    def answers_key(self) -> str:
+        """URI of the key that signs answers."""
+        return self.keys.answers or f"file:{self.keys_dir / 'answers.pem'}"
 
     @property
     def index_key(self) -> Path:

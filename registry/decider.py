@@ -21,6 +21,7 @@ from elicense.license.verdict import ViewFlags
 from elicense.log.decision import Appended, Decision
 from elicense.log.model import Head, LogKey
 from elicense.v1 import log_pb2, replication_pb2
+from elicense.view.history import LicenseRuling
 from elicense.view.model import ViewRow
 from registry.claims import (
     CLAIMS_PER_ENTRY,
@@ -60,6 +61,7 @@ class Outcome:
         lapsed: Whose lapsed lease a claim is taken over, by person.
         flags: New flags: (person, licence, flags).
         notes: For the cities' feeds: (city, epoch) to (index, kind, licence, detail).
+        decided_us: When it was decided.
     """
 
     claims: list[ClaimOutcome] = field(default_factory=list)
@@ -69,6 +71,7 @@ class Outcome:
     lapsed: dict[bytes, int] = field(default_factory=dict)
     flags: list[tuple[bytes, bytes, int]] = field(default_factory=list)
     notes: dict[tuple[int, int], list[tuple[int, int, bytes, str]]] = field(default_factory=dict)
+    decided_us: int = 0
 
 
 @dataclass(slots=True)
@@ -113,6 +116,7 @@ class RegistryDecider:
                 records, outcome = self._grant(board, command)
             else:
                 records, outcome = self._rule(board, command)
+            outcome.decided_us = board.now_us
             board.next_index += len(records)
             decisions.append(Decision(records=tuple(records), result=outcome))
             outcomes.append(outcome)
@@ -126,6 +130,7 @@ class RegistryDecider:
             Aborted: A claim was taken by somebody else after all; nothing is written.
         """
         outcomes = [decision.result for decision in decisions if decision.result is not None]
+        self._note_rulings(conn, outcomes)
         taken = {key: claim for outcome in outcomes for key, claim in outcome.taken.items()}
         lapsed = {key: city for outcome in outcomes for key, city in outcome.lapsed.items()}
         held = self._store.acquire_claims(conn, list(taken.values()), lapsed=lapsed)
@@ -138,6 +143,21 @@ class RegistryDecider:
             self._store.end_pending(conn, outcome.decided)
         epoch = next((claim.registry_epoch for claim in taken.values()), 0)
         self._cite(outcomes, {(epoch, entry.index): entry.leaf_hash for entry in appended})
+
+    def _note_rulings(self, conn: Connection, outcomes: Sequence[Outcome]) -> None:
+        """Keep from when on each decision counts, for questions about the past; before the flags change."""
+        changed = [(outcome.decided_us, *flags) for outcome in outcomes for flags in outcome.flags]
+        if not changed:
+            return
+        rows = self._store.view.by_person(conn, {person_key for _, person_key, _, _ in changed})
+        before = {row.license_id: row.flags for held in rows.values() for row in held}
+        self._store.rulings.add(
+            conn,
+            [
+                LicenseRuling(license_id, decided_us, before.get(license_id, 0), after)
+                for decided_us, _, license_id, after in changed
+            ],
+        )
 
     def _board(self, conn: Connection, head: Head, commands: Sequence[Command]) -> _Board:
         now_us = max(self._clock(), head.recorded_us)

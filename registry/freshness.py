@@ -53,6 +53,10 @@ class Freshness:
         # Callers share one read; one that gives up must not take it from the others.
         return await asyncio.shield(self._reading)
 
+    async def as_of(self) -> Mapping[int, int]:
+        """Return by city up to when its records are complete here."""
+        return {city: freshness.as_of_us for city, freshness in (await self.of_cities()).items()}
+
     def heard(self, city: int) -> None:
         """Note that a city was heard: the first time, the states are read again at once."""
         if city not in self._held:

@@ -139,6 +139,7 @@ def _make_keys(config: RegistryConfig, random: Callable[[int], bytes]) -> None:
     config.keys_dir.mkdir(mode=0o700)
     generate_key_file(config.keys_dir / "log.pem")
     generate_key_file(config.keys_dir / "cosigner.pem")
+    generate_key_file(config.keys_dir / "answers.pem")
     write_secret(config.index_key, random(KEY_SIZE))
     write_secret(config.subject_key, random(KEY_SIZE))
 

@@ -24,6 +24,7 @@ class RegistryKeys:
     Attributes:
         log: Signs the registry's own log.
         cosigner: Signs receipts.
+        answers: Signs answers, where evidence is asked for.
         persons: Person and name tags of the national view.
         subjects: Tags in access logs, the same on every node.
         subject_key: The key of the latter, which cities get when they join.
@@ -33,6 +34,7 @@ class RegistryKeys:
 
     log: Signer
     cosigner: Signer
+    answers: Signer
     persons: PersonIndex
     subjects: PersonIndex
     subject_key: bytes = field(repr=False)
@@ -52,6 +54,7 @@ def load_keys(config: RegistryConfig, *, random: Callable[[int], bytes]) -> Regi
     return RegistryKeys(
         log=load_signer(config.log_key),
         cosigner=load_signer(config.cosigner_key),
+        answers=load_signer(config.answers_key),
         persons=PersonIndex(read_secret(config.index_key, KEY_SIZE)),
         subjects=PersonIndex(subject_key),
         subject_key=subject_key,

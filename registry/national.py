@@ -32,7 +32,7 @@ _NOT_COUNTING = ViewFlags.CANCELLED | ViewFlags.PROVISIONAL | ViewFlags.CONFLICT
 _CONFIRMED = replication_pb2.DISPOSITION_KIND_CONFIRMED
 _UNREADABLE = replication_pb2.DISPOSITION_KIND_UNREADABLE
 _NOT_IN_CUSTODY = replication_pb2.DISPOSITION_KIND_NOT_IN_CUSTODY
-_KNOWN_EVENTS = frozenset(
+KNOWN_EVENTS = frozenset(
     {
         license_pb2.LICENSE_EVENT_ISSUED,
         license_pb2.LICENSE_EVENT_UPDATED,
@@ -42,6 +42,7 @@ _KNOWN_EVENTS = frozenset(
         license_pb2.LICENSE_EVENT_CORRECTED,
     }
 )
+"""Events whose meaning this registry knows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,7 +210,7 @@ class NationalFold:
         if before.flags & ViewFlags.CANCELLED and not flags_of(message) & ViewFlags.CANCELLED:
             self._note(received, _UNREADABLE, message.license_id, "The license is cancelled and stays so.")
             return None
-        return ViewFlags(0) if message.event in _KNOWN_EVENTS else ViewFlags.UNKNOWN_EVENT
+        return ViewFlags(0) if message.event in KNOWN_EVENTS else ViewFlags.UNKNOWN_EVENT
 
     def _note(self, received: ReceivedRecord, kind: int, license_id: bytes, detail: str) -> None:
         self.change.notes.append((received.index, kind, license_id, detail))

@@ -16,6 +16,7 @@ from uuid import UUID
 
 from google.protobuf.message import DecodeError
 
+from elicense.clock import from_timestamp
 from elicense.license.verdict import ViewFlags
 from elicense.log.check import Finding, position
 from elicense.log.model import LogKey, StoredEntry
@@ -43,11 +44,13 @@ class Decided:
         granted: Persons granted: (person tag, city).
         confirmed: Positions of first records that count without a grant.
         conflicts: Positions of first records that do not count.
+        rulings: (licence, when, whether it opened a conflict) of each decision.
     """
 
     granted: set[tuple[bytes, int]] = field(default_factory=set)
     confirmed: set[_Position] = field(default_factory=set)
     conflicts: set[_Position] = field(default_factory=set)
+    rulings: set[tuple[bytes, int, bool]] = field(default_factory=set)
 
     def read(self, key: LogKey, entries: Sequence[StoredEntry], found: Callable[[Finding], None]) -> None:
         """Fold entries of the registry's log."""
@@ -64,9 +67,13 @@ class Decided:
                     granted = record.claims_granted
                     self.granted.update((claim.person_tag, granted.city) for claim in granted.claims)
                 case "provisional_confirmed":
-                    self.confirmed.add(_at(record.provisional_confirmed.position))
+                    confirmed = record.provisional_confirmed
+                    self.confirmed.add(_at(confirmed.position))
+                    self.rulings.add((confirmed.license_id, from_timestamp(record.record_time), False))
                 case "conflict_opened":
-                    self.conflicts.add(_at(record.conflict_opened.position))
+                    opened = record.conflict_opened
+                    self.conflicts.add(_at(opened.position))
+                    self.rulings.add((opened.license_id, from_timestamp(record.record_time), True))
 
 
 def _at(where: log_pb2.LogPosition) -> _Position:
@@ -126,6 +133,7 @@ class Refold:
             self._report(row, "the view has a license that no log holds")
         self._compare_revisions()
         self._compare_claims()
+        self._compare_rulings()
         return len(self._expected)
 
     def _flags(self, key: tuple[bytes, bytes], row: ViewRow, waiting: Mapping[_Position, Pending]) -> int:
@@ -185,6 +193,17 @@ class Refold:
             row = self._expected.get((person_key, license_id))
             if row is None or row.city != city:
                 self._found(Finding(f"claim for license {UUID(bytes=license_id)}", "no log holds what it was used for"))
+
+    def _compare_rulings(self) -> None:
+        """What is answered about the past must rest on the registry's log as well."""
+        stored = {
+            (ruling.license_id, ruling.decided_us, bool(ruling.after & ViewFlags.CONFLICT))
+            for ruling in self._store.rulings.all(self._conn)
+        }
+        for license_id, _, _ in stored ^ self.decided.rulings:
+            self._found(
+                Finding(f"license {UUID(bytes=license_id)}", "the rulings on it differ from the registry's log")
+            )
 
     def _stored(self, row: ViewRow) -> list[ViewRow]:
         rows = self._store.view.by_person(self._conn, [row.person_key]).get(row.person_key, [])

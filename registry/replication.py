@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from elicense.errors import CityNotFound
@@ -65,6 +65,7 @@ class Replication:
         decisions: Decides licences without a grant.
         log: Writes the registry's own decisions.
         freshness: Told of each city that is heard.
+        on_change: Called when the view may have changed.
         metrics: Counts batches, lag and skew by city.
     """
 
@@ -77,6 +78,7 @@ class Replication:
         decisions: PendingDecisions,
         log: DecisionLog,
         freshness: Freshness,
+        on_change: Callable[[], None],
         metrics: CityMetrics,
     ) -> None:
         self._database = database
@@ -85,6 +87,7 @@ class Replication:
         self._decisions = decisions
         self._log = log
         self._freshness = freshness
+        self._on_change = on_change
         self._metrics = metrics
 
     async def append(self, batch: Batch) -> Taken:
@@ -92,6 +95,7 @@ class Replication:
         taken = await self._ingest.append(batch)
         self._metrics.took(batch, taken)
         self._freshness.heard(batch.city)
+        self._on_change()
         if taken.undecided:
             self._decisions.wake()
         return taken

@@ -28,6 +28,7 @@ from elicense.log.store import LogStore, define_log_tables
 from elicense.quota.store import QuotaStore, define_quota_table
 from elicense.sql.database import insert_for
 from elicense.trust.store import TrustStore, define_trust_tables
+from elicense.view.ruling_store import RulingStore, define_ruling_table
 from elicense.view.store import ViewStore, define_view_tables
 from registry.access_store import AccessIndexStore, define_access_index_tables
 from registry.model import City, CityState, Claim, ClaimState, NotedDisposition, Pending
@@ -43,6 +44,7 @@ _log_tables = define_log_tables(metadata)
 _view_tables = define_view_tables(metadata)
 _trust_tables = define_trust_tables(metadata)
 _quota_table = define_quota_table(metadata)
+_ruling_table = define_ruling_table(metadata)
 
 city_table = Table(
     "city",
@@ -150,6 +152,7 @@ class RegistryStore:
     Attributes:
         logs: The city logs and the registry's own log.
         view: The national view.
+        rulings: From when on decisions changed what a licence counts for.
         trust: Active certificates and join tokens.
         quota: How much of verifiers' quotas is leased.
     """
@@ -157,6 +160,7 @@ class RegistryStore:
     def __init__(self) -> None:
         self.logs = LogStore(_log_tables)
         self.view = ViewStore(*_view_tables)
+        self.rulings = RulingStore(_ruling_table)
         self.trust = TrustStore(_trust_tables)
         self.quota = QuotaStore(_quota_table)
         self._claims = [claim_table.c[name] for name in Claim.__dataclass_fields__]

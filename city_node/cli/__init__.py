@@ -21,6 +21,7 @@ _VERBS: Final = {
     "import": "city_node.cli.importing:import_file",
     "issue": "city_node.cli.clerk:issue",
     "join": "city_node.cli.node:join",
+    "keys": "city_node.cli.node:published_keys",
     "list": "city_node.cli.clerk:list_licenses",
     "points": "city_node.cli.lifecycle:points",
     "renew": "city_node.cli.lifecycle:renew",

@@ -19,16 +19,21 @@ from city_node.cli.options import AS_JSON, CONFIG
 from city_node.config import CityConfig, load_city_config
 from city_node.fsck import Fsck
 from city_node.keys import load_keys
-from city_node.progress import log_progress
+from city_node.progress import log_progress, open_log
 from city_node.store import CityStore
 from city_node.verify_only import verify_only_mark
 from elicense.clock import CHINA, utc_micros
 from elicense.config import ConfigInvalid
 from elicense.errors import Error, Violation
+from elicense.log.checkpoint import log_verifier_key
+from elicense.log.verifier_key import format_vkey
 from elicense.rpc.server import run, stop_on_signals
 from elicense.rpc.telemetry import LineWriter, configure_logging
 from elicense.sql.database import Database
 from elicense.sql.migrations import require_current
+from elicense.trust.enrollment import city_log_origin
+from elicense.trust.spiffe import city_id
+from elicense.verification.evidence import answers_verifier_key
 
 T = TypeVar("T")
 
@@ -107,6 +112,23 @@ async def _serve(config: CityConfig, log: LineWriter) -> int:
     finally:
         await node.stop()
     return 0
+
+
+@click.command("keys")
+@CONFIG
+def published_keys(config_path: Path) -> None:
+    """Print the public keys with which strangers check this city's log and its signed answers."""
+    config = load_city_config(config_path)
+    keys = load_keys(config, random=secrets.token_bytes)
+    database = Database(config.database_url, readers=1, writers=1)
+    try:
+        key = open_log(database.read_now(CityStore().logs.keys), config.city.code)
+    finally:
+        database.close()
+    origin = city_log_origin(config.node.trust_domain, config.city.code, key.epoch)
+    click.echo(format_vkey(log_verifier_key(origin, keys.log.public_key())))
+    node = str(city_id(config.node.trust_domain, config.city.code))
+    click.echo(format_vkey(answers_verifier_key(node, keys.answers.public_key())))
 
 
 @click.command("check-config")

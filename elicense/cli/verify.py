@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
+from contextlib import closing, suppress
 from dataclasses import asdict
 from datetime import date, datetime
 from enum import IntEnum
@@ -11,8 +13,10 @@ from pathlib import Path
 
 import click
 
+from elicense.cli.evidence_files import keep
 from elicense.cli.options import ADDRESS
-from elicense.client import DocumentType, Purpose, Verdict, connect
+from elicense.client import Client, DocumentType, Purpose, Question, Verdict, connect
+from elicense.clock import CHINA
 
 
 def _words(kind: type[IntEnum]) -> click.Choice[str]:
@@ -41,6 +45,15 @@ def _member(kind: type[IntEnum], word: str) -> IntEnum:
 @click.option("--case", "case_number", default="", help="Case number; police must give one.")
 @ADDRESS
 @click.option("--json", "as_json", is_flag=True, help="Print the whole verdict as JSON.")
+@click.option("--at", metavar="TIME", help="Ask about a past moment: ISO 8601; China time unless it says otherwise.")
+@click.option("--known-at", metavar="TIME", help="Answer from what was known at that moment; needs --at.")
+@click.option("--watch", is_flag=True, help="Stay, and print each verdict that differs from the one before.")
+@click.option(
+    "--sign",
+    "evidence",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Have the answer signed, and keep the evidence in this new file; what opens it goes beside it.",
+)
 def verify(
     number: str,
     credentials: Path,
@@ -50,6 +63,10 @@ def verify(
     case_number: str,
     address: str | None,
     as_json: bool,
+    at: str | None,
+    known_at: str | None,
+    watch: bool,
+    evidence: Path | None,
 ) -> None:
     """Ask whether the licence with that document NUMBER is in force.
 
@@ -59,15 +76,56 @@ def verify(
     """
     if number == "-":
         number = sys.stdin.readline().strip()
+    if watch and (at or known_at or evidence):
+        raise click.UsageError("--watch follows the licence from now on; leave --at, --known-at and --sign out")
+    show = to_json if as_json else to_text
+    question = Question(number, name, DocumentType(_member(DocumentType, document_type)))
+    why = Purpose(_member(Purpose, purpose))
+    moment, known = _moment("--at", at), _moment("--known-at", known_at)
     with connect(credentials, address=address) as client:
-        verdict = client.verify(
-            number,
-            purpose=Purpose(_member(Purpose, purpose)),
-            name=name,
-            case_number=case_number,
-            document_type=DocumentType(_member(DocumentType, document_type)),
-        )
-    click.echo(to_json(verdict) if as_json else to_text(verdict))
+        if watch:
+            _follow(client, question, why, case_number, show)
+        elif evidence is not None:
+            signed = client.verify_signed(question, purpose=why, case_number=case_number, at=moment, as_known_at=known)
+            keep(evidence, signed.statement, signed.opening)
+            click.echo(show(signed.verdict))
+        else:
+            verdict = client.verify(
+                number,
+                purpose=why,
+                name=name,
+                case_number=case_number,
+                document_type=question.document_type,
+                at=moment,
+                as_known_at=known,
+            )
+            click.echo(show(verdict))
+
+
+def _follow(
+    client: Client, question: Question, purpose: Purpose, case_number: str, show: Callable[[Verdict], str]
+) -> None:
+    """Print verdicts until the user has seen enough."""
+    watched = client.watch(
+        question.number,
+        purpose=purpose,
+        name=question.name,
+        case_number=case_number,
+        document_type=question.document_type,
+    )
+    with closing(watched), suppress(KeyboardInterrupt):
+        for verdict in watched:
+            click.echo(f"[{verdict.given_at.astimezone(CHINA):%Y-%m-%d %H:%M:%S.%f}] {show(verdict)}")
+
+
+def _moment(option: str, text: str | None) -> datetime | None:
+    if text is None:
+        return None
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise click.BadParameter("write a moment such as 2026-03-01T14:05", param_hint=option) from None
+    return moment if moment.tzinfo is not None else moment.replace(tzinfo=CHINA)
 
 
 def to_text(verdict: Verdict) -> str:

@@ -20,15 +20,26 @@ class that the server raised, so ``except Malformed as error`` and
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
+from collections.abc import AsyncGenerator, Generator, Iterable
+from datetime import datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import Self
 
 import grpc
 
-from elicense.client.verdict import Freshness, LastKnown, Question, Source, Verdict, read_verdict
+from elicense.client.requests import following, many, one
+from elicense.client.verdict import (
+    Freshness,
+    LastKnown,
+    Question,
+    SignedVerdict,
+    Source,
+    Verdict,
+    read_signed,
+    read_verdict,
+)
+from elicense.client.watch import watch_async, watch_sync
 from elicense.license.model import DocumentType
 from elicense.license.verdict import LetterStanding, Outcome, VerdictReason
 from elicense.rpc.channel import DEFAULT_TIMEOUT_S, secure_channel, secure_channel_sync
@@ -48,15 +59,13 @@ __all__ = [
     "Outcome",
     "Purpose",
     "Question",
+    "SignedVerdict",
     "Source",
     "Verdict",
     "VerdictReason",
     "connect",
     "connect_async",
 ]
-
-BATCH_SIZE: Final = 1_000
-"""Questions that one call may carry; longer batches are sent as several calls."""
 
 
 def connect(
@@ -107,6 +116,8 @@ class Client:
         name: str = "",
         case_number: str = "",
         document_type: DocumentType = DocumentType.RESIDENT_ID,
+        at: datetime | None = None,
+        as_known_at: datetime | None = None,
     ) -> Verdict:
         """Ask for one licence.
 
@@ -116,6 +127,8 @@ class Client:
             name: The holder's name as printed; commercial roles must give it.
             case_number: Case under which you ask; police must give one.
             document_type: Kind of document.
+            at: A past moment to ask about, with its time zone; now, when left out.
+            as_known_at: Answer from what was known at this moment, not before ``at``.
 
         Returns:
             The verdict, also for a licence that is unknown or not in force.
@@ -127,14 +140,64 @@ class Client:
             Exhausted: The node can not record the look; it gives no unrecorded answer.
             Unavailable: The node or its database can not be reached.
         """
-        request = _one(Question(number, name, document_type), purpose, case_number)
+        request = one(Question(number, name, document_type), purpose, case_number, at=at, as_known_at=as_known_at)
         try:
             answer: pb.VerifyLicenseResponse = self._service.VerifyLicense(request, timeout=self._timeout_s)
         except grpc.RpcError as error:
             raise from_rpc_error(error) from error
         return read_verdict(answer.verdict)
 
-    def verify_batch(self, questions: Iterable[Question], *, purpose: Purpose, case_number: str = "") -> list[Verdict]:
+    def verify_signed(
+        self,
+        question: Question,
+        *,
+        purpose: Purpose,
+        case_number: str = "",
+        at: datetime | None = None,
+        as_known_at: datetime | None = None,
+    ) -> SignedVerdict:
+        """Ask for one licence and have the answer signed, for a third party that was not there.
+
+        Raises:
+            Error: As :meth:`verify`.
+        """
+        request = one(question, purpose, case_number, at=at, as_known_at=as_known_at, sign=True)
+        try:
+            return read_signed(self._service.VerifyLicense(request, timeout=self._timeout_s))
+        except grpc.RpcError as error:
+            raise from_rpc_error(error) from error
+
+    def watch(
+        self,
+        number: str,
+        *,
+        purpose: Purpose,
+        name: str = "",
+        case_number: str = "",
+        document_type: DocumentType = DocumentType.RESIDENT_ID,
+    ) -> Generator[Verdict, None, None]:
+        """Follow one licence: yields the verdict of now, then each one that differs.
+
+        A connection that ends is opened again; an outage of more than the client's
+        timeout is raised, since nobody vouches for the last verdict then.  Leaving
+        the loop ends the watch.  Arguments as :meth:`verify`.
+
+        Raises:
+            Error: As :meth:`verify`.
+            WatchesExhausted: You follow as many licences as you may.
+        """
+        question = Question(number, name, document_type)
+        return watch_sync(self._service, following(question, purpose, case_number), self._timeout_s)
+
+    def verify_batch(
+        self,
+        questions: Iterable[Question],
+        *,
+        purpose: Purpose,
+        case_number: str = "",
+        at: datetime | None = None,
+        as_known_at: datetime | None = None,
+    ) -> list[Verdict]:
         """Ask for many licences; one verdict a question, in their order.
 
         More than a thousand questions are sent as several calls.
@@ -143,7 +206,7 @@ class Client:
             Error: As :meth:`verify`; nothing is returned then.
         """
         verdicts: list[Verdict] = []
-        for request in _many(questions, purpose, case_number):
+        for request in many(questions, purpose, case_number, at=at, as_known_at=as_known_at):
             try:
                 answer = self._service.BatchVerifyLicenses(request, timeout=self._timeout_s)
             except grpc.RpcError as error:
@@ -180,21 +243,58 @@ class AsyncClient:
         name: str = "",
         case_number: str = "",
         document_type: DocumentType = DocumentType.RESIDENT_ID,
+        at: datetime | None = None,
+        as_known_at: datetime | None = None,
     ) -> Verdict:
         """Ask for one licence; arguments, result and errors as :meth:`Client.verify`."""
-        request = _one(Question(number, name, document_type), purpose, case_number)
+        request = one(Question(number, name, document_type), purpose, case_number, at=at, as_known_at=as_known_at)
         try:
             answer: pb.VerifyLicenseResponse = await self._service.VerifyLicense(request, timeout=self._timeout_s)
         except grpc.RpcError as error:
             raise from_rpc_error(error) from error
         return read_verdict(answer.verdict)
 
+    async def verify_signed(
+        self,
+        question: Question,
+        *,
+        purpose: Purpose,
+        case_number: str = "",
+        at: datetime | None = None,
+        as_known_at: datetime | None = None,
+    ) -> SignedVerdict:
+        """Ask for one licence and have the answer signed; as :meth:`Client.verify_signed`."""
+        request = one(question, purpose, case_number, at=at, as_known_at=as_known_at, sign=True)
+        try:
+            return read_signed(await self._service.VerifyLicense(request, timeout=self._timeout_s))
+        except grpc.RpcError as error:
+            raise from_rpc_error(error) from error
+
+    def watch(
+        self,
+        number: str,
+        *,
+        purpose: Purpose,
+        name: str = "",
+        case_number: str = "",
+        document_type: DocumentType = DocumentType.RESIDENT_ID,
+    ) -> AsyncGenerator[Verdict, None]:
+        """Follow one licence; as :meth:`Client.watch`. Leave the loop with ``aclosing`` to end the watch at once."""
+        question = Question(number, name, document_type)
+        return watch_async(self._service, following(question, purpose, case_number), self._timeout_s)
+
     async def verify_batch(
-        self, questions: Iterable[Question], *, purpose: Purpose, case_number: str = ""
+        self,
+        questions: Iterable[Question],
+        *,
+        purpose: Purpose,
+        case_number: str = "",
+        at: datetime | None = None,
+        as_known_at: datetime | None = None,
     ) -> list[Verdict]:
         """Ask for many licences; as :meth:`Client.verify_batch`."""
         verdicts: list[Verdict] = []
-        for request in _many(questions, purpose, case_number):
+        for request in many(questions, purpose, case_number, at=at, as_known_at=as_known_at):
             try:
                 answer = await self._service.BatchVerifyLicenses(request, timeout=self._timeout_s)
             except grpc.RpcError as error:
@@ -219,22 +319,3 @@ def _loaded(credentials: Path | str | Credentials) -> Credentials:
     if isinstance(credentials, Credentials):
         return credentials
     return load_credentials(Path(credentials))
-
-
-def _one(question: Question, purpose: Purpose, case_number: str) -> pb.VerifyLicenseRequest:
-    return pb.VerifyLicenseRequest(query=question.to_message(), context=_context(purpose, case_number))
-
-
-def _many(questions: Iterable[Question], purpose: Purpose, case_number: str) -> Iterator[pb.BatchVerifyLicensesRequest]:
-    rest = iter(questions)
-    context = _context(purpose, case_number)
-    while batch := _take(rest):
-        yield pb.BatchVerifyLicensesRequest(queries=[question.to_message() for question in batch], context=context)
-
-
-def _take(questions: Iterator[Question]) -> Sequence[Question]:
-    return tuple(islice(questions, BATCH_SIZE))
-
-
-def _context(purpose: Purpose, case_number: str) -> pb.LookContext:
-    return pb.LookContext(purpose=pb.Purpose.Name(purpose), case_number=case_number)

@@ -102,6 +102,8 @@ class Verdict:
         license: What your role sees of the licence, by field name as in ``license.proto`` (dates as objects
             with year, month and day, bytes in base64); empty when nothing was given; personal.
         fields: Which fields those are; a number where this version does not know it.
+        at: The past moment that it is about; None when it is about ``given_at``.
+        as_known_at: Whose knowledge it rests on; None for all that was known then.
     """
 
     outcome: Outcome
@@ -114,6 +116,8 @@ class Verdict:
     given_at: datetime
     license: Mapping[str, Any] = field(default_factory=dict, repr=False)
     fields: tuple[LicenseField | int, ...] = ()
+    at: datetime | None = None
+    as_known_at: datetime | None = None
 
     @property
     def valid(self) -> bool:
@@ -126,6 +130,21 @@ class Verdict:
 
     def __bool__(self) -> NoReturn:
         raise TypeError("a verdict has four outcomes; ask verdict.valid or verdict.outcome")
+
+
+@dataclass(frozen=True, slots=True)
+class SignedVerdict:
+    """A verdict and the evidence for it.
+
+    Attributes:
+        verdict: The verdict.
+        statement: COSE_Sign1 over it; holds neither number nor name.
+        opening: Salt with which its holder shows what was asked; keep it apart from the statement.
+    """
+
+    verdict: Verdict
+    statement: bytes
+    opening: bytes = field(repr=False)
 
 
 def read_verdict(message: verification_pb2.Verdict) -> Verdict:
@@ -141,7 +160,14 @@ def read_verdict(message: verification_pb2.Verdict) -> Verdict:
         given_at=_instant(message.verdict_time),
         license=MessageToDict(message.license, preserving_proto_field_name=True),
         fields=tuple(map(_field, message.fields)),
+        at=_instant(message.at_time) if message.HasField("at_time") else None,
+        as_known_at=_instant(message.as_known_time) if message.HasField("as_known_time") else None,
     )
+
+
+def read_signed(message: verification_pb2.VerifyLicenseResponse) -> SignedVerdict:
+    """Return a verdict with its evidence as they came over the wire."""
+    return SignedVerdict(read_verdict(message.verdict), message.evidence.statement, message.evidence.opening)
 
 
 def _outcome(number: int) -> Outcome:

@@ -41,6 +41,7 @@ class VerdictReason(IntEnum):
     CONFLICT = 9
     UNKNOWN_EVENT = 10
     CANCELLED = 11
+    NOT_RECORDED = 20
 
 
 class ViewFlags(IntFlag):
@@ -139,7 +140,23 @@ _SUMMARIES: Final = {
     VerdictReason.CONFLICT: "two cities hold a licence of this person; it is being resolved",
     VerdictReason.UNKNOWN_EVENT: "it was changed in a way that is not known here; ask the city in custody",
     VerdictReason.CANCELLED: "the licence is cancelled",
+    VerdictReason.NOT_RECORDED: "what held at that moment is not recorded here; ask the city in custody",
 }
+
+NOT_ISSUED_YET: Final = Finding(
+    Outcome.INVALID, (VerdictReason.NOT_YET_VALID,), (), (), "Not valid: the licence had not been issued yet."
+)
+"""The answer about a moment before a licence was issued."""
+
+NOT_RECORDED: Final = Finding(
+    Outcome.INDETERMINATE,
+    (VerdictReason.NOT_RECORDED,),
+    (),
+    (),
+    f"Cannot be said: {_SUMMARIES[VerdictReason.NOT_RECORDED]}.",
+)
+"""The answer about a moment before the records of an existing licence begin, or whose record was erased."""
+
 _ELSEWHERE: Final = "a status letter does not say whether driving is allowed; ask the city in custody"
 
 _DOUBTS: Final = (

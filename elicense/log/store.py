@@ -57,6 +57,7 @@ class LogStore:
         self._head = select(head.c.size, head.c.frontier, head.c.root, head.c.note, head.c.recorded_us).where(*of(head))
         self._locked_head = self._head.with_for_update()
         self._keys = select(head.c.log, head.c.epoch).order_by(head.c.log, head.c.epoch)
+        self._sizes = select(head.c.log, head.c.epoch, head.c.size)
         self._advance = (
             head.update()
             .where(*of(head), head.c.size == bindparam("old_size"), head.c.root == bindparam("old_root"))
@@ -86,6 +87,9 @@ class LogStore:
         self._checkpoint = rows.where(checkpoint.c.size == bindparam("at_size"))
         self._checkpoints = rows.where(checkpoint.c.size > bindparam("start"), checkpoint.c.size <= bindparam("stop"))
         self._batch_end = self._checkpoints.order_by(checkpoint.c.size.desc()).limit(1)
+        after = rows.where(checkpoint.c.size > bindparam("start")).order_by(checkpoint.c.size).limit(1)
+        self._first_cosigned = after.where(checkpoint.c.cosigned.is_not(None))
+        self._first_noted = after.where(checkpoint.c.note.is_not(None))
         at_size = checkpoint.update().where(*of(checkpoint), checkpoint.c.size == bindparam("at_size"))
         self._note_checkpoint = at_size.values(note=bindparam("new_note"))
         self._cosign_checkpoint = at_size.values(cosigned=bindparam("new_note"))
@@ -100,6 +104,10 @@ class LogStore:
     def keys(self, conn: Connection) -> list[LogKey]:
         """Return every log that was created, in order."""
         return [LogKey(*row) for row in conn.execute(self._keys)]
+
+    def sizes(self, conn: Connection) -> frozenset[tuple[int, int, int]]:
+        """Return log, epoch and size of every log: a cheap sign of whether any has moved."""
+        return frozenset((log, epoch, size) for log, epoch, size in conn.execute(self._sizes))
 
     def head(self, conn: Connection, key: LogKey, *, lock: bool = False) -> Head | None:
         """Return the head of a log, or None when it was never created.
@@ -261,6 +269,15 @@ class LogStore:
         """Return size and note of the greatest cosigned checkpoint, or None."""
         row = conn.execute(self._latest_cosigned, _key(key)).first()
         return None if row is None or row[1] is None else (row[0], row[1])
+
+    def first_signed(self, conn: Connection, key: LogKey, index: int) -> tuple[int, bytes] | None:
+        """Return size and note of the earliest head over an entry: a cosigned one if there is any, or None."""
+        for query in (self._first_cosigned, self._first_noted):
+            row = conn.execute(query, {**_key(key), "start": index}).first()
+            if row is not None:
+                found = CheckpointRow(*row)
+                return found.size, found.cosigned or found.note or b""
+        return None
 
     def node(self, conn: Connection, key: LogKey, start: int, end: int) -> bytes:
         """Return the root over leaves ``[start, end)``, a complete aligned subtree.

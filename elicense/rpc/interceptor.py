@@ -275,6 +275,8 @@ class NodeInterceptor(grpc.aio.ServerInterceptor):
                 return
             async with aclosing(behavior(request, context)) as responses:
                 async for response in responses:
+                    # A stream may outlive the certificate that opened it: whoever was revoked hears no more.
+                    self._authorize(method, await self._authenticator.caller(context))
                     await context.write(response)
 
         return run

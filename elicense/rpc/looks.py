@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
 from typing import Final, Protocol
 
 from elicense.access.entry import AccessEntry
@@ -11,8 +12,10 @@ from elicense.errors import Malformed, Violation
 from elicense.license.document import normalize_number
 from elicense.license.fields import to_mask
 from elicense.quota.leases import Quotas
+from elicense.rpc.watching import Watching
 from elicense.v1 import verification_pb2 as pb
 from elicense.verification.look import Look
+from elicense.verification.moment import PLAIN, Wish, read_wish
 from elicense.view.person import PersonIndex
 
 #: What the proto allows before normalizing holds after it as well, so that a city and the registry say the same.
@@ -22,8 +25,8 @@ MAX_NUMBER: Final = 32
 class Answering(Protocol):
     """What a node knows of licences: the national view, or one city's and the way to the rest."""
 
-    async def answer(self, look: Look, queries: Sequence[pb.LicenseQuery]) -> Answers:
-        """Return one verdict a query, in order.
+    async def answer(self, look: Look, queries: Sequence[pb.LicenseQuery], wish: Wish) -> Answers:
+        """Return one verdict a query, in order; about the moment and with the evidence that are wished for.
 
         Raises:
             StoreUnavailable: The database is away.
@@ -38,16 +41,22 @@ class Answers:
         own: For each, whether this node judged it, and so must record the look; what was
             forwarded is recorded by the registry.
         record: The record with its proof, where the look gets one.
+        evidence: One a query, in order; empty unless wished for.
     """
 
-    __slots__ = ("own", "record", "verdicts")
+    __slots__ = ("evidence", "own", "record", "verdicts")
 
     def __init__(
-        self, verdicts: Sequence[pb.Verdict], own: Sequence[bool], record: pb.ProvedRecord | None = None
+        self,
+        verdicts: Sequence[pb.Verdict],
+        own: Sequence[bool],
+        record: pb.ProvedRecord | None = None,
+        evidence: Sequence[pb.Evidence] = (),
     ) -> None:
         self.verdicts = verdicts
         self.own = own
         self.record = record
+        self.evidence = evidence
 
 
 class Looks:
@@ -55,6 +64,7 @@ class Looks:
 
     Args:
         answering: Judges queries.
+        watching: Follows licences.
         quotas: Counts looks, before any is answered.
         recorder: Makes each look durable before it is answered.
         subjects: Computes the tags by which access logs name persons, the same on every node.
@@ -65,12 +75,14 @@ class Looks:
         self,
         *,
         answering: Answering,
+        watching: Watching,
         quotas: Quotas,
         recorder: AccessRecorder,
         subjects: PersonIndex,
         clock: Callable[[], int],
     ) -> None:
         self._answering = answering
+        self._watching = watching
         self._quotas = quotas
         self._recorder = recorder
         self._subjects = subjects
@@ -80,7 +92,15 @@ class Looks:
         """Return the tag of whoever a query asks about; the number must be normalized."""
         return self._subjects.person_key(query.document.type, query.document.number)
 
-    async def make(self, method: str, look: Look, queries: Sequence[pb.LicenseQuery]) -> Answers:
+    def wish(self, request: pb.VerifyLicenseRequest | pb.BatchVerifyLicensesRequest) -> Wish:
+        """Return how a request is to be answered.
+
+        Raises:
+            Malformed: The moments that it names make no sense; all faults are named.
+        """
+        return read_wish(request, self._clock())
+
+    async def make(self, method: str, look: Look, queries: Sequence[pb.LicenseQuery], wish: Wish = PLAIN) -> Answers:
         """Answer a look, once it has been counted, and recorded durably.
 
         Raises:
@@ -92,27 +112,49 @@ class Looks:
         _normalize(queries)
         tags = [self.subject(query) for query in queries]
         await self._quotas.spend(look.verifier, look.role, tags)
-        answers = await self._answering.answer(look, queries)
+        answers = await self._answering.answer(look, queries, wish)
         seen = [(tag, given) for tag, given, own in zip(tags, answers.verdicts, answers.own, strict=True) if own]
         if seen:
-            # Read in the same step in which the recorder learns of it: see AccessRecorder.complete_until.
-            at_us = self._clock()
-            await self._recorder.record(
-                AccessEntry(
-                    at_us=at_us,
-                    caller=look.verifier,
-                    via=look.via,
-                    role=look.role.value,
-                    purpose=int(look.purpose),
-                    case_number=look.case_number,
-                    method=method,
-                    subjects=b"".join(tag for tag, _ in seen),
-                    outcomes=bytes(given.outcome for _, given in seen),
-                    fields=b"".join(to_mask(given.fields) for _, given in seen),
-                    sealed_until_us=at_us + look.sealed_us if look.sealed_us else 0,
-                )
-            )
+            await self._record(method, look, seen)
         return answers
+
+    async def follow(self, method: str, look: Look, query: pb.LicenseQuery) -> AsyncGenerator[pb.Verdict, None]:
+        """Yield the verdict of now and each later one that differs: each a look, counted and recorded before.
+
+        Raises:
+            QuotaExceeded: The verifier has had its looks of the day.
+            WatchesExhausted: The verifier, or this server, follows as many licences as it may.
+            StoreFull: A look can not be recorded.
+            StoreUnavailable: A database is away.
+            ShuttingDown: The server ends.
+        """
+        _normalize([query])
+        tag = self.subject(query)
+        async with aclosing(self._watching.follow(look, query)) as pushed:
+            async for given, own in pushed:
+                await self._quotas.spend(look.verifier, look.role, [tag])
+                if own:
+                    await self._record(method, look, [(tag, given)])
+                yield given
+
+    async def _record(self, method: str, look: Look, seen: Sequence[tuple[bytes, pb.Verdict]]) -> None:
+        # Read in the same step in which the recorder learns of it: see AccessRecorder.complete_until.
+        at_us = self._clock()
+        await self._recorder.record(
+            AccessEntry(
+                at_us=at_us,
+                caller=look.verifier,
+                via=look.via,
+                role=look.role.value,
+                purpose=int(look.purpose),
+                case_number=look.case_number,
+                method=method,
+                subjects=b"".join(tag for tag, _ in seen),
+                outcomes=bytes(given.outcome for _, given in seen),
+                fields=b"".join(to_mask(given.fields) for _, given in seen),
+                sealed_until_us=at_us + look.sealed_us if look.sealed_us else 0,
+            )
+        )
 
 
 def _normalize(queries: Sequence[pb.LicenseQuery]) -> None:

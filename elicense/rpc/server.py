@@ -15,6 +15,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from elicense.errors import Error, PeerUnreachable
+from elicense.rpc.watch_hub import MAX_WATCHES
 from elicense.trust.credentials import CHAIN_FILE, KEY_FILE, ROOT_FILE, Credentials, load_credentials
 
 if TYPE_CHECKING:
@@ -49,6 +50,10 @@ _SERVER_OPTIONS: Final = (
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.min_ping_interval_without_data_ms", 20 * 1000),
     ("grpc.server_handshake_timeout_ms", 10 * 1000),
+    # A burst beyond 1,000 calls that nobody has taken up yet would be cancelled at random:
+    # all who follow licences come at once when a server is back.
+    ("grpc.server.max_pending_requests", 8 * 1024),
+    ("grpc.server.max_pending_requests_hard_limit", 16 * 1024),
 )
 
 _log = structlog.stdlib.get_logger(__name__)
@@ -147,12 +152,13 @@ class ListenOptions:
         reuse_port: Whether several processes share the port (SO_REUSEPORT).
         reflection: Whether operators may read the service descriptors over the wire.
         max_concurrent_calls: Calls beyond this many are refused with RESOURCE_EXHAUSTED; None for no limit.
+            Watches, which have a limit of their own, are among them.
     """
 
     address: str
     reuse_port: bool = False
     reflection: bool = False
-    max_concurrent_calls: int | None = 4096
+    max_concurrent_calls: int | None = 4096 + MAX_WATCHES
 
 
 class NodeServer:

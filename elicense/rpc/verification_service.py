@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from typing import Any
 
 from elicense.rpc.context import current_caller
@@ -25,8 +27,12 @@ class VerificationServicer(verification_pb2_grpc.VerificationServiceServicer):
         """Verify one licence; see the proto."""
         named = [("query", request.query)]
         look = admit(current_caller(), request.context, named, with_record=request.with_record)
-        answers = await self._looks.make("VerifyLicense", look, [request.query])
-        return pb.VerifyLicenseResponse(verdict=answers.verdicts[0], record=answers.record)
+        answers = await self._looks.make("VerifyLicense", look, [request.query], self._looks.wish(request))
+        return pb.VerifyLicenseResponse(
+            verdict=answers.verdicts[0],
+            record=answers.record,
+            evidence=answers.evidence[0] if answers.evidence else None,
+        )
 
     async def BatchVerifyLicenses(
         self, request: pb.BatchVerifyLicensesRequest, context: Any
@@ -34,5 +40,14 @@ class VerificationServicer(verification_pb2_grpc.VerificationServiceServicer):
         """Verify many licences with one look; see the proto."""
         named = [(f"queries[{position}]", query) for position, query in enumerate(request.queries)]
         look = admit(current_caller(), request.context, named)
-        answers = await self._looks.make("BatchVerifyLicenses", look, request.queries)
-        return pb.BatchVerifyLicensesResponse(verdicts=answers.verdicts)
+        answers = await self._looks.make("BatchVerifyLicenses", look, request.queries, self._looks.wish(request))
+        return pb.BatchVerifyLicensesResponse(verdicts=answers.verdicts, evidence=answers.evidence)
+
+    async def WatchLicense(
+        self, request: pb.WatchLicenseRequest, context: Any
+    ) -> AsyncGenerator[pb.WatchLicenseResponse, None]:
+        """Follow one licence; see the proto."""
+        look = admit(current_caller(), request.context, [("query", request.query)])
+        async with aclosing(self._looks.follow("WatchLicense", look, request.query)) as pushed:
+            async for verdict in pushed:
+                yield pb.WatchLicenseResponse(verdict=verdict)

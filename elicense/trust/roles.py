@@ -90,6 +90,7 @@ class VerifierRule:
         quota: How often it may ask.
         sealable: Purposes under which a look may be kept out of the holder's list for a while.
         freshness_limit_us: Age of a city's state beyond which the answer is INDETERMINATE, in microseconds.
+        watches: How many licences a verifier may follow at once on one server.
     """
 
     requires_name: bool
@@ -99,6 +100,7 @@ class VerifierRule:
     quota: Quota
     sealable: frozenset[Purpose] = frozenset()
     freshness_limit_us: int = FRESHNESS_LIMIT_US
+    watches: int = 100
 
 
 def _rule(
@@ -108,6 +110,7 @@ def _rule(
     name: bool = False,
     case: bool = False,
     sealable: Iterable[Purpose] = (),
+    watches: int = 100,
 ) -> VerifierRule:
     return VerifierRule(
         requires_name=name,
@@ -116,6 +119,7 @@ def _rule(
         fields=frozenset(fields),
         quota=quota,
         sealable=frozenset(sealable),
+        watches=watches,
     )
 
 
@@ -137,9 +141,13 @@ VERIFIER_RULES: Mapping[Role, VerifierRule] = MappingProxyType(
             quota=Quota(looks=5_000_000, looks_at_one=1_000),
             case=True,
             sealable=(Purpose.CASE_HANDLING,),
+            watches=2_000,
         ),
         Role.TRAFFIC_WINDOW: _rule(
-            Purpose.WINDOW_SERVICE, fields=EVERY_FIELD, quota=Quota(looks=1_000_000, looks_at_one=1_000)
+            Purpose.WINDOW_SERVICE,
+            fields=EVERY_FIELD,
+            quota=Quota(looks=1_000_000, looks_at_one=1_000),
+            watches=1_000,
         ),
         Role.RENTAL: _rule(
             Purpose.CAR_RENTAL, fields=_RENTAL_FIELDS, quota=Quota(looks=100_000, looks_at_one=20), name=True
@@ -207,6 +215,7 @@ REGISTRY_METHODS: Mapping[str, frozenset[Role]] = MappingProxyType(
         "/elicense.v1.VerificationService/VerifyLicense": VERIFIERS | _CITY,
         "/elicense.v1.VerificationService/BatchVerifyLicenses": VERIFIERS | _CITY,
         "/elicense.v1.AccessService/ListAccesses": _HOLDER,
+        "/elicense.v1.VerificationService/WatchLicense": VERIFIERS | _CITY,
         "/elicense.v1.EnrollmentService/Enroll": _ENROLLEE,
         **_HEALTH,
         **_REFLECTION,
@@ -231,6 +240,7 @@ CITY_METHODS: Mapping[str, frozenset[Role]] = MappingProxyType(
         "/elicense.v1.IssuanceService/ApplyDailyRules": _CLERK,
         "/elicense.v1.VerificationService/VerifyLicense": VERIFIERS,
         "/elicense.v1.VerificationService/BatchVerifyLicenses": VERIFIERS,
+        "/elicense.v1.VerificationService/WatchLicense": VERIFIERS,
         "/elicense.v1.EnrollmentService/Enroll": _ENROLLEE,
         **_HEALTH,
         **_REFLECTION,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from typing import Any, Final
 
 from sqlalchemy import (
@@ -100,6 +100,9 @@ class ViewStore:
             .limit(1)
         )
         self._revision_columns = [revision.c[name] for name in Revision.__dataclass_fields__]
+        self._history = select(*self._revision_columns).where(
+            revision.c.license_id.in_(bindparam("license_ids", expanding=True))
+        )
 
     def by_person(self, conn: Connection, keys: Iterable[bytes]) -> dict[bytes, list[ViewRow]]:
         """Return every licence of each person, by person; a person without one is absent."""
@@ -145,6 +148,14 @@ class ViewStore:
                 select(asked.c.asked, *columns).select_from(asked.outerjoin(held, held.c.person_key == asked.c.asked))
             )
         return arms[0] if size == 1 else union_all(*arms)
+
+    def marks(self, conn: Connection, keys: Iterable[bytes]) -> dict[bytes, Hashable]:
+        """Return by person a value that changes whenever one of the person's licences does."""
+        found = self.by_person(conn, keys)
+        return {
+            key: frozenset((row.license_id, row.city, row.epoch, row.idx, row.flags) for row in rows)
+            for key, rows in found.items()
+        }
 
     def by_license(self, conn: Connection, license_id: bytes) -> ViewRow | None:
         """Return the row of one licence, or None."""
@@ -202,6 +213,13 @@ class ViewStore:
             .limit(limit)
         )
         return [Revision(*row) for row in conn.execute(query)]
+
+    def history(self, conn: Connection, license_ids: Iterable[bytes]) -> dict[bytes, list[Revision]]:
+        """Return every revision of each licence, in any order; a licence without one is absent."""
+        found: dict[bytes, list[Revision]] = defaultdict(list)
+        for row in conn.execute(self._history, {"license_ids": list(license_ids)}):
+            found[row[0]].append(Revision(*row))
+        return dict(found)
 
     def all_rows(self, conn: Connection) -> list[ViewRow]:
         """Return the whole view in key order, for checks of small stores."""

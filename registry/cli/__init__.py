@@ -12,6 +12,8 @@ _VERBS: Final = {
     "check-config": "registry.cli.node:check_config",
     "fsck": "registry.cli.node:fsck",
     "init": "registry.cli.node:init",
+    "keys": "registry.cli.evidence:keys",
+    "prove": "registry.cli.evidence:prove",
     "revoke": "registry.cli.trust:revoke",
     "serve": "registry.cli.serve:serve",
     "token": "registry.cli.trust:token",

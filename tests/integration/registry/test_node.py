@@ -138,7 +138,7 @@ def test_init_makes_a_folder_that_others_can_not_read(tmp_path: Path) -> None:
         for path in tmp_path.rglob("*")
         if path.is_file() and (path.suffix in (".key", ".pem") and "chain" not in path.name and path.name != "root.pem")
     ]
-    assert len(secrets_held) == 7
+    assert len(secrets_held) == 8
     for path in secrets_held:
         assert stat.S_IMODE(path.stat().st_mode) == 0o600, path
     assert stat.S_IMODE(config.node.data_dir.stat().st_mode) == 0o700

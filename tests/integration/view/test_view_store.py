@@ -11,12 +11,15 @@ from sqlalchemy import MetaData
 
 from elicense.license.verdict import ViewFlags
 from elicense.sql.database import Database
+from elicense.view.history import LicenseRuling
 from elicense.view.model import NOBODY, Revision, ViewRow
+from elicense.view.ruling_store import RulingStore, define_ruling_table
 from elicense.view.store import ViewStore, define_view_tables
 from tests.support.stores import EmptyStore
 
 metadata = MetaData()
 store = ViewStore(*define_view_tables(metadata))
+rulings = RulingStore(define_ruling_table(metadata))
 
 
 @pytest.fixture
@@ -117,3 +120,31 @@ def test_more_persons_than_an_engine_takes_parameters_are_found(database: Databa
     keys = [number.to_bytes(16, "big") for number in range(40_000)]
     found = database.read_now(lambda conn: store.by_person(conn, keys))
     assert sorted(found) == [keys[1], keys[39_999]]
+
+
+def test_the_history_of_many_licences_is_one_query(database: Database) -> None:
+    database.write_now(lambda conn: store.add_revisions(conn, [revision(1, 1), revision(1, 2), revision(2, 1)]))
+    ids = [n.to_bytes(16, "big") for n in (1, 2, 3)]
+    found = database.read_now(lambda conn: store.history(conn, ids))
+    assert {key: sorted(held.revision for held in revisions) for key, revisions in found.items()} == {
+        ids[0]: [1, 2],
+        ids[1]: [1],
+    }
+
+
+def test_of_two_rulings_at_one_instant_the_later_word_stands(database: Database) -> None:
+    license_id = bytes(16)
+    for after in (2, 0):
+        database.write_now(lambda conn, after=after: rulings.add(conn, [LicenseRuling(license_id, 5, 1, after)]))  # type: ignore[misc]
+    assert database.read_now(lambda conn: rulings.of(conn, [license_id])) == {
+        license_id: [LicenseRuling(license_id, 5, 1, 0)]
+    }
+
+
+def test_a_persons_mark_changes_with_each_row_and_flag(database: Database) -> None:
+    key = (1).to_bytes(16, "big")
+    marks = []
+    for changed in (row(1, 11), row(1, 11, idx=12), row(1, 11, idx=12, flags=2), row(1, 13)):
+        database.write_now(partial(store.put, rows=[changed]))
+        marks.append(database.read_now(lambda conn: store.marks(conn, [key]))[key])
+    assert len(set(marks)) == 4

@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from datetime import UTC, date, datetime
 from pathlib import Path
 
-from click.testing import CliRunner
+import pytest
+from click.testing import CliRunner, Result
 
 from elicense.cli.main import main
 from elicense.cli.verify import to_json, to_text
-from elicense.client import Freshness, LastKnown, LetterStanding, Outcome, Source, Verdict, VerdictReason
+from elicense.client import (
+    Freshness,
+    LastKnown,
+    LetterStanding,
+    Outcome,
+    Question,
+    SignedVerdict,
+    Source,
+    Verdict,
+    VerdictReason,
+)
 
 NOON = datetime(2021, 6, 1, 4, tzinfo=UTC)
 STALE = Verdict(
@@ -76,3 +88,59 @@ def test_the_demo_does_not_touch_a_folder_that_holds_something(tmp_path: Path) -
     assert done.exit_code == 1
     assert "not empty" in done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["mine"]
+
+
+class FakeClient:
+    """Answers what it was made with, and keeps how it was asked."""
+
+    def __init__(self, *verdicts: Verdict) -> None:
+        self.verdicts = verdicts
+        self.asked: dict[str, object] = {}
+
+    def __enter__(self) -> FakeClient:
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def verify(self, number: str, **asked: object) -> Verdict:
+        self.asked = asked
+        return self.verdicts[0]
+
+    def verify_signed(self, question: Question, **asked: object) -> SignedVerdict:
+        return SignedVerdict(self.verdicts[0], b"statement", bytes(32))
+
+    def watch(self, number: str, **asked: object) -> Iterator[Verdict]:
+        yield from self.verdicts
+
+
+def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, client: FakeClient, *words: str) -> Result:
+    monkeypatch.setattr("elicense.cli.verify.connect", lambda *_, **__: client)
+    asked = ["verify", "x", "--credentials", str(tmp_path), "--purpose", "insurance", *words]
+    return CliRunner().invoke(main, asked)
+
+
+def test_a_moment_is_in_china_time_unless_it_says_otherwise(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    client = FakeClient(STALE)
+    asked = run(monkeypatch, tmp_path, client, "--at", "2021-06-01T12:00", "--known-at", "2021-06-01T04:00Z")
+    assert asked.exit_code == 0, asked.output
+    assert client.asked["at"] == client.asked["as_known_at"] == NOON
+    assert run(monkeypatch, tmp_path, client, "--at", "yesterday").exit_code == 2
+
+
+def test_each_verdict_of_a_watch_is_printed_with_its_time(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    shown = run(monkeypatch, tmp_path, FakeClient(STALE, STALE), "--watch")
+    assert shown.exit_code == 0, shown.output
+    assert shown.output.count("[2021-06-01 12:00:00.000000] INDETERMINATE") == 2
+    assert run(monkeypatch, tmp_path, FakeClient(STALE), "--watch", "--at", "2021-06-01").exit_code == 2
+
+
+def test_evidence_is_kept_apart_from_what_opens_it_and_never_overwritten(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    path = tmp_path / "evidence"
+    assert run(monkeypatch, tmp_path, FakeClient(STALE), "--sign", str(path)).exit_code == 0
+    assert path.read_bytes() == b"statement"
+    assert (tmp_path / "evidence.opening").read_text() == "00" * 32 + "\n"
+    again = run(monkeypatch, tmp_path, FakeClient(STALE), "--sign", str(path))
+    assert again.exit_code == 1
+    assert "never overwritten" in again.output

@@ -1,0 +1,96 @@
+"""Following one licence over connections that come and go.
+
+Servers end connections now and then, by age or to be replaced.  A watch is then
+opened anew, and what it says first is passed on only if it is news.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Generator
+from dataclasses import replace
+from typing import Any, Final
+
+import grpc
+
+from elicense.client.verdict import Verdict, read_verdict
+from elicense.errors import Error, ShuttingDown, Unavailable
+from elicense.rpc.errors import from_rpc_error
+from elicense.v1 import verification_pb2 as pb
+
+PAUSE_S: Final = 0.2
+"""Rest before a watch is opened again."""
+
+
+class _Patience:
+    """How long a watch may be without a server.
+
+    Args:
+        patience_s: Seconds.
+    """
+
+    def __init__(self, patience_s: float) -> None:
+        self._patience_s = patience_s
+        self._since: float | None = None
+        self._shown: Verdict | None = None
+
+    def news(self, message: pb.WatchLicenseResponse) -> Verdict | None:
+        """Return what a server said, or None when it was said before."""
+        self._since = None
+        verdict = read_verdict(message.verdict)
+        face = replace(verdict, given_at=verdict.given_at.min, freshness=None)
+        if face == self._shown:
+            return None
+        self._shown = face
+        return verdict
+
+    def check(self, error: Error) -> None:
+        """Raise what ended the watch, unless it is worth opening again."""
+        if not isinstance(error, Unavailable):
+            raise error
+        now = time.monotonic()
+        self._since = now if self._since is None else self._since
+        if now - self._since > self._patience_s:
+            raise error
+
+
+def watch_sync(service: Any, request: pb.WatchLicenseRequest, patience_s: float) -> Generator[Verdict, None, None]:
+    """Yield verdicts; see :meth:`elicense.client.Client.watch`."""
+    patience = _Patience(patience_s)
+    while True:
+        call = service.WatchLicense(request)
+        try:
+            for message in call:
+                if (verdict := patience.news(message)) is not None:
+                    yield verdict
+            patience.check(_ended())
+        except grpc.RpcError as error:
+            patience.check(from_rpc_error(error))
+        finally:
+            call.cancel()
+        time.sleep(PAUSE_S)
+
+
+async def watch_async(
+    service: Any, request: pb.WatchLicenseRequest, patience_s: float
+) -> AsyncGenerator[Verdict, None]:
+    """Yield verdicts; see :meth:`elicense.client.AsyncClient.watch`."""
+    patience = _Patience(patience_s)
+    while True:
+        call = service.WatchLicense(request)
+        try:
+            async for message in call:
+                if (verdict := patience.news(message)) is not None:
+                    yield verdict
+            patience.check(_ended())
+        except grpc.RpcError as error:
+            patience.check(from_rpc_error(error))
+        finally:
+            # An abandoned call would be neither collected nor cancelled.
+            call.cancel()
+        await asyncio.sleep(PAUSE_S)
+
+
+def _ended() -> Error:
+    return ShuttingDown("the server ended the watch")

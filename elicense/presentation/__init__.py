@@ -1,0 +1,1 @@
+"""Signed objects that leave the system: checked with files and public keys alone."""

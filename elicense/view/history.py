@@ -1,0 +1,92 @@
+"""What a licence was at a past moment, by the revision index: pure.
+
+Two axes.  By *effective time* a revision counts from when it says, also when it
+was written later (a correction that reaches back).  By *knowledge* only what the
+node held at a moment counts, so that an answer given then can be understood now.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from elicense.license.verdict import ViewFlags
+from elicense.sql.row import Row
+from elicense.v1 import license_pb2 as pb
+from elicense.verification.moment import Moment
+from elicense.view.model import Revision
+
+_ENDED: Final = frozenset({pb.LICENSE_EVENT_CANCELLED, pb.LICENSE_EVENT_ERASED})
+_OF_RECORDS: Final = int(ViewFlags.UNKNOWN_EVENT | ViewFlags.CANCELLED)
+
+
+@dataclass(frozen=True, slots=True)
+class LicenseRuling(Row):
+    """From when on the registry's word gave a licence other flags; fields in column order.
+
+    Attributes:
+        license_id: UUID bytes.
+        decided_us: When it was decided, from when it counts.
+        before: Flags until then.
+        after: Flags from then on.
+    """
+
+    license_id: bytes
+    decided_us: int
+    before: int
+    after: int
+
+
+@dataclass(frozen=True, slots=True)
+class PastState:
+    """A licence at a past moment.
+
+    Attributes:
+        first: Its earliest revision that is held; None when nothing was known.
+        revision: The revision in force; None before the first took effect.
+        flags: :class:`ViewFlags` bits then.
+    """
+
+    first: Revision | None
+    revision: Revision | None
+    flags: int
+
+
+def state_at(
+    revisions: Sequence[Revision],
+    rulings: Sequence[LicenseRuling],
+    moment: Moment,
+    *,
+    flags: int,
+    known_events: frozenset[int],
+) -> PastState:
+    """Return what a licence was.
+
+    Args:
+        revisions: Its revisions, in any order.
+        rulings: The registry's rulings on it, in any order.
+        moment: When.
+        flags: Its flags now.
+        known_events: Events that this node understands.
+    """
+    known = [r for r in revisions if moment.known_us is None or r.received_us <= moment.known_us]
+    known.sort(key=lambda revision: revision.revision)
+    # The latest word on that moment: a higher revision that counts from then or before.
+    counting = [revision for revision in known if revision.effective_us <= moment.at_us]
+    held = _ruled(sorted(rulings, key=lambda ruling: ruling.decided_us), moment, flags & ~_OF_RECORDS)
+    if not counting:
+        return PastState(known[0] if known else None, None, held)
+    if any(revision.event not in known_events for revision in counting):
+        held |= ViewFlags.UNKNOWN_EVENT
+    if counting[-1].event in _ENDED:
+        held |= ViewFlags.CANCELLED
+    return PastState(known[0], counting[-1], int(held))
+
+
+def _ruled(rulings: Sequence[LicenseRuling], moment: Moment, flags: int) -> int:
+    """Return the flags that the registry's rulings gave; a ruling does not reach back."""
+    past = [ruling for ruling in rulings if ruling.decided_us <= moment.at_us]
+    if past:
+        return past[-1].after & ~_OF_RECORDS
+    return rulings[0].before & ~_OF_RECORDS if rulings else flags

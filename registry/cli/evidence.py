@@ -1,0 +1,68 @@
+"""Verbs for those who check the registry: its published keys, and proofs of entries."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from pathlib import Path
+
+import click
+
+from elicense.errors import AlreadyExists
+from elicense.log.checkpoint import cosigner_verifier_key, log_verifier_key
+from elicense.log.model import LogKey
+from elicense.log.proof_file import format_proof
+from elicense.log.verifier_key import format_vkey
+from elicense.sql.database import Database
+from elicense.sql.migrations import require_current
+from elicense.trust.spiffe import registry_id
+from elicense.verification.evidence import answers_verifier_key
+from registry.cli.options import CONFIG
+from registry.config import load
+from registry.keys import load_keys
+from registry.names import FIRST_EPOCH, cosigner_name, registry_origin
+from registry.proofs import read_proof
+from registry.store import RegistryStore
+
+
+@click.command()
+@CONFIG
+def keys(config_path: Path) -> None:
+    """Print the public keys of the registry and of every city's log, one a line, for `elicense log verify --key`."""
+    config = load(config_path)
+    held = load_keys(config, random=secrets.token_bytes)
+    domain = config.node.trust_domain
+    database = Database(config.database.url, readers=1, writers=1)
+    try:
+        cities = database.read_now(RegistryStore().cities)
+    finally:
+        database.close()
+    click.echo(format_vkey(log_verifier_key(registry_origin(domain, FIRST_EPOCH), held.log.public_key())))
+    click.echo(format_vkey(cosigner_verifier_key(cosigner_name(domain), held.cosigner.public_key())))
+    click.echo(format_vkey(answers_verifier_key(str(registry_id(domain)), held.answers.public_key())))
+    for city in cities:
+        click.echo(city.log_key)
+
+
+@click.command()
+@CONFIG
+@click.argument("city", type=int)
+@click.argument("index", type=int)
+@click.option("--epoch", type=int, default=1, show_default=True, help="Epoch of the city's log.")
+@click.option("--out", required=True, type=click.Path(path_type=Path, dir_okay=False), help="New file.")
+def prove(config_path: Path, city: int, index: int, epoch: int, out: Path) -> None:
+    """Write the proof that entry INDEX stands in the log of CITY, with its record: personal data, for a court."""
+    config = load(config_path)
+    require_current(config.database.url, "registry")
+    database = Database(config.database.url, readers=1, writers=1)
+    try:
+        proof = database.read_now(lambda conn: read_proof(conn, RegistryStore(), LogKey(city, epoch), index))
+    finally:
+        database.close()
+    try:
+        descriptor = os.open(out, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        raise AlreadyExists(f"{out} exists; name a new file") from None
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(format_proof(proof))
+    click.echo(f"{out}: entry {index} of city {city}, epoch {epoch}")
