@@ -4,10 +4,19 @@ from __future__ import annotations
 
 from typing import Final
 
-from elicense.errors import AlreadyExists, Error, Malformed, QuotaExceeded, Refused, RegistryUnreachable, Unavailable
+from elicense.errors import (
+    AlreadyExists,
+    Error,
+    Malformed,
+    QuotaExceeded,
+    Refused,
+    RegistryUnreachable,
+    Unavailable,
+    WatchesExhausted,
+)
 
 #: What the registry says of the request or its sender; everything else is the registry's own trouble.
-ABOUT_THE_REQUEST: Final = (Malformed, AlreadyExists, Refused, QuotaExceeded)
+ABOUT_THE_REQUEST: Final = (Malformed, AlreadyExists, Refused, QuotaExceeded, WatchesExhausted)
 
 
 def as_registry_fault(error: Error) -> Error:

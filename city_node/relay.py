@@ -14,6 +14,7 @@ from typing import Final
 import grpc
 import structlog
 
+from city_node.registry_faults import as_registry_fault
 from elicense.errors import Error, Unavailable
 from elicense.license.verdict import REGISTRY_UNREACHABLE
 from elicense.rpc.errors import from_rpc_error
@@ -114,8 +115,7 @@ class RegistryRelay:
                 self._allow(response.verdict)
                 self._say(response.verdict, own=False)
         except grpc.RpcError as error:
-            raised = from_rpc_error(error)
-            raise raised from error
+            raise as_registry_fault(from_rpc_error(error)) from error
         finally:
             # A call that is merely dropped would live on.
             call.cancel()

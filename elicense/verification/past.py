@@ -25,7 +25,7 @@ from elicense.license.verdict import (
 )
 from elicense.v1 import verification_pb2 as pb
 from elicense.verification.answer import CityFreshness, as_message
-from elicense.verification.moment import Moment
+from elicense.verification.moment import MAX_AHEAD_US, Moment
 
 if TYPE_CHECKING:
     from elicense.view.history import PastState
@@ -81,8 +81,10 @@ def verdict_then(past: PastLicense | None, moment: Moment, *, freshness: CityFre
     if past is None:
         return _dated(as_message(NO_MATCH, now_us=now_us), moment)
     # Beyond what the city's records are known to cover there is no certainty: no age is allowed.
+    # Completeness far ahead of the clock is a clock that is wrong, and worth nothing.
+    complete_us = freshness.as_of_us if freshness.as_of_us <= now_us + MAX_AHEAD_US else 0
     finding, last_known = apply_freshness(
-        _finding(past, moment), as_of_us=freshness.as_of_us, now_us=moment.at_us, limit_us=0
+        _finding(past, moment), as_of_us=min(complete_us, moment.at_us), now_us=moment.at_us, limit_us=0
     )
     finding = replace(finding, summary=f"{_when(moment)}: {finding.summary}")
     answered = as_message(finding, now_us=now_us, last_known=last_known, city=past.row.city, freshness=freshness)
