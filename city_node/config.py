@@ -154,7 +154,7 @@ class CityConfig(Section):
     @property
     def answers_key_uri(self) -> str:
         """URI of the key that signs answers."""
-        return self.keys.answers or f"file:{(self.keys_dir / ANSWERS_KEY_FILE).absolute()}"
+        return self.keys.answers or f"file:{quote(str((self.keys_dir / ANSWERS_KEY_FILE).absolute()))}"
 
 
 def load_city_config(path: Path) -> CityConfig:
