@@ -35,11 +35,11 @@ check: $(INSTALLED) lint-protos  ## Lint, type-check and verify the import contr
 	$(BIN)/lint-imports
 
 lint-protos: $(INSTALLED)  ## Lint the protos with buf, where node is present.
-	@if command -v npm >/dev/null 2>&1; then \
-	  test -x $(BUF) || { mkdir -p $(VENV)/buf && npm install --silent --no-fund --no-audit --prefix $(VENV)/buf @bufbuild/buf@$(BUF_VERSION) >/dev/null; } && \
-	  $(BIN)/python -m protos.codegen describe $(VENV)/protos.binpb && \
-	  $(BUF) lint $(VENV)/protos.binpb --config protos/buf.yaml && echo "buf lint: clean"; \
-	else echo "buf lint skipped: node is not installed"; fi
+	@if ! command -v npm >/dev/null 2>&1; then echo "buf lint skipped: node is not installed"; \
+	elif ! { test -x $(BUF) || { mkdir -p $(VENV)/buf && npm install --silent --no-fund --no-audit --fetch-retries=1 \
+	  --prefix $(VENV)/buf @bufbuild/buf@$(BUF_VERSION) >/dev/null; }; }; then echo "buf lint skipped: buf can not be installed"; \
+	else $(BIN)/python -m protos.codegen describe $(VENV)/protos.binpb && \
+	  $(BUF) lint $(VENV)/protos.binpb --config protos/buf.yaml && echo "buf lint: clean"; fi
 
 clean:  ## Remove everything that was built or generated.
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache buf
