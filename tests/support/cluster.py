@@ -45,6 +45,7 @@ from registry.config import load as load_registry_config
 from registry.init import Plan, initialize
 from registry.keys import load_keys as load_registry_keys
 from registry.store import RegistryStore
+from tests.support.link import Link
 
 T = TypeVar("T")
 
@@ -178,8 +179,16 @@ class Cluster:
             node, self.registry = self.registry, None
             await node.stop(grace_s=1)
 
-    async def add_city(self, code: int, *, provisional: str = "issue", heartbeat_s: float = 0.2) -> City:
-        """Enrol a city with a token, start its node and enrol a clerk there."""
+    async def add_city(
+        self,
+        code: int,
+        *,
+        provisional: str = "issue",
+        heartbeat_s: float = 0.2,
+        claim_s: float = 5.0,
+        through: Link | None = None,
+    ) -> City:
+        """Enrol a city with a token, start its node, which may reach the registry by a link, and enrol a clerk."""
         folder = self.folder / str(code)
         token = await self.national_token(city_id(TRUST_DOMAIN, code))
         plan = city_setup.Plan(
@@ -189,8 +198,11 @@ class Cluster:
             provisional_policy=provisional,  # type: ignore[arg-type]
         )
         config = await asyncio.to_thread(city_setup.join, plan, random=secrets.token_bytes)
-        limits = config.limits.model_copy(update={"heartbeat_seconds": heartbeat_s, "claim_seconds": 5.0})
+        limits = config.limits.model_copy(update={"heartbeat_seconds": heartbeat_s, "claim_seconds": claim_s})
         config = config.model_copy(update={"limits": limits})
+        if through is not None:
+            section = config.city.model_copy(update={"registry_address": through.address})
+            config = config.model_copy(update={"city": section})
         clerk = self.folder / f"clerk-{code}"
         city = City(code, folder, config, clerk, None)  # type: ignore[arg-type]
         await city.start(self.clock)

@@ -1,0 +1,175 @@
+"""Several cities, partitions and restarts in any order: what must hold after every single step.
+
+Hypothesis picks the steps.  A model of what each step should answer would be the
+rules written twice; what is checked instead are the promises themselves:
+
+- no two licences of a person verify VALID, whichever nodes are asked;
+- once every partition is over, all nodes agree, and both sides' views are what their logs say.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import uuid
+from collections.abc import Awaitable, Iterator
+from contextlib import suppress
+from itertools import count
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar
+
+from click.testing import CliRunner
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
+
+from city_node.cli import main as city_main
+from elicense import errors
+from elicense.errors import Error
+from elicense.v1 import issuance_pb2 as pb
+from registry.cli import main as registry_main
+from tests.integration.city.test_issuance import suspension
+from tests.integration.nation.world import CITIES, PERSONS, Answer, Drivers, Nation
+from tests.support.cluster import City, call, eventually
+
+T = TypeVar("T")
+
+REFUSALS = (errors.AlreadyExists, errors.Refused, errors.Unavailable, errors.Aborted)
+"""What a city may answer to a step that is not legal, or not possible now."""
+
+
+PEOPLE = st.integers(0, PERSONS - 1)
+CODES = st.sampled_from(CITIES)
+PICKS = st.integers(0, 20)
+
+
+class History(RuleBasedStateMachine):
+    """What happens to the persons of one example; subclassed with the nation that it happens in."""
+
+    nation: ClassVar[Nation]
+    runner: ClassVar[asyncio.Runner]
+    seeds: ClassVar[Iterator[int]]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.people = Drivers(next(self.seeds))
+        self.licenses: list[tuple[int, str]] = []
+
+    def _do(self, pending: Awaitable[T]) -> T | None:
+        async def tried() -> T | None:
+            try:
+                return await call(pending)
+            except REFUSALS:
+                return None
+
+        return self.runner.run(tried())
+
+    def _license(self, pick: int) -> tuple[City, str] | None:
+        if not self.licenses:
+            return None
+        code, name = self.licenses[pick % len(self.licenses)]
+        return self.nation.city(code), name
+
+    @rule(person=PEOPLE, code=CODES)
+    def issue(self, person: int, code: int) -> None:
+        done = self._do(self.nation.city(code).issue(self.people.forms[person][code]))
+        if done is not None:
+            self.licenses.append((code, done.license.name))
+
+    @rule(pick=PICKS, letter=st.sampled_from("DHI"))
+    def restrict(self, pick: int, letter: str) -> None:
+        self._set_status(pick, add_letters=[suspension(letter)])
+
+    @rule(pick=PICKS, letter=st.sampled_from("DHI"))
+    def lift(self, pick: int, letter: str) -> None:
+        self._set_status(pick, lift_letters=[letter])
+
+    def _set_status(self, pick: int, **fields: Any) -> None:
+        found = self._license(pick)
+        if found is not None:
+            city, name = found
+            request = pb.SetStatusRequest(name=name, request_id=str(uuid.uuid4()), **fields)
+            self._do(city.issuance().SetStatus(request, timeout=20.0))
+
+    @rule(pick=PICKS)
+    def cancel(self, pick: int) -> None:
+        found = self._license(pick)
+        if found is not None:
+            city, name = found
+            request = pb.CancelLicenseRequest(
+                name=name, request_id=str(uuid.uuid4()), legal_basis="asked by the holder"
+            )
+            self._do(city.issuance().CancelLicense(request, timeout=20.0))
+
+    @rule(code=CODES)
+    def fall_silent(self, code: int) -> None:
+        self.nation.links[code].freeze()
+
+    @rule(code=CODES)
+    def speak_again(self, code: int) -> None:
+        self.nation.links[code].thaw()
+
+    @rule(code=CODES)
+    def catch_up(self, code: int) -> None:
+        self.nation.links[code].thaw()
+        self.runner.run(self.nation.city(code).replicated())
+
+    @rule(code=CODES)
+    def restart(self, code: int) -> None:
+        async def again() -> None:
+            await self.nation.city(code).stop()
+            await self.nation.city(code).start()
+
+        if not self.nation.links[code].frozen:
+            self.runner.run(again())
+
+    @invariant()
+    def nobody_has_two_licenses_that_verify(self) -> None:
+        async def asked() -> list[dict[int, Answer | None]]:
+            documents = [self.people.document(person) for person in range(PERSONS)]
+            return await asyncio.gather(*(self.nation.everywhere(document) for document in documents))
+
+        for answers in self.runner.run(asked()):
+            valid = {answer.license for answer in answers.values() if answer is not None}
+            assert len(valid) <= 1, answers
+
+    def teardown(self) -> None:
+        async def agreed() -> None:
+            await self.nation.heal()
+            for person in range(PERSONS):
+
+                async def same(person: int = person) -> bool:
+                    answers = await self.nation.everywhere(self.people.document(person))
+                    return len(set(answers.values())) == 1
+
+                await eventually(same)
+
+        self.runner.run(agreed())
+
+
+def test_the_promises_hold_after_every_step_of_any_history(tmp_path: Path) -> None:
+    with asyncio.Runner() as runner:
+        nation = runner.run(Nation.found(tmp_path))
+        try:
+            run_state_machine_as_test(
+                type("AnyHistory", (History,), {"nation": nation, "runner": runner, "seeds": count(1_000)}),
+                settings=settings(
+                    max_examples=6,
+                    stateful_step_count=20,
+                    deadline=None,
+                    database=None,
+                    derandomize=True,
+                    # Each step is a call to real nodes: what fails is shown whole rather than made shorter for minutes.
+                    phases=[Phase.generate],
+                    suppress_health_check=list(HealthCheck),
+                ),
+            )
+            runner.run(nation.heal())
+        finally:
+            with suppress(Error):
+                runner.run(nation.close())
+    configs = [(registry_main, tmp_path / "registry"), *((city_main, tmp_path / str(code)) for code in CITIES)]
+    for main, folder in configs:
+        checked = CliRunner().invoke(main, ["fsck", "--config", str(folder / "config.toml"), "--json"])
+        assert checked.exit_code == 0, checked.output
+        assert json.loads(checked.output.splitlines()[-1])["findings"] == []

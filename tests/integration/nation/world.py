@@ -1,0 +1,126 @@
+"""Three cities, each with a wire to the registry that can go silent, and people who have a form in each."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import grpc
+
+from elicense.rpc.channel import secure_channel
+from elicense.v1 import license_pb2, verification_pb2_grpc
+from elicense.v1 import verification_pb2 as vpb
+from tests.support.cluster import CHENGDU, SUZHOU, TIANJIN, City, Cluster, drivers
+from tests.support.link import Link, open_link
+
+CITIES = (SUZHOU, TIANJIN, CHENGDU)
+PERSONS = 3
+ANSWER_S = 0.2
+"""How long a verifier waits at a city that can not ask the registry; no answer is not VALID."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One node's VALID.
+
+    Attributes:
+        license: Archive number, which each city gives a licence of its own.
+        city: In whose custody it is.
+    """
+
+    license: str
+    city: int
+
+
+@dataclass
+class Nation:
+    """Three cities, each with a wire to the registry that can go silent."""
+
+    cluster: Cluster
+    links: dict[int, Link] = field(default_factory=dict)
+    channels: dict[int, grpc.aio.Channel] = field(default_factory=dict)
+
+    @classmethod
+    async def found(cls, folder: Path) -> Nation:
+        nation = cls(Cluster(folder))
+        await nation.cluster.start_registry()
+        assert nation.cluster.registry is not None
+        for code in CITIES:
+            nation.links[code] = await open_link(nation.cluster.registry.address)
+            city = await nation.cluster.add_city(code, claim_s=0.3, through=nation.links[code])
+            window = ("city", str(code), "verifier", "traffic-window", "w1")
+            credentials = await nation.cluster.enroll_at(city, window, folder / f"window-{code}")
+            nation.channels[code] = secure_channel(credentials, address=city.running.address, retries=False)
+        police = await nation.cluster.enroll_national(("verifier", "police", "highway"), folder / "police")
+        nation.channels[0] = secure_channel(police, address=nation.cluster.registry.address, retries=False)
+        return nation
+
+    def city(self, code: int) -> City:
+        return self.cluster.cities[code]
+
+    async def valid(self, node: int, document: license_pb2.IdentityDocument) -> Answer | None:
+        """Return the licence of a person that a node calls VALID."""
+        stub = verification_pb2_grpc.VerificationServiceStub(self.channels[node])
+        context = (
+            vpb.LookContext(purpose=vpb.PURPOSE_WINDOW_SERVICE)
+            if node
+            else vpb.LookContext(purpose=vpb.PURPOSE_ROADSIDE_CHECK, case_number="case 1")
+        )
+        request = vpb.VerifyLicenseRequest(query=vpb.LicenseQuery(document=document), context=context)
+        silent = node and self.links[node].frozen
+        try:
+            response = await stub.VerifyLicense(
+                request, timeout=ANSWER_S if silent else 20.0, wait_for_ready=not silent
+            )
+        except grpc.aio.AioRpcError as error:
+            if error.code() in (grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.UNAVAILABLE) and silent:
+                return None
+            raise
+        verdict = response.verdict
+        if verdict.outcome != vpb.OUTCOME_VALID:
+            return None
+        return Answer(verdict.license.archive_number, verdict.freshness.city)
+
+    async def everywhere(self, document: license_pb2.IdentityDocument) -> dict[int, Answer | None]:
+        """Ask every node at once."""
+        answers = await asyncio.gather(*(self.valid(node, document) for node in self.channels))
+        return dict(zip(self.channels, answers, strict=True))
+
+    async def heal(self) -> None:
+        """End every partition, and wait until there is nothing left to say."""
+        for link in self.links.values():
+            link.thaw()
+        for city in self.cluster.cities.values():
+            await city.replicated()
+
+    async def close(self) -> None:
+        for channel in self.channels.values():
+            await channel.close()
+        await self.cluster.close()
+        for link in self.links.values():
+            await link.close()
+
+
+class Drivers:
+    """The persons of one example: a licence form for each city, all of one document."""
+
+    def __init__(self, seed: int) -> None:
+        forms = {code: list(drivers(code, PERSONS, seed=seed)) for code in CITIES}
+        self.forms: list[dict[int, license_pb2.License]] = []
+        for number in range(PERSONS):
+            person = forms[SUZHOU][number]
+            del person.status_letters[:]
+            person.points = 0
+            of_each = {}
+            for code in CITIES:
+                form = license_pb2.License()
+                form.CopyFrom(person)
+                form.archive_number = forms[code][number].archive_number
+                form.issuing_authority = forms[code][number].issuing_authority
+                form.division_code = forms[code][number].division_code
+                of_each[code] = form
+            self.forms.append(of_each)
+
+    def document(self, person: int) -> license_pb2.IdentityDocument:
+        return self.forms[person][SUZHOU].holder.document
