@@ -25,12 +25,12 @@ from sqlalchemy import (
 from elicense.access.store import AccessStore, define_access_table
 from elicense.log.store import LogStore, define_log_tables
 from elicense.quota.store import QuotaStore, define_quota_table
-from elicense.sql.row import Row
+from elicense.sql.bulk import BulkInsert, BulkLookup
+from elicense.sql.row import Row, values_of
 from elicense.trust.store import TrustStore, define_trust_tables
 from elicense.view.store import ViewStore, define_view_tables
 
 _DETAIL_LENGTH: Final = 200
-_KEYS_PER_QUERY: Final = 2_000
 
 #: The access log has a database of its own.
 access_metadata = MetaData()
@@ -119,6 +119,9 @@ class StoredDisposition(Row):
     received_us: int
 
 
+_request_values = values_of(Request)
+
+
 def access_store() -> AccessStore:
     """Return the queries of the access log."""
     return AccessStore(_access_table)
@@ -140,21 +143,17 @@ class CityStore:
         self.trust = TrustStore(_trust_tables)
         self.quota = QuotaStore(_quota_table)
         columns = [request_table.c[name] for name in Request.__dataclass_fields__]
-        self._requests = select(*columns).where(request_table.c.request_id.in_(bindparam("ids", expanding=True)))
+        self._requests = BulkLookup(columns, request_table.c.request_id)
+        self._add_requests = BulkInsert(request_table)
         self._cursor = select(func.max(disposition_table.c.seq)).where(disposition_table.c.city == bindparam("city"))
 
     def requests(self, conn: Connection, ids: Sequence[bytes]) -> dict[bytes, Request]:
         """Return what is known of these request ids, by id."""
-        found: dict[bytes, Request] = {}
-        for start in range(0, len(ids), _KEYS_PER_QUERY):
-            part = list(ids[start : start + _KEYS_PER_QUERY])
-            found.update((row[0], Request(*row)) for row in conn.execute(self._requests, {"ids": part}))
-        return found
+        return {row[0]: Request(*row) for row in self._requests.execute(conn, ids)}
 
     def add_requests(self, conn: Connection, requests: Sequence[Request]) -> None:
         """Insert request ids that have come to something."""
-        if requests:
-            conn.execute(request_table.insert(), [request.as_dict() for request in requests])
+        self._add_requests.execute(conn, sorted(map(_request_values, requests)))
 
     def disposition_cursor(self, conn: Connection, city: int) -> int:
         """Return the number of the last disposition that is stored; 0 before the first."""

@@ -18,7 +18,6 @@ from sqlalchemy import (
     Table,
     bindparam,
     func,
-    or_,
     select,
     tuple_,
 )
@@ -26,7 +25,9 @@ from sqlalchemy import (
 from elicense.access.store import AccessStore, define_access_table
 from elicense.log.store import LogStore, define_log_tables
 from elicense.quota.store import QuotaStore, define_quota_table
+from elicense.sql.bulk import BulkInsert, BulkLookup, BulkUpdate
 from elicense.sql.database import insert_for
+from elicense.sql.row import values_of
 from elicense.trust.store import TrustStore, define_trust_tables
 from elicense.view.ruling_store import RulingStore, define_ruling_table
 from elicense.view.store import ViewStore, define_view_tables
@@ -37,7 +38,6 @@ _DETAIL_LENGTH: Final = 200
 _VKEY_LENGTH: Final = 400
 #: Objects of one kind kept as evidence against one city.
 EVIDENCE_PER_REASON: Final = 16
-_MAX_KEYS: Final = 4_000  # of one IN list, well below every engine's limit on parameters
 
 metadata = MetaData()
 _log_tables = define_log_tables(metadata)
@@ -135,6 +135,14 @@ evidence_table = Table(
     info={"dist": "city"},
 )
 
+_claim_values = values_of(Claim)
+_disposition_values = values_of(NotedDisposition)
+_pending_values = values_of(Pending)
+_HELD: Final = int(ClaimState.HELD)
+_RELEASED: Final = int(ClaimState.RELEASED)
+#: A standing claim that its own city, or any after a release, may write over.
+_OWN_OR_RELEASED: Final = f"claim.city = excluded.city OR claim.state = {_RELEASED}"
+
 #: The access log has a database of its own.
 access_metadata = MetaData()
 _access_table = define_access_table(access_metadata)
@@ -163,10 +171,21 @@ class RegistryStore:
         self.rulings = RulingStore(_ruling_table)
         self.trust = TrustStore(_trust_tables)
         self.quota = QuotaStore(_quota_table)
-        self._claims = [claim_table.c[name] for name in Claim.__dataclass_fields__]
-        self._claims_by_person = select(*self._claims).where(
-            claim_table.c.person_key.in_(bindparam("keys", expanding=True))
+        claims = [claim_table.c[name] for name in Claim.__dataclass_fields__]
+        self._claims = BulkLookup(claims, claim_table.c.person_key)
+        self._locked_claims = BulkLookup(claims, claim_table.c.person_key, ordered_lock=True)
+        self._acquire = BulkInsert(claim_table, replace=True, only_if=_OWN_OR_RELEASED)
+        self._take_over = BulkUpdate(
+            claim_table,
+            values=tuple(name for name in Claim.__dataclass_fields__ if name != "person_key"),
+            found_by=("person_key", "city", "state"),
         )
+        self._hold = BulkUpdate(claim_table, values=("state", "license_id"), found_by=("person_key", "city"))
+        self._release = BulkUpdate(
+            claim_table, values=("state",), found_by=("person_key", "city", "license_id", "state")
+        )
+        self._add_dispositions = BulkInsert(disposition_table)
+        self._add_pending = BulkInsert(pending_table)
         self._states = select(*[state_table.c[name] for name in CityState.__dataclass_fields__])
         self._cities = select(*[city_table.c[name] for name in City.__dataclass_fields__])
 
@@ -197,15 +216,8 @@ class RegistryStore:
 
     def claims(self, conn: Connection, keys: Iterable[bytes], *, lock: bool = False) -> dict[bytes, Claim]:
         """Return the claims of persons, by person; ``lock`` keeps others from changing them, in key order."""
-        query = self._claims_by_person
-        if lock:
-            query = query.order_by(claim_table.c.person_key).with_for_update()
-        found: dict[bytes, Claim] = {}
-        wanted = sorted(set(keys))
-        for start in range(0, len(wanted), _MAX_KEYS):
-            rows = conn.execute(query, {"keys": wanted[start : start + _MAX_KEYS]})
-            found.update((row[0], Claim(*row)) for row in rows)
-        return found
+        lookup = self._locked_claims if lock else self._claims
+        return {row[0]: Claim(*row) for row in lookup.execute(conn, keys)}
 
     def held_claims(self, conn: Connection) -> list[tuple[bytes, int, bytes]]:
         """Return every hold, for checks: (person key, city, licence id)."""
@@ -225,47 +237,26 @@ class RegistryStore:
         """
         if not wanted:
             return {}
-        statement = insert_for(conn.dialect.name, claim_table)
-        replaced = {c.name: statement.excluded[c.name] for c in claim_table.c if not c.primary_key}
-        free = or_(
-            claim_table.c.city == statement.excluded.city,
-            claim_table.c.state == int(ClaimState.RELEASED),
-            (claim_table.c.state == int(ClaimState.LEASED)) & (claim_table.c.city == bindparam("lapsed_city")),
-        )
-        upsert = statement.on_conflict_do_update(index_elements=["person_key"], set_=replaced, where=free)
         ordered = sorted(wanted, key=lambda claim: claim.person_key)
-        values = [{**claim.as_dict(), "lapsed_city": lapsed.get(claim.person_key, 0)} for claim in ordered]
-        conn.execute(upsert, values)
+        self._take_over.execute(
+            conn,
+            [
+                (*_claim_values(claim)[1:], claim.person_key, lapsed[claim.person_key], int(ClaimState.LEASED))
+                for claim in ordered
+                if claim.person_key in lapsed
+            ],
+        )
+        # What was taken over stands under its new city by now, and is written once more.
+        self._acquire.execute(conn, [_claim_values(claim) for claim in ordered])
         return self.claims(conn, [claim.person_key for claim in ordered])
 
     def hold_claims(self, conn: Connection, city: int, holds: Mapping[bytes, bytes]) -> None:
         """Turn a city's leases into holds, now that records use them; ``holds`` maps person to licence."""
-        if not holds:
-            return
-        statement = (
-            claim_table.update()
-            .where(claim_table.c.person_key == bindparam("key"), claim_table.c.city == bindparam("of_city"))
-            .values(state=int(ClaimState.HELD), license_id=bindparam("used_by"))
-        )
-        ordered = sorted(holds.items())
-        conn.execute(statement, [{"key": key, "of_city": city, "used_by": used_by} for key, used_by in ordered])
+        self._hold.execute(conn, [(_HELD, used_by, key, city) for key, used_by in sorted(holds.items())])
 
     def release_claims(self, conn: Connection, city: int, releases: Mapping[bytes, bytes]) -> None:
         """Release persons whom a city held for licences that are cancelled now; ``releases`` maps person to licence."""
-        if not releases:
-            return
-        statement = (
-            claim_table.update()
-            .where(
-                claim_table.c.person_key == bindparam("key"),
-                claim_table.c.city == bindparam("of_city"),
-                claim_table.c.license_id == bindparam("of_license"),
-                claim_table.c.state == int(ClaimState.HELD),
-            )
-            .values(state=int(ClaimState.RELEASED))
-        )
-        ordered = sorted(releases.items())
-        conn.execute(statement, [{"key": key, "of_city": city, "of_license": of} for key, of in ordered])
+        self._release.execute(conn, [(_RELEASED, key, city, of, _HELD) for key, of in sorted(releases.items())])
 
     def add_dispositions(
         self, conn: Connection, city: int, epoch: int, notes: Sequence[tuple[int, int, bytes, str]]
@@ -280,10 +271,10 @@ class RegistryStore:
         last = conn.execute(taken, {"city": city, "seq": len(notes)}).scalar_one()
         first = last - len(notes) + 1
         rows = [
-            NotedDisposition(city, first + offset, epoch, idx, kind, license_id, detail).as_dict()
+            NotedDisposition(city, first + offset, epoch, idx, kind, license_id, detail)
             for offset, (idx, kind, license_id, detail) in enumerate(notes)
         ]
-        conn.execute(disposition_table.insert(), rows)
+        self._add_dispositions.execute(conn, [_disposition_values(row) for row in rows])
 
     def dispositions(self, conn: Connection, city: int, *, after: int, limit: int) -> list[NotedDisposition]:
         """Return up to ``limit`` dispositions of a city's feed that follow number ``after``."""
@@ -298,8 +289,7 @@ class RegistryStore:
 
     def add_pending(self, conn: Connection, pending: Sequence[Pending]) -> None:
         """Remember licences that wait for a decision."""
-        if pending:
-            conn.execute(pending_table.insert(), [waiting.as_dict() for waiting in pending])
+        self._add_pending.execute(conn, [_pending_values(waiting) for waiting in pending])
 
     def pending(self, conn: Connection, *, limit: int, after: Pending | None = None) -> list[Pending]:
         """Return licences that wait for a decision, each city's in log order, from behind ``after`` on."""

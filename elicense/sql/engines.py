@@ -134,6 +134,9 @@ def _open_postgres(url: URL, *, connections: int, read_only: bool) -> Engine:
         if synchronous in ("off", "local"):
             connection.execute("SET synchronous_commit = on")
         connection.execute(f"SET lock_timeout = '{LOCK_WAIT_S}s'")
+        if not read_only:
+            # A plan that was kept from when a table was nearly empty would read all of it for every batch.
+            connection.execute("SET plan_cache_mode = force_custom_plan")
         connection.autocommit = False
         connection.read_only = read_only
 

@@ -27,14 +27,15 @@ from sqlalchemy import (
     union_all,
 )
 
-from elicense.sql.database import insert_for
+from elicense.sql.bulk import BulkInsert, BulkLookup, BulkUpdate
+from elicense.sql.row import values_of
 from elicense.view.model import NOBODY, Revision, ViewRow
 
 #: Persons that one query looks up, most first.
 _SIZES: Final = (64, 8, 1)
 
-MAX_KEYS: Final = 4_000
-"""Keys of one IN list: well below every engine's limit on parameters."""
+_row_values = values_of(ViewRow)
+_revision_values = values_of(Revision)
 
 
 def define_view_tables(metadata: MetaData) -> tuple[Table, Table]:
@@ -91,7 +92,7 @@ class ViewStore:
         self._revision = revision
         fields = ViewRow.__dataclass_fields__
         self._columns = [view.c[name] for name in fields]
-        self._by_person = select(*self._columns).where(view.c.person_key.in_(bindparam("keys", expanding=True)))
+        self._by_person = BulkLookup(self._columns, view.c.person_key)
         self._of_persons = {size: self._of_so_many_persons(size) for size in _SIZES}
         self._by_license = (
             select(*self._columns)
@@ -99,6 +100,9 @@ class ViewStore:
             .where(revision.c.license_id == bindparam("license_id"))
             .limit(1)
         )
+        self._put = BulkInsert(view, replace=True, merged={"flags": "license_view.flags | excluded.flags"})
+        self._set_flags = BulkUpdate(view, values=("flags",), found_by=("person_key", "license_id"))
+        self._add_revisions = BulkInsert(revision)
         self._revision_columns = [revision.c[name] for name in Revision.__dataclass_fields__]
         self._history = select(*self._revision_columns).where(
             revision.c.license_id.in_(bindparam("license_ids", expanding=True))
@@ -107,10 +111,8 @@ class ViewStore:
     def by_person(self, conn: Connection, keys: Iterable[bytes]) -> dict[bytes, list[ViewRow]]:
         """Return every licence of each person, by person; a person without one is absent."""
         found: dict[bytes, list[ViewRow]] = defaultdict(list)
-        wanted = list(keys)
-        for start in range(0, len(wanted), MAX_KEYS):
-            for row in conn.execute(self._by_person, {"keys": wanted[start : start + MAX_KEYS]}):
-                found[row[0]].append(ViewRow(*row))
+        for row in self._by_person.execute(conn, keys):
+            found[row[0]].append(ViewRow(*row))
         return dict(found)
 
     def of_persons(self, conn: Connection, keys: Iterable[bytes]) -> dict[bytes, list[ViewRow]]:
@@ -177,31 +179,15 @@ class ViewStore:
         row added: flags are cleared by :meth:`set_flags` alone, so that a
         decision and a new revision of one licence can not undo each other.
         """
-        if not rows:
-            return
-        statement = insert_for(conn.dialect.name, self._view)
-        replaced: dict[str, Any] = {c.name: statement.excluded[c.name] for c in self._columns if not c.primary_key}
-        replaced["flags"] = self._view.c.flags.bitwise_or(statement.excluded.flags)
-        upsert = statement.on_conflict_do_update(index_elements=["person_key", "license_id"], set_=replaced)
-        ordered = sorted(rows, key=lambda row: (row.person_key, row.license_id))
-        conn.execute(upsert, [row.as_dict() for row in ordered])
+        self._put.execute(conn, [_row_values(row) for row in sorted(rows, key=_place)])
 
     def set_flags(self, conn: Connection, flags: Iterable[tuple[bytes, bytes, int]]) -> None:
         """Replace the flags of licences: (person key, licence id, flags) each."""
-        table = self._view
-        statement = (
-            table.update()
-            .where(table.c.person_key == bindparam("of_person"), table.c.license_id == bindparam("of_license"))
-            .values(flags=bindparam("new_flags"))
-        )
-        values = [{"of_person": person, "of_license": of, "new_flags": new} for person, of, new in sorted(flags)]
-        if values:
-            conn.execute(statement, values)
+        self._set_flags.execute(conn, [(new, person, of) for person, of, new in sorted(flags)])
 
     def add_revisions(self, conn: Connection, revisions: Sequence[Revision]) -> None:
         """Insert revisions into the index."""
-        if revisions:
-            conn.execute(self._revision.insert(), [revision.as_dict() for revision in revisions])
+        self._add_revisions.execute(conn, sorted(map(_revision_values, revisions)))
 
     def revisions(self, conn: Connection, license_id: bytes, *, after: int, limit: int) -> list[Revision]:
         """Return up to ``limit`` revisions of a licence with a number above ``after``, oldest first."""
@@ -224,3 +210,7 @@ class ViewStore:
     def all_rows(self, conn: Connection) -> list[ViewRow]:
         """Return the whole view in key order, for checks of small stores."""
         return [ViewRow(*row) for row in conn.execute(select(*self._columns).order_by(*self._columns[:2]))]
+
+
+def _place(row: ViewRow) -> tuple[bytes, bytes]:
+    return row.person_key, row.license_id

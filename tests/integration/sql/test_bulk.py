@@ -1,0 +1,88 @@
+"""Many rows at once: what a bulk statement writes, passes over and finds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Connection,
+    LargeBinary,
+    MetaData,
+    PrimaryKeyConstraint,
+    SmallInteger,
+    String,
+    Table,
+    select,
+)
+
+from elicense.sql.bulk import BulkInsert, BulkLookup, BulkUpdate
+from elicense.sql.database import Database
+from tests.support.stores import EmptyStore
+
+metadata = MetaData()
+PERSON = Table(
+    "person",
+    metadata,
+    Column("key", LargeBinary(16), nullable=False),
+    Column("city", BigInteger, nullable=False, autoincrement=False),
+    Column("state", SmallInteger, nullable=False),
+    Column("note", String(20), nullable=False),
+    PrimaryKeyConstraint("key"),
+    info={"dist": "key"},
+    sqlite_with_rowid=False,
+)
+ROWS = [(bytes([number]) * 16, 320500, 1, f"{number}") for number in range(5)]
+COLUMNS = list(PERSON.c)
+
+
+@pytest.fixture
+def database(empty_store: EmptyStore) -> Iterator[Database]:
+    database = Database(empty_store.create(metadata))
+    database.write_now(lambda conn: BulkInsert(PERSON).execute(conn, ROWS))
+    yield database
+    database.close()
+
+
+def held(database: Database) -> list[tuple[object, ...]]:
+    return database.read_now(lambda conn: [tuple(row) for row in conn.execute(select(PERSON).order_by(PERSON.c.key))])
+
+
+def test_a_standing_row_is_replaced_and_what_is_merged_keeps_both(database: Database) -> None:
+    put = BulkInsert(PERSON, replace=True, merged={"state": "person.state | excluded.state"})
+    new = [(ROWS[1][0], 120000, 4, "new"), (bytes([9]) * 16, 120000, 4, "other")]
+    database.write_now(lambda conn: put.execute(conn, new))
+    assert held(database) == [ROWS[0], (ROWS[1][0], 120000, 5, "new"), *ROWS[2:], new[1]]
+
+
+def test_a_row_that_does_not_meet_the_condition_stays_as_it_is(database: Database) -> None:
+    put = BulkInsert(PERSON, replace=True, only_if="person.city = excluded.city")
+    new = [(ROWS[0][0], 320500, 2, "mine"), (ROWS[1][0], 120000, 2, "theirs")]
+    database.write_now(lambda conn: put.execute(conn, new))
+    assert held(database) == [new[0], *ROWS[1:]]
+
+
+def test_an_update_passes_over_what_is_not_found(database: Database) -> None:
+    update = BulkUpdate(PERSON, values=("state", "note"), found_by=("key", "state"))
+    changes = [(7, "x", ROWS[0][0], 1), (7, "x", ROWS[1][0], 2), (7, "x", bytes(15) + b"?", 1)]
+    database.write_now(lambda conn: update.execute(conn, changes))
+    assert held(database) == [(ROWS[0][0], 320500, 7, "x"), *ROWS[1:]]
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 5, 2_048, 2_049, 5_000])
+def test_any_number_of_keys_is_looked_up_and_each_row_comes_once(database: Database, count: int) -> None:
+    keys = [row[0] for row in ROWS] + [number.to_bytes(16) for number in range(1, 5_000)]
+    lookup = BulkLookup(COLUMNS, PERSON.c.key)
+    found = database.read_now(lambda conn: [tuple(row) for row in lookup.execute(conn, keys[:count] + keys[:count])])
+    assert sorted(found) == ROWS[:count]
+
+
+def test_locked_rows_come_back_like_others(database: Database) -> None:
+    lookup = BulkLookup(COLUMNS, PERSON.c.key, ordered_lock=True)
+
+    def read(conn: Connection) -> list[tuple[object, ...]]:
+        return [tuple(row) for row in lookup.execute(conn, [ROWS[3][0], ROWS[1][0]])]
+
+    assert database.write_now(read) == [ROWS[1], ROWS[3]]
