@@ -21,7 +21,7 @@ from elicense.rpc.active import ActiveCertificates
 from elicense.rpc.enrollment_service import EnrollmentServicer
 from elicense.rpc.interceptor import NodeInterceptor
 from elicense.rpc.license_fields import LicenseFields
-from elicense.rpc.looks import Looks
+from elicense.rpc.looks import Looks, Recording
 from elicense.rpc.server import DRAIN_GRACE_S, ListenOptions, NodeServer, ReloadingCredentials
 from elicense.rpc.telemetry import LineMetrics, LineWriter, MetricsServer, RpcMetrics
 from elicense.rpc.verification_service import VerificationServicer
@@ -163,6 +163,7 @@ async def build(
     clock: Callable[[], int] = utc_micros,
     random: Callable[[int], bytes] = secrets.token_bytes,
     log: LineWriter | None = None,
+    recording: Recording | None = None,
 ) -> RunningNode:
     """Put a registry together; nothing listens yet.
 
@@ -171,6 +172,7 @@ async def build(
         clock: UTC microseconds.
         random: Gives that many random bytes.
         log: Where one line a call goes; None for nowhere.
+        recording: Where looks are recorded; None for the access log. No configuration can set it.
 
     Raises:
         NotFound: A key or certificate is missing.
@@ -230,7 +232,7 @@ async def build(
         answering=answers,
         watching=Watching(judging=answers, hub=hub, persons=keys.persons, clock=clock),
         quotas=quotas,
-        recorder=accesses.recorder,
+        recorder=accesses.recorder if recording is None else recording,
         subjects=keys.subjects,
         clock=clock,
     )

@@ -7,7 +7,6 @@ from contextlib import aclosing
 from typing import Final, Protocol
 
 from elicense.access.entry import AccessEntry
-from elicense.access.recorder import AccessRecorder
 from elicense.errors import Malformed, Violation
 from elicense.license.document import normalize_number
 from elicense.license.fields import to_mask
@@ -30,6 +29,18 @@ class Answering(Protocol):
 
         Raises:
             StoreUnavailable: The database is away.
+        """
+
+
+class Recording(Protocol):
+    """Where looks are made durable."""
+
+    async def record(self, entry: AccessEntry) -> object:
+        """Return once the look is durable; only then may it be answered.
+
+        Raises:
+            StoreFull: It can not be recorded.
+            StoreUnavailable: The log can not be reached.
         """
 
 
@@ -77,7 +88,7 @@ class Looks:
         answering: Answering,
         watching: Watching,
         quotas: Quotas,
-        recorder: AccessRecorder,
+        recorder: Recording,
         subjects: PersonIndex,
         clock: Callable[[], int],
     ) -> None:

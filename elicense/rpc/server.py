@@ -33,7 +33,7 @@ DRAIN_GRACE_S: Final = 20.0
 SETTLE_S: Final = 0.25
 """How long answers may take to leave once the last handler has ended."""
 
-_SERVER_OPTIONS: Final = (
+SERVER_OPTIONS: Final = (
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
     # One connection may not take the whole server.
@@ -188,7 +188,7 @@ class NodeServer:
         self.health = NodeHealth(services)
         self.grpc = grpc.aio.server(
             interceptors=[interceptor],
-            options=(*_SERVER_OPTIONS, ("grpc.so_reuseport", int(options.reuse_port))),
+            options=(*SERVER_OPTIONS, ("grpc.so_reuseport", int(options.reuse_port))),
             maximum_concurrent_rpcs=options.max_concurrent_calls,
         )
         health_pb2_grpc.add_HealthServicer_to_server(self.health, self.grpc)

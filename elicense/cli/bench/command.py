@@ -9,6 +9,7 @@ import click
 from elicense.cli.command import Command
 
 _VERBS: Final = {
+    "verify": "elicense.cli.bench.verify_command:verify",
     "enumeration": "elicense.cli.bench.enumeration:enumeration",
 }
 

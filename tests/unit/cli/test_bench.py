@@ -1,0 +1,69 @@
+"""The arithmetic and the output of ``elicense bench``."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import pytest
+
+from elicense.cli.bench.people import number_of
+from elicense.cli.bench.report import Report
+from elicense.cli.bench.rounds import SERVER, Figure, Round, Row, measure
+from elicense.cli.bench.usage import Processes
+from elicense.license.document import is_resident_number
+
+
+def _figure() -> Figure:
+    rounds = [Round(1_000, 2.0, {SERVER: 0.2}), Round(1_000, 1.0, {SERVER: 0.4}), Round(1_000, 1.0, {SERVER: 0.3})]
+    return Figure("call", "call", rounds, "echo", (0.5, 0.4, 0.6))
+
+
+def test_a_figure_is_the_median_of_its_rounds_with_their_spread() -> None:
+    figure = _figure()
+    assert figure.cost_us == pytest.approx(300)
+    assert figure.spread_us == pytest.approx((200, 400))
+    assert figure.rate == pytest.approx(1_000)
+    assert figure.part_us(SERVER) == pytest.approx(300)
+
+
+def test_a_report_gives_the_same_figures_to_people_and_machines() -> None:
+    report = Report("Calls", {"licenses": 1_000}, [_figure()])
+    assert "| call | call | 300.0 (200.0 to 400.0) | 300.0 | 0.0 | 1,000 | 0.50 × echo |" in report.markdown()
+    (figure,) = json.loads(report.json())["figures"]
+    assert figure["reference_ratio"] == 0.5
+    assert len(figure["rounds"]) == 3
+
+
+async def test_each_round_is_compared_with_the_reference_of_the_same_round() -> None:
+    order: list[str] = []
+
+    def spending(name: str, turns: int) -> Row:
+        async def work() -> int:
+            order.append(name)
+            sum(number * number for number in range(turns))
+            return 1
+
+        return Row(name, work, {SERVER: Processes(os.getpid())}, reference="" if name == "cheap" else "cheap")
+
+    cheap, dear = await measure([spending("cheap", 600_000), spending("dear", 6_000_000)], rounds=2)
+    # The first round of each warms up and does not count.
+    assert order == ["cheap", "dear"] * 3
+    assert len(cheap.rounds) == len(dear.rounds) == len(dear.cheaper) == 2
+    assert not cheap.cheaper
+    assert all(ratio < 1 for ratio in dear.cheaper)
+
+
+def test_the_cost_of_a_process_counts_its_children_that_have_ended() -> None:
+    before = Processes(os.getpid()).cpu_s()
+    child = os.spawnlp(os.P_NOWAIT, "python3", "python3", "-c", "sum(range(10_000_000))")
+    os.waitpid(child, 0)
+    assert Processes(os.getpid()).cpu_s() > before
+    assert Processes(os.getpid()).anonymous_bytes() > 2**20
+
+
+def test_every_synthetic_holder_has_a_number_of_its_own_that_can_be_one() -> None:
+    ordinals = [0, 1, 18_250, 18_251, 9_999_999, 17_999_999]
+    numbers = [number_of(each) for each in ordinals]
+    assert all(map(is_resident_number, numbers))
+    assert len(set(numbers)) == len(ordinals)
