@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from city_node.decider import holders
 from city_node.drafts import Draft
+from city_node.holding import refusals
 from city_node.store import CityStore, Request
 from elicense.clock import china_date
-from elicense.errors import Error, LicenseExists, NotEligible
+from elicense.errors import Error, NotEligible
 from elicense.license.eligibility import check_application
 from elicense.rpc.coalesce import Coalescer
 from elicense.sql.database import Database
@@ -43,34 +43,40 @@ class Applications:
         self._store = store
         self._clock = clock
         self._random = random
-        self._lookups: Coalescer[Draft, tuple[Request | None, bool]] = Coalescer(self.known_of)
+        self._lookups: Coalescer[Draft, tuple[Request | None, Error | None]] = Coalescer(self.known_of)
 
     async def close(self) -> None:
         """Wait for running look-ups."""
         await self._lookups.close()
 
-    async def known(self, draft: Draft) -> tuple[Request | None, bool]:
-        """Return what the request came to before, if anything, and whether the person holds a licence here."""
+    async def known(self, draft: Draft) -> tuple[Request | None, Error | None]:
+        """Return what the request came to before, if anything, and why the person may have no licence here."""
         return await self._lookups.submit(draft)
 
-    async def known_of(self, drafts: Sequence[Draft]) -> list[tuple[Request | None, bool]]:
+    async def known_of(self, drafts: Sequence[Draft]) -> list[tuple[Request | None, Error | None]]:
         """Return the same for many, in order, from one snapshot."""
 
-        def read(conn: Connection) -> list[tuple[Request | None, bool]]:
+        def read(conn: Connection) -> list[tuple[Request | None, Error | None]]:
             requests = self._store.requests(conn, [draft.request_id for draft in drafts])
-            held = holders(self._store.view.by_person(conn, {draft.person_key for draft in drafts}))
-            return [(requests.get(draft.request_id), draft.person_key in held) for draft in drafts]
+            rows = self._store.view.by_person(conn, {draft.person_key for draft in drafts})
+            taken = refusals(rows, china_date(self._clock()))
+            return [(requests.get(draft.request_id), taken.get(draft.person_key)) for draft in drafts]
 
         return await self._database.read(read) if drafts else []
 
-    def refusal(self, draft: Draft, held: bool) -> Error | None:
-        """Return why a licence may not be issued, with every broken rule; None when it may."""
+    def refusal(self, draft: Draft, taken: Error | None) -> Error | None:
+        """Return why a licence may not be issued, with every broken rule; None when it may.
+
+        Args:
+            draft: The licence.
+            taken: Why the person may have none here, from :meth:`known`.
+        """
         broken = check_application(
             draft.license, on=china_date(self._clock()), city=self._city, imported=draft.imported
         )
         if broken:
             return NotEligible("the license may not be issued; every broken rule is named", violations=broken)
-        return LicenseExists("this person holds a license in this city already") if held else None
+        return taken
 
     def new_license_id(self) -> bytes:
         """Return a fresh UUID, 16 bytes."""

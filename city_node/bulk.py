@@ -140,12 +140,12 @@ class BulkIssuance:
     async def _judge(self, drafts: dict[int, Draft], results: list[Imported | None]) -> None:
         """Answer what is known already or refused; what is left in ``drafts`` may be issued."""
         found = await self._applications.known_of(list(drafts.values()))
-        for turn, ((position, draft), (known, held)) in enumerate(zip(list(drafts.items()), found, strict=True)):
+        for turn, ((position, draft), (known, taken)) in enumerate(zip(list(drafts.items()), found, strict=True)):
             if turn % ROWS_PER_TURN == ROWS_PER_TURN - 1:
                 await asyncio.sleep(0)
             if known is not None:
                 results[position] = _as_imported(answer_again(known, draft.digest))
-            elif (refusal := self._applications.refusal(draft, held)) is not None:
+            elif (refusal := self._applications.refusal(draft, taken)) is not None:
                 results[position] = Imported(refusal)
             else:
                 continue

@@ -14,8 +14,10 @@ from typing import Final
 
 import grpc
 
+from city_node.holding import person_banned
 from city_node.registry_faults import as_registry_fault
 from elicense.errors import Error, LicenseExists, PersonClaimed, RegistryUnreachable
+from elicense.license.civil_date import date_from_message
 from elicense.rpc.coalesce import Coalescer
 from elicense.rpc.errors import from_rpc_error
 from elicense.v1 import license_pb2, replication_pb2, replication_pb2_grpc
@@ -62,6 +64,7 @@ class PersonClaims:
         Raises:
             PersonClaimed: Another city holds the person.
             LicenseExists: This city does, with a licence.
+            PersonBanned: The person may not apply anew yet.
             RegistryUnreachable: The registry did not answer, or not as it should; it may have granted the claim
                 all the same.
         """
@@ -102,6 +105,13 @@ class PersonClaims:
     def _result(self, result: replication_pb2.ClaimResult) -> Grant | Error:
         if result.HasField("grant"):
             return Grant(result.license_id, result.grant)
+        if result.HasField("barred"):
+            until = (
+                date_from_message(result.barred.until_date, "until_date")
+                if result.barred.HasField("until_date")
+                else None
+            )
+            return person_banned(result.barred.city, until)
         if result.held_by_city == self._city:
             return LicenseExists(
                 "this person holds a license in this city already; if it was cancelled just now, try again in a moment"

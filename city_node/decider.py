@@ -12,7 +12,7 @@ is deferred to the next commit.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from typing import TYPE_CHECKING
@@ -32,6 +32,7 @@ from city_node.commands import (
 )
 from city_node.encoding import etag_of
 from city_node.gate import SigningGate
+from city_node.holding import refusals
 from city_node.revisions import Latest, Wrong, changed_record, step_record
 from city_node.store import CityStore, Request
 from elicense.clock import china_date, to_timestamp
@@ -69,7 +70,7 @@ class _Board:
     next_index: int
     now_us: int
     requests: dict[bytes, Request]
-    held: set[bytes]
+    taken: dict[bytes, Error]
     rows: dict[bytes, ViewRow]
     entries: dict[tuple[int, int], StoredEntry]
     wrong: dict[bytes, Wrong]
@@ -156,14 +157,14 @@ class CityDecider:
         known = self._known(board, item.request_id, item.digest)
         if known is not None:
             return known
-        if item.person_key in board.held:
-            return LicenseExists("this person holds a license in this city already")
+        if (refusal := board.taken.get(item.person_key)) is not None:
+            return refusal
         if item.lease_end_us and item.lease_end_us <= board.now_us:
             return GrantLapsed("the registry's grant has lapsed; try again")
         item.record.record_time.CopyFrom(to_timestamp(board.now_us))
         item.record.effective_time.CopyFrom(item.record.record_time)
         _begin_cycle(item.record.license, china_date(board.now_us))
-        board.held.add(item.person_key)
+        board.taken[item.person_key] = LicenseExists("this person holds a license in this city already")
         return self._write(board, item.request_id, item.digest, item.person_key, item.record)
 
     def _change(self, board: _Board, command: ChangeLicense) -> Outcome:
@@ -248,13 +249,14 @@ class CityDecider:
             indices = [row.idx for row in rows.values() if row.epoch == epoch]
             found = self._store.logs.entries_at(conn, LogKey(head.key.log, epoch), indices)
             entries.update(((epoch, index), entry) for index, entry in found.items())
+        # Record times never go back, whatever the clock does.
+        now_us = max(self._clock(), head.recorded_us)
         return _Board(
             key=head.key,
             next_index=head.size,
-            # Record times never go back, whatever the clock does.
-            now_us=max(self._clock(), head.recorded_us),
+            now_us=now_us,
             requests=self._store.requests(conn, request_ids),
-            held=holders(self._store.view.by_person(conn, keys)) if keys else set(),
+            taken=refusals(self._store.view.by_person(conn, keys), china_date(now_us)) if keys else {},
             rows=rows,
             entries=entries,
             wrong={change.request_id: wrong for change in changes if (wrong := self._wrong(conn, change)) is not None},
@@ -271,11 +273,6 @@ class CityDecider:
         place = LogKey(found[0].city, found[0].epoch)
         entry = self._store.logs.entries_at(conn, place, [found[0].idx]).get(found[0].idx)
         return None if entry is None else Wrong(found[0], entry.leaf_hash)
-
-
-def holders(rows: Mapping[bytes, Sequence[ViewRow]]) -> set[bytes]:
-    """Return the persons who hold a licence that has not been cancelled."""
-    return {key for key, held in rows.items() if any(not row.flags & ViewFlags.CANCELLED for row in held)}
 
 
 def _begin_cycle(license_: license_pb2.License, on: date) -> None:

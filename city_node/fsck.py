@@ -21,7 +21,7 @@ from elicense.log.checkpoint import log_verifier_key
 from elicense.log.model import LogKey, StoredEntry
 from elicense.log.verifier_key import VerifierKey
 from elicense.trust.enrollment import city_log_origin
-from elicense.view.fold import flags_of, person_key_of, read_record, row_of
+from elicense.view.fold import flags_of, kept_flags, person_key_of, read_record, row_of
 from elicense.view.model import ViewRow
 from elicense.view.person import PersonIndex
 
@@ -137,7 +137,7 @@ class Fsck:
                 record,
                 index=entry.index,
                 leaf_hash=entry.leaf_hash,
-                flags=int(flags) | flags_of(record) | (0 if before is None else before.flags),
+                flags=int(flags) | flags_of(record) | (0 if before is None else kept_flags(before.flags)),
                 persons=self._persons,
                 person_key=person_key_of(record, self._persons),
             )
@@ -165,7 +165,7 @@ class Fsck:
             if row != expected:
                 what = "is missing from the view" if row is None else "stands otherwise in the view than in the log"
                 findings.append(Finding(where, f"the license {what}"))
-            if not expected.flags & ViewFlags.CANCELLED:
+            if not expected.flags & (ViewFlags.CANCELLED | ViewFlags.REVOKED):
                 if expected.person_key in persons:
                     findings.append(Finding(where, "the person holds another license in this city"))
                 persons.add(expected.person_key)

@@ -70,17 +70,18 @@ class Issuance:
             NotEligible: Rules are broken; all are named.
             LicenseExists: The person holds a licence here.
             PersonClaimed: Another city holds the person.
+            PersonBanned: The person may not apply anew yet.
             RegistryUnreachable: The registry is away and policy refuses provisional licences.
             DataLoss: This node only verifies.
         """
         draft = draft_of(message, request_id=request_id, imported=False, actor=actor, persons=self._persons)
-        known, held = await self._applications.known(draft)
+        known, taken = await self._applications.known(draft)
         if known is not None:  # (1)
             done = answer_again(known, draft.digest)
             if isinstance(done, Error):
                 raise done
             return await self._answers.again(done.request)
-        if (refusal := self._applications.refusal(draft, held)) is not None:  # (2), (3)
+        if (refusal := self._applications.refusal(draft, taken)) is not None:  # (2), (3)
             raise refusal
         if validate_only:
             return self._answers.preview(draft.message)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
 _CONFIRMED = replication_pb2.DISPOSITION_KIND_CONFIRMED
+_VOID = replication_pb2.DISPOSITION_KIND_VOID
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,4 +178,6 @@ def flags_after(flags: int, kind: int) -> int:
     """
     if kind == _CONFIRMED:
         return flags & ~int(ViewFlags.PROVISIONAL | ViewFlags.CONFLICT)
+    if kind == _VOID:
+        return (flags | int(ViewFlags.VOID)) & ~int(ViewFlags.PROVISIONAL | ViewFlags.CONFLICT)
     return (flags | int(ViewFlags.CONFLICT)) & ~int(ViewFlags.PROVISIONAL)

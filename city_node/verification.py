@@ -17,8 +17,9 @@ from city_node.gate import SigningGate
 from city_node.registry_faults import as_registry_fault
 from city_node.relay import RegistryRelay, Relays
 from city_node.store import CityStore
-from elicense.clock import to_timestamp
+from elicense.clock import china_date, to_timestamp
 from elicense.errors import Unavailable
+from elicense.license.bans import until_of
 from elicense.license.verdict import REGISTRY_UNREACHABLE, ViewFlags
 from elicense.rpc.coalesce import Coalescer
 from elicense.rpc.errors import from_rpc_error
@@ -33,6 +34,7 @@ from elicense.verification.given import restrict
 from elicense.verification.look import Look
 from elicense.verification.moment import Moment, Wish
 from elicense.verification.past import PastLicense, verdict_then
+from elicense.view.fold import row_ban
 from elicense.view.model import ViewRow
 from elicense.view.past import PastReader, read_past
 from elicense.view.person import PersonIndex
@@ -194,11 +196,14 @@ class CityAnswers:
     def _speaks_for(self, row: ViewRow) -> bool:
         """Whether this node has the last word on a licence.
 
-        Not in a conflict: the nation may count another city's licence.  Not of
-        a cancelled licence: the person may hold a new one elsewhere.  Not while
-        its own history is in doubt: its database may have been set back.
+        Not in a conflict, nor of a void licence: the nation may count another
+        city's licence.  Not of a cancelled licence, or of a revoked one whose bar
+        is over: the person may hold a new one elsewhere.  Not while its own
+        history is in doubt: its database may have been set back.
         """
-        foreign = ViewFlags.CONFLICT | ViewFlags.CANCELLED
+        foreign = ViewFlags.CONFLICT | ViewFlags.CANCELLED | ViewFlags.VOID
+        if (ban := row_ban(row)) is not None and until_of(ban) < china_date(self._clock()):
+            return False
         return not row.flags & foreign and self._gate.reason is None
 
     def _spoke_for(self, past: PastLicense | None) -> bool:

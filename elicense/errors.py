@@ -13,7 +13,8 @@ Error:
     ├── CallerNotAllowed     wrong role or city
     ├── NotFound             LicenseNotFound, CityNotFound
     ├── AlreadyExists        LicenseExists, PersonClaimed
-    ├── Refused              NotEligible, IllegalTransition, ClockSkewed, EpochClosed, TokenSpent, TokenExpired
+    ├── Refused              NotEligible, PersonBanned, IllegalTransition, ClockSkewed, EpochClosed, TokenSpent,
+    │                        TokenExpired
     ├── Aborted              EtagMismatch, SequenceGap
     ├── Exhausted            StoreFull, QueueFull, QuotaExceeded, WatchesExhausted
     ├── Unavailable          StoreUnavailable, RegistryUnreachable, PeerUnreachable, ShuttingDown
@@ -154,6 +155,12 @@ class NotEligible(Refused):
     """One or more rules of eligibility are broken; all are listed."""
 
     reason = "NOT_ELIGIBLE"
+
+
+class PersonBanned(Refused):
+    """This person may not apply anew yet; metadata has ``recordedByCity`` and ``untilDate``, a day or ``life``."""
+
+    reason = "PERSON_BANNED"
 
 
 class IllegalTransition(Refused):

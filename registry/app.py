@@ -44,8 +44,9 @@ from elicense.v1 import (
 from elicense.verification.attest import Attestor
 from elicense.view.records import RecordReader
 from registry.access_log import AccessLog
+from registry.board import Outcome
 from registry.config import RegistryConfig
-from registry.decider import Command, Outcome, RegistryDecider
+from registry.decider import Command, RegistryDecider
 from registry.decisions import PendingDecisions
 from registry.enrollment import enrollment
 from registry.freshness import Freshness

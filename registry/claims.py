@@ -7,12 +7,16 @@ that holds the city's log beyond the end of the lease knows that no record uses
 it, and only then another city may have the person.  A hold ends when the record
 of a cancellation arrives: from then on the claim is *released*, and whoever asks
 next gets the person.
+
+Whoever is barred from applying anew gets no claim from any city.  Once the bar is
+over, the revoked licence still holds its claim, but not against the next one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Container, Mapping
 from dataclasses import dataclass
+from datetime import date
 from enum import Enum
 from typing import Final
 
@@ -95,7 +99,20 @@ class HeldBy:
     city: int
 
 
-ClaimOutcome = Granted | HeldBy
+@dataclass(frozen=True, slots=True)
+class Barred:
+    """The person may not apply anew yet.
+
+    Attributes:
+        city: City that recorded the bar.
+        until: Last day of the bar; None for life.
+    """
+
+    city: int
+    until: date | None
+
+
+ClaimOutcome = Granted | HeldBy | Barred
 
 
 class Standing(Enum):
@@ -105,6 +122,7 @@ class Standing(Enum):
     LIVE = "the city's own lease runs"
     RENEW = "the city's own lease is over or nearly so"
     LAPSED = "another city's lease, proved unused"
+    OVER = "held by a licence at its end, whose bar from applying anew is over"
     HELD = "held, or leased to another city that may still use it"
 
 
@@ -116,6 +134,7 @@ def standing_of(
     lease_us: int,
     states: Mapping[int, CityState],
     waiting: Container[int] = (),
+    ended: Container[bytes] = (),
 ) -> Standing:
     """Return what ``claim`` means to ``city``.
 
@@ -126,11 +145,12 @@ def standing_of(
         lease_us: How long leases run; one with less than half of it left is renewed.
         states: What the registry holds of each city.
         waiting: Cities of which a licence of the person waits for a decision.
+        ended: Licences of the person that are at their end and stand in nobody's way.
     """
     if claim is None or claim.state == ClaimState.RELEASED:
         return Standing.FREE
     if claim.state != ClaimState.LEASED:
-        return Standing.HELD
+        return Standing.OVER if claim.license_id in ended else Standing.HELD
     if claim.city == city:
         return Standing.LIVE if claim.lease_end_us - now_us > lease_us // 2 else Standing.RENEW
     unused = proved_unused(claim, states.get(claim.city), now_us=now_us, waiting=claim.city in waiting)
@@ -162,6 +182,7 @@ class Ruling(Enum):
 
     CONFIRMED = "it counts nationwide"
     CONFLICT = "another licence of the person counts"
+    VOID = "the person may not apply anew"
     WAITS = "another city may still use its lease"
 
 
@@ -172,6 +193,8 @@ def ruling_on(
     now_us: int,
     states: Mapping[int, CityState],
     waiting: Container[int] = (),
+    ended: Container[bytes] = (),
+    barred: bool = False,
 ) -> Ruling:
     """Return what becomes of a waiting licence, given who holds its person.
 
@@ -181,8 +204,14 @@ def ruling_on(
         now_us: The registry's clock.
         states: What the registry holds of each city.
         waiting: Cities of which a licence of the person waits for a decision.
+        ended: Licences of the person that are at their end and stand in nobody's way.
+        barred: Whether another licence of the person brings a bar from applying anew that runs.
     """
+    if barred:
+        return Ruling.VOID
     if claim is None or claim.state == ClaimState.RELEASED:
+        return Ruling.CONFIRMED
+    if claim.state == ClaimState.HELD and claim.license_id in ended:
         return Ruling.CONFIRMED
     if claim.city == pending.city:
         if claim.state == ClaimState.LEASED or claim.license_id == pending.license_id:

@@ -8,6 +8,7 @@ from uuid import UUID
 
 from elicense.clock import to_timestamp
 from elicense.v1 import log_pb2
+from registry.bans import PersonBan
 from registry.model import Claim, Pending
 
 #: Which index key made the tags in the registry's log; another key would be number 2.
@@ -46,6 +47,18 @@ def conflict_opened(pending: Pending, held_by: int) -> log_pb2.ConflictOpened:
         person_tag=pending.person_key,
         tag_key=TAG_KEY,
         held_by_city=held_by,
+    )
+
+
+def license_barred(pending: Pending, ban: PersonBan) -> log_pb2.LicenseBarred:
+    """Return the entry for a waiting licence that is void, because ``ban`` keeps its person from applying."""
+    return log_pb2.LicenseBarred(
+        position=_position(pending),
+        entry_hash=pending.entry_hash,
+        license_id=pending.license_id,
+        person_tag=pending.person_key,
+        tag_key=TAG_KEY,
+        ban=log_pb2.LogPosition(city=ban.city, epoch=ban.epoch, index=ban.idx),
     )
 
 

@@ -15,8 +15,8 @@ import structlog
 
 from elicense.errors import Error
 from elicense.sql.database import Database
+from registry.board import Outcome
 from registry.claims import DecidePending
-from registry.decider import Outcome
 from registry.model import Pending
 from registry.store import RegistryStore
 

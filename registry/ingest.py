@@ -206,6 +206,7 @@ class Ingest:
         self._store.view.add_revisions(conn, change.revisions)
         self._store.hold_claims(conn, batch.city, change.holds)
         self._store.release_claims(conn, batch.city, change.releases)
+        self._store.bans.put(conn, change.bans)
         self._store.add_pending(conn, change.pending)
         self._store.add_dispositions(conn, batch.city, batch.epoch, change.notes)
 

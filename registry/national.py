@@ -18,17 +18,19 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from elicense.clock import china_date, from_timestamp
 from elicense.errors import Malformed
 from elicense.license.verdict import ViewFlags
 from elicense.v1 import license_pb2, replication_pb2
-from elicense.view.fold import flags_of, person_key_of, read_record, revision_of, row_of
+from elicense.view.fold import flags_of, kept_flags, person_key_of, read_record, revision_of, row_of
 from elicense.view.model import Revision, ViewRow
 from elicense.view.person import PersonIndex
+from registry.bans import PersonBan, ban_by, running
 from registry.model import Claim, ClaimState, Pending
 
 _FIRST_EVENTS = frozenset({license_pb2.LICENSE_EVENT_ISSUED})
 #: A licence with one of these does not count, and so keeps nobody from being granted the person.
-_NOT_COUNTING = ViewFlags.CANCELLED | ViewFlags.PROVISIONAL | ViewFlags.CONFLICT
+_NOT_COUNTING = ViewFlags.CANCELLED | ViewFlags.PROVISIONAL | ViewFlags.CONFLICT | ViewFlags.VOID
 _CONFIRMED = replication_pb2.DISPOSITION_KIND_CONFIRMED
 _UNREADABLE = replication_pb2.DISPOSITION_KIND_UNREADABLE
 _NOT_IN_CUSTODY = replication_pb2.DISPOSITION_KIND_NOT_IN_CUSTODY
@@ -71,6 +73,7 @@ class NationalChange:
         revisions: Entries of the revision index.
         holds: Persons whose lease became a hold, with the licence.
         releases: Persons whose licence was cancelled, with the licence.
+        bans: Bars from applying anew that licences bring, by person and licence; None where one was taken back.
         pending: Licences that wait for a decision in the registry's log.
         notes: Records without national effect: (index, kind, licence id, detail).
     """
@@ -79,6 +82,7 @@ class NationalChange:
     revisions: list[Revision] = field(default_factory=list)
     holds: dict[bytes, bytes] = field(default_factory=dict)
     releases: dict[bytes, bytes] = field(default_factory=dict)
+    bans: dict[tuple[bytes, bytes], PersonBan | None] = field(default_factory=dict)
     pending: list[Pending] = field(default_factory=list)
     notes: list[tuple[int, int, bytes, str]] = field(default_factory=list)
 
@@ -141,7 +145,7 @@ class NationalFold:
             return
         own = flags_of(message)
         stood = 0 if before is None else before.flags
-        if own & ViewFlags.CANCELLED and not stood & (ViewFlags.PROVISIONAL | ViewFlags.CONFLICT):
+        if own & ViewFlags.CANCELLED and not stood & (_NOT_COUNTING & ~ViewFlags.CANCELLED):
             self.change.releases[received.person_key] = message.license_id
         row = row_of(
             message,
@@ -152,12 +156,14 @@ class NationalFold:
             person_key=received.person_key,
         )
         # What stands is kept by the table; here too, for the records behind this one.
-        held[message.license_id] = replace(row, flags=row.flags | stood)
+        held[message.license_id] = replace(row, flags=row.flags | kept_flags(stood))
         key = (received.person_key, message.license_id)
         earlier = self.change.rows.get(key)
-        if earlier is not None and earlier.flags & ~row.flags:
-            row = replace(row, flags=row.flags | earlier.flags)
+        if earlier is not None:
+            row = replace(row, flags=row.flags | kept_flags(earlier.flags))
         self.change.rows[key] = row
+        if (row.flags | stood) & ViewFlags.REVOKED:
+            self.change.bans[key] = ban_by(row)
         self.change.revisions.append(
             revision_of(message, index=received.index, received_us=self._received_us, person_key=received.person_key)
         )
@@ -174,9 +180,12 @@ class NationalFold:
             self._note(received, _UNREADABLE, message.license_id, "A first revision of a license that exists already.")
             return None
         claim = self._claims.get(received.person_key)
-        free = all(row.flags & _NOT_COUNTING for row in held.values())
         # A released claim is nobody's any more, whoever had it; the batch that releases it may go on.
         granted = claim is not None and claim.city == message.city and claim.state != ClaimState.RELEASED
+        # A lease is given only once every bar is over, so a revoked licence stands in its way no more; a
+        # hold may still be that of the revoked licence itself.
+        over = _NOT_COUNTING | (ViewFlags.REVOKED if claim is not None and claim.state == ClaimState.LEASED else 0)
+        free = all(row.flags & over for row in held.values()) and not self._barred(held.values(), message)
         if granted and free and received.person_key not in self.change.releases:
             self.change.holds[received.person_key] = message.license_id
             if message.provisional:
@@ -194,6 +203,15 @@ class NationalFold:
             )
         )
         return ViewFlags.PROVISIONAL
+
+    def _barred(self, rows: Iterable[ViewRow], message: license_pb2.LicenseRecord) -> bool:
+        """Whether a bar ran when the licence was issued; it may have come in behind the lease."""
+        bans = [ban for row in rows if (ban := ban_by(row)) is not None]
+        if not bans:
+            return False
+        # A city's clock may be off by minutes, never by years.
+        issued_us = min(from_timestamp(message.record_time), self._received_us)
+        return running(bans, china_date(issued_us)) is not None
 
     def _next(
         self, received: ReceivedRecord, message: license_pb2.LicenseRecord, before: ViewRow | None

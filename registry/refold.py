@@ -23,6 +23,7 @@ from elicense.log.model import LogKey, StoredEntry
 from elicense.v1 import log_pb2
 from elicense.view.model import Revision, ViewRow
 from elicense.view.person import PersonIndex
+from registry.bans import PersonBan
 from registry.model import ClaimState, Pending
 from registry.national import NationalFold, receive
 from registry.store import RegistryStore
@@ -43,14 +44,14 @@ class Decided:
     Attributes:
         granted: Persons granted: (person tag, city).
         confirmed: Positions of first records that count without a grant.
-        conflicts: Positions of first records that do not count.
-        rulings: (licence, when, whether it opened a conflict) of each decision.
+        given: Flags that first records got, by position; of those that do not count.
+        rulings: (licence, when, flags that it gave) of each decision.
     """
 
     granted: set[tuple[bytes, int]] = field(default_factory=set)
     confirmed: set[_Position] = field(default_factory=set)
-    conflicts: set[_Position] = field(default_factory=set)
-    rulings: set[tuple[bytes, int, bool]] = field(default_factory=set)
+    given: dict[_Position, ViewFlags] = field(default_factory=dict)
+    rulings: set[tuple[bytes, int, int]] = field(default_factory=set)
 
     def read(self, key: LogKey, entries: Sequence[StoredEntry], found: Callable[[Finding], None]) -> None:
         """Fold entries of the registry's log."""
@@ -69,11 +70,22 @@ class Decided:
                 case "provisional_confirmed":
                     confirmed = record.provisional_confirmed
                     self.confirmed.add(_at(confirmed.position))
-                    self.rulings.add((confirmed.license_id, from_timestamp(record.record_time), False))
+                    self.rulings.add((confirmed.license_id, from_timestamp(record.record_time), 0))
                 case "conflict_opened":
-                    opened = record.conflict_opened
-                    self.conflicts.add(_at(opened.position))
-                    self.rulings.add((opened.license_id, from_timestamp(record.record_time), True))
+                    self._give(record, record.conflict_opened, ViewFlags.CONFLICT)
+                case "license_barred":
+                    self._give(record, record.license_barred, ViewFlags.VOID)
+                case kind:
+                    found(
+                        Finding(position(key, entry.index), f"a kind of decision that this node does not know: {kind}")
+                    )
+
+    def _give(
+        self, record: log_pb2.RegistryRecord, ruled: log_pb2.ConflictOpened | log_pb2.LicenseBarred, flags: ViewFlags
+    ) -> None:
+        """Note the flags that a decision gives a licence."""
+        self.given[_at(ruled.position)] = flags
+        self.rulings.add((ruled.license_id, from_timestamp(record.record_time), int(flags)))
 
 
 def _at(where: log_pb2.LogPosition) -> _Position:
@@ -100,6 +112,7 @@ class Refold:
         self._expected: dict[tuple[bytes, bytes], ViewRow] = {}
         self._first: dict[tuple[bytes, bytes], _Position] = {}
         self._revisions: dict[bytes, list[Revision]] = {}
+        self._bans: dict[tuple[bytes, bytes], PersonBan] = {}
         self.decided = Decided()
 
     def read_city(self, key: LogKey, chunks: Iterator[Sequence[StoredEntry]]) -> None:
@@ -117,6 +130,7 @@ class Refold:
             self._revisions.setdefault(revision.license_id, []).append(revision)
         for row in fold.change.rows.values():
             self._expected[row.person_key, row.license_id] = row
+        self._bans.update({place: ban for place, ban in fold.change.bans.items() if ban is not None})
 
     def compare(self) -> int:
         """Compare with the stored view and return the number of licences."""
@@ -133,6 +147,7 @@ class Refold:
             self._report(row, "the view has a license that no log holds")
         self._compare_revisions()
         self._compare_claims()
+        self._compare_bans()
         self._compare_rulings()
         return len(self._expected)
 
@@ -140,8 +155,8 @@ class Refold:
         """Return the flags that the logs give a licence."""
         flags = ViewFlags(row.flags) & ~ViewFlags.PROVISIONAL
         first = self._first[key]
-        if first in self.decided.conflicts:
-            return int(flags | ViewFlags.CONFLICT)
+        if first in self.decided.given:
+            return int(flags | self.decided.given[first])
         if first in self.decided.confirmed:
             return int(flags)
         if first in waiting:
@@ -182,7 +197,7 @@ class Refold:
                 holds = holder == (row.city, row.license_id, ClaimState.HELD)
                 if stored and row.flags & ViewFlags.CANCELLED and holds:
                     self._report(row, "the license is cancelled, but still holds the person")
-                elif stored and not row.flags & ViewFlags.CANCELLED and not holds:
+                elif stored and not row.flags & (ViewFlags.CANCELLED | ViewFlags.REVOKED) and not holds:
                     self._report(row, "the license counts, but its city does not hold the person")
 
         self._compare_holds()
@@ -194,10 +209,25 @@ class Refold:
             if row is None or row.city != city:
                 self._found(Finding(f"claim for license {UUID(bytes=license_id)}", "no log holds what it was used for"))
 
+    def _compare_bans(self) -> None:
+        """Every bar must rest on a record; only where that was erased may it stand alone."""
+        stored = {(ban.person_key, ban.license_id): ban for ban in self._store.bans.all(self._conn)}
+        for place in stored.keys() | self._bans.keys():
+            held = stored.get(place)
+            if held == self._bans.get(place) or (held is not None and place not in self._bans and self._erased(held)):
+                continue
+            where = f"license {UUID(bytes=place[1])}"
+            self._found(Finding(where, "the bar from applying anew differs from the logs"))
+
+    def _erased(self, ban: PersonBan) -> bool:
+        """Whether the record that brought a bar has been erased; the bar stays while the law requires it."""
+        entry = self._store.logs.entries_at(self._conn, LogKey(ban.city, ban.epoch), [ban.idx]).get(ban.idx)
+        return entry is not None and entry.record is None
+
     def _compare_rulings(self) -> None:
         """What is answered about the past must rest on the registry's log as well."""
         stored = {
-            (ruling.license_id, ruling.decided_us, bool(ruling.after & ViewFlags.CONFLICT))
+            (ruling.license_id, ruling.decided_us, ruling.after & _RULED)
             for ruling in self._store.rulings.all(self._conn)
         }
         for license_id, _, _ in stored ^ self.decided.rulings:
@@ -214,7 +244,8 @@ class Refold:
         self._found(Finding(where, what))
 
 
-_NOT_COUNTING: Final = int(ViewFlags.PROVISIONAL | ViewFlags.CONFLICT)
+_RULED: Final = int(ViewFlags.CONFLICT | ViewFlags.VOID)
+_NOT_COUNTING: Final = int(ViewFlags.PROVISIONAL) | _RULED
 
 
 def _differences(row: ViewRow, expected: ViewRow) -> list[str]:

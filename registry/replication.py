@@ -9,8 +9,9 @@ from elicense.errors import CityNotFound
 from elicense.log.writer import LogWriter
 from elicense.sql.database import Database
 from registry.batch import Batch, Taken
+from registry.board import Outcome
 from registry.claims import CLAIMS_PER_ENTRY, ClaimOutcome, DecidePending, GrantClaims
-from registry.decider import Command, Outcome
+from registry.decider import Command
 from registry.decisions import PendingDecisions
 from registry.freshness import Freshness
 from registry.ingest import Ingest

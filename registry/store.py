@@ -32,6 +32,7 @@ from elicense.trust.store import TrustStore, define_trust_tables
 from elicense.view.ruling_store import RulingStore, define_ruling_table
 from elicense.view.store import ViewStore, define_view_tables
 from registry.access_store import AccessIndexStore, define_access_index_tables
+from registry.ban_store import BanStore, define_ban_table
 from registry.model import City, CityState, Claim, ClaimState, NotedDisposition, Pending
 
 _DETAIL_LENGTH: Final = 200
@@ -45,6 +46,7 @@ _view_tables = define_view_tables(metadata)
 _trust_tables = define_trust_tables(metadata)
 _quota_table = define_quota_table(metadata)
 _ruling_table = define_ruling_table(metadata)
+_ban_table = define_ban_table(metadata)
 
 city_table = Table(
     "city",
@@ -160,6 +162,7 @@ class RegistryStore:
     Attributes:
         logs: The city logs and the registry's own log.
         view: The national view.
+        bans: Bars from applying anew.
         rulings: From when on decisions changed what a licence counts for.
         trust: Active certificates and join tokens.
         quota: How much of verifiers' quotas is leased.
@@ -168,6 +171,7 @@ class RegistryStore:
     def __init__(self) -> None:
         self.logs = LogStore(_log_tables)
         self.view = ViewStore(*_view_tables)
+        self.bans = BanStore(_ban_table)
         self.rulings = RulingStore(_ruling_table)
         self.trust = TrustStore(_trust_tables)
         self.quota = QuotaStore(_quota_table)
@@ -175,11 +179,9 @@ class RegistryStore:
         self._claims = BulkLookup(claims, claim_table.c.person_key)
         self._locked_claims = BulkLookup(claims, claim_table.c.person_key, ordered_lock=True)
         self._acquire = BulkInsert(claim_table, replace=True, only_if=_OWN_OR_RELEASED)
-        self._take_over = BulkUpdate(
-            claim_table,
-            values=tuple(name for name in Claim.__dataclass_fields__ if name != "person_key"),
-            found_by=("person_key", "city", "state"),
-        )
+        values = tuple(name for name in Claim.__dataclass_fields__ if name != "person_key")
+        self._take_over = BulkUpdate(claim_table, values=values, found_by=("person_key", "city", "state"))
+        self._take_from = BulkUpdate(claim_table, values=values, found_by=("person_key", "license_id", "state"))
         self._hold = BulkUpdate(claim_table, values=("state", "license_id"), found_by=("person_key", "city"))
         self._release = BulkUpdate(
             claim_table, values=("state",), found_by=("person_key", "city", "license_id", "state")
@@ -226,14 +228,19 @@ class RegistryStore:
         return [(key, city, license_id) for key, city, license_id in conn.execute(query.order_by(c.person_key))]
 
     def acquire_claims(
-        self, conn: Connection, wanted: Sequence[Claim], *, lapsed: Mapping[bytes, int]
+        self,
+        conn: Connection,
+        wanted: Sequence[Claim],
+        *,
+        lapsed: Mapping[bytes, int],
+        over: Mapping[bytes, bytes] | None = None,
     ) -> dict[bytes, Claim]:
         """Write claims by compare-and-set and return what then holds, by person.
 
         A claim is written when nobody holds the person or it was released, when
-        the same city does, or over a lease named in ``lapsed`` (person to city) while that
-        city still has nothing but the lease.  Rows are taken in key order, so
-        that two writers seldom deadlock.
+        the same city does, over a lease named in ``lapsed`` (person to city) while that
+        city still has nothing but the lease, or over the hold of a licence named in ``over``
+        (person to licence).  Rows are taken in key order, so that two writers seldom deadlock.
         """
         if not wanted:
             return {}
@@ -244,6 +251,15 @@ class RegistryStore:
                 (*_claim_values(claim)[1:], claim.person_key, lapsed[claim.person_key], int(ClaimState.LEASED))
                 for claim in ordered
                 if claim.person_key in lapsed
+            ],
+        )
+        past = over or {}
+        self._take_from.execute(
+            conn,
+            [
+                (*_claim_values(claim)[1:], claim.person_key, past[claim.person_key], int(ClaimState.HELD))
+                for claim in ordered
+                if claim.person_key in past
             ],
         )
         # What was taken over stands under its new city by now, and is written once more.

@@ -27,8 +27,11 @@ from city_node.cli.options import AS_JSON, CREDENTIALS
 from elicense.cli.options import ADDRESS
 from elicense.clock import china_date, utc_micros
 from elicense.errors import Malformed
+from elicense.license.bans import BANNING_LETTERS, GROUNDS
 from elicense.license.codec import date_to_message, license_to_message
 from elicense.license.csv_format import check_header, parse_row
+from elicense.license.model import Ban
+from elicense.license.standing import write_ban
 from elicense.rpc.channel import DEFAULT_TIMEOUT_S
 from elicense.v1 import issuance_pb2, issuance_pb2_grpc, license_pb2
 
@@ -138,6 +141,14 @@ def revisions(name: str, credentials: Path, address: str | None, as_json: bool) 
 @click.option("--basis", default="", help="Law and article on which added letters rest.")
 @click.option("--authority", default="", help="Authority that sets them.")
 @click.option("--until", metavar="YYYY-MM-DD", help="Last day of added letters; open-ended when left out.")
+@click.option(
+    "--ban-ground",
+    default="",
+    metavar="GROUND",
+    help=f"Ground of the bar from applying anew that goes with E or F: {', '.join(ground.code for ground in GROUNDS)}.",
+)
+@click.option("--ban-until", metavar="YYYY-MM-DD", help="Last day of the bar, where a ruling states it.")
+@click.option("--ban-for-life", is_flag=True, help="The bar never ends, as a ruling states.")
 @ETAG
 @CREDENTIALS
 @ADDRESS
@@ -151,6 +162,9 @@ def set_status(
     basis: str,
     authority: str,
     until: str | None,
+    ban_ground: str,
+    ban_until: str | None,
+    ban_for_life: bool,
     etag: str,
     credentials: Path,
     address: str | None,
@@ -160,6 +174,7 @@ def set_status(
 ) -> None:
     """Add and lift status letters of a LICENSE."""
     end = civil_date(until, "--until") if until else None
+    bar = Ban(ban_ground, civil_date(ban_until, "--ban-until") if ban_until else None, ban_for_life)
 
     def call(stub: issuance_pb2_grpc.IssuanceServiceStub, parent: str) -> issuance_pb2.SetStatusResponse:
         request = issuance_pb2.SetStatusRequest(
@@ -178,6 +193,8 @@ def set_status(
             )
             if end is not None:
                 added.end_date.CopyFrom(date_to_message(end))
+            if letter in BANNING_LETTERS and bar != Ban():
+                write_ban(bar, added)
         response: issuance_pb2.SetStatusResponse = stub.SetStatus(request, timeout=DEFAULT_TIMEOUT_S)
         return response
 

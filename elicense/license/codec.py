@@ -33,11 +33,13 @@ from elicense.license.model import (
 from elicense.license.shape import shape_violations
 from elicense.license.standing import (
     decode_standing,
+    read_ban,
     read_classes,
     read_date,
     read_letters,
     read_validity,
     standing_bytes,
+    write_ban,
     write_classes,
     write_validity,
 )
@@ -95,6 +97,8 @@ def _fill(message: pb.License, license_: License) -> None:
         )
         if letter.end_date is not None:
             kept.end_date.CopyFrom(shared_message(letter.end_date))
+        if letter.ban is not None:
+            write_ban(letter.ban, kept)
     message.points = license_.points
     if license_.points_roll_date is not None:
         message.points_roll_date.CopyFrom(shared_message(license_.points_roll_date))
@@ -209,6 +213,7 @@ def letter_from_message(message: pb.StatusLetter, path: str = "") -> StatusLette
         read_date(message.end_date, faults, prefix + "end_date") if message.HasField("end_date") else None,
         message.legal_basis,
         message.authority,
+        read_ban(message.ban, faults, prefix + "ban") if message.HasField("ban") else None,
     )
     if faults:
         raise Malformed("a status letter has a wrong date", violations=faults)

@@ -291,7 +291,9 @@ def _check_letters(letters: tuple[StatusLetter, ...], on: date, broken: list[Vio
             )
         if not is_known(code):
             broken.append(Violation(field, "LETTER_UNKNOWN", "Give a status letter of GA/T 16.25."))
-        elif letter_info(code).bars_electronic and letter.start_date <= on and (end is None or on <= end):
+        elif (info := letter_info(code)).bars_electronic and (
+            info.terminal or (letter.start_date <= on and (end is None or on <= end))
+        ):
             broken.append(Violation(field, "LETTER_BARS_ISSUE", "Issue after the status letter has been lifted."))
     if "A" in seen and len(seen) > 1:
         broken.append(

@@ -8,6 +8,7 @@ from datetime import date
 from typing import Any, Final
 
 from elicense.errors import IllegalTransition, Malformed, Violation
+from elicense.license.bans import with_terms
 from elicense.license.change import Changed, with_letters
 from elicense.license.eligibility import check_consistency, photo_violation
 from elicense.license.expiry import DERIVED
@@ -97,13 +98,13 @@ class FieldCorrection:
     def apply(self, license_: License, on: date) -> Changed:
         """Return the licence put right; it may break no rule that it did not break before."""
         _check_paths(self.fields, CORRECTABLE)
-        after = _with_fields(license_, self.license, self.fields)
+        after, faults = _with_terms(_with_fields(license_, self.license, self.fields), license_)
         if "points" in self.fields:
             after = replace(after, points_roll_date=_roll_of(after, on))
         if "status_letters" not in self.fields and is_overdue(license_, on) and not is_overdue(after, on):
             # They stood for an end that was recorded wrongly.
             after = replace(after, status_letters=with_letters(after.status_letters, [], DERIVED))
-        broken = list(missing(Action.CORRECT, license_, on))
+        broken = [*missing(Action.CORRECT, license_, on), *faults]
         if any(letter.letter == "G" for letter in after.status_letters):
             advice = "Cancel the licence with a cancellation of its own."
             broken.append(Violation("license.status_letters", "CANCELLATION_NEEDED", advice))
@@ -114,6 +115,12 @@ class FieldCorrection:
         if broken:
             raise IllegalTransition("the licence cannot be corrected so; see what is wrong", violations=broken)
         return Changed(after, LicenseEvent.CORRECTED)
+
+
+def _with_terms(after: License, before: License) -> tuple[License, list[Violation]]:
+    """Return the licence with the bars of its letters completed, and what they lack."""
+    letters, faults = with_terms(after.status_letters, "license.status_letters", before.status_letters)
+    return (replace(after, status_letters=letters) if letters != after.status_letters else after), faults
 
 
 def _roll_of(license_: License, on: date) -> date | None:

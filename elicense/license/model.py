@@ -127,6 +127,21 @@ class Validity:
 
 
 @dataclass(frozen=True, slots=True)
+class Ban:
+    """A bar from applying anew; see :mod:`elicense.license.bans`.
+
+    Attributes:
+        ground: Code of the ground; empty where the term was stated itself.
+        until: Last day on which the person may not apply; None when for life, or not worked out yet.
+        for_life: Whether it never ends.
+    """
+
+    ground: str = ""
+    until: date | None = None
+    for_life: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class StatusLetter:
     """One status letter of the set that a licence carries.
 
@@ -136,6 +151,7 @@ class StatusLetter:
         end_date: Last day of effect; absent when open-ended.
         legal_basis: Law and article on which it rests.
         authority: Authority that set it.
+        ban: Bar from applying anew; of E and F alone.
     """
 
     letter: str
@@ -143,6 +159,7 @@ class StatusLetter:
     end_date: date | None = None
     legal_basis: str = ""
     authority: str = ""
+    ban: Ban | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ MAX_LETTERS: Final = 26
 MAX_LIMITS: Final = 8
 MAX_LIMIT_LENGTH: Final = 40
 MAX_POINTS: Final = 1_000
+MAX_GROUND_LENGTH: Final = 40
 
 _DOCUMENT_TYPES: Final = frozenset(int(member) for member in DocumentType)
 _SEXES: Final = frozenset(int(member) for member in Sex)
@@ -113,6 +114,8 @@ def _check_letters(license_: License, path: str, faults: list[Violation]) -> Non
             faults.append(_length(f"{path}status_letters[{position}].legal_basis", 0, 200))
         if len(letter.authority) > 100:
             faults.append(_length(f"{path}status_letters[{position}].authority", 0, 100))
+        if letter.ban is not None and len(letter.ban.ground) > MAX_GROUND_LENGTH:
+            faults.append(_length(f"{path}status_letters[{position}].ban.ground", 0, MAX_GROUND_LENGTH))
 
 
 def _length(field: str, low: int, high: int) -> Violation:

@@ -15,7 +15,7 @@ from google.type.date_pb2 import Date
 
 from elicense.errors import Malformed, Violation
 from elicense.license.civil_date import civil_date, date_violation, shared_message
-from elicense.license.model import License, Standing, StatusLetter, Validity, ValidityKind, VehicleClass
+from elicense.license.model import Ban, License, Standing, StatusLetter, Validity, ValidityKind, VehicleClass
 from elicense.v1 import license_pb2 as pb
 
 _KINDS: Final = {int(kind): kind for kind in ValidityKind}
@@ -62,10 +62,25 @@ def read_letters(messages: Iterable[pb.StatusLetter], faults: list[Violation], p
                 else None,
                 message.legal_basis,
                 message.authority,
+                read_ban(message.ban, faults, f"{path}[{position}].ban") if message.HasField("ban") else None,
             )
             for position, message in enumerate(messages)
         ]
     )
+
+
+def read_ban(message: pb.ReapplicationBan, faults: list[Violation], path: str) -> Ban:
+    """Return a bar from applying anew; a wrong date goes to ``faults``."""
+    until = read_date(message.until_date, faults, f"{path}.until_date") if message.HasField("until_date") else None
+    return Ban(message.ground, until, message.for_life)
+
+
+def write_ban(ban: Ban, into: pb.StatusLetter) -> None:
+    """Set the bar from applying anew of a letter."""
+    into.ban.ground = ban.ground
+    into.ban.for_life = ban.for_life
+    if ban.until is not None:
+        into.ban.until_date.CopyFrom(shared_message(ban.until))
 
 
 def read_validity(message: pb.Validity, faults: list[Violation], path: str) -> Validity:
@@ -106,6 +121,8 @@ def standing_bytes(license_: License) -> bytes:
         kept = message.status_letters.add(letter=letter.letter, start_date=shared_message(letter.start_date))
         if letter.end_date is not None:
             kept.end_date.CopyFrom(shared_message(letter.end_date))
+        if letter.ban is not None:
+            write_ban(letter.ban, kept)
     write_validity(license_.validity, message)
     if license_.points_roll_date is not None:
         message.points_roll_date.CopyFrom(shared_message(license_.points_roll_date))

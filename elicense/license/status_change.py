@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import date
 
 from elicense.errors import IllegalTransition, Malformed, Violation
+from elicense.license.bans import with_terms
 from elicense.license.change import NORMAL, Changed, with_letters
 from elicense.license.eligibility import POINT_LIMIT
 from elicense.license.expiry import DERIVED
@@ -75,7 +76,8 @@ def check_status_change(license_: License, add: Sequence[StatusLetter], lift: Se
         IllegalTransition: The licence cannot change so: a letter that is not carried, one that
             ends the licence, a missing legal basis, or A beside others.
     """
-    faults = _request_faults(add, lift, on)
+    add, untermed = with_terms(add, "add_letters")
+    faults = [*_request_faults(add, lift, on), *untermed]
     if faults:
         raise Malformed("the change of status contradicts itself; correct the fields named", violations=faults)
     carried = {letter.letter: letter for letter in license_.status_letters}

@@ -41,6 +41,7 @@ class VerdictReason(IntEnum):
     CONFLICT = 9
     UNKNOWN_EVENT = 10
     CANCELLED = 11
+    VOID = 12
     NOT_RECORDED = 20
 
 
@@ -55,6 +56,14 @@ class ViewFlags(IntFlag):
     """Changed by an event that this node does not know."""
     CANCELLED = 8
     """Cancelled or erased; the licence holds its person no longer."""
+    REVOKED = 16
+    """Revoked or annulled; once the bar from applying anew is over it stands in nobody's way."""
+    VOID = 32
+    """Declared void by the registry: it never counts, whatever its own record says."""
+
+
+OF_LATEST_RECORD: Final = int(ViewFlags.REVOKED)
+"""Flags that the latest record alone decides: a correction takes them back, every other flag stays once set."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +149,7 @@ _SUMMARIES: Final = {
     VerdictReason.CONFLICT: "two cities hold a licence of this person; it is being resolved",
     VerdictReason.UNKNOWN_EVENT: "it was changed in a way that is not known here; ask the city in custody",
     VerdictReason.CANCELLED: "the licence is cancelled",
+    VerdictReason.VOID: "the licence is void: the person holds another, or may not hold one",
     VerdictReason.NOT_RECORDED: "what held at that moment is not recorded here; ask the city in custody",
 }
 
@@ -218,6 +228,8 @@ def _assess_fully(
 def _grounds_against(
     validity: Validity | None, codes: tuple[str, ...], letters: tuple[StatusLetter, ...], flags: int, on: date
 ) -> Iterable[VerdictReason]:
+    if flags & ViewFlags.VOID:
+        yield VerdictReason.VOID
     if flags & ViewFlags.CANCELLED:
         yield VerdictReason.CANCELLED
     if any(letter_info(letter.letter).forbids_driving for letter in letters):

@@ -51,22 +51,31 @@ class CityFreshness:
     log_epoch: int
 
 
+_DOUBTFUL: Final = int(ViewFlags.CONFLICT | ViewFlags.PROVISIONAL)
+
 NEVER_HEARD: Final = CityFreshness(source=pb.SOURCE_REGISTRY, as_of_us=0, log_size=0, log_epoch=0)
 
 
 def effective_row(rows: Sequence[ViewRow]) -> ViewRow:
     """Return the row that speaks for a person.
 
-    A cancelled one only when there is no other, then the latest; one in
-    conflict only when there is none that counts.
+    One at its end (void, cancelled or revoked) only when there is no other, then
+    the latest; one in conflict only when there is none that counts or was revoked.
     """
     return min(rows, key=_rank, default=NOBODY)
 
 
-def _rank(row: ViewRow) -> tuple[int, int, int]:
-    cancelled = row.flags & ViewFlags.CANCELLED
-    doubtful = row.flags & (ViewFlags.CONFLICT | ViewFlags.PROVISIONAL)
-    return cancelled, doubtful, -row.recorded_us if cancelled else 0
+def _rank(row: ViewRow) -> tuple[int, int]:
+    rank = rank_of(row.flags)
+    return rank, -row.recorded_us if rank else 0
+
+
+def rank_of(flags: int) -> int:
+    """Return the place of a licence among those that could speak for its person, by its flags; the lowest speaks."""
+    for place, ended in enumerate((ViewFlags.VOID, ViewFlags.CANCELLED, _DOUBTFUL, ViewFlags.REVOKED)):
+        if flags & ended:
+            return 4 - place
+    return 0
 
 
 def matches(row: ViewRow, question: Question) -> bool:

@@ -87,9 +87,9 @@ def _belies(statement: Statement, record: license_pb2.LicenseRecord) -> bool:
     finding = assess(decode_standing(standing_of(record.license)), 0, china_date(statement.moment_us))
     if statement.outcome is Outcome.VALID:
         return finding.outcome is Outcome.INVALID or not set(statement.classes) <= set(finding.drivable)
-    # A licence may be cancelled without its standing showing it.
-    cancelled = VerdictReason.CANCELLED in statement.reasons
-    return statement.outcome is Outcome.INVALID and not cancelled and finding.outcome is Outcome.VALID
+    # A licence may be cancelled or void without its standing showing it.
+    ended = not {VerdictReason.CANCELLED, VerdictReason.VOID}.isdisjoint(statement.reasons)
+    return statement.outcome is Outcome.INVALID and not ended and finding.outcome is Outcome.VALID
 
 
 def _hidden(statement: Statement, place: Place, entry: ProvenEntry, record: license_pb2.LicenseRecord) -> bool:

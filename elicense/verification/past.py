@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from elicense.clock import CHINA, SECOND_US, china_date, to_timestamp
 from elicense.license.model import Standing
@@ -19,19 +19,16 @@ from elicense.license.verdict import (
     NOT_RECORDED,
     Finding,
     Outcome,
-    ViewFlags,
     apply_freshness,
     assess,
 )
 from elicense.v1 import verification_pb2 as pb
-from elicense.verification.answer import CityFreshness, as_message
+from elicense.verification.answer import CityFreshness, as_message, rank_of
 from elicense.verification.moment import MAX_AHEAD_US, Moment
 
 if TYPE_CHECKING:
     from elicense.view.history import PastState
     from elicense.view.model import ViewRow
-
-_NOT_COUNTING: Final = int(ViewFlags.CONFLICT | ViewFlags.PROVISIONAL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,10 +58,10 @@ def speaking(licenses: Sequence[PastLicense]) -> PastLicense | None:
     """Return the licence that spoke for the person then: in force, undoubted, the latest."""
     known = [past for past in licenses if past.state.first is not None]
 
-    def rank(past: PastLicense) -> tuple[bool, int, int, int]:
-        revision, flags = past.state.revision, past.state.flags
+    def rank(past: PastLicense) -> tuple[bool, int, int]:
+        revision = past.state.revision
         since_us = 0 if revision is None else revision.effective_us
-        return revision is None, flags & ViewFlags.CANCELLED, flags & _NOT_COUNTING, -since_us
+        return revision is None, rank_of(past.state.flags), -since_us
 
     return min(known, key=rank, default=None)
 

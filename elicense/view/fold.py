@@ -12,9 +12,11 @@ from google.protobuf.message import DecodeError
 
 from elicense.clock import from_timestamp
 from elicense.errors import Malformed
+from elicense.license.bans import BANNING_LETTERS, ban_of
 from elicense.license.document import normalize_number
-from elicense.license.standing import check_standing
-from elicense.license.verdict import ViewFlags
+from elicense.license.model import Ban
+from elicense.license.standing import check_standing, decode_standing
+from elicense.license.verdict import OF_LATEST_RECORD, ViewFlags
 from elicense.v1 import license_pb2 as pb
 from elicense.view.model import Revision, ViewRow
 from elicense.view.person import PersonIndex
@@ -34,9 +36,6 @@ NANOS: Final = 1_000_000_000
 
 CANCELLED_LETTER: Final = "G"
 """The letter of a cancelled licence."""
-
-BANNING_LETTERS: Final = frozenset("EF")
-"""Letters after which the law bars a person from applying anew."""
 
 
 def read_record(record: bytes) -> pb.LicenseRecord:
@@ -73,6 +72,8 @@ def standing_of(message: pb.License) -> bytes:
         kept = standing.status_letters.add(letter=letter.letter, start_date=letter.start_date)
         if letter.HasField("end_date"):
             kept.end_date.CopyFrom(letter.end_date)
+        if letter.HasField("ban"):
+            kept.ban.CopyFrom(letter.ban)
     if message.HasField("points_roll_date"):
         standing.points_roll_date.CopyFrom(message.points_roll_date)
     return standing.SerializeToString()
@@ -82,12 +83,26 @@ def flags_of(message: pb.LicenseRecord) -> int:
     """Return the flags that a record itself gives its licence.
 
     A licence that is cancelled, by an event or by the letter G, holds its person
-    no longer.  A revoked or annulled one does, whatever else happened to it: a
-    ban must be found before anything new is issued.
+    no longer.  A revoked or annulled one does, whatever else happened to it, until
+    its bar from applying anew is over.
     """
     letters = {letter.letter for letter in message.license.status_letters}
     cancelled = message.event == pb.LICENSE_EVENT_CANCELLED or CANCELLED_LETTER in letters
-    return int(ViewFlags.CANCELLED) if cancelled and not letters & BANNING_LETTERS else 0
+    if letters & BANNING_LETTERS:
+        return int(ViewFlags.REVOKED)
+    return int(ViewFlags.CANCELLED) if cancelled else 0
+
+
+def kept_flags(flags: int) -> int:
+    """Return what a licence's flags leave standing when its next record comes."""
+    return flags & ~OF_LATEST_RECORD
+
+
+def row_ban(row: ViewRow) -> Ban | None:
+    """Return the bar from applying anew that a licence brings its person; None when it brings none."""
+    if not row.flags & ViewFlags.REVOKED:
+        return None
+    return ban_of(decode_standing(row.standing).status_letters)
 
 
 def row_of(

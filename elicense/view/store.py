@@ -27,9 +27,13 @@ from sqlalchemy import (
     union_all,
 )
 
+from elicense.license.verdict import OF_LATEST_RECORD
 from elicense.sql.bulk import BulkInsert, BulkLookup, BulkUpdate
 from elicense.sql.row import values_of
 from elicense.view.model import NOBODY, Revision, ViewRow
+
+#: Flags that a new record leaves standing, as a mask of a 16-bit column.
+_STAYING: Final = 0x7FFF & ~OF_LATEST_RECORD
 
 #: Persons that one query looks up, most first.
 _SIZES: Final = (64, 8, 1)
@@ -100,7 +104,8 @@ class ViewStore:
             .where(revision.c.license_id == bindparam("license_id"))
             .limit(1)
         )
-        self._put = BulkInsert(view, replace=True, merged={"flags": "license_view.flags | excluded.flags"})
+        merged = f"(license_view.flags & {_STAYING}) | excluded.flags"
+        self._put = BulkInsert(view, replace=True, merged={"flags": merged})
         self._set_flags = BulkUpdate(view, values=("flags",), found_by=("person_key", "license_id"))
         self._add_revisions = BulkInsert(revision)
         self._revision_columns = [revision.c[name] for name in Revision.__dataclass_fields__]
@@ -177,7 +182,8 @@ class ViewStore:
 
         The flags of a row that stands already are kept, and those of the new
         row added: flags are cleared by :meth:`set_flags` alone, so that a
-        decision and a new revision of one licence can not undo each other.
+        decision and a new revision of one licence can not undo each other.  Only
+        what the latest record alone decides is replaced by what it says.
         """
         self._put.execute(conn, [_row_values(row) for row in sorted(rows, key=_place)])
 

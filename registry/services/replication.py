@@ -8,6 +8,7 @@ from uuid import UUID
 from elicense.access.shipping import from_shipped
 from elicense.clock import from_timestamp, to_timestamp
 from elicense.errors import CallerNotAllowed, Malformed, Violation
+from elicense.license.civil_date import date_to_message
 from elicense.license.document import normalize_number
 from elicense.log.request_queue import BYTES_PER_COMMIT
 from elicense.rpc.context import current_caller
@@ -17,7 +18,7 @@ from elicense.v1 import replication_pb2_grpc
 from elicense.view.person import PersonIndex
 from registry.access_intake import AccessIntake
 from registry.batch import Batch, SentEntry
-from registry.claims import ClaimOutcome, GrantClaims, HeldBy, WantedClaim
+from registry.claims import Barred, ClaimOutcome, GrantClaims, HeldBy, WantedClaim
 from registry.replication import Replication
 
 #: Most bytes of records and salts in one batch: whatever a city committed at once fits.
@@ -133,6 +134,9 @@ def _batch(city: int, request: pb.AppendEntriesRequest) -> Batch:
 def _result(claim: ClaimOutcome) -> pb.ClaimResult:
     if isinstance(claim, HeldBy):
         return pb.ClaimResult(held_by_city=claim.city)
+    if isinstance(claim, Barred):
+        until = None if claim.until is None else date_to_message(claim.until)
+        return pb.ClaimResult(barred=pb.BarredPerson(city=claim.city, until_date=until))
     result = pb.ClaimResult(license_id=claim.license_id)
     result.grant.registry_epoch = claim.epoch
     result.grant.registry_index = claim.index

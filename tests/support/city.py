@@ -7,12 +7,14 @@ import secrets
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from datetime import date
 from typing import Any
 
 import grpc
 from google.type.date_pb2 import Date
 
 from elicense.clock import to_timestamp
+from elicense.license.civil_date import date_to_message
 from elicense.log.checkpoint import Checkpoint, log_verifier_key, sign_checkpoint
 from elicense.log.entry import leaf_hash
 from elicense.log.tree import EMPTY_RANGE, EMPTY_ROOT
@@ -142,8 +144,9 @@ class City:
         letters: Sequence[str] = (),
         *,
         event: int = license_pb2.LICENSE_EVENT_STATUS_CHANGED,
+        ban_until: date | None = None,
     ) -> None:
-        """Write a revision of a licence that now carries these letters."""
+        """Write a revision of a licence that now carries these letters, barred for life if no day is given."""
         parsed = [LicenseRecord.FromString(record) for record in self.records]
         index = max(i for i, record in enumerate(parsed) if record.license_id == license_id)
         message = parsed[index]
@@ -155,7 +158,9 @@ class City:
         message.effective_time.CopyFrom(message.record_time)
         del message.license.status_letters[:]
         for letter in letters:
-            message.license.status_letters.add(letter=letter, start_date=Date(year=2020, month=1, day=1))
+            added = message.license.status_letters.add(letter=letter, start_date=Date(year=2020, month=1, day=1))
+            if letter in "EF" and ban_until is not None:
+                added.ban.until_date.CopyFrom(date_to_message(ban_until))
         self.append(message.SerializeToString())
 
     def batch(self, first: int = 0, stop: int | None = None, **changes: Any) -> pb.AppendEntriesRequest:

@@ -27,7 +27,11 @@ from tests.support.cluster import DEADLINE_S, SUZHOU, TRUST_DOMAIN, City, Cluste
 
 def suspension(letter: str = "D", basis: str = "道路交通安全法 第九十一条") -> license_pb2.StatusLetter:
     return license_pb2.StatusLetter(
-        letter=letter, legal_basis=basis, start_date=date_to_message(china_date(utc_micros())), authority="苏州市公安局"
+        letter=letter,
+        legal_basis=basis,
+        start_date=date_to_message(china_date(utc_micros())),
+        authority="苏州市公安局",
+        ban=license_pb2.ReapplicationBan(ground="DRUNK_DRIVING") if letter == "F" else None,
     )
 
 

@@ -484,7 +484,7 @@ async def test_a_revoked_license_keeps_its_person(nation: Nation, issued: licens
     await set_status(nation.suzhou, issued.name, add_letters=[suspension("F")])
     await nation.suzhou.replicated()
     (wanted,) = experienced(SUZHOU, 1)
-    with pytest.raises(errors.LicenseExists):
+    with pytest.raises(errors.PersonBanned):
         await nation.suzhou.issue(wanted)
     with pytest.raises(errors.IllegalTransition):
         await change(nation.suzhou, "CancelLicense", issued.name, legal_basis=BASIS)

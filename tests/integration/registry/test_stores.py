@@ -27,9 +27,10 @@ from elicense.v1 import license_pb2
 from elicense.v1.replication_pb2 import AppendEntriesRequest, ClaimResult
 from elicense.view.person import PersonIndex
 from registry.batch import Batch, SentEntry, Taken
+from registry.board import Outcome
 from registry.cities import CityEnrollment
 from registry.claims import GrantClaims, Granted, WantedClaim
-from registry.decider import Command, Outcome, RegistryDecider
+from registry.decider import Command, RegistryDecider
 from registry.decisions import PendingDecisions
 from registry.fsck import Fsck, Report
 from registry.ingest import Ingest

@@ -8,6 +8,7 @@ from typing import Any
 
 from elicense.license.document import resident_check_character
 from elicense.license.model import (
+    Ban,
     ClaimGrant,
     Correction,
     DocumentType,
@@ -110,4 +111,4 @@ def a_record(**changes: Any) -> LicenseRecord:
 def letter(
     code: str, start: date = date(2021, 1, 1), end: date | None = None, basis: str = "某法第一条"
 ) -> StatusLetter:
-    return StatusLetter(code, start, end, basis)
+    return StatusLetter(code, start, end, basis, ban=Ban(for_life=True) if code in "EF" else None)

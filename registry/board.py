@@ -1,0 +1,82 @@
+"""What is known while one commit of the registry's log is decided, and what its commands come to: values alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date
+
+from elicense.clock import china_date, to_timestamp
+from elicense.license.verdict import ViewFlags
+from elicense.log.model import LogKey
+from elicense.v1 import log_pb2
+from elicense.view.model import ViewRow
+from registry.bans import PersonBan, ended, running
+from registry.claims import ClaimOutcome
+from registry.model import CityState, Claim, Pending
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What a command came to, and what it changes.
+
+    Attributes:
+        claims: Answers to a :class:`GrantClaims`, in the order asked.
+        decided: Licences that a :class:`DecidePending` decided.
+        waiting: Licences that still wait.
+        taken: Claims to write, by person.
+        lapsed: Whose lapsed lease a claim is taken over, by person.
+        over: Which licence at its end a claim is taken over from, by person.
+        flags: New flags: (person, licence, flags).
+        notes: For the cities' feeds: (city, epoch) to (index, kind, licence, detail).
+        decided_us: When it was decided.
+    """
+
+    claims: list[ClaimOutcome] = field(default_factory=list)
+    decided: list[Pending] = field(default_factory=list)
+    waiting: list[Pending] = field(default_factory=list)
+    taken: dict[bytes, Claim] = field(default_factory=dict)
+    lapsed: dict[bytes, int] = field(default_factory=dict)
+    over: dict[bytes, bytes] = field(default_factory=dict)
+    flags: list[tuple[bytes, bytes, int]] = field(default_factory=list)
+    notes: dict[tuple[int, int], list[tuple[int, int, bytes, str]]] = field(default_factory=dict)
+    decided_us: int = 0
+
+
+@dataclass(slots=True)
+class Board:
+    """What is known while one commit is decided; claims change with each command."""
+
+    key: LogKey
+    next_index: int
+    now_us: int
+    claims: dict[bytes, Claim]
+    states: Mapping[int, CityState]
+    rows: Mapping[bytes, Sequence[ViewRow]]
+    bans: Mapping[bytes, Sequence[PersonBan]]
+    open: set[Pending]
+
+    @property
+    def today(self) -> date:
+        """The day in China."""
+        return china_date(self.now_us)
+
+    def ended(self, person_key: bytes) -> frozenset[bytes]:
+        """Return the licences of a person that stand in nobody's way any more."""
+        return ended(self.bans.get(person_key, ()), self.today)
+
+    def barred(self, person_key: bytes, *, besides: bytes = b"") -> PersonBan | None:
+        """Return the bar that keeps a person from applying, other than that of one licence."""
+        return running(self.bans.get(person_key, ()), self.today, besides=besides)
+
+    def waiting(self, person_key: bytes) -> set[int]:
+        """Return the cities of which a licence of the person waits for a decision."""
+        return {row.city for row in self.rows.get(person_key, ()) if row.flags & ViewFlags.PROVISIONAL}
+
+    def record(self, actor: str) -> log_pb2.RegistryRecord:
+        """Return an entry of this commit that lacks only its decision.
+
+        Args:
+            actor: SPIFFE ID of who asked for it.
+        """
+        return log_pb2.RegistryRecord(epoch=self.key.epoch, record_time=to_timestamp(self.now_us), actor=actor)

@@ -1,0 +1,109 @@
+"""Ruling on licences that were issued without a grant: pure rules over what the commit knows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from elicense.license.verdict import ViewFlags
+from elicense.v1 import replication_pb2
+from elicense.view.model import ViewRow
+from registry.bans import PersonBan
+from registry.board import Board, Outcome
+from registry.claims import DecidePending, Ruling, ruling_on
+from registry.decision_records import conflict_opened, license_barred, provisional_confirmed
+from registry.model import Claim, ClaimState, Pending
+
+_CONFIRMED: Final = "The license counts nationwide."
+_CONFLICT: Final = "Another license of the person counts nationwide; the cities must settle it."
+
+#: What a ruling makes of a licence that waited.
+_ADDED: Final = {
+    Ruling.CONFIRMED: ViewFlags(0),
+    Ruling.CONFLICT: ViewFlags.CONFLICT,
+    Ruling.VOID: ViewFlags.VOID,
+}
+
+
+def rule(board: Board, command: DecidePending, *, actor: str) -> tuple[list[bytes], Outcome]:
+    """Return the entries and the outcome for waiting licences, and note in ``board`` who has the persons now."""
+    outcome = Outcome()
+    records = []
+    for pending in command.pending:
+        if pending not in board.open:
+            continue
+        claim = board.claims.get(pending.person_key)
+        ban = board.barred(pending.person_key, besides=pending.license_id)
+        ruling = ruling_on(
+            pending,
+            claim,
+            now_us=board.now_us,
+            states=board.states,
+            waiting=board.waiting(pending.person_key),
+            ended=board.ended(pending.person_key),
+            barred=ban is not None,
+        )
+        if ruling is Ruling.WAITS:
+            outcome.waiting.append(pending)
+            continue
+        board.open.discard(pending)
+        outcome.decided.append(pending)
+        record = board.record(actor)
+        notes = outcome.notes.setdefault((pending.city, pending.epoch), [])
+        if ruling is Ruling.CONFIRMED:
+            _confirm(board, pending, claim, outcome)
+            record.provisional_confirmed.CopyFrom(provisional_confirmed(pending))
+            notes.append((pending.idx, replication_pb2.DISPOSITION_KIND_CONFIRMED, pending.license_id, _CONFIRMED))
+        elif ban is not None:
+            record.license_barred.CopyFrom(license_barred(pending, ban))
+            notes.append((pending.idx, replication_pb2.DISPOSITION_KIND_VOID, pending.license_id, _barred(ban)))
+        else:
+            record.conflict_opened.CopyFrom(conflict_opened(pending, claim.city if claim else 0))
+            notes.append((pending.idx, replication_pb2.DISPOSITION_KIND_CONFLICT, pending.license_id, _CONFLICT))
+        outcome.flags += _new_flags(board.rows.get(pending.person_key, ()), pending, ruling)
+        records.append(record.SerializeToString(deterministic=True))
+    return records, outcome
+
+
+def _confirm(board: Board, pending: Pending, claim: Claim | None, outcome: Outcome) -> None:
+    """Give a waiting licence's city the person."""
+    if claim is not None and claim.state == ClaimState.HELD and claim.license_id != pending.license_id:
+        outcome.over[pending.person_key] = claim.license_id
+    elif claim is not None and claim.city != pending.city:
+        outcome.lapsed[pending.person_key] = claim.city
+    held = _hold(pending, claim, cancelled=_is_cancelled(board.rows.get(pending.person_key, ()), pending))
+    board.claims[pending.person_key] = outcome.taken[pending.person_key] = held
+
+
+def _barred(ban: PersonBan) -> str:
+    until = "for life" if ban.until is None else f"until {ban.until.isoformat()}"
+    return f"The person is barred from applying {until}, as city {ban.city} recorded; cancel the license."
+
+
+def _is_cancelled(rows: Sequence[ViewRow], pending: Pending) -> bool:
+    """Whether a waiting licence was cancelled while it waited."""
+    return any(row.license_id == pending.license_id and row.flags & ViewFlags.CANCELLED for row in rows)
+
+
+def _hold(pending: Pending, claim: Claim | None, *, cancelled: bool) -> Claim:
+    """Return the claim of a confirmed licence; it keeps the grant that the city had, if any."""
+    own = claim if claim is not None and claim.city == pending.city else None
+    return Claim(
+        person_key=pending.person_key,
+        city=pending.city,
+        license_id=pending.license_id,
+        request_id=own.request_id if own else "",
+        state=int(ClaimState.RELEASED if cancelled else ClaimState.HELD),
+        lease_end_us=own.lease_end_us if own else 0,
+        registry_epoch=own.registry_epoch if own else 0,
+        registry_index=own.registry_index if own else 0,
+    )
+
+
+def _new_flags(rows: Sequence[ViewRow], pending: Pending, ruling: Ruling) -> list[tuple[bytes, bytes, int]]:
+    added = _ADDED[ruling]
+    return [
+        (row.person_key, row.license_id, int(ViewFlags(row.flags) & ~ViewFlags.PROVISIONAL | added))
+        for row in rows
+        if row.license_id == pending.license_id
+    ]
