@@ -18,6 +18,7 @@ from city_node.changes import LicenseChanges
 from city_node.citylog import CityLog
 from city_node.claims import PersonClaims
 from city_node.commands import Command
+from city_node.comparison import Comparison
 from city_node.config import CityConfig
 from city_node.daily import DailyRules
 from city_node.decider import CityDecider, Outcomes
@@ -37,6 +38,7 @@ from city_node.store import CityStore
 from city_node.verification import CityAnswers
 from city_node.verify_only import verify_only_mark
 from elicense.clock import utc_micros
+from elicense.log.anchor import Anchor
 from elicense.log.checkpoint import Checkpoint, log_verifier_key, sign_checkpoint
 from elicense.log.metrics import LogMetrics
 from elicense.log.writer import LogWriter
@@ -122,7 +124,9 @@ async def build(
     verifier = verification_pb2_grpc.VerificationServiceStub(questions)
     claimer = replication_pb2_grpc.ReplicationServiceStub(questions)
 
-    # The log and what the registry has confirmed of it.
+    # The log, what was signed of it and what the registry has confirmed.
+    anchor = Anchor(config.anchor_path, origin)
+    comparison = Comparison(database=database, store=store, key=key, anchor=anchor, gate=gate)
     writer: LogWriter[Command, Outcomes] = LogWriter(
         database=database,
         log_store=store.logs,
@@ -140,6 +144,8 @@ async def build(
         random=random,
         metrics=LogMetrics(metrics),
         on_fatal=gate.shut,
+        before_answer=comparison.keep,
+        signed_before=anchor.last,
     )
     city_log = CityLog(key=key, writer=writer, clock=clock)
     receipts = Receipts(
@@ -155,6 +161,7 @@ async def build(
         batches=BatchReader(database=database, store=store, key=key, sign=_resigner(origin, keys.log)),
         stub=registry,
         receipts=receipts,
+        comparison=comparison,
         gate=gate,
         metrics=ReplicationMetrics(registry=metrics, city=city, clock=clock),
         heartbeat_s=config.limits.heartbeat_seconds,
@@ -263,6 +270,8 @@ async def build(
         accesses=accesses,
         channels=(upstream, questions),
         gate=gate,
+        anchor=anchor,
+        comparison=comparison,
         writer=writer,
         receipts=receipts,
         replicator=replicator,

@@ -22,6 +22,7 @@ ANSWERS_KEY_FILE = "answers.pem"
 INDEX_KEY_FILE = "index.key"
 SUBJECT_KEY_FILE = "subject.key"
 AUTHORITY_FOLDER = "authority"
+ANCHOR_FILE = "anchor"
 CONFIG_FILE = "config.toml"
 
 
@@ -58,6 +59,15 @@ class KeysSection(Section):
 
     log: str = ""
     answers: str = ""
+
+
+class AnchorSection(Section):
+    """Where the last signed head is kept beside the database; empty means a file in the data folder.
+
+    On another disk than the database it tells even after that one was lost or set back.
+    """
+
+    path: Path = Path()
 
 
 class LimitsSection(Section):
@@ -103,6 +113,7 @@ class CityConfig(Section):
     access_log: DatabaseSection = DatabaseSection()
     metrics: MetricsSection | None = None
     keys: KeysSection = KeysSection()
+    anchor: AnchorSection = AnchorSection()
     limits: LimitsSection = LimitsSection()
     quotas: QuotasSection = QuotasSection()
 
@@ -125,6 +136,11 @@ class CityConfig(Section):
     def database_url(self) -> str:
         """URL of the city's database."""
         return self.database.url or sqlite_url(self.data_dir / DATABASE_FILE)
+
+    @property
+    def anchor_path(self) -> Path:
+        """File with the head that was signed last; a relative one counts from the data folder."""
+        return self.data_dir / (self.anchor.path if self.anchor.path != Path() else ANCHOR_FILE)
 
     @property
     def access_log_url(self) -> str:

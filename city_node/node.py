@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Final, Protocol
 import structlog
 
 from city_node.access_log import AccessLog
+from city_node.comparison import Comparison
 from city_node.config import CityConfig
 from city_node.daily import DailyRules
 from city_node.gate import SigningGate
 from city_node.receipts import Receipts
 from city_node.replicator import Replicator
-from elicense.errors import Error
+from elicense.errors import DataLoss, Error
+from elicense.log.anchor import Anchor
 from elicense.rpc.server import NodeServer
 from elicense.rpc.telemetry import MetricsServer
 from elicense.rpc.watch_hub import WatchHub
@@ -54,6 +56,8 @@ class Parts:
         accesses: The access log.
         channels: Channels to the registry.
         gate: Whether the node may sign.
+        anchor: The head that was signed last.
+        comparison: Compares database, anchor and registry.
         writer: Writes the log.
         receipts: What the registry has confirmed.
         replicator: Carries the log to the registry.
@@ -68,6 +72,8 @@ class Parts:
     accesses: AccessLog
     channels: Sequence[grpc.aio.Channel]
     gate: SigningGate
+    anchor: Anchor
+    comparison: Comparison
     writer: LogWriter[Command, Outcomes]
     receipts: Receipts
     replicator: Replicator
@@ -94,6 +100,7 @@ class RunningNode:
         self._metrics_server: MetricsServer | None = None
         self._replication: asyncio.Task[None] | None = None
         self._daily: asyncio.Task[None] | None = None
+        self._flushing: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self.address = ""
 
@@ -121,10 +128,18 @@ class RunningNode:
             StoreCorrupt: The log contradicts itself.
         """
         parts = self._parts
-        await parts.writer.start()
         await parts.receipts.load()
+        # First: the head that the writer signs at its start would hide that the anchor is missing.
         await self._compare()
-        parts.gate.on_shut(self._shut)
+        await parts.writer.start()
+        parts.gate.on_change(self._signing_changed)
+        loop = asyncio.get_running_loop()
+
+        def compare_soon() -> None:
+            loop.call_soon_threadsafe(parts.replicator.compare_soon)
+
+        parts.database.on_reconnect(compare_soon)
+        self._flushing = asyncio.create_task(parts.anchor.flush_for_ever(), name="anchor")
         port = await parts.server.start()
         self.address = f"{self._config.node.listen.rpartition(':')[0]}:{port}"
         self._replication = asyncio.create_task(parts.replicator.run(), name="replicator")
@@ -161,6 +176,9 @@ class RunningNode:
         for closing in parts.coalescing:
             await closing.close()
         await parts.accesses.close()
+        if self._flushing is not None:
+            self._flushing.cancel()
+        await asyncio.to_thread(parts.anchor.close)
         if self._tasks:
             await asyncio.gather(*self._tasks)
         for channel in parts.channels:
@@ -174,17 +192,21 @@ class RunningNode:
         """Ask the registry where it stands before anything new is signed.
 
         A database that was set back would sign a second history.  With the
-        registry away the node starts all the same: it answers and issues alone.
+        registry away the node starts all the same: it answers, and issues alone
+        if its anchor says that the database holds everything.
         """
         try:
             await self._parts.replicator.compare(COMPARE_SECONDS)
+        except DataLoss as error:
+            _log.critical("history_in_doubt", reason=error.reason, detail=error.message)
         except Error as error:
             _log.warning("registry_away", reason=error.reason, detail=error.message)
+            await self._parts.comparison.run(None)
 
-    def _shut(self) -> None:
-        # What this node answered with full authority until now, the registry answers from now on.
+    def _signing_changed(self) -> None:
+        # What this node answers with full authority, or the registry in its place, is another now.
         self._parts.hub.wake_all()
-        health = self._parts.server.health
-        task = asyncio.ensure_future(health.set_ready(False, services=(self._parts.issuance_service,)))
+        health, may_sign = self._parts.server.health, self._parts.gate.reason is None
+        task = asyncio.ensure_future(health.set_ready(may_sign, services=(self._parts.issuance_service,)))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)

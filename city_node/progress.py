@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from city_node.store import CityStore
 from elicense.errors import NotFound
-from elicense.log.model import LogKey
+from elicense.log.model import Head, LogKey
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -46,6 +46,20 @@ def open_log(keys: Sequence[LogKey], city: int) -> LogKey:
     if not own:
         raise NotFound("this node has no log; run `elicense-city join` first", city=city)
     return max(own)
+
+
+def own_head(conn: Connection, store: CityStore, city: int) -> Head:
+    """Return the head of the city's log in its open epoch.
+
+    Raises:
+        NotFound: The node has no log.
+        StoreCorrupt: The head contradicts itself.
+    """
+    key = open_log(store.logs.keys(conn), city)
+    head = store.logs.head(conn, key)
+    if head is None:
+        raise NotFound("this node has no log; run `elicense-city join` first", city=city)
+    return head
 
 
 def log_progress(conn: Connection, store: CityStore, city: int) -> LogProgress:

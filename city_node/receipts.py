@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from city_node.store import CityStore, StoredDisposition
-from elicense.errors import CheckpointInvalid, DataLoss, LogForked
+from elicense.errors import CheckpointInvalid, DataLoss, LogBehind, LogForked, StoreCorrupt
 from elicense.license.verdict import ViewFlags
 from elicense.log.checkpoint import Checkpoint, open_cosigned
 from elicense.log.model import LogKey
@@ -84,6 +84,10 @@ class Receipts:
 
         self._size, self._cursor = await self._database.read(read)
 
+    def doubt(self) -> None:
+        """Compare the registry's head with the database again, even if it is the one of before."""
+        self._head = None
+
     async def take(
         self, receipt: bytes, next_index: int, dispositions: Sequence[replication_pb2.Disposition] = ()
     ) -> None:
@@ -100,12 +104,11 @@ class Receipts:
         Raises:
             CheckpointInvalid: The receipt is not a checkpoint of this log, or not of ``next_index`` entries.
             SignatureInvalid: City or registry did not sign it.
-            LogForked: Both signed it, but it is of a head that this city does not have.
+            LogForked: Both signed it, but the city has another root at that size.
+            LogBehind: Both signed it, but the city has less.
             DataLoss: The feed has a gap.
         """
-        head = self._open(receipt) if receipt else None
-        if (0 if head is None else head.size) != next_index:
-            raise CheckpointInvalid("the registry's receipt is not of what it says it holds", nextIndex=next_index)
+        head = self.open(receipt, next_index)
         fresh = [disposition for disposition in dispositions if disposition.sequence > self._cursor]
         if [disposition.sequence for disposition in fresh] != list(
             range(self._cursor + 1, self._cursor + 1 + len(fresh))
@@ -131,20 +134,33 @@ class Receipts:
             for listener in self._listeners:
                 listener()
 
-    def _open(self, receipt: bytes) -> Checkpoint:
+    def open(self, receipt: bytes, next_index: int) -> Checkpoint | None:
+        """Return the head of a receipt, both signatures checked; None when there is none because nothing is held.
+
+        Raises:
+            CheckpointInvalid: It is not a checkpoint of this log, or not of ``next_index`` entries.
+            SignatureInvalid: City or registry did not sign it.
+        """
         keys = self._keys
-        return open_cosigned(
-            receipt, origin=keys.origin, log_key=keys.log_key, cosigner_key=keys.cosigner_key
-        ).checkpoint
+        head = (
+            open_cosigned(receipt, origin=keys.origin, log_key=keys.log_key, cosigner_key=keys.cosigner_key).checkpoint
+            if receipt
+            else None
+        )
+        if (0 if head is None else head.size) != next_index:
+            raise CheckpointInvalid("the registry's receipt is not of what it says it holds", nextIndex=next_index)
+        return head
 
     def _compare(self, conn: Connection, head: Checkpoint) -> None:
         """Refuse a head that is not one of this city's own, signatures or not."""
         if head.size == 0:
             return
-        own = self._store.logs.checkpoint(conn, self._key, head.size)
+        own = self._store.logs.head(conn, self._key)
         if own is None:
-            raise LogForked("the registry holds a head that this city does not have", size=head.size)
-        if own.root != head.root:
+            raise StoreCorrupt("the log is missing; run fsck")
+        if own.size < head.size:
+            raise LogBehind("the registry holds more than this city has; its database was set back", size=head.size)
+        if self._store.logs.root_at(conn, own, head.size) != head.root:
             raise LogForked("the registry holds another root than this city", size=head.size)
 
     def _keep(self, conn: Connection, fresh: Sequence[replication_pb2.Disposition]) -> None:

@@ -21,11 +21,12 @@ import grpc
 import structlog
 
 from city_node.batches import Batch, BatchReader
+from city_node.comparison import Comparison, RegistryHead
 from city_node.gate import SigningGate
 from city_node.metrics import ReplicationMetrics
 from city_node.receipts import Receipts
 from elicense.clock import to_timestamp
-from elicense.errors import EpochClosed, Error, LogForked, RootMismatch, SequenceGap, Unavailable
+from elicense.errors import EpochClosed, Error, LogBehind, LogForked, RootMismatch, SequenceGap, Unavailable
 from elicense.rpc.errors import from_rpc_error
 from elicense.rpc.telemetry import describe_exception
 from elicense.v1 import replication_pb2, replication_pb2_grpc
@@ -41,7 +42,7 @@ LONGEST_BACKOFF_S: Final = 5.0
 DISPOSITIONS_PER_ANSWER: Final = 1_000
 
 #: What can only mean that this city's history and the one that the registry holds are two.
-_TWO_HISTORIES: Final = (LogForked, RootMismatch, EpochClosed)
+_TWO_HISTORIES: Final = (LogForked, LogBehind, RootMismatch, EpochClosed)
 
 
 class OwnLog(Protocol):
@@ -64,6 +65,7 @@ class Replicator:
         batches: Reads what is to be sent.
         stub: The registry's ReplicationService.
         receipts: Where the registry's word is checked and kept.
+        comparison: Compares database, anchor and registry.
         gate: Shut when the city's history is in doubt.
         metrics: Where lag is shown.
         heartbeat_s: How often the registry hears from an idle node.
@@ -78,6 +80,7 @@ class Replicator:
         batches: BatchReader,
         stub: replication_pb2_grpc.ReplicationServiceStub,
         receipts: Receipts,
+        comparison: Comparison,
         gate: SigningGate,
         metrics: ReplicationMetrics,
         heartbeat_s: float,
@@ -88,12 +91,14 @@ class Replicator:
         self._batches = batches
         self._stub = stub
         self._receipts = receipts
+        self._comparison = comparison
         self._gate = gate
         self._metrics = metrics
         self._heartbeat_s = heartbeat_s
         self._jitter = jitter
         self._next_index: int | None = None
         self._decision_due = False
+        self._compare_due = False
         self._connected = False
         self._wake = asyncio.Event()
         self._stop = asyncio.Event()
@@ -111,6 +116,12 @@ class Replicator:
 
     def wake(self) -> None:
         """Say that there is something to send."""
+        self._wake.set()
+
+    def compare_soon(self) -> None:
+        """Compare with the registry before the next call: the database may be another one than before."""
+        self._compare_due = True
+        self._receipts.doubt()
         self._wake.set()
 
     async def wait_for_backlog(self, limit: int, timeout_s: float) -> bool:
@@ -149,7 +160,8 @@ class Replicator:
 
         Raises:
             Unavailable: The registry did not answer.
-            LogForked: It holds more than this city has, or something else; the gate is shut.
+            LogBehind: The database was set back; the gate is shut.
+            LogForked: City and registry hold two histories; the gate is shut.
         """
         try:
             state = await self._stub.GetReplicationState(
@@ -157,20 +169,22 @@ class Replicator:
             )
         except grpc.RpcError as error:
             raise from_rpc_error(error) from error
-        try:
-            if state.epoch != self._epoch:
-                raise EpochClosed(f"the registry holds epoch {state.epoch} open", openEpoch=state.epoch)
-            await self._receipts.take(state.receipt, state.next_index)
-        except _TWO_HISTORIES as error:
-            self._gate.shut(error)
-            raise
+        # A receipt of another epoch is signed with another key; that there is one says enough.
+        same_epoch = state.epoch == self._epoch
+        head = self._receipts.open(state.receipt, state.next_index) if same_epoch else None
+        await self._comparison.run(RegistryHead(state.epoch, head, state.receipt))
+        if not same_epoch:
+            raise EpochClosed(f"the registry holds epoch {state.epoch} open", openEpoch=state.epoch)
+        # Whatever else is in doubt: what the database holds beyond a head of its own may be sent.
+        await self._receipts.take(state.receipt, state.next_index)
         self._next_index = state.next_index
 
     # -- one round -----------------------------------------------------------------------------------------------------
 
     async def _round(self) -> bool:
         """Make one call; return True when another should follow at once."""
-        if self._next_index is None:
+        if self._next_index is None or self._compare_due:
+            self._compare_due = False
             await self.compare(CALL_SECONDS)
         next_index = self._next_index or 0
         self._wake.clear()

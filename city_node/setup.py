@@ -33,6 +33,7 @@ from city_node.config import (
 from city_node.store import CityStore, access_metadata
 from elicense.config import check_values
 from elicense.errors import AlreadyExists, Malformed
+from elicense.log.anchor import create_anchor
 from elicense.log.checkpoint import Checkpoint, log_verifier_key, sign_checkpoint
 from elicense.log.model import LogKey
 from elicense.log.tree import EMPTY_ROOT
@@ -127,6 +128,8 @@ def join(plan: Plan, *, random: Callable[[int], bytes]) -> CityConfig:
     parse_vkey(answer.registry_cosigner_key)
     _keep_answer(plan, token, answer, tls_key, authority_key, random)
     _open_log(planned)
+    # The first head there is; a node without any anchor would not know what it signed.
+    create_anchor(planned.anchor_path, request.log_possession_note)
     # 0600: the URL of a database may hold its password.
     write_secret(path, _configuration(plan, token, identity.city, answer).encode())
     for leftover in (_TLS_KEY, _AUTHORITY_KEY, _REQUEST):

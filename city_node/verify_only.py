@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from city_node.config import CityConfig
-from elicense.errors import DataLoss, EpochClosed, Error, LogForked, RootMismatch, StoreCorrupt
+from elicense.errors import DataLoss, EpochClosed, Error, LogBehind, LogForked, RootMismatch, StoreCorrupt
 from elicense.trust.secret_file import SECRET_MODE, replace_file, sync_folder
 
 MARK_FILE: Final = "verify-only.json"
 
-_BY_REASON: Final = {cls.reason: cls for cls in (EpochClosed, LogForked, RootMismatch, StoreCorrupt)}
+_BY_REASON: Final = {cls.reason: cls for cls in (EpochClosed, LogBehind, LogForked, RootMismatch, StoreCorrupt)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,13 +42,15 @@ class VerifyOnlyMark:
             return DataLoss(f"{self.path.name} can not be read, so the reason is not known")
         return _BY_REASON.get(reason, DataLoss)(message)
 
-    def set(self, reason: Error) -> None:
-        """Leave the mark, durably.
+    def set(self, reason: Error, evidence: Sequence[bytes] = ()) -> None:
+        """Leave the mark, durably; ``evidence`` are signed heads that can not both be true.
 
         Raises:
             OSError: It can not be written.
         """
-        kept = {"reason": reason.reason, "message": reason.message, "since_us": self.clock()}
+        kept: dict[str, object] = {"reason": reason.reason, "message": reason.message, "since_us": self.clock()}
+        if evidence:
+            kept["signed_heads"] = [note.decode() for note in evidence]
         replace_file(self.path, json.dumps(kept, ensure_ascii=False, indent=2).encode() + b"\n", SECRET_MODE)
 
     def clear(self) -> None:

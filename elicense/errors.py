@@ -17,8 +17,8 @@ Error:
     │                        TokenExpired
     ├── Aborted              EtagMismatch, SequenceGap
     ├── Exhausted            StoreFull, QueueFull, QuotaExceeded, WatchesExhausted
-    ├── Unavailable          StoreUnavailable, RegistryUnreachable, PeerUnreachable, ShuttingDown
-    └── DataLoss             LogForked, StoreCorrupt
+    ├── Unavailable          StoreUnavailable, RegistryUnreachable, PeerUnreachable, ShuttingDown, HistoryUnknown
+    └── DataLoss             LogForked, LogBehind, StoreCorrupt
 """
 
 from __future__ import annotations
@@ -271,6 +271,12 @@ class ShuttingDown(Unavailable):
     reason = "SHUTTING_DOWN"
 
 
+class HistoryUnknown(Unavailable):
+    """A node can not tell yet whether its database holds everything that it signed."""
+
+    reason = "HISTORY_UNKNOWN"
+
+
 class DataLoss(Error):
     """Something signed or stored is not what it should be; a person must look."""
 
@@ -281,6 +287,12 @@ class LogForked(DataLoss):
     """Two different histories of one log."""
 
     reason = "LOG_FORKED"
+
+
+class LogBehind(DataLoss):
+    """The database lacks entries of its log that were signed: it was set back."""
+
+    reason = "LOG_BEHIND"
 
 
 class StoreCorrupt(DataLoss):

@@ -1,21 +1,16 @@
-"""What a city's signed head must be before anything rests on it, and the root it is compared with."""
+"""What a city's signed head must be before anything rests on it."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from elicense import errors
 from elicense.log.checkpoint import Checkpoint, open_checkpoint
 from elicense.log.note import MAX_SIGNATURES, parse_note
-from elicense.log.store import Head, LogStore
-from elicense.log.tree import CompactRange
 from elicense.log.verifier_key import parse_vkey
 from elicense.trust.enrollment import city_log_origin
 from registry.batch import Batch
 from registry.model import City
-
-if TYPE_CHECKING:
-    from sqlalchemy import Connection
 
 #: Most signatures of a city's head: the registry's own must find room beside them.
 MAX_CITY_SIGNATURES: Final = MAX_SIGNATURES - 1
@@ -48,15 +43,3 @@ def open_head(batch: Batch, enrolled: City, *, trust_domain: str, cosigner_name:
             f"a city's head has at most {MAX_CITY_SIGNATURES} signatures, and none in the registry's name"
         )
     return signed
-
-
-def root_at(conn: Connection, store: LogStore, head: Head, size: int) -> bytes:
-    """Return the root over the first ``size`` entries of a log that holds at least so many."""
-    if size == head.size:
-        return head.root
-    hashes, start = [], 0
-    for bit in reversed(range(size.bit_length())):
-        if size & (1 << bit):
-            hashes.append(store.node(conn, head.key, start, start + (1 << bit)))
-            start += 1 << bit
-    return CompactRange(size, tuple(hashes)).root()

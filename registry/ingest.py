@@ -30,7 +30,7 @@ from elicense.sql.database import Database
 from elicense.trust.signer import Signer
 from elicense.view.person import PersonIndex
 from registry.batch import Batch, Taken
-from registry.heads import open_head, root_at
+from registry.heads import open_head
 from registry.model import City, CityState, NotedDisposition
 from registry.national import NationalChange, NationalFold, receive
 from registry.store import RegistryStore
@@ -145,7 +145,7 @@ class Ingest:
             if head.frontier.append_leaves(leaves[fresh:]).root() != signed.root:  # (4)
                 raise errors.RootMismatch("the entries do not lead to the signed root", size=signed.size)
             head, undecided = self._apply(conn, head, batch, leaves, fresh, now_us)  # (5)
-        elif signed is not None and root_at(conn, self._store.logs, head, signed.size) != signed.root:
+        elif signed is not None and self._store.logs.root_at(conn, head, signed.size) != signed.root:
             raise errors.LogForked("the city signed another head over the entries held", size=signed.size)
         unstored = self._unstored.get(batch.city)
         if unstored is not None:

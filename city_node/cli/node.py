@@ -19,13 +19,14 @@ from city_node.cli.options import AS_JSON, CONFIG
 from city_node.config import CityConfig, load_city_config
 from city_node.fsck import Fsck
 from city_node.keys import load_keys
-from city_node.progress import log_progress, open_log
+from city_node.progress import log_progress, open_log, own_head
 from city_node.store import CityStore
 from city_node.verify_only import verify_only_mark
 from elicense.clock import CHINA, utc_micros
 from elicense.config import ConfigInvalid
-from elicense.errors import Error, Violation
-from elicense.log.checkpoint import log_verifier_key
+from elicense.errors import Error, HistoryUnknown, Violation
+from elicense.log.anchor import Anchor, create_anchor
+from elicense.log.checkpoint import Checkpoint, log_verifier_key, sign_checkpoint
 from elicense.log.verifier_key import format_vkey
 from elicense.rpc.server import run, stop_on_signals
 from elicense.rpc.telemetry import LineWriter, configure_logging
@@ -172,11 +173,14 @@ def status(config_path: Path, as_json: bool) -> None:
     require_current(config.database_url, "city_node")
     progress = _reading(config, lambda conn: log_progress(conn, CityStore(), config.city.code))
     doubt = verify_only_mark(config, utc_micros).read()
+    origin = city_log_origin(config.node.trust_domain, config.city.code, progress.epoch)
+    anchored = Anchor(config.anchor_path, origin).last()
     found: dict[str, int | str] = {
         "city": progress.city,
         "epoch": progress.epoch,
         "log_size": progress.log_size,
         "confirmed_size": progress.confirmed_size,
+        "anchored_size": anchored.size if anchored is not None and anchored.origin == origin else 0,
         "backlog": progress.log_size - progress.confirmed_size,
         "last_commit": _time(progress.last_commit_us) if progress.last_commit_us else "",
         "dispositions": progress.dispositions,
@@ -195,18 +199,26 @@ def status(config_path: Path, as_json: bool) -> None:
 def allow_signing(config_path: Path, yes: bool) -> None:
     """Let a node sign again that only verifies; for a stopped node whose history was looked into.
 
-    A node stops signing when its log and what the registry holds of it are two
-    histories, or when its database is damaged.  Find out which, and put it
-    right, before this: every further signature could be half of a fork.
+    A node stops signing when its database lacks what it signed, when its log
+    and what the registry holds of it are two histories, or when its database is
+    damaged.  Find out which, and put it right, before this: every further
+    signature could be half of a fork.  The database's head becomes the anchor.
     """
-    mark = verify_only_mark(load_city_config(config_path), utc_micros)
+    config = load_city_config(config_path)
+    keys = load_keys(config, random=secrets.token_bytes)
+    head = _reading(config, lambda conn: own_head(conn, CityStore(), config.city.code))
+    origin = city_log_origin(config.node.trust_domain, config.city.code, head.key.epoch)
+    mark = verify_only_mark(config, utc_micros)
     doubt = mark.read()
+    if doubt is None and Anchor(config.anchor_path, origin).last() is None:
+        doubt = HistoryUnknown(f"its anchor, {config.anchor_path}, is missing")
     if doubt is None:
         click.echo("this node may sign already")
         return
     click.echo(f"this node only verifies: {doubt.message} [{doubt.reason}]")
     if not yes:
         click.confirm("Was this looked into, and may the node sign again?", abort=True)
+    create_anchor(config.anchor_path, sign_checkpoint(Checkpoint(origin, head.size, head.root), keys.log))
     mark.clear()
     click.echo("the node signs again once it is restarted")
 

@@ -3,7 +3,7 @@
 The steps, numbered in the code; 1 to 5 are one transaction:
 
 1. Lock and read the head.  Memory is only a cache: what counts is stored.
-2. The head must follow what was signed last; a database that went back must not be signed upon.
+2. The head must follow what was signed last, by any process; a database that went back must not be signed upon.
 3. Decide the commands and hash the exact bytes to be stored.
 4. Append, move the head on, and let the decider write its own tables.
 5. Hash those bytes once more: a flipped bit must be found before it is signed.
@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from elicense.errors import Error, LogForked, Malformed, NotFound, StoreCorrupt, Unavailable
+from elicense.errors import DataLoss, Error, LogBehind, LogForked, Malformed, NotFound, StoreCorrupt, Unavailable
 from elicense.log.checkpoint import Checkpoint, log_verifier_key, open_checkpoint, sign_checkpoint
 from elicense.log.decision import Appended, Decider, Decision, SignedHead
 from elicense.log.entry import SALT_SIZE, leaf_hashes
@@ -74,6 +74,7 @@ class Appender(Generic[C, R]):
         clock: UTC microseconds.
         random: Gives this many random bytes.
         before_answer: Called with each signed head before any caller hears of it, to keep it elsewhere too.
+        signed_before: Gives the last head that was kept elsewhere, or None; the log must hold it.
     """
 
     def __init__(
@@ -87,6 +88,7 @@ class Appender(Generic[C, R]):
         clock: Callable[[], int],
         random: Callable[[int], bytes],
         before_answer: Callable[[SignedHead], None] | None = None,
+        signed_before: Callable[[], Checkpoint | None] | None = None,
     ) -> None:
         self._store = store
         self._key = key
@@ -97,6 +99,7 @@ class Appender(Generic[C, R]):
         self._clock = clock
         self._random = random
         self._before_answer = before_answer
+        self._signed_before = signed_before
 
     def read_head(self, conn: Connection, *, signed: SignedHead | None, lock: bool = False) -> Head:
         """Return the stored head, which must follow the head that was signed last.
@@ -138,9 +141,11 @@ class Appender(Generic[C, R]):
             BatchTooLarge: The records are more than one commit may hold.
             HeadMoved: Another writer was faster.
             LogForked: The database holds another history than the one that was signed.
+            LogBehind: It lacks entries that were signed.
             StoreCorrupt: What is stored or hashed contradicts itself.
         """
         head = self.read_head(conn, signed=signed, lock=True)
+        self._check_signed_before(conn, head, signed)
         decisions = self._decider.decide(conn, head, commands)
         if len(decisions) != len(commands):
             raise RuntimeError("the decider must decide every command")
@@ -168,6 +173,23 @@ class Appender(Generic[C, R]):
             raise StoreCorrupt("the same bytes gave two hashes; this machine's memory or processor is not sound")
         return Outcome(decisions, head, after, hashes)
 
+    def _check_signed_before(self, conn: Connection, head: Head, signed: SignedHead | None) -> None:
+        """Compare with what another process may have signed, on a database that was another one then.
+
+        Raises:
+            LogForked: The database holds another history.
+            LogBehind: It lacks what was signed.
+        """
+        last = None if self._signed_before is None else self._signed_before()
+        if last is None or (signed is not None and (last.size, last.root) == (signed.size, signed.root)):
+            return
+        if last.origin != self._origin:
+            raise LogBehind("another epoch of this log is open; restart this node", log=self._key.log)
+        if last.size > head.size:
+            raise LogBehind("the database lacks entries that were signed; it was set back", log=self._key.log)
+        if self._store.root_at(conn, head, last.size) != last.root:
+            raise LogForked("the database does not hold the head that was signed last", log=self._key.log)
+
     def holds(self, conn: Connection, outcome: Outcome[R]) -> bool:
         """Tell whether a transaction whose COMMIT was not answered did happen.
 
@@ -183,6 +205,7 @@ class Appender(Generic[C, R]):
         Raises:
             SigningFailed: The key can not be used now, or ``before_answer`` failed.
             StoreCorrupt: The signature does not verify.
+            LogForked: ``before_answer`` knows of another head of this size.
         """
         checkpoint = Checkpoint(self._origin, head.size, head.root)
         try:
@@ -200,6 +223,8 @@ class Appender(Generic[C, R]):
         if self._before_answer is not None:
             try:
                 self._before_answer(signed)
+            except DataLoss:
+                raise
             except Exception as error:
                 # The commit is done: whatever goes wrong here must not look like a transaction to run again.
                 raise SigningFailed("the signed head could not be kept elsewhere; check that disk") from error

@@ -288,6 +288,14 @@ class LogStore:
         """
         return self._tiles.node(conn, key, start, end)
 
+    def root_at(self, conn: Connection, head: Head, size: int) -> bytes:
+        """Return the root over the first ``size`` entries of a log that holds at least so many.
+
+        Raises:
+            StoreCorrupt: A part of the tree is missing.
+        """
+        return head.root if size == head.size else self._tiles.reader(conn, head.key).root(size)
+
     def inclusion_proofs(self, conn: Connection, key: LogKey, indices: Iterable[int], size: int) -> list[list[bytes]]:
         """Return the inclusion proof of each index in the tree of ``size`` leaves, in order.
 

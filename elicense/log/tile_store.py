@@ -14,7 +14,7 @@ from sqlalchemy import Connection, bindparam, select
 
 from elicense.errors import StoreCorrupt
 from elicense.log.tiles import TILE_SIZE, TILE_WIDTH, subtree_slice
-from elicense.log.tree import HASH_SIZE, subtree_root
+from elicense.log.tree import HASH_SIZE, CompactRange, subtree_root
 from elicense.sql.database import insert_for
 
 if TYPE_CHECKING:
@@ -148,6 +148,19 @@ class TileReader:
         self._conn = conn
         self._key = key
         self._tiles: dict[tuple[int, int], bytes] = {}
+
+    def root(self, size: int) -> bytes:
+        """Return the root over the first ``size`` leaves.
+
+        Raises:
+            StoreCorrupt: A part of the tree is missing.
+        """
+        hashes, start = [], 0
+        for bit in reversed(range(size.bit_length())):
+            if size & (1 << bit):
+                hashes.append(self.node(start, start + (1 << bit)))
+                start += 1 << bit
+        return CompactRange(size, tuple(hashes)).root()
 
     def node(self, start: int, end: int) -> bytes:
         """Return the root over leaves ``[start, end)``, a complete aligned subtree.

@@ -34,6 +34,7 @@ from elicense.log.request_queue import Request, RequestQueue
 
 if TYPE_CHECKING:
     from elicense.log.appender import Outcome
+    from elicense.log.checkpoint import Checkpoint
     from elicense.log.metrics import LogMetrics
     from elicense.log.model import LogKey
     from elicense.log.store import LogStore
@@ -65,6 +66,7 @@ class LogWriter(Generic[C, R]):
         metrics: What to count; nothing when None.
         on_fatal: Called once when signing stops for good.
         before_answer: Called on a writer thread with each signed head before any caller hears of it.
+        signed_before: Gives the last head that was kept elsewhere, or None; what is appended must follow it.
     """
 
     def __init__(
@@ -81,6 +83,7 @@ class LogWriter(Generic[C, R]):
         metrics: LogMetrics | None = None,
         on_fatal: Callable[[Error], None] | None = None,
         before_answer: Callable[[SignedHead], None] | None = None,
+        signed_before: Callable[[], Checkpoint | None] | None = None,
     ) -> None:
         self._database = database
         self._store = log_store
@@ -94,6 +97,7 @@ class LogWriter(Generic[C, R]):
             clock=clock,
             random=random,
             before_answer=before_answer,
+            signed_before=signed_before,
         )
         self._committer = Committer(database, self._appender)
         self._metrics = metrics

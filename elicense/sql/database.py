@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import sqlite3
 import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Final, TypeVar, cast
@@ -78,7 +79,16 @@ class Database:
         self._writing = open_engine(parsed, connections=writers)
         self._read_threads = ThreadPoolExecutor(readers, thread_name_prefix="sql-read")
         self._write_threads = ThreadPoolExecutor(writers, thread_name_prefix="sql-write")
+        self._lost = False
+        self._on_reconnect: list[Callable[[], None]] = []
         self._jitter = random.Random()  # noqa: S311  # spreads retries, hides nothing
+
+    def on_reconnect(self, listener: Callable[[], None]) -> None:
+        """Have ``listener`` called, on a thread of the database, whenever it is reached again after it was lost.
+
+        What is reached may be another server, or the same one set back.
+        """
+        self._on_reconnect.append(listener)
 
     async def read(self, fn: Callable[[Connection], T]) -> T:
         """Run ``fn`` on a reader thread, in one snapshot, and return its result."""
@@ -117,6 +127,7 @@ class Database:
             connection.commit()
         except exc.DBAPIError as error:
             if self.dialect != "sqlite" and _leaves_unknown(error):
+                self._lost = True
                 raise CommitUnknown("the database did not say whether it committed; ask again what it holds") from error
             raise
 
@@ -132,17 +143,30 @@ class Database:
                     connection.begin()
                     result = fn(connection)
                     end(connection)
-                    return result
             except exc.SQLAlchemyError as error:
+                self._lost = self._lost or _is_away(error)
                 again = isinstance(error, exc.DBAPIError) and retried(error) and attempt < MAX_ATTEMPTS
                 if not again:
                     fault = fault_of(error)
                     if fault is None:
                         raise
                     raise fault from error
+            else:
+                if self._lost:
+                    self._lost = False
+                    for listener in self._on_reconnect:
+                        listener()
+                return result
             time.sleep(pause * self._jitter.uniform(0.5, 1.0))
             pause = min(pause * 2, _LONGEST_PAUSE_S)
         raise StoreUnavailable("the database keeps refusing the transaction; repeat the request later")
+
+
+def _is_away(error: exc.SQLAlchemyError) -> bool:
+    """Whether the server could not be reached, or no longer: only then is there no SQLSTATE, or one of its ending."""
+    if not isinstance(error, exc.DBAPIError) or isinstance(error.orig, sqlite3.Error):
+        return False
+    return error.connection_invalidated or sqlstate_of(error) is None or str(sqlstate_of(error)).startswith("57P")
 
 
 def _leaves_unknown(error: exc.DBAPIError) -> bool:

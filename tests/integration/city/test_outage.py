@@ -307,7 +307,7 @@ async def test_a_city_whose_database_was_set_back_only_verifies(cluster: Cluster
     await suzhou.start()
     with pytest.raises(errors.DataLoss):
         await suzhou.issue(third)
-    assert isinstance(suzhou.running.gate.reason, errors.LogForked)
+    assert isinstance(suzhou.running.gate.reason, errors.LogBehind)
 
 
 async def test_a_city_that_only_verifies_still_does_after_a_restart_until_a_person_allows_it_to_sign(

@@ -348,6 +348,24 @@ def test_a_connection_that_is_lost_at_the_commit_leaves_the_outcome_unknown(post
     assert postgres_database.read_now(ids) == []
 
 
+def test_whoever_cares_hears_that_the_database_was_lost_and_is_there_again(postgres_database: Database) -> None:
+    heard: list[str] = []
+    postgres_database.on_reconnect(lambda: heard.append("again"))
+    postgres_database.write_now(lambda conn: BulkInsert(ITEM).execute(conn, [(1, "n", None)]))
+    assert not heard
+    runs: list[int] = []
+
+    def lose_it_once(conn: Connection) -> None:
+        runs.append(1)
+        if len(runs) == 1:
+            conn.exec_driver_sql("SELECT pg_terminate_backend(pg_backend_pid())")
+
+    postgres_database.read_now(lose_it_once)
+    assert heard == ["again"]
+    postgres_database.read_now(ids)
+    assert heard == ["again"]
+
+
 @pytest.mark.parametrize(
     ("code", "kind"),
     [

@@ -1,0 +1,132 @@
+"""Whether the database still holds everything that this city has signed: pure rules.
+
+Two witnesses stand beside the database: the anchor, with the last head that was
+signed, and the registry, with the highest head that it cosigned.  A database
+that was set back is sound in itself and would sign a second history; what it
+lacks, a witness has.  The cases are one table, judged in its order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final
+
+from elicense.errors import Error, HistoryUnknown, LogBehind, LogForked
+
+
+class Seen(Enum):
+    """What a witness shows of the log, beside the database."""
+
+    ABSENT = "it is missing or can not be asked"
+    INSIDE = "its head lies in the database's log"
+    AHEAD = "its head lies beyond the database's log"
+    ELSEWHERE = "its head has another root than the database's log"
+    LATER_EPOCH = "its head is of a later epoch"
+    EARLIER_EPOCH = "its head is of an earlier epoch"
+
+
+class Course(Enum):
+    """What the node does."""
+
+    GO_ON = "sign"
+    WAIT = "only verify until a witness can be asked"
+    RESTORE = "only verify until a person restores the log"
+    FORK = "only verify, and keep the evidence of two histories"
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One case of the table.
+
+    Attributes:
+        holds: Whether it is the case, given what the anchor and the registry show.
+        course: What follows.
+        sentence: Why, for whoever operates the node.
+    """
+
+    holds: Callable[[Seen, Seen], bool]
+    course: Course
+    sentence: str
+
+    @property
+    def error(self) -> Error | None:
+        """Why the node must not sign; None when it may."""
+        match self.course:
+            case Course.GO_ON:
+                return None
+            case Course.WAIT:
+                return HistoryUnknown(self.sentence)
+            case Course.RESTORE:
+                return LogBehind(self.sentence)
+            case Course.FORK:
+                return LogForked(self.sentence)
+
+
+CASES: Final = (
+    Case(
+        lambda _, registry: registry is Seen.ELSEWHERE,
+        Course.FORK,
+        "the registry cosigned another history of this log than the database holds",
+    ),
+    Case(
+        lambda anchor, _: anchor is Seen.ELSEWHERE,
+        Course.FORK,
+        "this node signed another history than the database holds",
+    ),
+    Case(
+        lambda anchor, registry: Seen.LATER_EPOCH in (anchor, registry),
+        Course.RESTORE,
+        "the database is from before the epoch that is open; run `elicense-city restore`",
+    ),
+    Case(
+        lambda _, registry: registry is Seen.AHEAD,
+        Course.RESTORE,
+        "the registry holds more than the database, which was set back; run `elicense-city restore`",
+    ),
+    Case(
+        lambda anchor, registry: registry is Seen.ABSENT and anchor is Seen.AHEAD,
+        Course.WAIT,
+        "the database lacks what this node signed last, and the registry can not be asked",
+    ),
+    Case(
+        # What was signed is lost on both sides: signing these positions again would be a fork.
+        lambda anchor, _: anchor is Seen.AHEAD,
+        Course.RESTORE,
+        "the database lacks what this node signed last, and so does the registry; run `elicense-city restore`",
+    ),
+    Case(
+        # Even when the registry holds no more: the node may have signed more than both have.
+        lambda anchor, _: anchor is Seen.ABSENT,
+        Course.WAIT,
+        "the anchor is missing, so nobody knows what was signed last; bring it back, run `elicense-city restore`, "
+        "or `elicense-city allow-signing` if the database was certainly never set back",
+    ),
+    Case(lambda _anchor, _registry: True, Course.GO_ON, "the database holds everything that was signed"),
+)
+"""Every case; the first that holds decides."""
+
+
+def judge(anchor: Seen, registry: Seen) -> Case:
+    """Return the case, given what the anchor and the registry show."""
+    return next(case for case in CASES if case.holds(anchor, registry))
+
+
+def compare(*, epoch: int, size: int, root_at: Callable[[int], bytes], witness: tuple[int, int, bytes] | None) -> Seen:
+    """Return what a witness shows.
+
+    Args:
+        epoch: Open epoch of the database's log.
+        size: Number of its entries.
+        root_at: Root of the log over its first so many entries.
+        witness: Epoch, size and root of the head that the witness shows; None when there is none.
+    """
+    if witness is None:
+        return Seen.ABSENT
+    its_epoch, its_size, its_root = witness
+    if its_epoch != epoch:
+        return Seen.LATER_EPOCH if its_epoch > epoch else Seen.EARLIER_EPOCH
+    if its_size > size:
+        return Seen.AHEAD
+    return Seen.INSIDE if root_at(its_size) == its_root else Seen.ELSEWHERE
