@@ -35,12 +35,14 @@ from city_node.relay import Relays
 from city_node.replicator import Replicator
 from city_node.services.issuance import IssuanceServicer
 from city_node.store import CityStore
+from city_node.transparency import CityShowing
 from city_node.verification import CityAnswers
 from city_node.verify_only import verify_only_mark
 from elicense.clock import utc_micros
 from elicense.log.anchor import Anchor
 from elicense.log.checkpoint import Checkpoint, log_verifier_key, sign_checkpoint
 from elicense.log.metrics import LogMetrics
+from elicense.log.transparency import Transparency
 from elicense.log.writer import LogWriter
 from elicense.quota.leases import Quotas
 from elicense.rpc.active import ActiveCertificates
@@ -51,6 +53,7 @@ from elicense.rpc.license_fields import LicenseFields
 from elicense.rpc.looks import Looks
 from elicense.rpc.server import ListenOptions, NodeServer, ReloadingCredentials
 from elicense.rpc.telemetry import LineWriter, RpcMetrics
+from elicense.rpc.transparency_service import TransparencyServicer
 from elicense.rpc.verification_service import VerificationServicer
 from elicense.rpc.watch_hub import WatchHub
 from elicense.rpc.watching import Watching
@@ -65,6 +68,8 @@ from elicense.v1 import (
     issuance_pb2,
     issuance_pb2_grpc,
     replication_pb2_grpc,
+    transparency_pb2,
+    transparency_pb2_grpc,
     verification_pb2,
     verification_pb2_grpc,
 )
@@ -82,6 +87,7 @@ SERVICES: Final = (
     ISSUANCE,
     verification_pb2.DESCRIPTOR.services_by_name["VerificationService"].full_name,
     enrollment_pb2.DESCRIPTOR.services_by_name["EnrollmentService"].full_name,
+    transparency_pb2.DESCRIPTOR.services_by_name["TransparencyService"].full_name,
 )
 """What a city node offers, besides health and reflection."""
 
@@ -264,6 +270,10 @@ async def build(
     verification_pb2_grpc.add_VerificationServiceServicer_to_server(VerificationServicer(looks), server.grpc)
     enrollment_pb2_grpc.add_EnrollmentServiceServicer_to_server(
         EnrollmentServicer(enrollment(config, keys, database, store, clock=clock, random=random)), server.grpc
+    )
+    showing = CityShowing(store=store.logs, key=key, origin=origin, signer=keys.log, clock=clock)
+    transparency_pb2_grpc.add_TransparencyServiceServicer_to_server(
+        TransparencyServicer(Transparency(database=database, store=store.logs, showing=showing)), server.grpc
     )
     parts = Parts(
         database=database,

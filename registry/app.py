@@ -15,6 +15,7 @@ from elicense.clock import SECOND_US, utc_micros
 from elicense.errors import Error
 from elicense.log.metrics import LogMetrics
 from elicense.log.model import LogKey
+from elicense.log.transparency import Transparency
 from elicense.log.writer import LogWriter
 from elicense.quota.leases import Quotas
 from elicense.rpc.active import ActiveCertificates
@@ -24,6 +25,7 @@ from elicense.rpc.license_fields import LicenseFields
 from elicense.rpc.looks import Looks, Recording
 from elicense.rpc.server import DRAIN_GRACE_S, ListenOptions, NodeServer, ReloadingCredentials
 from elicense.rpc.telemetry import LineMetrics, LineWriter, MetricsServer, RpcMetrics
+from elicense.rpc.transparency_service import TransparencyServicer
 from elicense.rpc.verification_service import VerificationServicer
 from elicense.rpc.watch_hub import WatchHub
 from elicense.rpc.watching import Watching
@@ -38,6 +40,8 @@ from elicense.v1 import (
     enrollment_pb2_grpc,
     replication_pb2,
     replication_pb2_grpc,
+    transparency_pb2,
+    transparency_pb2_grpc,
     verification_pb2,
     verification_pb2_grpc,
 )
@@ -54,10 +58,12 @@ from registry.ingest import Ingest
 from registry.keys import RegistryKeys, load_keys
 from registry.metrics import CityMetrics
 from registry.names import FIRST_EPOCH, REGISTRY_LOG, cosigner_name, registry_origin
+from registry.publishing import HeadPublisher
 from registry.replication import DecisionLog, Replication
 from registry.services.access import AccessServicer
 from registry.services.replication import ReplicationServicer
 from registry.store import RegistryStore
+from registry.transparency import RegistryShowing
 from registry.verification import NationalAnswers
 
 if TYPE_CHECKING:
@@ -72,6 +78,7 @@ SERVICES: Final = (
     verification_pb2.DESCRIPTOR.services_by_name["VerificationService"].full_name,
     access_pb2.DESCRIPTOR.services_by_name["AccessService"].full_name,
     enrollment_pb2.DESCRIPTOR.services_by_name["EnrollmentService"].full_name,
+    transparency_pb2.DESCRIPTOR.services_by_name["TransparencyService"].full_name,
 )
 """What the registry offers, besides health and reflection."""
 
@@ -88,6 +95,7 @@ class _Parts:
     answers: NationalAnswers
     writer: LogWriter[Command, Outcome]
     decisions: PendingDecisions
+    heads: HeadPublisher
     hub: WatchHub
     server: NodeServer
 
@@ -118,6 +126,10 @@ class RunningNode:
         """How many licences are being followed now."""
         return self._parts.hub.watches
 
+    async def publish_heads(self) -> bool:
+        """Write the vector of city heads if one is due; tell whether it was."""
+        return await self._parts.heads.publish()
+
     async def start(self) -> None:
         """Listen, read and sign the log's head, then say that the node is ready.
 
@@ -131,6 +143,7 @@ class RunningNode:
         self.address = f"{self._config.node.listen.rpartition(':')[0]}:{port}"
         await parts.writer.start()
         parts.decisions.start()
+        parts.heads.start()
         parts.accesses.start()
         parts.hub.start()
         if self._config.metrics is not None:
@@ -148,6 +161,7 @@ class RunningNode:
         await parts.hub.close()
         await parts.server.drain(grace_s)
         await parts.decisions.stop()
+        await parts.heads.stop()
         await parts.writer.close()
         await parts.answers.close()
         await parts.accesses.close()
@@ -267,8 +281,25 @@ async def build(
     enrollment_pb2_grpc.add_EnrollmentServiceServicer_to_server(
         EnrollmentServicer(enrollment(config, keys, database, store, clock=clock, random=random)), server.grpc
     )
-    parts = _Parts(database, certificates, accesses, answers, writer, decisions, hub, server)
+    transparency_pb2_grpc.add_TransparencyServiceServicer_to_server(
+        TransparencyServicer(_transparency(config, keys, database, store, clock)), server.grpc
+    )
+    heads = HeadPublisher(log=DecisionLog(writer))
+    parts = _Parts(database, certificates, accesses, answers, writer, decisions, heads, hub, server)
     return RunningNode(config=config, parts=parts, metrics=metrics)
+
+
+def _transparency(
+    config: RegistryConfig, keys: RegistryKeys, database: Database, store: RegistryStore, clock: Callable[[], int]
+) -> Transparency:
+    showing = RegistryShowing(
+        store=store,
+        trust_domain=config.node.trust_domain,
+        signer=keys.log,
+        cosigner=keys.cosigner,
+        clock=clock,
+    )
+    return Transparency(database=database, store=store.logs, showing=showing)
 
 
 def _writer(

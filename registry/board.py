@@ -13,7 +13,7 @@ from elicense.v1 import log_pb2
 from elicense.view.model import ViewRow
 from registry.bans import PersonBan, ended, running
 from registry.claims import ClaimOutcome
-from registry.model import CityState, Claim, Pending
+from registry.model import CityState, Claim, Pending, PublishedHead
 
 
 @dataclass(slots=True)
@@ -30,6 +30,7 @@ class Outcome:
         flags: New flags: (person, licence, flags).
         notes: For the cities' feeds: (city, epoch) to (index, kind, licence, detail).
         decided_us: When it was decided.
+        published: How far logs are public from now on.
     """
 
     claims: list[ClaimOutcome] = field(default_factory=list)
@@ -41,6 +42,7 @@ class Outcome:
     flags: list[tuple[bytes, bytes, int]] = field(default_factory=list)
     notes: dict[tuple[int, int], list[tuple[int, int, bytes, str]]] = field(default_factory=dict)
     decided_us: int = 0
+    published: Sequence[PublishedHead] = ()
 
 
 @dataclass(slots=True)
@@ -55,6 +57,7 @@ class Board:
     rows: Mapping[bytes, Sequence[ViewRow]]
     bans: Mapping[bytes, Sequence[PersonBan]]
     open: set[Pending]
+    published: bool = False
 
     @property
     def today(self) -> date:

@@ -22,6 +22,7 @@ from elicense.view.history import LicenseRuling
 from registry.board import Board, Outcome
 from registry.claims import DecidePending, GrantClaims, Granted
 from registry.granting import grant
+from registry.head_vector import PublishHeads, due_vector, publish
 from registry.model import ClaimState
 from registry.ruling import rule
 from registry.store import RegistryStore
@@ -29,7 +30,7 @@ from registry.store import RegistryStore
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-Command = GrantClaims | DecidePending
+Command = GrantClaims | DecidePending | PublishHeads
 
 
 class RegistryDecider:
@@ -55,6 +56,9 @@ class RegistryDecider:
         for command in commands:
             if isinstance(command, GrantClaims):
                 records, outcome = grant(board, command, lease_us=self._lease_us)
+            elif isinstance(command, PublishHeads):
+                vector = due_vector(conn, self._store, key=board.key, next_index=board.next_index, now_us=board.now_us)
+                records, outcome = publish(board, vector, actor=self._actor)
             else:
                 records, outcome = rule(board, command, actor=self._actor)
             outcome.decided_us = board.now_us
@@ -83,6 +87,7 @@ class RegistryDecider:
             for (city, epoch), notes in sorted(outcome.notes.items()):
                 self._store.add_dispositions(conn, city, epoch, notes)
             self._store.end_pending(conn, outcome.decided)
+            self._store.put_published(conn, outcome.published)
         epoch = next((claim.registry_epoch for claim in taken.values()), 0)
         self._cite(outcomes, {(epoch, entry.index): entry.leaf_hash for entry in appended})
 

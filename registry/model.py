@@ -135,3 +135,20 @@ class Pending(Row):
     entry_hash: bytes
     license_id: bytes
     person_key: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class PublishedHead(Row):
+    """How far a log is public.
+
+    Attributes:
+        log: Division code of its city; 0 is the registry's own log.
+        epoch: Epoch of the log.
+        size: Entries that everybody may see.
+        published_us: When they became public.
+    """
+
+    log: int
+    epoch: int
+    size: int
+    published_us: int

@@ -24,6 +24,7 @@ from elicense.v1 import log_pb2
 from elicense.view.model import Revision, ViewRow
 from elicense.view.person import PersonIndex
 from registry.bans import PersonBan
+from registry.check_published import PublishedCheck
 from registry.model import ClaimState, Pending
 from registry.national import NationalFold, receive
 from registry.store import RegistryStore
@@ -46,12 +47,14 @@ class Decided:
         confirmed: Positions of first records that count without a grant.
         given: Flags that first records got, by position; of those that do not count.
         rulings: (licence, when, flags that it gave) of each decision.
+        vectors: The vectors of city heads.
     """
 
     granted: set[tuple[bytes, int]] = field(default_factory=set)
     confirmed: set[_Position] = field(default_factory=set)
     given: dict[_Position, ViewFlags] = field(default_factory=dict)
     rulings: set[tuple[bytes, int, int]] = field(default_factory=set)
+    vectors: PublishedCheck = field(default_factory=PublishedCheck)
 
     def read(self, key: LogKey, entries: Sequence[StoredEntry], found: Callable[[Finding], None]) -> None:
         """Fold entries of the registry's log."""
@@ -75,6 +78,8 @@ class Decided:
                     self._give(record, record.conflict_opened, ViewFlags.CONFLICT)
                 case "license_barred":
                     self._give(record, record.license_barred, ViewFlags.VOID)
+                case "head_vector":
+                    self.vectors.read(key, entry.index, record)
                 case kind:
                     found(
                         Finding(position(key, entry.index), f"a kind of decision that this node does not know: {kind}")
@@ -149,6 +154,7 @@ class Refold:
         self._compare_claims()
         self._compare_bans()
         self._compare_rulings()
+        self.decided.vectors.compare(self._conn, self._store, self._found)
         return len(self._expected)
 
     def _flags(self, key: tuple[bytes, bytes], row: ViewRow, waiting: Mapping[_Position, Pending]) -> int:

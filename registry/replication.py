@@ -14,12 +14,15 @@ from registry.claims import CLAIMS_PER_ENTRY, ClaimOutcome, DecidePending, Grant
 from registry.decider import Command
 from registry.decisions import PendingDecisions
 from registry.freshness import Freshness
+from registry.head_vector import PublishHeads
 from registry.ingest import Ingest
 from registry.metrics import CityMetrics
 from registry.store import RegistryStore
 
 #: Most bytes that one entry of the registry's log adds to what it is about: its times, actor and framing.
 _ENTRY_BYTES: Final = 512
+#: Most bytes of a vector: some thousand cities, and what an entry may hold at all.
+_VECTOR_BYTES: Final = 65_536
 #: Most bytes of one person in an entry: a tag, two identifiers and framing.
 _PERSON_BYTES: Final = 96
 
@@ -54,6 +57,15 @@ class DecisionLog:
         entries = -(-len(command.wanted) // CLAIMS_PER_ENTRY)
         size = entries * _ENTRY_BYTES + len(command.wanted) * _PERSON_BYTES
         return (await self._writer.submit(command, weight=entries, size=size)).result
+
+    async def publish(self) -> bool:
+        """Write the vector of city heads if one is due; tell whether it was.
+
+        Raises:
+            StoreUnavailable: The database is away.
+        """
+        written = await self._writer.submit(PublishHeads(), weight=1, size=_VECTOR_BYTES, bulk=True)
+        return bool(written.result.published)
 
 
 class Replication:

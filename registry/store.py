@@ -23,7 +23,7 @@ from sqlalchemy import (
 )
 
 from elicense.access.store import AccessStore, define_access_table
-from elicense.log.store import LogStore, define_log_tables
+from elicense.log.store import LogKey, LogStore, define_log_tables
 from elicense.quota.store import QuotaStore, define_quota_table
 from elicense.sql.bulk import BulkInsert, BulkLookup, BulkUpdate
 from elicense.sql.database import insert_for
@@ -33,7 +33,7 @@ from elicense.view.ruling_store import RulingStore, define_ruling_table
 from elicense.view.store import ViewStore, define_view_tables
 from registry.access_store import AccessIndexStore, define_access_index_tables
 from registry.ban_store import BanStore, define_ban_table
-from registry.model import City, CityState, Claim, ClaimState, NotedDisposition, Pending
+from registry.model import City, CityState, Claim, ClaimState, NotedDisposition, Pending, PublishedHead
 
 _DETAIL_LENGTH: Final = 200
 _VKEY_LENGTH: Final = 400
@@ -135,6 +135,18 @@ evidence_table = Table(
     Column("noted_us", BigInteger, nullable=False),
     PrimaryKeyConstraint("city", "digest"),
     info={"dist": "city"},
+)
+
+published_table = Table(
+    "published_head",
+    metadata,
+    Column("log", Integer, nullable=False, autoincrement=False),
+    Column("epoch", BigInteger, nullable=False, autoincrement=False),
+    Column("size", BigInteger, nullable=False),
+    Column("published_us", BigInteger, nullable=False),
+    PrimaryKeyConstraint("log", "epoch"),
+    info={"dist": "log"},
+    sqlite_with_rowid=False,
 )
 
 _claim_values = values_of(Claim)
@@ -356,3 +368,24 @@ class RegistryStore:
         values = {"city": city, "digest": digest, "reason": reason, "body": body, "noted_us": now_us}
         statement = insert_for(conn.dialect.name, evidence_table)
         conn.execute(statement.on_conflict_do_nothing(index_elements=["city", "digest"]), [values])
+
+    def published(self, conn: Connection) -> list[PublishedHead]:
+        """Return how far each log is public, in order."""
+        table = published_table
+        query = select(*[table.c[name] for name in PublishedHead.__dataclass_fields__])
+        return [PublishedHead(*row) for row in conn.execute(query.order_by(table.c.log, table.c.epoch))]
+
+    def published_size(self, conn: Connection, key: LogKey) -> int:
+        """Return how many entries of a log are public."""
+        table = published_table
+        query = select(table.c.size).where(table.c.log == key.log, table.c.epoch == key.epoch)
+        return conn.execute(query).scalar() or 0
+
+    def put_published(self, conn: Connection, heads: Sequence[PublishedHead]) -> None:
+        """Move on how far logs are public."""
+        if not heads:
+            return
+        statement = insert_for(conn.dialect.name, published_table)
+        replaced = {c.name: statement.excluded[c.name] for c in published_table.c if not c.primary_key}
+        upsert = statement.on_conflict_do_update(index_elements=["log", "epoch"], set_=replaced)
+        conn.execute(upsert, [head.as_dict() for head in heads])

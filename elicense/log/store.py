@@ -56,6 +56,9 @@ class LogStore:
 
         self._head = select(head.c.size, head.c.frontier, head.c.root, head.c.note, head.c.recorded_us).where(*of(head))
         self._locked_head = self._head.with_for_update()
+        self._heads = select(
+            head.c.log, head.c.epoch, head.c.size, head.c.frontier, head.c.root, head.c.note, head.c.recorded_us
+        ).order_by(head.c.log, head.c.epoch)
         self._keys = select(head.c.log, head.c.epoch).order_by(head.c.log, head.c.epoch)
         self._sizes = select(head.c.log, head.c.epoch, head.c.size)
         self._advance = (
@@ -88,6 +91,13 @@ class LogStore:
         self._checkpoints = rows.where(checkpoint.c.size > bindparam("start"), checkpoint.c.size <= bindparam("stop"))
         self._batch_end = self._checkpoints.order_by(checkpoint.c.size.desc()).limit(1)
         after = rows.where(checkpoint.c.size > bindparam("start")).order_by(checkpoint.c.size).limit(1)
+        self._commit_of = after
+        self._recorded = (
+            select(checkpoint.c.size)
+            .where(*of(checkpoint), checkpoint.c.recorded_us < bindparam("before_us"))
+            .order_by(checkpoint.c.size.desc())
+            .limit(1)
+        )
         self._first_cosigned = after.where(checkpoint.c.cosigned.is_not(None))
         self._first_noted = after.where(checkpoint.c.note.is_not(None))
         at_size = checkpoint.update().where(*of(checkpoint), checkpoint.c.size == bindparam("at_size"))
@@ -121,17 +131,15 @@ class LogStore:
             StoreCorrupt: The stored head contradicts itself.
         """
         row = conn.execute(self._locked_head if lock else self._head, _key(key)).first()
-        if row is None:
-            return None
-        size, frontier, root, note, recorded_us = row
-        try:
-            compact = CompactRange.decode(size, frontier)
-        except Malformed as error:
-            raise StoreCorrupt("the head of the log is damaged; run fsck", log=key.log) from error
-        # A flipped bit must be found before anything is built, and signed, upon it.
-        if compact.root() != root:
-            raise StoreCorrupt("the head of the log does not lead to its root; run fsck", log=key.log)
-        return Head(key, compact, root, note, recorded_us)
+        return None if row is None else _read_head(key, *row)
+
+    def heads(self, conn: Connection) -> list[Head]:
+        """Return the head of every log, in order.
+
+        Raises:
+            StoreCorrupt: A stored head contradicts itself.
+        """
+        return [_read_head(LogKey(log, epoch), *row) for log, epoch, *row in conn.execute(self._heads)]
 
     def advance(
         self,
@@ -248,6 +256,15 @@ class LogStore:
         row = conn.execute(self._checkpoint, {**_key(key), "at_size": size}).first()
         return None if row is None else CheckpointRow(*row)
 
+    def commit_of(self, conn: Connection, key: LogKey, index: int) -> CheckpointRow | None:
+        """Return what the commit left that wrote an entry, or None when there is no such entry."""
+        row = conn.execute(self._commit_of, {**_key(key), "start": index}).first()
+        return None if row is None else CheckpointRow(*row)
+
+    def size_before(self, conn: Connection, key: LogKey, before_us: int) -> int:
+        """Return the size after the last commit before ``before_us`` (UTC microseconds); 0 before the first."""
+        return conn.execute(self._recorded, {**_key(key), "before_us": before_us}).scalar() or 0
+
     def checkpoints(self, conn: Connection, key: LogKey, start: int, stop: int) -> dict[int, CheckpointRow]:
         """Return what the commits left that ended above ``start`` and up to ``stop``, by size."""
         rows = conn.execute(self._checkpoints, {**_key(key), "start": start, "stop": stop})
@@ -325,6 +342,17 @@ class LogStore:
         head = self.head(conn, key)
         if head is None or size > head.size:
             raise Malformed("the log is not that large", size=size)
+
+
+def _read_head(key: LogKey, size: int, frontier: bytes, root: bytes, note: bytes | None, recorded_us: int) -> Head:
+    try:
+        compact = CompactRange.decode(size, frontier)
+    except Malformed as error:
+        raise StoreCorrupt("the head of the log is damaged; run fsck", log=key.log) from error
+    # A flipped bit must be found before anything is built, and signed, upon it.
+    if compact.root() != root:
+        raise StoreCorrupt("the head of the log does not lead to its root; run fsck", log=key.log)
+    return Head(key, compact, root, note, recorded_us)
 
 
 def _key(key: LogKey) -> dict[str, Any]:

@@ -44,6 +44,9 @@ OFFICIAL_VERIFIERS = frozenset({Role.POLICE, Role.TRAFFIC_WINDOW})
 
 EVERY_ROLE = frozenset(Role)
 
+LATEST_HEADS = frozenset({Role.CITY, Role.AUDITOR, Role.OPERATOR})
+"""Roles that see logs as they stand; to others they end at the head that was published, a minute old or more."""
+
 
 class Purpose(IntEnum):
     """Why a verifier asks; the numbers are those of ``elicense.v1.Purpose``."""
@@ -205,6 +208,12 @@ _CLERK = frozenset({Role.CLERK})
 _ENROLLEE = frozenset({Role.ENROLLEE})
 _HOLDER = frozenset({Role.HOLDER})
 
+
+def _transparency(callers: frozenset[Role]) -> dict[str, frozenset[Role]]:
+    methods = ("ListLogs", "GetCheckpoint", "GetInclusionProof", "GetConsistencyProof", "ListEntries", "GetHeadVector")
+    return {f"/elicense.v1.TransparencyService/{method}": callers for method in methods}
+
+
 REGISTRY_METHODS: Mapping[str, frozenset[Role]] = MappingProxyType(
     {
         "/elicense.v1.ReplicationService/AppendEntries": _CITY,
@@ -217,6 +226,7 @@ REGISTRY_METHODS: Mapping[str, frozenset[Role]] = MappingProxyType(
         "/elicense.v1.AccessService/ListAccesses": _HOLDER,
         "/elicense.v1.VerificationService/WatchLicense": VERIFIERS | _CITY,
         "/elicense.v1.EnrollmentService/Enroll": _ENROLLEE,
+        **_transparency(VERIFIERS | LATEST_HEADS),
         **_HEALTH,
         **_REFLECTION,
     }
@@ -242,6 +252,7 @@ CITY_METHODS: Mapping[str, frozenset[Role]] = MappingProxyType(
         "/elicense.v1.VerificationService/BatchVerifyLicenses": VERIFIERS,
         "/elicense.v1.VerificationService/WatchLicense": VERIFIERS,
         "/elicense.v1.EnrollmentService/Enroll": _ENROLLEE,
+        **_transparency(VERIFIERS | LATEST_HEADS | _CLERK),
         **_HEALTH,
         **_REFLECTION,
     }

@@ -17,9 +17,9 @@ from elicense.trust.roles import (
     city_policy,
     registry_policy,
 )
-from elicense.v1 import access_pb2, enrollment_pb2, issuance_pb2, replication_pb2, verification_pb2
+from elicense.v1 import access_pb2, enrollment_pb2, issuance_pb2, replication_pb2, transparency_pb2, verification_pb2
 
-COMMON = (health_pb2, reflection_pb2, enrollment_pb2, verification_pb2)
+COMMON = (health_pb2, reflection_pb2, enrollment_pb2, verification_pb2, transparency_pb2)
 COMMERCIAL = (Role.RENTAL, Role.INSURER, Role.RECRUITER)
 
 
