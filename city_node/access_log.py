@@ -17,6 +17,7 @@ from elicense.access.recorder import AccessRecorder
 from elicense.access.reserve import AccessReserve
 from elicense.sql.database import Database
 from elicense.v1 import replication_pb2_grpc
+from elicense.workers.place import Place
 
 HEARTBEATS_PER_IDLE_SHIP: Final = 6
 """A node without new looks tells the registry so only every so many heartbeats."""
@@ -31,6 +32,8 @@ class AccessLog:
         chores: Further chores of the node, done along with the log's own.
         metrics: Where alarms are counted.
         clock: UTC microseconds.
+        place: Which of the node's processes this is.
+        leads: Whether this process does what is to be done once.
 
     Attributes:
         recorder: Makes looks durable.
@@ -44,16 +47,20 @@ class AccessLog:
         chores: Sequence[Callable[[], Awaitable[None]]],
         metrics: CollectorRegistry,
         clock: Callable[[], int],
+        place: Place,
+        leads: Callable[[], bool],
     ) -> None:
+        self._leads = leads
+        self._chores = tuple(chores)
         self._database = Database(config.access_log_url)
-        self._reserve = AccessReserve(config.reserve_path)
+        self._reserve = AccessReserve(place.file(config.reserve_path))
         store = access_store()
         alarms = AccessAlarms(metrics)
         heartbeat_s = config.limits.heartbeat_seconds
         self.recorder = AccessRecorder(
             database=self._database,
             store=store,
-            node=f"city-{config.city.code}",
+            node=place.named(f"city-{config.city.code}"),
             clock=clock,
             reserve=self._reserve,
             alarms=alarms,
@@ -68,7 +75,7 @@ class AccessLog:
             period_s=heartbeat_s,
             idle_s=heartbeat_s * HEARTBEATS_PER_IDLE_SHIP,
         )
-        self._housekeeper = Housekeeper([self.recorder.drain, self._shipper.drop_old, *chores])
+        self._housekeeper = Housekeeper([self.recorder.drain, self._shipper.drop_old, self._do_chores])
 
     def start(self) -> None:
         """Begin to ship and to do the chores."""
@@ -82,3 +89,8 @@ class AccessLog:
         await self.recorder.close()
         self._reserve.close()
         await asyncio.to_thread(self._database.close)
+
+    async def _do_chores(self) -> None:
+        if self._leads():
+            for chore in self._chores:
+                await chore()

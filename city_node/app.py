@@ -34,6 +34,7 @@ from city_node.receipts import Receipts, TrustedKeys
 from city_node.relay import Relays
 from city_node.replicator import Replicator
 from city_node.services.issuance import IssuanceServicer
+from city_node.shared_head import SharedHead
 from city_node.store import CityStore
 from city_node.transparency import CityShowing
 from city_node.verification import CityAnswers
@@ -75,6 +76,9 @@ from elicense.v1 import (
 )
 from elicense.verification.attest import Attestor
 from elicense.view.records import RecordReader
+from elicense.workers.colleagues import HALT_S, REFRESH_S, Colleagues
+from elicense.workers.leader import Leadership, leadership
+from elicense.workers.place import ALONE, Place
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -98,6 +102,7 @@ async def build(
     clock: Callable[[], int] = utc_micros,
     random: Callable[[int], bytes] = secrets.token_bytes,
     log: LineWriter | None = None,
+    place: Place = ALONE,
 ) -> RunningNode:
     """Put a city node together; nothing listens yet.
 
@@ -106,6 +111,7 @@ async def build(
         clock: UTC microseconds.
         random: Gives that many random bytes.
         log: Where one line a call goes; None for nowhere.
+        place: Which of the node's processes this is.
 
     Raises:
         ConfigInvalid: A key or certificate is missing or can not be used; all problems are named.
@@ -153,7 +159,9 @@ async def build(
         before_answer=comparison.keep,
         signed_before=anchor.last,
     )
-    city_log = CityLog(key=key, writer=writer, clock=clock)
+    shared = SharedHead(database=database, store=store.logs, key=key, clock=clock) if place.shares else None
+    city_log = CityLog(key=key, writer=writer, clock=clock, shared=shared)
+    led = leadership(place, database=database, store=store.lease, name=f"city-{city}", clock=clock)
     receipts = Receipts(
         database=database,
         store=store,
@@ -240,7 +248,15 @@ async def build(
 
     # Who looked: recorded here, shipped to the registry.
     quotas = Quotas(database=database, store=store.quota, clock=clock, looks=config.quotas.looks_per_day)
-    accesses = AccessLog(config=config, stub=registry, chores=[quotas.housekeep], metrics=metrics, clock=clock)
+    accesses = AccessLog(
+        config=config,
+        stub=registry,
+        chores=[quotas.housekeep],
+        metrics=metrics,
+        clock=clock,
+        place=place,
+        leads=lambda: led.leads,
+    )
     looks = Looks(
         answering=verification,
         watching=Watching(judging=verification, hub=hub, persons=keys.persons, clock=clock),
@@ -261,7 +277,7 @@ async def build(
             policy=city_policy(city), certificates=certificates, metrics=RpcMetrics(metrics), log=log, clock=clock
         ),
         services=SERVICES,
-        options=ListenOptions(config.node.listen, reflection=True),
+        options=ListenOptions(place.listen or config.node.listen, reuse_port=place.shares, reflection=True),
     )
     issuance_pb2_grpc.add_IssuanceServiceServicer_to_server(
         IssuanceServicer(city=city, issuance=issuance, bulk=bulk, changes=changes, licenses=licenses, daily=daily),
@@ -286,12 +302,14 @@ async def build(
         receipts=receipts,
         replicator=replicator,
         daily=daily,
-        coalescing=(applications, licenses, claims, verification, relays, certificates),
+        coalescing=(applications, licenses, claims, verification, city_log, relays, certificates),
         hub=hub,
+        leadership=led,
+        colleagues=_colleagues(place, led, gate, receipts, replicator),
         server=server,
         issuance_service=ISSUANCE,
     )
-    return RunningNode(config=config, parts=parts, metrics=metrics)
+    return RunningNode(config=config, parts=parts, metrics=metrics, place=place)
 
 
 def enrollment(
@@ -317,3 +335,21 @@ def enrollment(
 
 def _resigner(origin: str, signer: Signer) -> Callable[[int, bytes], bytes]:
     return lambda size, root: sign_checkpoint(Checkpoint(origin, size, root), signer)
+
+
+def _colleagues(
+    place: Place, led: Leadership, gate: SigningGate, receipts: Receipts, replicator: Replicator
+) -> Colleagues:
+    """Return what looks at the work of the node's other processes."""
+
+    async def look_at_gate() -> None:
+        gate.refresh()
+
+    async def look_at_receipts() -> None:
+        if not led.leads:
+            before = receipts.size
+            await receipts.load()
+            replicator.heard_elsewhere(receipts.size > before or not replicator.backlog)
+            await replicator.compare_if_due()
+
+    return Colleagues([(HALT_S, look_at_gate), (REFRESH_S, look_at_receipts)] if place.shares else [])

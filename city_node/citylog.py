@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from city_node.commands import Command
 from city_node.decider import Outcomes
+from city_node.shared_head import SharedHead
 from elicense.errors import StoreCorrupt
 from elicense.log.decision import Committed
 from elicense.log.model import LogKey
@@ -20,22 +21,60 @@ class CityLog:
         key: The log.
         writer: Its writer.
         clock: UTC microseconds.
+        shared: The head, when other processes write the log too; None while this one alone does.
     """
 
-    def __init__(self, *, key: LogKey, writer: LogWriter[Command, Outcomes], clock: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        *,
+        key: LogKey,
+        writer: LogWriter[Command, Outcomes],
+        clock: Callable[[], int],
+        shared: SharedHead | None = None,
+    ) -> None:
         self.key = key
         self._writer = writer
         self._clock = clock
+        self._shared = shared
         self._under_way: dict[asyncio.Task[Committed[Outcomes]], int] = {}
 
     @property
     def size(self) -> int:
-        """Number of durable entries."""
+        """Number of durable entries, as far as this process knows."""
         signed = self._writer.last_signed
-        return 0 if signed is None else signed.size
+        return max(0 if signed is None else signed.size, 0 if self._shared is None else self._shared.size)
 
-    def complete_until(self) -> int:
-        """Return a time (UTC microseconds) up to which every record is durable by now.
+    @property
+    def shared(self) -> bool:
+        """Whether other processes write the log too."""
+        return self._shared is not None
+
+    async def durable(self) -> tuple[int, int]:
+        """Return a time (UTC microseconds) up to which every record is durable by now, and the log's size.
+
+        Raises:
+            StoreUnavailable: The database is away.
+        """
+        if self._shared is not None:
+            return await self._shared.read()
+        # The time is read before the size: what is recorded later has a later time.
+        return self._complete_until(), self.size
+
+    async def recently_durable(self) -> tuple[int, int]:
+        """Like :meth:`durable`, for whoever asks often: as it was a moment ago, if other processes write too."""
+        return await self.durable() if self._shared is None else await self._shared.recent()
+
+    async def peek(self) -> int:
+        """Return the log's size, without waiting for a commit that is under way."""
+        return self.size if self._shared is None else await self._shared.peek()
+
+    async def close(self) -> None:
+        """Wait for what is under way."""
+        if self._shared is not None:
+            await self._shared.close()
+
+    def _complete_until(self) -> int:
+        """Return a time up to which every record is durable by now.
 
         A record gets its time inside a commit that is submitted before, so
         nothing that is still under way can have a time before its submission.

@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 
 import structlog
 
-from city_node.verify_only import VerifyOnlyMark
 from elicense.errors import DataLoss, Error, HistoryUnknown
+from elicense.workers.stop_mark import StopMark
 
 _log = structlog.get_logger(__name__)
 
@@ -26,7 +26,7 @@ class SigningGate:
         mark: Where the reason is kept.
     """
 
-    def __init__(self, mark: VerifyOnlyMark) -> None:
+    def __init__(self, mark: StopMark) -> None:
         self._mark = mark
         self._shut: Error | None = mark.read()
         self._held: Error | None = None
@@ -37,6 +37,11 @@ class SigningGate:
         """Why the node is in verify-only; None while it may sign."""
         return self._shut or self._held
 
+    @property
+    def waits(self) -> bool:
+        """Whether it is shut only until somebody can be asked."""
+        return self._held is not None and self._shut is None
+
     def check(self) -> None:
         """Return while the node may sign.
 
@@ -44,26 +49,31 @@ class SigningGate:
             DataLoss: The node is in verify-only; the message says why.
             HistoryUnknown: It is until that is known which it waits for.
         """
-        if self._shut is not None:
+        # The mark is looked at each time: another process of this node may have left it just now.
+        reason = self._shut or self._mark.read()
+        if reason is not None:
             raise DataLoss(
-                f"this node only verifies: {self._shut.message}; find out why before anything else",
-                cause=self._shut.reason,
+                f"this node only verifies: {reason.message}; find out why before anything else", cause=reason.reason
             )
         if self._held is not None:
             raise HistoryUnknown(f"this node only verifies for now: {self._held.message}")
 
     def shut(self, reason: Error, evidence: Sequence[bytes] = ()) -> None:
         """Stop signing; the first reason stays, with the signed heads that show it."""
+        self.refresh()
         if self._shut is not None:
             return
-        self._shut = reason
         try:
             self._mark.set(reason, evidence)
         except OSError as error:
             # This process signs nothing all the same; what shut it is looked for again at the next start.
             _log.critical("verify_only_not_kept", detail=error.strerror)
-        _log.critical("verify_only", reason=reason.reason, detail=reason.message)
-        self._tell()
+        self._close(reason)
+
+    def refresh(self) -> None:
+        """Shut the gate if another process of this node has; call it on the event loop."""
+        if self._shut is None and (reason := self._mark.read()) is not None:
+            self._close(reason)
 
     def hold(self, reason: Error) -> None:
         """Stop signing until :meth:`release`."""
@@ -82,6 +92,11 @@ class SigningGate:
     def on_change(self, listener: Callable[[], None]) -> None:
         """Call ``listener`` whenever the node may sign no longer, or again."""
         self._listeners.append(listener)
+
+    def _close(self, reason: Error) -> None:
+        self._shut = reason
+        _log.critical("verify_only", reason=reason.reason, detail=reason.message)
+        self._tell()
 
     def _tell(self) -> None:
         for listener in self._listeners:

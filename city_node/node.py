@@ -22,6 +22,9 @@ from elicense.rpc.server import NodeServer
 from elicense.rpc.telemetry import MetricsServer
 from elicense.rpc.watch_hub import WatchHub
 from elicense.sql.database import Database
+from elicense.workers.colleagues import Colleagues
+from elicense.workers.leader import Leadership
+from elicense.workers.place import Place
 
 if TYPE_CHECKING:
     import grpc
@@ -64,6 +67,8 @@ class Parts:
         daily: Writes what the days bring.
         coalescing: What may have look-ups in flight.
         hub: Wakes those who follow licences.
+        leadership: Whether this process carries the log and does the daily job.
+        colleagues: Looks at what the node's other processes did.
         server: The listening server.
         issuance_service: Name of the service that stops when the node may not sign.
     """
@@ -80,6 +85,8 @@ class Parts:
     daily: DailyRules
     coalescing: Sequence[Closing]
     hub: WatchHub
+    leadership: Leadership
+    colleagues: Colleagues
     server: NodeServer
     issuance_service: str
 
@@ -91,10 +98,12 @@ class RunningNode:
         config: Its configuration.
         parts: What it is made of.
         metrics: What it counts.
+        place: Which of the node's processes it is.
     """
 
-    def __init__(self, *, config: CityConfig, parts: Parts, metrics: CollectorRegistry) -> None:
+    def __init__(self, *, config: CityConfig, parts: Parts, metrics: CollectorRegistry, place: Place) -> None:
         self._config = config
+        self._place = place
         self._parts = parts
         self._metrics = metrics
         self._metrics_server: MetricsServer | None = None
@@ -142,11 +151,11 @@ class RunningNode:
         self._flushing = asyncio.create_task(parts.anchor.flush_for_ever(), name="anchor")
         port = await parts.server.start()
         self.address = f"{self._config.node.listen.rpartition(':')[0]}:{port}"
-        self._replication = asyncio.create_task(parts.replicator.run(), name="replicator")
-        self._daily = asyncio.create_task(parts.daily.run(), name="daily-rules")
+        parts.leadership.start(self._lead, self._follow)
+        parts.colleagues.start()
         parts.accesses.start()
         if self._config.metrics is not None:
-            host, _, metrics_port = self._config.metrics.listen.rpartition(":")
+            host, _, metrics_port = self._place.metrics(self._config.metrics.listen).rpartition(":")
             self._metrics_server = MetricsServer(
                 self._metrics, host=host.strip("[]"), port=int(metrics_port), credentials=self._config.credentials_dir
             )
@@ -162,6 +171,9 @@ class RunningNode:
         # Watches last until somebody ends them; nothing else would.
         await parts.hub.close()
         await parts.server.drain(self._config.limits.drain_seconds if grace_s is None else grace_s)
+        # From here on another process may lead.
+        await parts.leadership.close()
+        await parts.colleagues.close()
         parts.daily.stop()
         await parts.writer.close()
         if self._daily is not None:
@@ -187,6 +199,15 @@ class RunningNode:
             await asyncio.to_thread(self._metrics_server.close)
         await asyncio.to_thread(parts.database.close)
         _log.info("city_stopped", city=self._config.city.code)
+
+    def _lead(self) -> None:
+        self._replication = asyncio.create_task(self._parts.replicator.run(), name="replicator")
+        self._daily = asyncio.create_task(self._parts.daily.run(), name="daily-rules")
+
+    def _follow(self) -> None:
+        for task in (self._replication, self._daily):
+            if task is not None:
+                task.cancel()
 
     async def _compare(self) -> None:
         """Ask the registry where it stands before anything new is signed.

@@ -41,6 +41,9 @@ DECISION_S: Final = 0.25
 LONGEST_BACKOFF_S: Final = 5.0
 DISPOSITIONS_PER_ANSWER: Final = 1_000
 
+#: How soon a commit of another process is seen.
+PEEK_S: Final = 0.05
+
 #: What can only mean that this city's history and the one that the registry holds are two.
 _TWO_HISTORIES: Final = (LogForked, LogBehind, RootMismatch, EpochClosed)
 
@@ -50,10 +53,17 @@ class OwnLog(Protocol):
 
     @property
     def size(self) -> int:
-        """Number of durable entries."""
+        """Number of durable entries, as far as this process knows."""
 
-    def complete_until(self) -> int:
-        """Return a time (UTC microseconds) up to which every record is durable by now."""
+    @property
+    def shared(self) -> bool:
+        """Whether other processes write the log too."""
+
+    async def durable(self) -> tuple[int, int]:
+        """Return a time (UTC microseconds) up to which every record is durable by now, and the log's size."""
+
+    async def peek(self) -> int:
+        """Return the log's size, without waiting for a commit that is under way."""
 
 
 class Replicator:
@@ -135,25 +145,40 @@ class Replicator:
             await _wait(self._progress, deadline - loop.time())
         return True
 
+    def heard_elsewhere(self, connected: bool) -> None:
+        """Say that another process replicates, and whether the registry has confirmed something to it of late."""
+        self._connected = connected
+        self._progress.set()
+
     def stop(self) -> None:
         """End :meth:`run` after the call in flight."""
         self._stop.set()
         self._wake.set()
 
     async def run(self) -> None:
-        """Replicate until :meth:`stop`; whatever goes wrong, it tries again."""
+        """Replicate until :meth:`stop`; whatever goes wrong, it tries again.
+
+        Of several processes one alone runs this; a task that is cancelled leaves nothing half done.
+        """
         failures = 0
+        # Another process may have led until now.
+        self._next_index = None if self._log.shared else self._next_index
         while not self._stop.is_set():
             try:
-                more = await self._round()
+                if not await self._round():
+                    await self._idle()
             except Exception as error:  # a bug here must not end replication for good, in silence
                 self._note_failure(error)
                 failures += 1
                 await self._pause(failures)
                 continue
             failures = 0
-            if not more:
-                await self._idle()
+
+    async def compare_if_due(self) -> None:
+        """Compare, if there is reason to, though another process replicates."""
+        if self._compare_due or self._gate.waits:
+            self._compare_due = False
+            await self.compare(CALL_SECONDS)
 
     async def compare(self, timeout_s: float) -> None:
         """Ask where the registry stands, and check that it holds this city's own history.
@@ -185,11 +210,11 @@ class Replicator:
         """Make one call; return True when another should follow at once."""
         if self._next_index is None or self._compare_due:
             self._compare_due = False
+            await self._receipts.load()
             await self.compare(CALL_SECONDS)
         next_index = self._next_index or 0
         self._wake.clear()
-        # The time is read before the size: what is recorded later has a later time.
-        city_us, tip_size = self._log.complete_until(), self._log.size
+        city_us, tip_size = await self._log.durable()
         batch = await self._batches.read(next_index)
         self._metrics.waiting(tip_size - next_index, batch.oldest_us)
         response = await self._send(batch, next_index, city_us, max(tip_size, batch.size))
@@ -201,7 +226,7 @@ class Replicator:
         self._decision_due = response.decisions_pending
         self._note_success(response.next_index)
         feed_goes_on = len(response.dispositions) >= DISPOSITIONS_PER_ANSWER
-        return feed_goes_on or response.next_index < self._log.size
+        return feed_goes_on or response.next_index < max(tip_size, self._log.size)
 
     async def _send(
         self, batch: Batch, first_index: int, city_us: int, tip_size: int
@@ -245,6 +270,9 @@ class Replicator:
             if self._connected or not isinstance(error, Unavailable):
                 _log.warning("registry_away", reason=error.reason, detail=error.message)
             self._metrics.failed(error.reason)
+        if self._log.shared and not isinstance(error, Unavailable):
+            # Another process may have taken in the registry's word: begin with what is stored.
+            self._next_index = None
         self._connected = False
         self._progress.set()
 
@@ -257,7 +285,14 @@ class Replicator:
 
     async def _idle(self) -> None:
         """Wait for something to send, for the registry's word on what was sent, or until a heartbeat is due."""
-        await _wait(self._wake, min(DECISION_S, self._heartbeat_s) if self._decision_due else self._heartbeat_s)
+        left_s = min(DECISION_S, self._heartbeat_s) if self._decision_due else self._heartbeat_s
+        if not self._log.shared:
+            await _wait(self._wake, left_s)
+            return
+        # What other processes commit is looked for: nobody calls.
+        while left_s > 0 and not self._wake.is_set() and await self._log.peek() <= (self._next_index or 0):
+            await _wait(self._wake, min(PEEK_S, left_s))
+            left_s -= PEEK_S
 
 
 async def _wait(event: asyncio.Event, seconds: float) -> None:

@@ -29,6 +29,7 @@ from elicense.sql.bulk import BulkInsert, BulkLookup
 from elicense.sql.row import Row, values_of
 from elicense.trust.store import TrustStore, define_trust_tables
 from elicense.view.store import ViewStore, define_view_tables
+from elicense.workers.lease_store import LeaseStore, define_lease_table
 
 _DETAIL_LENGTH: Final = 200
 
@@ -41,6 +42,7 @@ _log_tables = define_log_tables(metadata)
 _view_tables = define_view_tables(metadata)
 _trust_tables = define_trust_tables(metadata)
 _quota_table = define_quota_table(metadata)
+_lease_table = define_lease_table(metadata)
 
 request_table = Table(
     "issuing_request",
@@ -135,6 +137,7 @@ class CityStore:
         view: The city's licences as they stand.
         trust: Active certificates and join tokens of the city's own people.
         quota: How much of verifiers' quotas is leased.
+        lease: Which process does what one alone must do.
     """
 
     def __init__(self) -> None:
@@ -142,6 +145,7 @@ class CityStore:
         self.view = ViewStore(*_view_tables)
         self.trust = TrustStore(_trust_tables)
         self.quota = QuotaStore(_quota_table)
+        self.lease = LeaseStore(_lease_table)
         columns = [request_table.c[name] for name in Request.__dataclass_fields__]
         self._requests = BulkLookup(columns, request_table.c.request_id)
         self._add_requests = BulkInsert(request_table)

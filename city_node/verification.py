@@ -154,8 +154,9 @@ class CityAnswers:
     async def _judge(self, questions: Sequence[Question], look: Look) -> list[Judged]:
         # Time and size before the rows, so that the rows hold all that they vouch for.
         now_us, limit_us = self._clock(), look.rule.freshness_limit_us
-        freshness = self._freshness()
+        complete_us, size = await self._log.recently_durable()
         rows = await self._lookups.submit(tuple(question.person_key for question in questions))
+        freshness = self._freshness(complete_us, size, rows)
         return [
             Judged(
                 verdict(row, question, freshness=freshness, limit_us=limit_us, now_us=now_us),
@@ -168,12 +169,14 @@ class CityAnswers:
 
     async def _judge_then(self, questions: Sequence[Question], moment: Moment) -> list[Judged]:
         now_us = self._clock()
-        freshness = self._freshness()
+        complete_us, size = await self._log.recently_durable()
 
         def read(conn: Connection) -> list[PastLicense | None]:
             rows = self._store.view.of_persons(conn, {question.person_key for question in questions})
             return read_past(self._past, conn, rows, questions, moment)
 
+        found = await self._database.read(read)
+        freshness = self._freshness(complete_us, size, [past.row for past in found if past is not None])
         return [
             Judged(
                 verdict_then(past, moment, freshness=freshness, now_us=now_us),
@@ -181,12 +184,14 @@ class CityAnswers:
                 past_place_of(past, freshness),
                 self._spoke_for(past),
             )
-            for past in await self._database.read(read)
+            for past in found
         ]
 
-    def _freshness(self) -> CityFreshness:
-        # What is being committed at this moment may have a time that has passed already.
-        return CityFreshness(pb.SOURCE_CITY, self._log.complete_until(), self._log.size, self._log.key.epoch)
+    def _freshness(self, complete_us: int, size: int, rows: Sequence[ViewRow]) -> CityFreshness:
+        epoch = self._log.key.epoch
+        # Time and size are those of before the rows, which may be younger.
+        held = max((row.idx + 1 for row in rows if row.epoch == epoch), default=0)
+        return CityFreshness(pb.SOURCE_CITY, complete_us, max(size, held), epoch)
 
     async def _give(self, look: Look, judged: Sequence[Judged]) -> pb.ProvedRecord | None:
         return await self._fields.give(

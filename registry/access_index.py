@@ -50,6 +50,7 @@ class AccessIndex:
         recorder: Writes the registry's own looks.
         alarms: Told of what is out of the ordinary.
         clock: UTC microseconds.
+        leads: Whether this process indexes; each notes how far its own looks have come.
         period_s: Seconds between two rounds.
     """
 
@@ -61,6 +62,7 @@ class AccessIndex:
         recorder: AccessRecorder,
         alarms: AccessAlarms,
         clock: Callable[[], int],
+        leads: Callable[[], bool],
         period_s: float = INDEX_SECONDS,
     ) -> None:
         self._database = database
@@ -68,6 +70,7 @@ class AccessIndex:
         self._recorder = recorder
         self._alarms = alarms
         self._clock = clock
+        self._leads = leads
         self._period_s = period_s
         self._stop = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -83,12 +86,14 @@ class AccessIndex:
             await self._task
 
     async def catch_up(self) -> None:
-        """Index everything that is held by now.
+        """Index everything that is held by now, unless another process does.
 
         Raises:
             StoreUnavailable: The access log can not be reached.
         """
         await self._take_own()
+        if not self._leads():
+            return
         for source in await self._database.read(self._store.sources):
             held = source
             while held.indexed != held.held or held.indexed_complete_us != held.complete_us:

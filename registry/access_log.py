@@ -15,13 +15,14 @@ from elicense.access.recorder import AccessRecorder
 from elicense.access.reserve import AccessReserve
 from elicense.access.retention import REGISTRY_DAYS
 from elicense.sql.database import Database
+from elicense.workers.place import Place
 from registry.access_index import AccessIndex
 from registry.access_intake import AccessIntake
 from registry.access_list import AccessList
 from registry.config import RegistryConfig
 from registry.store import RegistryStore, access_store
 
-#: Name of this process in the access log.
+#: Name of the registry in the access log.
 _NODE_NAME: Final = "registry"
 
 
@@ -36,6 +37,8 @@ class AccessLog:
         chores: Further chores of the node, done along with the log's own.
         metrics: Where alarms are counted.
         clock: UTC microseconds.
+        place: Which of the registry's processes this is.
+        leads: Whether this process does what is to be done once.
 
     Attributes:
         recorder: Makes looks durable.
@@ -54,16 +57,20 @@ class AccessLog:
         chores: Sequence[Callable[[], Awaitable[None]]],
         metrics: CollectorRegistry,
         clock: Callable[[], int],
+        place: Place,
+        leads: Callable[[], bool],
     ) -> None:
         self._clock = clock
+        self._leads = leads
+        self._chores = tuple(chores)
         self._database = Database(config.access_log.url)
         self._store = access_store()
-        self._reserve = AccessReserve(config.reserve_path)
+        self._reserve = AccessReserve(place.file(config.reserve_path))
         alarms = AccessAlarms(metrics)
         self.recorder = AccessRecorder(
             database=self._database,
             store=self._store.looks,
-            node=_NODE_NAME,
+            node=place.named(_NODE_NAME),
             clock=clock,
             reserve=self._reserve,
             alarms=alarms,
@@ -78,9 +85,9 @@ class AccessLog:
             clock=clock,
         )
         self.index = AccessIndex(
-            database=self._database, store=self._store, recorder=self.recorder, alarms=alarms, clock=clock
+            database=self._database, store=self._store, recorder=self.recorder, alarms=alarms, clock=clock, leads=leads
         )
-        self._housekeeper = Housekeeper([self.recorder.drain, self._drop_old, *chores])
+        self._housekeeper = Housekeeper([self.recorder.drain, self._drop_old, self._do_chores])
 
     def start(self) -> None:
         """Begin to index and to do the chores."""
@@ -95,6 +102,13 @@ class AccessLog:
         self._reserve.close()
         await asyncio.to_thread(self._database.close)
 
+    async def _do_chores(self) -> None:
+        if self._leads():
+            for chore in self._chores:
+                await chore()
+
     async def _drop_old(self) -> None:
+        if not self._leads():
+            return
         day = self._clock() // DAY_US - REGISTRY_DAYS
         await self._database.write(lambda conn: self._store.drop_before(conn, day))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -47,6 +48,10 @@ from elicense.v1 import (
 )
 from elicense.verification.attest import Attestor
 from elicense.view.records import RecordReader
+from elicense.workers.colleagues import HALT_S, REFRESH_S, Colleagues
+from elicense.workers.leader import Leadership, leadership
+from elicense.workers.place import ALONE, STOP_MARK, Place
+from elicense.workers.stop_mark import StopMark
 from registry.access_log import AccessLog
 from registry.board import Outcome
 from registry.config import RegistryConfig
@@ -97,6 +102,8 @@ class _Parts:
     decisions: PendingDecisions
     heads: HeadPublisher
     hub: WatchHub
+    leadership: Leadership
+    colleagues: Colleagues
     server: NodeServer
 
 
@@ -107,10 +114,12 @@ class RunningNode:
         config: Its configuration.
         parts: What it is made of.
         metrics: What it counts.
+        place: Which of the registry's processes it is.
     """
 
-    def __init__(self, *, config: RegistryConfig, parts: _Parts, metrics: CollectorRegistry) -> None:
+    def __init__(self, *, config: RegistryConfig, parts: _Parts, metrics: CollectorRegistry, place: Place) -> None:
         self._config = config
+        self._place = place
         self._parts = parts
         self._metrics = metrics
         self._metrics_server: MetricsServer | None = None
@@ -142,12 +151,14 @@ class RunningNode:
         port = await parts.server.start()
         self.address = f"{self._config.node.listen.rpartition(':')[0]}:{port}"
         await parts.writer.start()
+        parts.leadership.start(parts.decisions.wake, lambda: None)
+        parts.colleagues.start()
         parts.decisions.start()
         parts.heads.start()
         parts.accesses.start()
         parts.hub.start()
         if self._config.metrics is not None:
-            host, _, metrics_port = self._config.metrics.listen.rpartition(":")
+            host, _, metrics_port = self._place.metrics(self._config.metrics.listen).rpartition(":")
             self._metrics_server = MetricsServer(
                 self._metrics, host=host.strip("[]"), port=int(metrics_port), credentials=self._config.credentials_dir
             )
@@ -163,8 +174,10 @@ class RunningNode:
         await parts.decisions.stop()
         await parts.heads.stop()
         await parts.writer.close()
+        await parts.colleagues.close()
         await parts.answers.close()
         await parts.accesses.close()
+        await parts.leadership.close()
         await parts.certificates.close()
         if self._metrics_server is not None:
             await asyncio.to_thread(self._metrics_server.close)
@@ -179,6 +192,7 @@ async def build(
     random: Callable[[int], bytes] = secrets.token_bytes,
     log: LineWriter | None = None,
     recording: Recording | None = None,
+    place: Place = ALONE,
 ) -> RunningNode:
     """Put a registry together; nothing listens yet.
 
@@ -188,6 +202,7 @@ async def build(
         random: Gives that many random bytes.
         log: Where one line a call goes; None for nowhere.
         recording: Where looks are recorded; None for the access log. No configuration can set it.
+        place: Which of the registry's processes this is.
 
     Raises:
         NotFound: A key or certificate is missing.
@@ -201,6 +216,7 @@ async def build(
         LineMetrics(log, metrics)
     store = RegistryStore()
     database = Database(config.database.url, readers=config.database.readers, writers=config.database.writers)
+    led = leadership(place, database=database, store=store.lease, name="registry", clock=clock)
     quotas = Quotas(database=database, store=store.quota, clock=clock, looks=config.quotas.looks_per_day)
     accesses = AccessLog(
         config=config,
@@ -210,6 +226,8 @@ async def build(
         chores=[quotas.housekeep],
         metrics=metrics,
         clock=clock,
+        place=place,
+        leads=lambda: led.leads,
     )
 
     async def active(fingerprints: Sequence[bytes]) -> Mapping[bytes, ActiveCertificate]:
@@ -222,10 +240,11 @@ async def build(
             policy=registry_policy(), certificates=certificates, metrics=RpcMetrics(metrics), log=log, clock=clock
         ),
         services=SERVICES,
-        options=ListenOptions(config.node.listen, reflection=True),
+        options=ListenOptions(place.listen or config.node.listen, reuse_port=place.shares, reflection=True),
     )
-    writer = _writer(config, keys, database, store, metrics, server, clock, random)
-    decisions = PendingDecisions(database=database, store=store, deciding=DecisionLog(writer))
+    mark = None if place.folder is None else StopMark(place.folder / STOP_MARK, clock)
+    writer = _writer(config, keys, database, store, metrics, server, mark, clock, random)
+    decisions = PendingDecisions(database=database, store=store, deciding=DecisionLog(writer), leads=lambda: led.leads)
     freshness = Freshness(database=database, store=store, clock=clock)
     answers = NationalAnswers(
         database=database,
@@ -252,7 +271,17 @@ async def build(
         clock=clock,
     )
     city_metrics = CityMetrics(registry=metrics, clock=clock)
-    city_metrics.seed(await database.read(store.states))
+
+    async def halt() -> None:
+        # One process that must not sign any more is reason enough for all.
+        if mark is not None and (reason := mark.read()) is not None:
+            writer.halt(reason)
+
+    async def reseed() -> None:
+        city_metrics.seed(await database.read(store.states))
+
+    await reseed()
+    colleagues = Colleagues([(HALT_S, halt), (REFRESH_S, reseed)] if place.shares else [])
     replication = Replication(
         database=database,
         store=store,
@@ -284,9 +313,21 @@ async def build(
     transparency_pb2_grpc.add_TransparencyServiceServicer_to_server(
         TransparencyServicer(_transparency(config, keys, database, store, clock)), server.grpc
     )
-    heads = HeadPublisher(log=DecisionLog(writer))
-    parts = _Parts(database, certificates, accesses, answers, writer, decisions, heads, hub, server)
-    return RunningNode(config=config, parts=parts, metrics=metrics)
+    heads = HeadPublisher(log=DecisionLog(writer), leads=lambda: led.leads)
+    parts = _Parts(
+        database=database,
+        certificates=certificates,
+        accesses=accesses,
+        answers=answers,
+        writer=writer,
+        decisions=decisions,
+        heads=heads,
+        hub=hub,
+        leadership=led,
+        colleagues=colleagues,
+        server=server,
+    )
+    return RunningNode(config=config, parts=parts, metrics=metrics, place=place)
 
 
 def _transparency(
@@ -309,6 +350,7 @@ def _writer(
     store: RegistryStore,
     metrics: CollectorRegistry,
     server: NodeServer,
+    mark: StopMark | None,
     clock: Callable[[], int],
     random: Callable[[int], bytes],
 ) -> LogWriter[Command, Outcome]:
@@ -318,6 +360,9 @@ def _writer(
     def on_fatal(error: Error) -> None:
         # A registry that must not sign is of no use to cities; verifiers are told to go elsewhere too.
         _log.error("signing_stopped", reason=error.reason)
+        if mark is not None and mark.read() is None:
+            with suppress(OSError):
+                mark.set(error)
         task = asyncio.get_running_loop().create_task(server.set_ready(False))
         running.add(task)
         task.add_done_callback(running.discard)

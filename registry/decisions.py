@@ -1,13 +1,15 @@
 """The task that decides which licences without a grant count nationwide.
 
-What waits is a table, so nothing is lost with the process: the task reads it at
-start, whenever a batch adds to it, and now and then while something waits for
-another city's lease or another process added to it.
+What waits is a table, so nothing is lost with the process: the process that leads reads
+it at start, and now and then while something waits for another city's lease.
+Whichever process took in a batch that adds to it reads it at once.  A decision is made in the
+transaction that writes it, so two processes never decide one licence twice.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Final, Protocol
 
@@ -42,15 +44,23 @@ class PendingDecisions:
         database: The registry's database.
         store: Its tables.
         deciding: Writes the decisions.
+        leads: Whether this process looks unasked.
         recheck_s: How often to look unasked, seconds.
     """
 
     def __init__(
-        self, *, database: Database, store: RegistryStore, deciding: Deciding, recheck_s: float = RECHECK_S
+        self,
+        *,
+        database: Database,
+        store: RegistryStore,
+        deciding: Deciding,
+        leads: Callable[[], bool],
+        recheck_s: float = RECHECK_S,
     ) -> None:
         self._database = database
         self._store = store
         self._deciding = deciding
+        self._leads = leads
         self._recheck_s = recheck_s
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -89,9 +99,10 @@ class PendingDecisions:
 
     async def _run(self) -> None:
         while True:
+            asked = self._wake.is_set()
             self._wake.clear()
             try:
-                decided = await self.decide_all()
+                decided = await self.decide_all() if asked or self._leads() else 0
                 if decided:
                     _log.info("provisional_decided", licenses=decided)
             except Error as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Final, Protocol
 
@@ -28,11 +29,13 @@ class HeadPublisher:
 
     Args:
         log: Writes them.
+        leads: Whether this process does.
         look_s: How often to look, seconds.
     """
 
-    def __init__(self, *, log: Publishing, look_s: float = LOOK_S) -> None:
+    def __init__(self, *, log: Publishing, leads: Callable[[], bool], look_s: float = LOOK_S) -> None:
         self._log = log
+        self._leads = leads
         self._look_s = look_s
         self._task: asyncio.Task[None] | None = None
 
@@ -58,6 +61,8 @@ class HeadPublisher:
     async def _run(self) -> None:
         while True:
             await asyncio.sleep(self._look_s)
+            if not self._leads():
+                continue
             try:
                 await self._log.publish()
             except Error as error:

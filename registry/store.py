@@ -31,6 +31,7 @@ from elicense.sql.row import values_of
 from elicense.trust.store import TrustStore, define_trust_tables
 from elicense.view.ruling_store import RulingStore, define_ruling_table
 from elicense.view.store import ViewStore, define_view_tables
+from elicense.workers.lease_store import LeaseStore, define_lease_table
 from registry.access_store import AccessIndexStore, define_access_index_tables
 from registry.ban_store import BanStore, define_ban_table
 from registry.model import City, CityState, Claim, ClaimState, NotedDisposition, Pending, PublishedHead
@@ -45,6 +46,7 @@ _log_tables = define_log_tables(metadata)
 _view_tables = define_view_tables(metadata)
 _trust_tables = define_trust_tables(metadata)
 _quota_table = define_quota_table(metadata)
+_lease_table = define_lease_table(metadata)
 _ruling_table = define_ruling_table(metadata)
 _ban_table = define_ban_table(metadata)
 
@@ -178,6 +180,7 @@ class RegistryStore:
         rulings: From when on decisions changed what a licence counts for.
         trust: Active certificates and join tokens.
         quota: How much of verifiers' quotas is leased.
+        lease: Which process does what one alone must do.
     """
 
     def __init__(self) -> None:
@@ -187,6 +190,7 @@ class RegistryStore:
         self.rulings = RulingStore(_ruling_table)
         self.trust = TrustStore(_trust_tables)
         self.quota = QuotaStore(_quota_table)
+        self.lease = LeaseStore(_lease_table)
         claims = [claim_table.c[name] for name in Claim.__dataclass_fields__]
         self._claims = BulkLookup(claims, claim_table.c.person_key)
         self._locked_claims = BulkLookup(claims, claim_table.c.person_key, ordered_lock=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import secrets
 import sys
 from collections.abc import Callable
@@ -28,13 +27,12 @@ from elicense.errors import Error, HistoryUnknown, Violation
 from elicense.log.anchor import Anchor, create_anchor
 from elicense.log.checkpoint import Checkpoint, log_verifier_key, sign_checkpoint
 from elicense.log.verifier_key import format_vkey
-from elicense.rpc.server import run, stop_on_signals
-from elicense.rpc.telemetry import LineWriter, configure_logging
 from elicense.sql.database import Database
 from elicense.sql.migrations import require_current
 from elicense.trust.enrollment import city_log_origin
 from elicense.trust.spiffe import city_id
 from elicense.verification.evidence import answers_verifier_key
+from elicense.workers.serving import LINK, WORKER, WORKERS, serve_node
 
 T = TypeVar("T")
 
@@ -90,29 +88,23 @@ def join(
 
 @click.command()
 @CONFIG
-def serve(config_path: Path) -> None:
+@WORKERS
+@WORKER
+@LINK
+def serve(config_path: Path, workers: int, worker: str | None, link: int | None) -> None:
     """Serve until SIGTERM or SIGINT, then end in order."""
     config = load_city_config(config_path)
-    log = LineWriter(sys.stdout)
-    configure_logging(log)
-    # Its account of reading the schema's version says nothing that matters here.
-    logging.getLogger("alembic").setLevel(logging.WARNING)
-    try:
-        exit_status = run(lambda: _serve(config, log))
-    finally:
-        log.close()
-    sys.exit(exit_status)
-
-
-async def _serve(config: CityConfig, log: LineWriter) -> int:
-    stop = stop_on_signals()
-    node = await build(config, log=log)
-    try:
-        await node.start()
-        await stop.wait()
-    finally:
-        await node.stop()
-    return 0
+    status = serve_node(
+        lambda log, place: build(config, log=log, place=place),
+        module="city_node.cli",
+        config_path=config_path,
+        listen=config.node.listen,
+        database_url=config.database_url,
+        workers=workers,
+        worker=worker,
+        link=link,
+    )
+    sys.exit(status)
 
 
 @click.command("keys")

@@ -181,6 +181,10 @@ class LogWriter(Generic[C, R]):
         """Have ``listener`` called after each commit, on the event loop, with the new size."""
         self._listeners.append(listener)
 
+    def halt(self, reason: Error) -> None:
+        """Sign nothing any more: another process found the log in doubt."""
+        self._stop(reason)
+
     @property
     def last_signed(self) -> SignedHead | None:
         """The head that this process signed last; None before the first."""

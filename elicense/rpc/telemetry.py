@@ -24,7 +24,7 @@ from prometheus_client.registry import Collector
 from elicense.errors import PeerUnreachable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     import grpc
@@ -39,6 +39,9 @@ LINE_INTERVAL_S: Final = 0.1
 
 MAX_WAITING_LINES: Final = 100_000
 """Lines kept while the output is blocked; beyond it lines are dropped and counted, never waited for."""
+
+WRITE_BYTES: Final = 4096
+"""Most that is written at once (PIPE_BUF): workers of one node share an output, and a line must stay whole."""
 
 _LABELS: Final = ("grpc_type", "grpc_service", "grpc_method")
 
@@ -145,8 +148,9 @@ class LineWriter:
             lines = self._lines[:count]
             del self._lines[:count]
             try:
-                self._stream.write("\n".join(lines) + "\n")
-                self._stream.flush()
+                for part in _parts(lines):
+                    self._stream.write(part)
+                    self._stream.flush()
             except (OSError, ValueError):
                 self.dropped += count
                 raise
@@ -167,6 +171,21 @@ class LineWriter:
             except (OSError, ValueError):
                 # A full disk or a reader that went away: the next lines may get through, and the count tells.
                 self.failed += 1
+
+
+def _parts(lines: Sequence[str]) -> Iterator[str]:
+    """Yield lines with their ends, as many together as one write may hold; a longer one is alone."""
+    held: list[str] = []
+    size = 0
+    for line in lines:
+        length = (len(line) if line.isascii() else len(line.encode())) + 1
+        if held and size + length > WRITE_BYTES:
+            yield "".join(held)
+            held, size = [], 0
+        held += (line, "\n")
+        size += length
+    if held:
+        yield "".join(held)
 
 
 class LineMetrics(Collector):

@@ -2,41 +2,33 @@
 
 from __future__ import annotations
 
-import logging
 import sys
 from pathlib import Path
 
 import click
 
-from elicense.rpc.server import run, stop_on_signals
-from elicense.rpc.telemetry import LineWriter, configure_logging
+from elicense.workers.serving import LINK, WORKER, WORKERS, serve_node
 from registry.app import build
 from registry.cli.options import CONFIG
-from registry.config import RegistryConfig, load
+from registry.config import load
 
 
 @click.command()
 @CONFIG
-def serve(config_path: Path) -> None:
+@WORKERS
+@WORKER
+@LINK
+def serve(config_path: Path, workers: int, worker: str | None, link: int | None) -> None:
     """Serve until SIGTERM or SIGINT, then end in order."""
     config = load(config_path)
-    log = LineWriter(sys.stdout)
-    configure_logging(log)
-    # Its account of reading the schema's version says nothing that matters here.
-    logging.getLogger("alembic").setLevel(logging.WARNING)
-    try:
-        status = run(lambda: _serve(config, log))
-    finally:
-        log.close()
+    status = serve_node(
+        lambda log, place: build(config, log=log, place=place),
+        module="registry.cli",
+        config_path=config_path,
+        listen=config.node.listen,
+        database_url=config.database.url,
+        workers=workers,
+        worker=worker,
+        link=link,
+    )
     sys.exit(status)
-
-
-async def _serve(config: RegistryConfig, log: LineWriter) -> int:
-    stop = stop_on_signals()
-    node = await build(config, log=log)
-    try:
-        await node.start()
-        await stop.wait()
-    finally:
-        await node.stop()
-    return 0

@@ -41,7 +41,7 @@ class World:
         self.recorder = AccessRecorder(database=database, store=self.store.looks, node="registry", clock=clock)
         self.intake = AccessIntake(database=database, store=self.store)
         self.index = AccessIndex(
-            database=database, store=self.store, recorder=self.recorder, alarms=alarms, clock=clock
+            database=database, store=self.store, recorder=self.recorder, alarms=alarms, clock=clock, leads=lambda: True
         )
 
     def of(self, subject: bytes, limit: int = 10_000) -> list[SubjectLook]:

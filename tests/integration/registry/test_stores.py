@@ -143,7 +143,7 @@ async def core(empty_store: EmptyStore, tmp_path: Path) -> AsyncIterator[Core]:
         trust_domain=TRUST_DOMAIN,
         clock=clock,
     )
-    decisions = PendingDecisions(database=database, store=store, deciding=log)
+    decisions = PendingDecisions(database=database, store=store, deciding=log, leads=lambda: True)
     yield Core(database, store, clock, ingest, log, decisions, log_signer, cosigner)
     await writer.close()
     database.close()
