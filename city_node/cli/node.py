@@ -13,7 +13,6 @@ from typing import Any, Literal, TypeVar
 import click
 
 from city_node import setup
-from city_node.app import build
 from city_node.cli.options import AS_JSON, CONFIG
 from city_node.config import CityConfig, load_city_config
 from city_node.fsck import Fsck
@@ -95,7 +94,8 @@ def serve(config_path: Path, workers: int, worker: str | None, link: int | None)
     """Serve until SIGTERM or SIGINT, then end in order."""
     config = load_city_config(config_path)
     status = serve_node(
-        lambda log, place: build(config, log=log, place=place),
+        config,
+        app="city_node.app",
         module="city_node.cli",
         config_path=config_path,
         listen=config.node.listen,

@@ -126,5 +126,5 @@ def places(*, workers: int, engine: str, run: str, folder: Path, listen: str) ->
         return Place(duty=duty, number=number, count=workers, run=run, folder=folder, listen=listen)
 
     if engine == "sqlite":
-        return [place(Duty.WRITER, 0), *(place(Duty.VERIFIER, number) for number in range(1, workers + 1))]
+        raise Malformed("several workers need PostgreSQL; set the node up with --database postgresql+psycopg://...")
     return [place(Duty.EQUAL, number) for number in range(1, workers + 1)]

@@ -6,8 +6,9 @@ import logging
 import secrets
 import sys
 import tempfile
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
+from importlib import import_module
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -16,7 +17,6 @@ import click
 from elicense.errors import PeerUnreachable
 from elicense.rpc.server import run, stop_on_signals
 from elicense.rpc.telemetry import LineWriter, configure_logging
-from elicense.sql.engines import parse_url
 from elicense.workers.link import linked
 from elicense.workers.place import ALONE, MAX_WORKERS, Place, places
 from elicense.workers.supervisor import Supervisor, reserve
@@ -42,13 +42,10 @@ class Node(Protocol):
         """End in order."""
 
 
-Build = Callable[[LineWriter, Place], Awaitable[Node]]
-"""Puts a node together, given where its lines go and its place."""
-
-
 def serve_node(
-    build: Build,
+    config: object,
     *,
+    app: str,
     module: str,
     config_path: Path,
     listen: str,
@@ -60,9 +57,10 @@ def serve_node(
     """Serve until SIGTERM or SIGINT, and return the exit status.
 
     Args:
-        build: Puts the node together.
+        config: The node's configuration.
+        app: Module whose ``build`` puts the node together.
         module: Module that runs the command.
-        config_path: The node's configuration.
+        config_path: File of the configuration.
         listen: Its address.
         database_url: Its database, whose engine decides who does what.
         workers: How many processes serve.
@@ -80,16 +78,18 @@ def serve_node(
         if worker is None and workers > 1:
             return run(lambda: _keep(module, config_path, listen, database_url, workers))
         place = ALONE if worker is None else Place.model_validate_json(worker)
-        return run(lambda: _serve(build, log, place, link))
+        return run(lambda: _serve(app, config, log, place, link))
     finally:
         log.close()
 
 
-async def _serve(build: Build, log: LineWriter, place: Place, link: int | None) -> int:
+async def _serve(app: str, config: object, log: LineWriter, place: Place, link: int | None) -> int:
     stop = stop_on_signals()
+    # Not at the top: whoever only keeps workers running needs a third of the memory without it.
+    build = import_module(app).build
     async with AsyncExitStack() as stack:
         end = None if link is None else await stack.enter_async_context(linked(link, stop))
-        node = await build(log, place)
+        node: Node = await build(config, log=log, place=place)
         try:
             await node.start()
             if end is not None:
@@ -115,7 +115,7 @@ async def _keep(module: str, config_path: Path, listen: str, database_url: str, 
     with kept, tempfile.TemporaryDirectory(prefix="elicense-") as folder:
         filled = places(
             workers=workers,
-            engine=parse_url(database_url).get_backend_name(),
+            engine=database_url.partition(":")[0].partition("+")[0],
             run=secrets.token_hex(8),
             folder=Path(folder),
             listen=address,

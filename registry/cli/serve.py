@@ -8,7 +8,6 @@ from pathlib import Path
 import click
 
 from elicense.workers.serving import LINK, WORKER, WORKERS, serve_node
-from registry.app import build
 from registry.cli.options import CONFIG
 from registry.config import load
 
@@ -22,7 +21,8 @@ def serve(config_path: Path, workers: int, worker: str | None, link: int | None)
     """Serve until SIGTERM or SIGINT, then end in order."""
     config = load(config_path)
     status = serve_node(
-        lambda log, place: build(config, log=log, place=place),
+        config,
+        app="registry.app",
         module="registry.cli",
         config_path=config_path,
         listen=config.node.listen,
