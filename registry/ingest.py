@@ -17,6 +17,7 @@ refusing it would stall its city for ever.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
@@ -29,10 +30,10 @@ from elicense.log.store import Head, LogKey, NewEntry
 from elicense.sql.database import Database
 from elicense.trust.signer import Signer
 from elicense.view.person import PersonIndex
-from registry.batch import Batch, Taken
+from registry.batch import Batch, Taken, leaves_of
 from registry.heads import open_head
 from registry.model import City, CityState, NotedDisposition
-from registry.national import NationalChange, NationalFold, receive
+from registry.national import NationalChange, NationalFold, ReceivedRecord, receive
 from registry.store import RegistryStore
 
 if TYPE_CHECKING:
@@ -42,6 +43,14 @@ if TYPE_CHECKING:
 MAX_CLOCK_SKEW_US: Final = 10 * 60 * 1_000_000
 #: Most dispositions in one answer; the rest follow with the next.
 DISPOSITIONS_PER_ANSWER: Final = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """A batch as far as it can be read without the database: its leaf hashes, and its records but for erased ones."""
+
+    leaves: Sequence[bytes]
+    received: Sequence[ReceivedRecord]
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,9 +117,11 @@ class Ingest:
         if abs(skew_us) > MAX_CLOCK_SKEW_US:
             seconds = skew_us // 1_000_000
             raise errors.ClockSkewed(f"the city's clock is {seconds} s off; set it and send again", skewSeconds=seconds)
+        # Cities come at the same time: what needs no database is done before the writer's turn.
+        read = await asyncio.to_thread(self._read, batch)
         try:
             return await self._database.write_then(
-                lambda conn: self._append(conn, batch, now_us), lambda held: self._answer(held, now_us)
+                lambda conn: self._append(conn, batch, read, now_us), lambda held: self._answer(held, now_us)
             )
         except (errors.LogForked, errors.RootMismatch) as error:
             # The note is signed by the city, so it is evidence.  It is kept in
@@ -132,19 +143,36 @@ class Ingest:
 
         return self._answer(await self._database.read(read), now_us)
 
-    def _append(self, conn: Connection, batch: Batch, now_us: int) -> _Held:
+    def _read(self, batch: Batch) -> _Read:
+        """Hash and parse a batch.
+
+        Raises:
+            Malformed: A salt or a leaf hash has another size than it must.
+        """
+        leaves = leaves_of(batch.entries)
+        received = receive(
+            ((index, sent.record, leaf) for index, (sent, leaf) in enumerate(
+                zip(batch.entries, leaves, strict=True), batch.first_index
+            ) if not sent.erased),
+            city=batch.city,
+            epoch=batch.epoch,
+            persons=self._persons,
+        )  # fmt: skip
+        return _Read(leaves, received)
+
+    def _append(self, conn: Connection, batch: Batch, read: _Read, now_us: int) -> _Held:
         enrolled = self._enrolled(conn, batch.city)  # (1)
         if batch.epoch != enrolled.epoch:
             raise errors.EpochClosed(f"epoch {enrolled.epoch} is open", openEpoch=enrolled.epoch)
         signed = self._open(batch, enrolled)  # (2)
-        leaves = [entry.leaf_hash() for entry in batch.entries]
+        leaves = read.leaves
         head = self._head(conn, LogKey(batch.city, batch.epoch), lock=True)
         fresh = self._compare(conn, head, batch, leaves)  # (3)
         undecided = False
         if signed is not None and fresh < len(leaves):
             if head.frontier.append_leaves(leaves[fresh:]).root() != signed.root:  # (4)
                 raise errors.RootMismatch("the entries do not lead to the signed root", size=signed.size)
-            head, undecided = self._apply(conn, head, batch, leaves, fresh, now_us)  # (5)
+            head, undecided = self._apply(conn, head, batch, read, fresh, now_us)  # (5)
         elif signed is not None and self._store.logs.root_at(conn, head, signed.size) != signed.root:
             raise errors.LogForked("the city signed another head over the entries held", size=signed.size)
         unstored = self._unstored.get(batch.city)
@@ -168,21 +196,14 @@ class Ingest:
         return self._held(conn, head, dispositions, undecided=undecided)
 
     def _apply(
-        self, conn: Connection, head: Head, batch: Batch, leaves: Sequence[bytes], fresh: int, now_us: int
+        self, conn: Connection, head: Head, batch: Batch, read: _Read, fresh: int, now_us: int
     ) -> tuple[Head, bool]:
         """Append the new suffix and fold it; return the new head and whether licences wait for a decision."""
         entries = [
-            NewEntry(None, None, leaf) if entry.erased else NewEntry(entry.record, entry.salt, leaf)
-            for entry, leaf in zip(batch.entries[fresh:], leaves[fresh:], strict=True)
+            NewEntry(None, None, leaf) if sent.erased else NewEntry(sent.record, sent.salt, leaf)
+            for sent, leaf in zip(batch.entries[fresh:], read.leaves[fresh:], strict=True)
         ]
-        received = receive(
-            ((index, sent.record, leaf) for index, (sent, leaf) in enumerate(
-                zip(batch.entries[fresh:], leaves[fresh:], strict=True), head.size
-            ) if not sent.erased),
-            city=batch.city,
-            epoch=batch.epoch,
-            persons=self._persons,
-        )  # fmt: skip
+        received = [record for record in read.received if record.index >= head.size] if fresh else read.received
         # When the city wrote its last record; never later than now, so that a
         # city with a fast clock can not make its records look fresher.  Records
         # that can not be read say nothing of when they were written.

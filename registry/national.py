@@ -22,7 +22,7 @@ from elicense.clock import china_date, from_timestamp
 from elicense.errors import Malformed
 from elicense.license.verdict import ViewFlags
 from elicense.v1 import license_pb2, replication_pb2
-from elicense.view.fold import flags_of, kept_flags, person_key_of, read_record, revision_of, row_of
+from elicense.view.fold import flags_of, kept_flags, person_key_of, read_with_standing, revision_of, row_of
 from elicense.view.model import Revision, ViewRow
 from elicense.view.person import PersonIndex
 from registry.bans import PersonBan, ban_by, running
@@ -30,7 +30,10 @@ from registry.model import Claim, ClaimState, Pending
 
 _FIRST_EVENTS = frozenset({license_pb2.LICENSE_EVENT_ISSUED})
 #: A licence with one of these does not count, and so keeps nobody from being granted the person.
-_NOT_COUNTING = ViewFlags.CANCELLED | ViewFlags.PROVISIONAL | ViewFlags.CONFLICT | ViewFlags.VOID
+_NOT_COUNTING = int(ViewFlags.CANCELLED | ViewFlags.PROVISIONAL | ViewFlags.CONFLICT | ViewFlags.VOID)
+#: As numbers: arithmetic on flags takes long, and this runs for every record.
+_CANCELLED = int(ViewFlags.CANCELLED)
+_REVOKED = int(ViewFlags.REVOKED)
 _CONFIRMED = replication_pb2.DISPOSITION_KIND_CONFIRMED
 _UNREADABLE = replication_pb2.DISPOSITION_KIND_UNREADABLE
 _NOT_IN_CUSTODY = replication_pb2.DISPOSITION_KIND_NOT_IN_CUSTODY
@@ -56,12 +59,14 @@ class ReceivedRecord:
         leaf_hash: Leaf hash, recomputed.
         message: The record; None when it can not be read.
         person_key: Tag of the person; empty when unreadable.
+        standing: Serialized standing of its licence; empty when unreadable.
     """
 
     index: int
     leaf_hash: bytes
     message: license_pb2.LicenseRecord | None
     person_key: bytes
+    standing: bytes
 
 
 @dataclass(slots=True)
@@ -93,15 +98,15 @@ def receive(
     """Read a batch of (index, record, leaf hash); a record of another log counts as unreadable."""
     received = []
     for index, record, leaf_hash in records:
-        message: license_pb2.LicenseRecord | None
         try:
-            message = read_record(record)
+            message, standing = read_with_standing(record)
         except Malformed:
-            message = None
-        if message is not None and (message.city != city or message.epoch != epoch):
-            message = None
-        key = b"" if message is None else person_key_of(message, persons)
-        received.append(ReceivedRecord(index, leaf_hash, message, key))
+            received.append(ReceivedRecord(index, leaf_hash, None, b"", b""))
+            continue
+        if message.city != city or message.epoch != epoch:
+            received.append(ReceivedRecord(index, leaf_hash, None, b"", b""))
+            continue
+        received.append(ReceivedRecord(index, leaf_hash, message, person_key_of(message, persons), standing))
     return received
 
 
@@ -145,7 +150,7 @@ class NationalFold:
             return
         own = flags_of(message)
         stood = 0 if before is None else before.flags
-        if own & ViewFlags.CANCELLED and not stood & (_NOT_COUNTING & ~ViewFlags.CANCELLED):
+        if own & _CANCELLED and not stood & _NOT_COUNTING & ~_CANCELLED:
             self.change.releases[received.person_key] = message.license_id
         row = row_of(
             message,
@@ -154,15 +159,16 @@ class NationalFold:
             flags=int(added) | own,
             persons=self._persons,
             person_key=received.person_key,
+            standing=received.standing,
         )
         # What stands is kept by the table; here too, for the records behind this one.
-        held[message.license_id] = replace(row, flags=row.flags | kept_flags(stood))
+        held[message.license_id] = replace(row, flags=row.flags | kept_flags(stood)) if stood else row
         key = (received.person_key, message.license_id)
         earlier = self.change.rows.get(key)
         if earlier is not None:
             row = replace(row, flags=row.flags | kept_flags(earlier.flags))
         self.change.rows[key] = row
-        if (row.flags | stood) & ViewFlags.REVOKED:
+        if (row.flags | stood) & _REVOKED:
             self.change.bans[key] = ban_by(row)
         self.change.revisions.append(
             revision_of(message, index=received.index, received_us=self._received_us, person_key=received.person_key)
@@ -184,8 +190,8 @@ class NationalFold:
         granted = claim is not None and claim.city == message.city and claim.state != ClaimState.RELEASED
         # A lease is given only once every bar is over, so a revoked licence stands in its way no more; a
         # hold may still be that of the revoked licence itself.
-        over = _NOT_COUNTING | (ViewFlags.REVOKED if claim is not None and claim.state == ClaimState.LEASED else 0)
-        free = all(row.flags & over for row in held.values()) and not self._barred(held.values(), message)
+        over = _NOT_COUNTING | (_REVOKED if claim is not None and claim.state == ClaimState.LEASED else 0)
+        free = not held or (all(row.flags & over for row in held.values()) and not self._barred(held.values(), message))
         if granted and free and received.person_key not in self.change.releases:
             self.change.holds[received.person_key] = message.license_id
             if message.provisional:
