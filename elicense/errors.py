@@ -11,10 +11,10 @@ Error:
     │   ├── CheckpointInvalid, SignatureInvalid, RootMismatch, RequestIdReused, CsrInvalid
     ├── Unauthenticated      no certificate, or none that is active
     ├── CallerNotAllowed     wrong role or city
-    ├── NotFound             LicenseNotFound, CityNotFound
+    ├── NotFound             LicenseNotFound, OfferNotFound, CityNotFound
     ├── AlreadyExists        LicenseExists, PersonClaimed
-    ├── Refused              NotEligible, PersonBanned, IllegalTransition, ClockSkewed, EpochClosed, TokenSpent,
-    │                        TokenExpired
+    ├── Refused              NotEligible, PersonBanned, IllegalTransition, LicenseMoved, ClockSkewed, EpochClosed,
+    │                        TokenSpent, TokenExpired
     ├── Aborted              EtagMismatch, SequenceGap
     ├── Exhausted            StoreFull, QueueFull, QuotaExceeded, WatchesExhausted
     ├── Unavailable          StoreUnavailable, RegistryUnreachable, PeerUnreachable, ShuttingDown, HistoryUnknown
@@ -121,6 +121,12 @@ class LicenseNotFound(NotFound):
     reason = "LICENSE_NOT_FOUND"
 
 
+class OfferNotFound(NotFound):
+    """No open offer of this licence to this city."""
+
+    reason = "OFFER_NOT_FOUND"
+
+
 class CityNotFound(NotFound):
     """No such city."""
 
@@ -167,6 +173,12 @@ class IllegalTransition(Refused):
     """The licence can not go from its state to the one asked for."""
 
     reason = "ILLEGAL_TRANSITION"
+
+
+class LicenseMoved(Refused):
+    """Another city has custody of the licence; metadata has ``city``."""
+
+    reason = "LICENSE_MOVED"
 
 
 class ClockSkewed(Refused):

@@ -68,6 +68,7 @@ from registry.replication import DecisionLog, Replication
 from registry.services.access import AccessServicer
 from registry.services.replication import ReplicationServicer
 from registry.store import RegistryStore
+from registry.transfer_decider import TransferDecider
 from registry.transparency import RegistryShowing
 from registry.verification import NationalAnswers
 
@@ -375,6 +376,7 @@ def _writer(
         origin=registry_origin(trust_domain, FIRST_EPOCH),
         decider=RegistryDecider(
             store=store,
+            transfers=TransferDecider(store=store, persons=keys.persons),
             actor=str(registry_id(trust_domain)),
             lease_us=config.limits.claim_lease_minutes * 60 * SECOND_US,
             clock=clock,

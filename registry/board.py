@@ -13,6 +13,7 @@ from elicense.v1 import log_pb2
 from elicense.view.model import ViewRow
 from registry.bans import PersonBan, ended, running
 from registry.claims import ClaimOutcome
+from registry.handovers import TransferBoard, TransferDecision
 from registry.model import CityState, Claim, Pending, PublishedHead
 
 
@@ -29,6 +30,7 @@ class Outcome:
         over: Which licence at its end a claim is taken over from, by person.
         flags: New flags: (person, licence, flags).
         notes: For the cities' feeds: (city, epoch) to (index, kind, licence, detail).
+        transfers: Take-overs that were decided.
         decided_us: When it was decided.
         published: How far logs are public from now on.
     """
@@ -41,6 +43,7 @@ class Outcome:
     over: dict[bytes, bytes] = field(default_factory=dict)
     flags: list[tuple[bytes, bytes, int]] = field(default_factory=list)
     notes: dict[tuple[int, int], list[tuple[int, int, bytes, str]]] = field(default_factory=dict)
+    transfers: list[TransferDecision] = field(default_factory=list)
     decided_us: int = 0
     published: Sequence[PublishedHead] = ()
 
@@ -57,6 +60,7 @@ class Board:
     rows: Mapping[bytes, Sequence[ViewRow]]
     bans: Mapping[bytes, Sequence[PersonBan]]
     open: set[Pending]
+    transfers: TransferBoard
     published: bool = False
 
     @property

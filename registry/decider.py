@@ -26,11 +26,12 @@ from registry.head_vector import PublishHeads, due_vector, publish
 from registry.model import ClaimState
 from registry.ruling import rule
 from registry.store import RegistryStore
+from registry.transfer_decider import DecideTransfers, TransferDecider
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-Command = GrantClaims | DecidePending | PublishHeads
+Command = GrantClaims | DecidePending | DecideTransfers | PublishHeads
 
 
 class RegistryDecider:
@@ -38,13 +39,23 @@ class RegistryDecider:
 
     Args:
         store: The registry's tables.
+        transfers: Judges take-overs.
         actor: SPIFFE ID of the registry, for decisions that nobody asked for.
         lease_us: How long a granted person waits for its licence, microseconds.
         clock: UTC microseconds.
     """
 
-    def __init__(self, *, store: RegistryStore, actor: str, lease_us: int, clock: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        *,
+        store: RegistryStore,
+        transfers: TransferDecider,
+        actor: str,
+        lease_us: int,
+        clock: Callable[[], int],
+    ) -> None:
         self._store = store
+        self._transfers = transfers
         self._actor = actor
         self._lease_us = lease_us
         self._clock = clock
@@ -59,6 +70,8 @@ class RegistryDecider:
             elif isinstance(command, PublishHeads):
                 vector = due_vector(conn, self._store, key=board.key, next_index=board.next_index, now_us=board.now_us)
                 records, outcome = publish(board, vector, actor=self._actor)
+            elif isinstance(command, DecideTransfers):
+                records, outcome = self._transfers.rule(board, command, actor=self._actor)
             else:
                 records, outcome = rule(board, command, actor=self._actor)
             outcome.decided_us = board.now_us
@@ -88,6 +101,7 @@ class RegistryDecider:
                 self._store.add_dispositions(conn, city, epoch, notes)
             self._store.end_pending(conn, outcome.decided)
             self._store.put_published(conn, outcome.published)
+            self._transfers.apply(conn, outcome.transfers)
         epoch = next((claim.registry_epoch for claim in taken.values()), 0)
         self._cite(outcomes, {(epoch, entry.index): entry.leaf_hash for entry in appended})
 
@@ -110,11 +124,14 @@ class RegistryDecider:
         now_us = max(self._clock(), head.recorded_us)
         wanted = [claim for command in commands if isinstance(command, GrantClaims) for claim in command.wanted]
         asked = [waiting for command in commands if isinstance(command, DecidePending) for waiting in command.pending]
+        arrivals = [each for command in commands if isinstance(command, DecideTransfers) for each in command.arrivals]
         persons = {claim.person_key for claim in wanted} | {waiting.person_key for waiting in asked}
+        persons |= {arrival.person_key for arrival in arrivals}
         claims = self._store.claims(conn, persons)
         lapsed = {c for c in claims.values() if c.state == ClaimState.LEASED and c.lease_end_us < now_us}
         bars = {ban.city for held in self._store.bans.of(conn, persons).values() for ban in held}
         locked = {waiting.city for waiting in asked} | {c.city for c in lapsed} | bars
+        locked |= self._transfers.cities(conn, arrivals)
         read = {waiting.person_key for waiting in asked} | {c.person_key for c in lapsed}
         for code in sorted(locked):
             city = self._store.city(conn, code)
@@ -130,6 +147,7 @@ class RegistryDecider:
             rows=self._store.view.by_person(conn, read) if read else {},
             bans=self._store.bans.of(conn, persons),
             open=set(self._store.still_pending(conn, asked)),
+            transfers=self._transfers.board(conn, arrivals),
         )
 
     def _older_hashes(self, conn: Connection, head: Head, outcomes: Sequence[Outcome]) -> dict[tuple[int, int], bytes]:

@@ -8,7 +8,9 @@ from uuid import UUID
 
 from elicense.clock import to_timestamp
 from elicense.v1 import log_pb2
+from elicense.view.model import ViewRow
 from registry.bans import PersonBan
+from registry.handovers import Arrival
 from registry.model import Claim, Pending
 
 #: Which index key made the tags in the registry's log; another key would be number 2.
@@ -62,5 +64,24 @@ def license_barred(pending: Pending, ban: PersonBan) -> log_pb2.LicenseBarred:
     )
 
 
-def _position(pending: Pending) -> log_pb2.LogPosition:
+def transfer_decided(
+    arrival: Arrival, source: ViewRow | None, refusal: int | None, target_size: int
+) -> log_pb2.TransferDecided:
+    """Return the entry for a take-over of a licence that stood at ``source``; custody moves without a refusal."""
+    decided = log_pb2.TransferDecided(
+        position=_position(arrival),
+        entry_hash=arrival.entry_hash,
+        license_id=arrival.license_id,
+        person_tag=arrival.person_key,
+        tag_key=TAG_KEY,
+        refusal=refusal or 0,  # type: ignore[arg-type]  # the same numbers
+        target_size=target_size,
+    )
+    if source is not None:
+        decided.source.CopyFrom(log_pb2.LogPosition(city=source.city, epoch=source.epoch, index=source.idx))
+        decided.source_entry_hash = source.entry_hash
+    return decided
+
+
+def _position(pending: Pending | Arrival) -> log_pb2.LogPosition:
     return log_pb2.LogPosition(city=pending.city, epoch=pending.epoch, index=pending.idx)

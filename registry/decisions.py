@@ -1,4 +1,4 @@
-"""The task that decides which licences without a grant count nationwide.
+"""The task that decides which licences without a grant count nationwide, and which take-overs move custody.
 
 What waits is a table, so nothing is lost with the process: the process that leads reads
 it at start, and now and then while something waits for another city's lease.
@@ -19,8 +19,10 @@ from elicense.errors import Error
 from elicense.sql.database import Database
 from registry.board import Outcome
 from registry.claims import DecidePending
+from registry.handovers import Arrival
 from registry.model import Pending
 from registry.store import RegistryStore
+from registry.transfer_decider import DecideTransfers
 
 #: Licences decided in one commit.
 PENDING_PER_COMMIT: Final = 256
@@ -33,7 +35,7 @@ _log = structlog.stdlib.get_logger(__name__)
 class Deciding(Protocol):
     """Writes decisions to the registry's log."""
 
-    async def decide(self, command: DecidePending) -> Outcome:
+    async def decide(self, command: DecidePending | DecideTransfers) -> Outcome:
         """Decide and return once the decision is durable."""
 
 
@@ -81,7 +83,7 @@ class PendingDecisions:
                 await self._task
 
     async def decide_all(self) -> int:
-        """Go once through everything that waits and return how many licences were decided.
+        """Go once through everything that waits and return how many were decided.
 
         Raises:
             Error: The decision could not be written.
@@ -92,7 +94,20 @@ class PendingDecisions:
             outcome = await self._deciding.decide(DecidePending(tuple(page)))
             decided += len(outcome.decided)
             page = await self._page(page[-1])
+        return decided + await self._decide_transfers()
+
+    async def _decide_transfers(self) -> int:
+        decided = 0
+        after: Arrival | None = None
+        while page := await self._arrivals(after):
+            decided += len((await self._deciding.decide(DecideTransfers(tuple(page)))).transfers)
+            after = page[-1]
         return decided
+
+    async def _arrivals(self, after: Arrival | None) -> list[Arrival]:
+        return await self._database.read(
+            lambda conn: self._store.transfers.arrivals(conn, limit=PENDING_PER_COMMIT, after=after)
+        )
 
     async def _page(self, after: Pending | None) -> list[Pending]:
         return await self._database.read(lambda conn: self._store.pending(conn, limit=PENDING_PER_COMMIT, after=after))
@@ -104,11 +119,11 @@ class PendingDecisions:
             try:
                 decided = await self.decide_all() if asked or self._leads() else 0
                 if decided:
-                    _log.info("provisional_decided", licenses=decided)
+                    _log.info("waiting_decided", licenses=decided)
             except Error as error:
                 # The table still has them; the next round tries again.
-                _log.warning("provisional_not_decided", reason=error.reason)
+                _log.warning("waiting_not_decided", reason=error.reason)
             except Exception as error:  # the task must outlive any one failure
-                _log.error("provisional_not_decided", exc_info=error)
+                _log.error("waiting_not_decided", exc_info=error)
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._wake.wait(), self._recheck_s)

@@ -29,11 +29,12 @@ from elicense.log.checkpoint import Checkpoint, cosign
 from elicense.log.store import Head, LogKey, NewEntry
 from elicense.sql.database import Database
 from elicense.trust.signer import Signer
+from elicense.v1 import replication_pb2
 from elicense.view.person import PersonIndex
 from registry.batch import Batch, Taken, leaves_of
 from registry.heads import open_head
 from registry.model import City, CityState, NotedDisposition
-from registry.national import NationalChange, NationalFold, ReceivedRecord, receive
+from registry.national import LateRecord, NationalChange, NationalFold, ReceivedRecord, receive
 from registry.store import RegistryStore
 
 if TYPE_CHECKING:
@@ -43,6 +44,8 @@ if TYPE_CHECKING:
 MAX_CLOCK_SKEW_US: Final = 10 * 60 * 1_000_000
 #: Most dispositions in one answer; the rest follow with the next.
 DISPOSITIONS_PER_ANSWER: Final = 1_000
+_LATE_RECORD: Final = replication_pb2.DISPOSITION_KIND_LATE_RECORD
+_LATE: Final = "The city that had the license before changed it after the hand-over; see what it meant to change."
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,7 +223,7 @@ class Ingest:
         for record in received:
             fold.apply(record)
         self._write(conn, batch, fold.change)
-        return moved, bool(fold.change.pending)
+        return moved, bool(fold.change.pending or fold.change.arrivals)
 
     def _write(self, conn: Connection, batch: Batch, change: NationalChange) -> None:
         self._store.view.put(conn, list(change.rows.values()))
@@ -229,7 +232,24 @@ class Ingest:
         self._store.release_claims(conn, batch.city, change.releases)
         self._store.bans.put(conn, change.bans)
         self._store.add_pending(conn, change.pending)
+        self._store.transfers.add_arrivals(conn, change.arrivals)
+        self._store.transfers.set_offers(conn, change.offers)
         self._store.add_dispositions(conn, batch.city, batch.epoch, change.notes)
+        self._tell_of_late(conn, batch, change.late)
+
+    def _tell_of_late(self, conn: Connection, batch: Batch, late: Sequence[LateRecord]) -> None:
+        """Tell the city in custody what the one before it wrote too late: it must not vanish in silence."""
+        if not late:
+            return
+        history = self._store.view.history(conn, {record.license_id for record in late})
+        notes: dict[int, list[tuple[int, int, bytes, str]]] = {}
+        for record in late:
+            # Whoever never had the licence has nothing to say about it.
+            if any(revision.city == batch.city for revision in history.get(record.license_id, ())):
+                note = (record.index, int(_LATE_RECORD), record.license_id, _LATE)
+                notes.setdefault(record.in_custody, []).append(note)
+        for city in sorted(notes):
+            self._store.add_dispositions(conn, city, batch.epoch, notes[city], other_city=batch.city)
 
     def _enrolled(self, conn: Connection, city: int) -> City:
         enrolled = self._store.city(conn, city)

@@ -18,6 +18,7 @@ from registry.head_vector import PublishHeads
 from registry.ingest import Ingest
 from registry.metrics import CityMetrics
 from registry.store import RegistryStore
+from registry.transfer_decider import DecideTransfers
 
 #: Most bytes that one entry of the registry's log adds to what it is about: its times, actor and framing.
 _ENTRY_BYTES: Final = 512
@@ -37,13 +38,13 @@ class DecisionLog:
     def __init__(self, writer: LogWriter[Command, Outcome]) -> None:
         self._writer = writer
 
-    async def decide(self, command: DecidePending) -> Outcome:
-        """Decide waiting licences; the decisions are durable on return.
+    async def decide(self, command: DecidePending | DecideTransfers) -> Outcome:
+        """Decide waiting licences or take-overs; the decisions are durable on return.
 
         Raises:
             StoreUnavailable: The database is away.
         """
-        entries = len(command.pending)
+        entries = len(command.arrivals if isinstance(command, DecideTransfers) else command.pending)
         size = entries * (_ENTRY_BYTES + _PERSON_BYTES)
         # Behind the claims that cities wait for.
         return (await self._writer.submit(command, weight=entries, size=size, bulk=True)).result
@@ -75,7 +76,7 @@ class Replication:
         database: The registry's database.
         store: Its tables.
         ingest: Takes in batches.
-        decisions: Decides licences without a grant.
+        decisions: Decides licences without a grant and take-overs.
         log: Writes the registry's own decisions.
         freshness: Told of each city that is heard.
         on_change: Called when the view may have changed.

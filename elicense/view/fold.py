@@ -86,9 +86,10 @@ def flags_of(message: pb.LicenseRecord) -> int:
     held = message.license.status_letters
     letters = {letter.letter for letter in held} if held else frozenset()
     cancelled = message.event == pb.LICENSE_EVENT_CANCELLED or CANCELLED_LETTER in letters
+    offered = int(ViewFlags.OFFERED) if message.license.offered_to_city else 0
     if letters & BANNING_LETTERS:
-        return int(ViewFlags.REVOKED)
-    return int(ViewFlags.CANCELLED) if cancelled else 0
+        return offered | int(ViewFlags.REVOKED)
+    return offered | (int(ViewFlags.CANCELLED) if cancelled else 0)
 
 
 def kept_flags(flags: int) -> int:

@@ -37,6 +37,7 @@ from registry.ingest import Ingest
 from registry.names import cosigner_name, registry_origin
 from registry.replication import DecisionLog
 from registry.store import RegistryStore, metadata
+from registry.transfer_decider import TransferDecider
 from tests.integration.registry.world import SUZHOU, TIANJIN, TRUST_DOMAIN, SetClock
 from tests.support.city import City
 from tests.support.stores import EmptyStore
@@ -128,7 +129,13 @@ async def core(empty_store: EmptyStore, tmp_path: Path) -> AsyncIterator[Core]:
         key=LogKey(0, 1),
         signer=log_signer,
         origin=registry_origin(TRUST_DOMAIN, 1),
-        decider=RegistryDecider(store=store, actor="spiffe://elicense.test/registry", lease_us=LEASE_US, clock=clock),
+        decider=RegistryDecider(
+            store=store,
+            transfers=TransferDecider(store=store, persons=PERSONS),
+            actor="spiffe://elicense.test/registry",
+            lease_us=LEASE_US,
+            clock=clock,
+        ),
         clock=clock,
         random=secrets.token_bytes,
     )
