@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
+import grpc
 from prometheus_client import CollectorRegistry
 
 from city_node.config import CityConfig
-from city_node.shipper import AccessShipper
-from city_node.store import access_store
+from city_node.store import access_metadata, access_store
 from elicense.access.alarms import AccessAlarms
+from elicense.access.entry import AccessPosition
 from elicense.access.housekeeping import Housekeeper
-from elicense.access.recorder import AccessRecorder
-from elicense.access.reserve import AccessReserve
-from elicense.sql.database import Database
-from elicense.v1 import replication_pb2_grpc
+from elicense.access.process_log import ProcessLog, former_processes, process_url
+from elicense.rpc.errors import from_rpc_error
+from elicense.v1 import replication_pb2, replication_pb2_grpc
 from elicense.workers.place import Place
 
 HEARTBEATS_PER_IDLE_SHIP: Final = 6
 """A node without new looks tells the registry so only every so many heartbeats."""
+
+CALL_SECONDS: Final = 30.0
 
 
 class AccessLog:
@@ -50,45 +51,47 @@ class AccessLog:
         place: Place,
         leads: Callable[[], bool],
     ) -> None:
+        self._stub = stub
         self._leads = leads
         self._chores = tuple(chores)
-        self._database = Database(config.access_log_url)
-        self._reserve = AccessReserve(place.file(config.reserve_path))
-        store = access_store()
-        alarms = AccessAlarms(metrics)
+        url, alarms = config.access_log_url, AccessAlarms(metrics)
         heartbeat_s = config.limits.heartbeat_seconds
-        self.recorder = AccessRecorder(
-            database=self._database,
-            store=store,
-            node=place.named(f"city-{config.city.code}"),
-            clock=clock,
-            reserve=self._reserve,
-            alarms=alarms,
-        )
-        self._shipper = AccessShipper(
-            database=self._database,
-            store=store,
-            recorder=self.recorder,
-            stub=stub,
-            alarms=alarms,
-            clock=clock,
-            period_s=heartbeat_s,
-            idle_s=heartbeat_s * HEARTBEATS_PER_IDLE_SHIP,
-        )
-        self._housekeeper = Housekeeper([self.recorder.drain, self._shipper.drop_old, self._do_chores])
+        # First this process's own, then those of processes that are no more.
+        self._logs = [
+            ProcessLog(
+                url=process_url(url, each, access_metadata),
+                store=access_store(),
+                node=each.named(f"city-{config.city.code}"),
+                reserve=each.file(config.reserve_path),
+                alarms=alarms,
+                clock=clock,
+                send=self._send,
+                period_s=heartbeat_s,
+                idle_s=heartbeat_s * HEARTBEATS_PER_IDLE_SHIP,
+            )
+            for each in (place, *former_processes(url, place))
+        ]
+        self.recorder = self._logs[0].recorder
+        self._housekeeper = Housekeeper([*(log.housekeep for log in self._logs), self._do_chores])
 
     def start(self) -> None:
         """Begin to ship and to do the chores."""
-        self._shipper.start()
+        for log in self._logs:
+            log.start()
         self._housekeeper.start()
 
     async def close(self) -> None:
         """Wait for looks that were accepted, and close everything; what was not shipped waits for the next start."""
         await self._housekeeper.close()
-        await self._shipper.close()
-        await self.recorder.close()
-        self._reserve.close()
-        await asyncio.to_thread(self._database.close)
+        for log in self._logs:
+            await log.close()
+
+    async def _send(self, request: replication_pb2.ShipAccessesRequest) -> AccessPosition:
+        try:
+            answer = await self._stub.ShipAccesses(request, timeout=CALL_SECONDS)
+        except grpc.RpcError as error:
+            raise from_rpc_error(error) from error
+        return AccessPosition(answer.day, answer.sequence)
 
     async def _do_chores(self) -> None:
         if self._leads():

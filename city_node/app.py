@@ -52,7 +52,7 @@ from elicense.rpc.enrollment_service import EnrollmentServicer
 from elicense.rpc.interceptor import NodeInterceptor
 from elicense.rpc.license_fields import LicenseFields
 from elicense.rpc.looks import Looks
-from elicense.rpc.server import ListenOptions, NodeServer, ReloadingCredentials
+from elicense.rpc.server import NodeServer, ReloadingCredentials
 from elicense.rpc.telemetry import LineWriter, RpcMetrics
 from elicense.rpc.transparency_service import TransparencyServicer
 from elicense.rpc.verification_service import VerificationServicer
@@ -78,6 +78,7 @@ from elicense.verification.attest import Attestor
 from elicense.view.records import RecordReader
 from elicense.workers.colleagues import HALT_S, REFRESH_S, Colleagues
 from elicense.workers.leader import Leadership, leadership
+from elicense.workers.listening import forwarder_of, listen_options
 from elicense.workers.place import ALONE, Place
 
 if TYPE_CHECKING:
@@ -159,8 +160,12 @@ async def build(
         before_answer=comparison.keep,
         signed_before=anchor.last,
     )
-    shared = SharedHead(database=database, store=store.logs, key=key, clock=clock) if place.shares else None
-    city_log = CityLog(key=key, writer=writer, clock=clock, shared=shared)
+    city_log = CityLog(
+        key=key,
+        writer=writer,
+        clock=clock,
+        shared=SharedHead(database=database, store=store.logs, key=key, clock=clock) if place.shares else None,
+    )
     led = leadership(place, database=database, store=store.lease, name=f"city-{city}", clock=clock)
     receipts = Receipts(
         database=database,
@@ -271,13 +276,19 @@ async def build(
         return await database.read(lambda conn: store.trust.active(conn, fingerprints))
 
     certificates = ActiveCertificates(fetch=active, clock=clock)
+    forwarder = forwarder_of(place)
     server = NodeServer(
         credentials=ReloadingCredentials(config.credentials_dir),
         interceptor=NodeInterceptor(
-            policy=city_policy(city), certificates=certificates, metrics=RpcMetrics(metrics), log=log, clock=clock
+            policy=city_policy(city),
+            certificates=certificates,
+            metrics=RpcMetrics(metrics),
+            log=log,
+            clock=clock,
+            forwarder=forwarder,
         ),
         services=SERVICES,
-        options=ListenOptions(place.listen or config.node.listen, reuse_port=place.shares, reflection=True),
+        options=listen_options(place, config.node.listen),
     )
     issuance_pb2_grpc.add_IssuanceServiceServicer_to_server(
         IssuanceServicer(city=city, issuance=issuance, bulk=bulk, changes=changes, licenses=licenses, daily=daily),
@@ -302,7 +313,8 @@ async def build(
         receipts=receipts,
         replicator=replicator,
         daily=daily,
-        coalescing=(applications, licenses, claims, verification, city_log, relays, certificates),
+        coalescing=(applications, licenses, claims, verification, city_log, relays, certificates)
+        + ((forwarder,) if forwarder else ()),
         hub=hub,
         leadership=led,
         colleagues=_colleagues(place, led, gate, receipts, replicator),
@@ -352,4 +364,4 @@ def _colleagues(
             replicator.heard_elsewhere(receipts.size > before or not replicator.backlog)
             await replicator.compare_if_due()
 
-    return Colleagues([(HALT_S, look_at_gate), (REFRESH_S, look_at_receipts)] if place.shares else [])
+    return Colleagues([(HALT_S, look_at_gate), (REFRESH_S, look_at_receipts)] if place.accompanied else [])

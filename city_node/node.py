@@ -140,7 +140,8 @@ class RunningNode:
         await parts.receipts.load()
         # First: the head that the writer signs at its start would hide that the anchor is missing.
         await self._compare()
-        await parts.writer.start()
+        if self._place.writes:
+            await parts.writer.start()
         parts.gate.on_change(self._signing_changed)
         loop = asyncio.get_running_loop()
 

@@ -47,7 +47,7 @@ class AccessIndex:
     Args:
         database: The registry's access log.
         store: Its tables.
-        recorder: Writes the registry's own looks.
+        recorder: Writes this process's looks into this log; None for a process that has a file of its own.
         alarms: Told of what is out of the ordinary.
         clock: UTC microseconds.
         leads: Whether this process indexes; each notes how far its own looks have come.
@@ -59,7 +59,7 @@ class AccessIndex:
         *,
         database: Database,
         store: AccessIndexStore,
-        recorder: AccessRecorder,
+        recorder: AccessRecorder | None,
         alarms: AccessAlarms,
         clock: Callable[[], int],
         leads: Callable[[], bool],
@@ -91,7 +91,8 @@ class AccessIndex:
         Raises:
             StoreUnavailable: The access log can not be reached.
         """
-        await self._take_own()
+        if self._recorder is not None:
+            await self._take_own(self._recorder)
         if not self._leads():
             return
         for source in await self._database.read(self._store.sources):
@@ -113,13 +114,13 @@ class AccessIndex:
             except TimeoutError:
                 continue
 
-    async def _take_own(self) -> None:
+    async def _take_own(self, recorder: AccessRecorder) -> None:
         """Note how far the registry's own looks have come; cities say so themselves."""
         # The time is read before the rows.
-        complete_us = self._recorder.complete_until()
+        complete_us = recorder.complete_until()
 
         def write(conn: Connection) -> None:
-            source = self._store.source(conn, self._recorder.node, 0)
+            source = self._store.source(conn, recorder.node, 0)
             last = self._store.looks.last(conn, source.node)
             if last == source.held and complete_us - source.complete_us < QUIET_US:
                 return

@@ -9,18 +9,22 @@ from typing import Final
 from prometheus_client import CollectorRegistry
 
 from elicense.access.alarms import AccessAlarms
-from elicense.access.entry import DAY_US
+from elicense.access.entry import DAY_US, AccessPosition
 from elicense.access.housekeeping import Housekeeper
+from elicense.access.process_log import ProcessLog, former_processes, process_url
 from elicense.access.recorder import AccessRecorder
 from elicense.access.reserve import AccessReserve
 from elicense.access.retention import REGISTRY_DAYS
+from elicense.access.shipping import from_shipped
+from elicense.clock import from_timestamp
 from elicense.sql.database import Database
+from elicense.v1 import replication_pb2
 from elicense.workers.place import Place
 from registry.access_index import AccessIndex
 from registry.access_intake import AccessIntake
 from registry.access_list import AccessList
 from registry.config import RegistryConfig
-from registry.store import RegistryStore, access_store
+from registry.store import RegistryStore, access_metadata, access_store
 
 #: Name of the registry in the access log.
 _NODE_NAME: Final = "registry"
@@ -63,19 +67,38 @@ class AccessLog:
         self._clock = clock
         self._leads = leads
         self._chores = tuple(chores)
-        self._database = Database(config.access_log.url)
+        url, alarms = config.access_log.url, AccessAlarms(metrics)
+        self._database = Database(url)
         self._store = access_store()
-        self._reserve = AccessReserve(place.file(config.reserve_path))
-        alarms = AccessAlarms(metrics)
-        self.recorder = AccessRecorder(
-            database=self._database,
-            store=self._store.looks,
-            node=place.named(_NODE_NAME),
-            clock=clock,
-            reserve=self._reserve,
-            alarms=alarms,
-        )
         self.intake = AccessIntake(database=self._database, store=self._store)
+        # Files whose looks are to move into the common one: this process's own, or those of some that are no more.
+        self._logs = [
+            ProcessLog(
+                url=own,
+                store=self._store.looks,
+                node=each.named(_NODE_NAME),
+                reserve=each.file(config.reserve_path),
+                alarms=alarms,
+                clock=clock,
+                send=self._take,
+            )
+            for each in (place, *former_processes(url, place))
+            if (own := process_url(url, each, access_metadata)) != url
+        ]
+        self._reserve: AccessReserve | None = None
+        common: AccessRecorder | None = None
+        if place.main or not self._logs:
+            self._reserve = AccessReserve(place.file(config.reserve_path))
+            common = AccessRecorder(
+                database=self._database,
+                store=self._store.looks,
+                node=place.named(_NODE_NAME),
+                clock=clock,
+                reserve=self._reserve,
+                alarms=alarms,
+            )
+        self._common = common
+        self.recorder = self._logs[0].recorder if common is None else common
         self.lists = AccessList(
             database=self._database,
             store=self._store,
@@ -85,12 +108,15 @@ class AccessLog:
             clock=clock,
         )
         self.index = AccessIndex(
-            database=self._database, store=self._store, recorder=self.recorder, alarms=alarms, clock=clock, leads=leads
+            database=self._database, store=self._store, recorder=common, alarms=alarms, clock=clock, leads=leads
         )
-        self._housekeeper = Housekeeper([self.recorder.drain, self._drop_old, self._do_chores])
+        drains = [log.housekeep for log in self._logs] if common is None else [common.drain]
+        self._housekeeper = Housekeeper([*drains, self._drop_old, self._do_chores])
 
     def start(self) -> None:
         """Begin to index and to do the chores."""
+        for log in self._logs:
+            log.start()
         self.index.start()
         self._housekeeper.start()
 
@@ -98,9 +124,22 @@ class AccessLog:
         """Wait for looks that were accepted, and close everything."""
         await self._housekeeper.close()
         await self.index.close()
-        await self.recorder.close()
-        self._reserve.close()
+        for log in self._logs:
+            await log.close()
+        if self._common is not None:
+            await self._common.close()
+        if self._reserve is not None:
+            self._reserve.close()
         await asyncio.to_thread(self._database.close)
+
+    async def _take(self, request: replication_pb2.ShipAccessesRequest) -> AccessPosition:
+        """Move looks of another file into the common one."""
+        return await self.intake.take(
+            node=request.node,
+            city=0,
+            looks=[from_shipped(request.node, access) for access in request.accesses],
+            complete_us=from_timestamp(request.complete_until) if request.HasField("complete_until") else 0,
+        )
 
     async def _do_chores(self) -> None:
         if self._leads():

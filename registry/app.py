@@ -21,10 +21,11 @@ from elicense.log.writer import LogWriter
 from elicense.quota.leases import Quotas
 from elicense.rpc.active import ActiveCertificates
 from elicense.rpc.enrollment_service import EnrollmentServicer
+from elicense.rpc.forwarding import Forwarder
 from elicense.rpc.interceptor import NodeInterceptor
 from elicense.rpc.license_fields import LicenseFields
 from elicense.rpc.looks import Looks, Recording
-from elicense.rpc.server import DRAIN_GRACE_S, ListenOptions, NodeServer, ReloadingCredentials
+from elicense.rpc.server import DRAIN_GRACE_S, NodeServer, ReloadingCredentials
 from elicense.rpc.telemetry import LineMetrics, LineWriter, MetricsServer, RpcMetrics
 from elicense.rpc.transparency_service import TransparencyServicer
 from elicense.rpc.verification_service import VerificationServicer
@@ -50,6 +51,7 @@ from elicense.verification.attest import Attestor
 from elicense.view.records import RecordReader
 from elicense.workers.colleagues import HALT_S, REFRESH_S, Colleagues
 from elicense.workers.leader import Leadership, leadership
+from elicense.workers.listening import forwarder_of, listen_options
 from elicense.workers.place import ALONE, STOP_MARK, Place
 from elicense.workers.stop_mark import StopMark
 from registry.access_log import AccessLog
@@ -105,6 +107,7 @@ class _Parts:
     hub: WatchHub
     leadership: Leadership
     colleagues: Colleagues
+    forwarder: Forwarder | None
     server: NodeServer
 
 
@@ -151,11 +154,12 @@ class RunningNode:
         parts = self._parts
         port = await parts.server.start()
         self.address = f"{self._config.node.listen.rpartition(':')[0]}:{port}"
-        await parts.writer.start()
-        parts.leadership.start(parts.decisions.wake, lambda: None)
+        if self._place.writes:
+            await parts.writer.start()
+            parts.leadership.start(parts.decisions.wake, lambda: None)
+            parts.decisions.start()
+            parts.heads.start()
         parts.colleagues.start()
-        parts.decisions.start()
-        parts.heads.start()
         parts.accesses.start()
         parts.hub.start()
         if self._config.metrics is not None:
@@ -179,6 +183,8 @@ class RunningNode:
         await parts.answers.close()
         await parts.accesses.close()
         await parts.leadership.close()
+        if parts.forwarder is not None:
+            await parts.forwarder.close()
         await parts.certificates.close()
         if self._metrics_server is not None:
             await asyncio.to_thread(self._metrics_server.close)
@@ -235,13 +241,19 @@ async def build(
         return await database.read(lambda conn: store.trust.active(conn, fingerprints))
 
     certificates = ActiveCertificates(fetch=active, clock=clock)
+    forwarder = forwarder_of(place)
     server = NodeServer(
         credentials=ReloadingCredentials(config.credentials_dir),
         interceptor=NodeInterceptor(
-            policy=registry_policy(), certificates=certificates, metrics=RpcMetrics(metrics), log=log, clock=clock
+            policy=registry_policy(),
+            certificates=certificates,
+            metrics=RpcMetrics(metrics),
+            log=log,
+            clock=clock,
+            forwarder=forwarder,
         ),
         services=SERVICES,
-        options=ListenOptions(place.listen or config.node.listen, reuse_port=place.shares, reflection=True),
+        options=listen_options(place, config.node.listen),
     )
     mark = None if place.folder is None else StopMark(place.folder / STOP_MARK, clock)
     writer = _writer(config, keys, database, store, metrics, server, mark, clock, random)
@@ -282,7 +294,7 @@ async def build(
         city_metrics.seed(await database.read(store.states))
 
     await reseed()
-    colleagues = Colleagues([(HALT_S, halt), (REFRESH_S, reseed)] if place.shares else [])
+    colleagues = Colleagues([(HALT_S, halt), (REFRESH_S, reseed)] if place.accompanied else [])
     replication = Replication(
         database=database,
         store=store,
@@ -326,6 +338,7 @@ async def build(
         hub=hub,
         leadership=led,
         colleagues=colleagues,
+        forwarder=forwarder,
         server=server,
     )
     return RunningNode(config=config, parts=parts, metrics=metrics, place=place)

@@ -18,6 +18,11 @@ if TYPE_CHECKING:
 
     from elicense.rpc.active import ActiveCertificates
 
+PASSED_ON_KEY: Final = "x-elicense-caller-bin"
+"""Metadata with the certificate of a caller whose call another process of this node passes on."""
+
+_LOCAL: Final = [b"local"]
+
 MAX_PEERS: Final = 10_000
 """Parsed certificates kept; about 2 KiB each."""
 
@@ -68,16 +73,34 @@ class Authenticator:
         return peer.caller
 
     def _peer(self, context: grpc.aio.ServicerContext[Any, Any]) -> _Peer:
-        pems = cast("dict[str, list[bytes]]", context.auth_context()).get("x509_pem_cert")
-        if not pems:
-            raise Unauthenticated("a client certificate is required")
-        peer = self._peers.get(pems[0])
+        pem = shown_certificate(context)
+        peer = self._peers.get(pem)
         if peer is None:
-            peer = _parse(pems[0])
+            peer = _parse(pem)
             if len(self._peers) >= MAX_PEERS:
                 self._peers.clear()
-            self._peers[pems[0]] = peer
+            self._peers[pem] = peer
         return peer
+
+
+def shown_certificate(context: grpc.aio.ServicerContext[Any, Any]) -> bytes:
+    """Return the certificate (PEM) that a caller proved to have.
+
+    On a connection of another process of this node it is the one that the caller
+    showed there: only our own processes can open the socket (the type of
+    the connection is the transport's word, not the caller's).
+
+    Raises:
+        Unauthenticated: There is none.
+    """
+    session = cast("dict[str, list[bytes]]", context.auth_context())
+    pems = session.get("x509_pem_cert")
+    if not pems and session.get("transport_security_type") == _LOCAL:
+        metadata = cast("tuple[tuple[str, bytes], ...]", context.invocation_metadata())
+        pems = [value for key, value in metadata if key == PASSED_ON_KEY]
+    if not pems:
+        raise Unauthenticated("a client certificate is required")
+    return pems[0]
 
 
 def _parse(pem: bytes) -> _Peer:

@@ -7,7 +7,8 @@ For every call, in this order:
    that the table has;
 2. role and city must be allowed by the policy table, which has no default;
 3. the request is parsed and validated against the rules in its proto;
-4. the handler runs, with the caller in :data:`elicense.rpc.context.CALLER`;
+4. the handler runs, with the caller in :data:`elicense.rpc.context.CALLER` (or, in a process that
+   only verifies, the call is passed on to the one that writes, instead of 3 and 4);
 5. whatever is raised becomes a status, here and nowhere else;
 6. the call is counted and logged.
 
@@ -32,6 +33,7 @@ from elicense.errors import CallerNotAllowed, Error, Malformed
 from elicense.rpc.authentication import Authenticator
 from elicense.rpc.context import CALLER
 from elicense.rpc.errors import DETAILS_KEY, code_of, internal_status, to_status
+from elicense.rpc.forwarding import REQUEST_ID_KEY, Forwarder, PassedOn
 from elicense.rpc.telemetry import MethodStats, Stamp, describe_exception
 from elicense.rpc.validation import RequestRules
 from elicense.trust.spiffe import Caller
@@ -49,7 +51,6 @@ if TYPE_CHECKING:
     _Context = grpc.aio.ServicerContext[Any, Any]
     _Run = Callable[[Any, _Context], Awaitable[bytes | None]]
 
-REQUEST_ID_KEY: Final = "x-request-id"
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}\Z")
 _HEALTH_PREFIX: Final = "/grpc.health.v1.Health/"
 
@@ -86,6 +87,7 @@ class NodeInterceptor(grpc.aio.ServerInterceptor):
         metrics: Where calls are counted.
         log: Where one JSON line a call goes; None for none.
         clock: UTC microseconds.
+        forwarder: Passes on what this process does not answer itself; None for one that answers everything.
     """
 
     def __init__(
@@ -96,8 +98,10 @@ class NodeInterceptor(grpc.aio.ServerInterceptor):
         metrics: RpcMetrics,
         log: LineWriter | None,
         clock: Callable[[], int],
+        forwarder: Forwarder | None = None,
     ) -> None:
         self._policy = policy
+        self._forwarder = forwarder
         self._authenticator = Authenticator(certificates=certificates, clock=clock)
         self._metrics = metrics
         self._log = log
@@ -217,7 +221,8 @@ class NodeInterceptor(grpc.aio.ServerInterceptor):
         # before the caller has been authorized.
         match shape:
             case (False, False):
-                unary = self._unary(method, handler.unary_unary)
+                passes = self._forwarder is not None and self._forwarder.takes(name)
+                unary = self._passed_on(method) if passes else self._unary(method, handler.unary_unary)
                 return grpc.unary_unary_rpc_method_handler(self._guard(method, unary))
             case (False, True):
                 stream = self._server_stream(method, handler.unary_stream)
@@ -245,6 +250,9 @@ class NodeInterceptor(grpc.aio.ServerInterceptor):
             except asyncio.CancelledError:
                 code = grpc.StatusCode.CANCELLED
                 raise
+            except PassedOn as answer:
+                code, reason = answer.code, "PASSED_ON"
+                await context.abort(answer.code, answer.text, trailing_metadata=((DETAILS_KEY, answer.details),))
             except Exception as error:  # every way to fail becomes a status here
                 code, reason, status = self._status(error, method, context)
                 if status is None:
@@ -262,6 +270,14 @@ class NodeInterceptor(grpc.aio.ServerInterceptor):
     def _unary(self, method: _Method, behavior: Any) -> _Run:
         async def run(raw: bytes, context: _Context) -> bytes:
             return method.serialize(await behavior(self._parse(method, raw), context))
+
+        return run
+
+    def _passed_on(self, method: _Method) -> _Run:
+        forwarder = cast("Forwarder", self._forwarder)
+
+        async def run(raw: bytes, context: _Context) -> bytes:
+            return await forwarder.pass_on(method.name, raw, context)
 
         return run
 

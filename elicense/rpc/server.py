@@ -151,7 +151,9 @@ class ListenOptions:
     """How a node listens.
 
     Attributes:
-        address: host:port; port 0 takes any that is free.
+        address: host:port; port 0 takes any that is free, and an empty text none at all.
+        socket: Unix socket on which other processes of this node pass calls on; whoever can open it may read
+            the node's keys too, so it asks for no certificate.
         reuse_port: Whether several processes share the port (SO_REUSEPORT).
         reflection: Whether operators may read the service descriptors over the wire.
         max_concurrent_calls: Calls beyond this many are refused with RESOURCE_EXHAUSTED; None for no limit.
@@ -159,6 +161,7 @@ class ListenOptions:
     """
 
     address: str
+    socket: Path | None = None
     reuse_port: bool = False
     reflection: bool = False
     max_concurrent_calls: int | None = 4096 + MAX_WATCHES
@@ -206,10 +209,17 @@ class NodeServer:
         Raises:
             PeerUnreachable: The address can not be listened on.
         """
+        options, port = self._options, 0
         try:
-            port = self.grpc.add_secure_port(self._options.address, self._credentials.server_credentials())
+            if options.address:
+                port = self.grpc.add_secure_port(options.address, self._credentials.server_credentials())
+            if options.socket is not None:
+                # One that was killed left it behind.
+                options.socket.unlink(missing_ok=True)
+                local = grpc.local_server_credentials(grpc.LocalConnectionType.UDS)
+                self.grpc.add_secure_port(f"unix:{options.socket}", local)
         except RuntimeError as error:
-            raise PeerUnreachable(f"{self._options.address} can not be listened on; is it in use?") from error
+            raise PeerUnreachable(f"{options.address} can not be listened on; is it in use?") from error
         await self.grpc.start()
         return port
 

@@ -60,6 +60,11 @@ class Place(BaseModel):
         return self.duty in (Duty.EQUAL, Duty.VERIFIER)
 
     @property
+    def accompanied(self) -> bool:
+        """Whether the node has other processes."""
+        return self.duty is not Duty.ALONE
+
+    @property
     def writes(self) -> bool:
         """Whether it takes calls that change something."""
         return self.duty is not Duty.VERIFIER
@@ -68,6 +73,11 @@ class Place(BaseModel):
     def listens(self) -> bool:
         """Whether callers reach it."""
         return self.duty is not Duty.WRITER
+
+    @property
+    def socket(self) -> Path | None:
+        """Where the process that writes for others is reached; None when there is no such process."""
+        return self.folder / WRITER_SOCKET if self.folder and self.duty in (Duty.WRITER, Duty.VERIFIER) else None
 
     @property
     def holder(self) -> str:
@@ -126,5 +136,5 @@ def places(*, workers: int, engine: str, run: str, folder: Path, listen: str) ->
         return Place(duty=duty, number=number, count=workers, run=run, folder=folder, listen=listen)
 
     if engine == "sqlite":
-        raise Malformed("several workers need PostgreSQL; set the node up with --database postgresql+psycopg://...")
+        return [place(Duty.WRITER, 0), *(place(Duty.VERIFIER, number) for number in range(1, workers + 1))]
     return [place(Duty.EQUAL, number) for number in range(1, workers + 1)]

@@ -15,6 +15,7 @@ from prometheus_client import CollectorRegistry
 from elicense.clock import utc_micros
 from elicense.rpc.active import ActiveCertificates
 from elicense.rpc.channel import secure_channel
+from elicense.rpc.forwarding import Forwarder
 from elicense.rpc.interceptor import NodeInterceptor
 from elicense.rpc.server import ListenOptions, NodeServer, ReloadingCredentials
 from elicense.rpc.telemetry import LineWriter, RpcMetrics
@@ -47,6 +48,7 @@ class TestNode:
         name: str = "/registry",
         reflection: bool = False,
         options: ListenOptions | None = None,
+        forwarder: Forwarder | None = None,
     ) -> None:
         self.pki = pki
         self.id = spiffe(name)
@@ -67,6 +69,7 @@ class TestNode:
                 metrics=RpcMetrics(self.registry),
                 log=self._writer,
                 clock=self.clock,
+                forwarder=forwarder,
             ),
             services=["elicense.v1.VerificationService"],
             options=options or ListenOptions("127.0.0.1:0", reflection=reflection),

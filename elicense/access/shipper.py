@@ -1,6 +1,6 @@
-"""Carrying this node's looks to the registry, so that holders see them: in order, each once.
+"""Carrying a process's looks to where holders see them: in order, each once.
 
-The registry knows where it stands; what it holds is asked for at the start and
+The receiver knows where it stands; what it holds is asked for at the start and
 after every failure, so nothing about it is kept here.  Looks wait in the node's
 own log for as long as it takes.
 """
@@ -8,10 +8,9 @@ own log for as long as it takes.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Final
 
-import grpc
 import structlog
 
 from elicense.access.alarms import AccessAlarms, Alarm
@@ -22,11 +21,9 @@ from elicense.access.shipping import to_shipped
 from elicense.access.store import AccessStore
 from elicense.clock import SECOND_US, to_timestamp
 from elicense.errors import Error
-from elicense.rpc.errors import from_rpc_error
 from elicense.rpc.telemetry import describe_exception
 from elicense.sql.database import Database
 from elicense.v1 import replication_pb2 as pb
-from elicense.v1 import replication_pb2_grpc
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -34,6 +31,9 @@ if TYPE_CHECKING:
 LOOKS_PER_CALL: Final = 1_024
 BYTES_PER_CALL: Final = 3 * 1024 * 1024
 CALL_SECONDS: Final = 30.0
+
+Send = Callable[[pb.ShipAccessesRequest], Awaitable[AccessPosition]]
+"""Hands looks to the receiver and returns the position of the last that it holds; raises an Error if it took none."""
 
 _log = structlog.stdlib.get_logger(__name__)
 
@@ -45,7 +45,7 @@ class AccessShipper:
         database: The access log.
         store: Its queries.
         recorder: Writes it.
-        stub: The registry's ReplicationService.
+        send: Hands looks to the receiver.
         alarms: Told when the registry holds what this log has lost.
         clock: UTC microseconds.
         period_s: Seconds between two rounds.
@@ -58,7 +58,7 @@ class AccessShipper:
         database: Database,
         store: AccessStore,
         recorder: AccessRecorder,
-        stub: replication_pb2_grpc.ReplicationServiceStub,
+        send: Send,
         alarms: AccessAlarms,
         clock: Callable[[], int],
         period_s: float,
@@ -67,7 +67,7 @@ class AccessShipper:
         self._database = database
         self._store = store
         self._recorder = recorder
-        self._stub = stub
+        self._send = send
         self._alarms = alarms
         self._clock = clock
         self._period_s = period_s
@@ -145,13 +145,6 @@ class AccessShipper:
         self._held = await self._send(request)
         self._shipped_us = self._clock()
         return not everything
-
-    async def _send(self, request: pb.ShipAccessesRequest) -> AccessPosition:
-        try:
-            answer = await self._stub.ShipAccesses(request, timeout=CALL_SECONDS)
-        except grpc.RpcError as error:
-            raise from_rpc_error(error) from error
-        return AccessPosition(answer.day, answer.sequence)
 
     async def _compare(self, held: AccessPosition) -> None:
         def read(conn: Connection) -> AccessPosition:
