@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 from pathlib import Path
 
 import click
 
-from elicense.cli.evidence_files import write_new
+from elicense.errors import AlreadyExists
 from elicense.log.checkpoint import cosigner_verifier_key, log_verifier_key
 from elicense.log.model import LogKey
 from elicense.log.proof_file import format_proof
@@ -58,5 +59,10 @@ def prove(config_path: Path, city: int, index: int, epoch: int, out: Path) -> No
         proof = database.read_now(lambda conn: read_proof(conn, RegistryStore(), LogKey(city, epoch), index))
     finally:
         database.close()
-    write_new(out, format_proof(proof))
+    try:
+        descriptor = os.open(out, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        raise AlreadyExists(f"{out} exists; name a new file") from None
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(format_proof(proof))
     click.echo(f"{out}: entry {index} of city {city}, epoch {epoch}")

@@ -1,1 +1,0 @@
-"""An auditor: follows every log of the nation and keeps evidence of whatever contradicts itself."""

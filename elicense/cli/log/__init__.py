@@ -1,1 +1,0 @@
-"""Verbs about logs and what is signed over them."""

@@ -1,1 +1,0 @@
-"""The fault campaign: real processes, broken on purpose, and what must hold after each fault."""

@@ -1,1 +1,0 @@
-"""The faults, by what they break."""
