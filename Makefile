@@ -10,7 +10,7 @@ BUF_VERSION := 1.75.0
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test check lint-protos clean help
+.PHONY: demo test faults check lint-protos clean help
 
 help:  ## List the targets.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -27,6 +27,9 @@ demo: $(INSTALLED)  ## Run registry and three cities on loopback and show the ma
 
 test: $(INSTALLED)  ## Run every test; PostgreSQL comes with the test dependencies.
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+faults: $(INSTALLED)  ## Break everything that can break, a thousand kills among it, and write the table (FAULTS_ARGS=--help).
+	@$(BIN)/python -m tests.faults.campaign $(FAULTS_ARGS)
 
 check: $(INSTALLED) lint-protos  ## Lint, type-check and verify the import contracts.
 	$(BIN)/ruff check .

@@ -33,7 +33,6 @@ from city_node.progress import open_log
 from city_node.receipts import Receipts, TrustedKeys
 from city_node.relay import Relays
 from city_node.replicator import Replicator
-from city_node.services.conflict import ConflictServicer
 from city_node.services.issuance import IssuanceServicer
 from city_node.shared_head import SharedHead
 from city_node.store import CityStore
@@ -65,8 +64,6 @@ from elicense.trust.enrollment import Enrollment, city_log_origin
 from elicense.trust.roles import city_policy
 from elicense.trust.spiffe import city_id
 from elicense.v1 import (
-    conflict_pb2,
-    conflict_pb2_grpc,
     enrollment_pb2,
     enrollment_pb2_grpc,
     issuance_pb2,
@@ -96,7 +93,6 @@ SERVICES: Final = (
     verification_pb2.DESCRIPTOR.services_by_name["VerificationService"].full_name,
     enrollment_pb2.DESCRIPTOR.services_by_name["EnrollmentService"].full_name,
     transparency_pb2.DESCRIPTOR.services_by_name["TransparencyService"].full_name,
-    conflict_pb2.DESCRIPTOR.services_by_name["ConflictService"].full_name,
 )
 """What a city node offers, besides health and reflection."""
 
@@ -298,27 +294,13 @@ async def build(
         IssuanceServicer(city=city, issuance=issuance, bulk=bulk, changes=changes, licenses=licenses, daily=daily),
         server.grpc,
     )
-    conflict_pb2_grpc.add_ConflictServiceServicer_to_server(
-        ConflictServicer(
-            stub=conflict_pb2_grpc.ConflictServiceStub(questions),
-            cosigner=keys.cosigner,
-            wake=replicator.wake,
-        ),
-        server.grpc,
-    )
     verification_pb2_grpc.add_VerificationServiceServicer_to_server(VerificationServicer(looks), server.grpc)
     enrollment_pb2_grpc.add_EnrollmentServiceServicer_to_server(
         EnrollmentServicer(enrollment(config, keys, database, store, clock=clock, random=random)), server.grpc
     )
+    showing = CityShowing(store=store.logs, key=key, origin=origin, signer=keys.log, clock=clock)
     transparency_pb2_grpc.add_TransparencyServiceServicer_to_server(
-        TransparencyServicer(
-            Transparency(
-                database=database,
-                store=store.logs,
-                showing=CityShowing(store=store.logs, key=key, origin=origin, signer=keys.log, clock=clock),
-            )
-        ),
-        server.grpc,
+        TransparencyServicer(Transparency(database=database, store=store.logs, showing=showing)), server.grpc
     )
     parts = Parts(
         database=database,

@@ -91,6 +91,7 @@ def draft_of(
         revision=0,
         provisional=False,
         points_roll_date=None,
+        offered_to_city=0,
     )
     kept = license_to_message(license_)
     meaning = (b"import\n" if imported else b"create\n") + kept.SerializeToString(deterministic=True)

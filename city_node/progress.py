@@ -26,8 +26,6 @@ class LogProgress:
         confirmed_size: Entries with a receipt of the registry.
         last_commit_us: When the last commit was written, UTC microseconds; 0 before the first.
         dispositions: Number of the last disposition that is stored.
-        contested: Licences that count and that another city disputes.
-        without_effect: Licences that do not count, because another city has the person.
     """
 
     city: int
@@ -36,8 +34,6 @@ class LogProgress:
     confirmed_size: int
     last_commit_us: int
     dispositions: int
-    contested: int
-    without_effect: int
 
 
 def open_log(keys: Sequence[LogKey], city: int) -> LogKey:
@@ -75,7 +71,6 @@ def log_progress(conn: Connection, store: CityStore, city: int) -> LogProgress:
     key = open_log(store.logs.keys(conn), city)
     head = store.logs.head(conn, key)
     cosigned = store.logs.latest_cosigned(conn, key)
-    contested, without_effect = store.unsettled(conn, city)
     return LogProgress(
         city=city,
         epoch=key.epoch,
@@ -83,6 +78,4 @@ def log_progress(conn: Connection, store: CityStore, city: int) -> LogProgress:
         confirmed_size=0 if cosigned is None else cosigned[0],
         last_commit_us=0 if head is None else head.recorded_us,
         dispositions=store.disposition_cursor(conn, city),
-        contested=contested,
-        without_effect=without_effect,
     )

@@ -11,10 +11,10 @@ Error:
     │   ├── CheckpointInvalid, SignatureInvalid, RootMismatch, RequestIdReused, CsrInvalid
     ├── Unauthenticated      no certificate, or none that is active
     ├── CallerNotAllowed     wrong role or city
-    ├── NotFound             LicenseNotFound, CityNotFound, ConflictNotFound
+    ├── NotFound             LicenseNotFound, OfferNotFound, CityNotFound
     ├── AlreadyExists        LicenseExists, PersonClaimed
-    ├── Refused              NotEligible, PersonBanned, IllegalTransition, ConflictClosed, ConflictNotDue,
-    │                        ClockSkewed, EpochClosed, TokenSpent, TokenExpired
+    ├── Refused              NotEligible, PersonBanned, IllegalTransition, LicenseMoved, ClockSkewed, EpochClosed,
+    │                        TokenSpent, TokenExpired
     ├── Aborted              EtagMismatch, SequenceGap
     ├── Exhausted            StoreFull, QueueFull, QuotaExceeded, WatchesExhausted
     ├── Unavailable          StoreUnavailable, RegistryUnreachable, PeerUnreachable, ShuttingDown, HistoryUnknown
@@ -121,16 +121,16 @@ class LicenseNotFound(NotFound):
     reason = "LICENSE_NOT_FOUND"
 
 
+class OfferNotFound(NotFound):
+    """No open offer of this licence to this city."""
+
+    reason = "OFFER_NOT_FOUND"
+
+
 class CityNotFound(NotFound):
     """No such city."""
 
     reason = "CITY_NOT_FOUND"
-
-
-class ConflictNotFound(NotFound):
-    """No such conflict, or none of the caller's city."""
-
-    reason = "CONFLICT_NOT_FOUND"
 
 
 class AlreadyExists(Error):
@@ -175,16 +175,10 @@ class IllegalTransition(Refused):
     reason = "ILLEGAL_TRANSITION"
 
 
-class ConflictClosed(Refused):
-    """The conflict is decided already."""
+class LicenseMoved(Refused):
+    """Another city has custody of the licence; metadata has ``city``."""
 
-    reason = "CONFLICT_CLOSED"
-
-
-class ConflictNotDue(Refused):
-    """The conflict can not be decided yet."""
-
-    reason = "CONFLICT_NOT_DUE"
+    reason = "LICENSE_MOVED"
 
 
 class ClockSkewed(Refused):

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from elicense.errors import Malformed
-from elicense.log.entry import leaf_hash
+from elicense.log.entry import leaf_hash, leaf_hashes
 from elicense.log.tree import HASH_SIZE
 from registry.model import NotedDisposition
 
 
-@dataclass(frozen=True, slots=True)
-class SentEntry:
-    """An entry as a city sent it.
+class SentEntry(NamedTuple):
+    """An entry as a city sent it; a tuple, because thousands come at once.
 
     Attributes:
         record: Record bytes; empty in an erased slot.
@@ -41,6 +41,17 @@ class SentEntry:
         if len(self.hashed) != HASH_SIZE:
             raise Malformed(f"the leaf hash of an erased slot must be {HASH_SIZE} bytes")
         return self.hashed
+
+
+def leaves_of(entries: Sequence[SentEntry]) -> list[bytes]:
+    """Return the leaf hash of each entry.
+
+    Raises:
+        Malformed: As :meth:`SentEntry.leaf_hash`.
+    """
+    if any(entry.hashed for entry in entries):
+        return [entry.leaf_hash() for entry in entries]
+    return leaf_hashes((salt, record) for record, salt, _ in entries)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""The task that decides which licences without a grant count nationwide, and ends conflicts that need no word.
+"""The task that decides which licences without a grant count nationwide, and which take-overs move custody.
 
 What waits is a table, so nothing is lost with the process: the process that leads reads
 it at start, and now and then while something waits for another city's lease.
@@ -9,25 +9,20 @@ transaction that writes it, so two processes never decide one licence twice.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Container
+from collections.abc import Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import Final, Protocol
 
 import structlog
 
 from elicense.errors import Error
-from elicense.license.verdict import ViewFlags
 from elicense.sql.database import Database
 from registry.board import Outcome
 from registry.claims import DecidePending
-from registry.conflict_commands import SettleConflicts
-from registry.conflict_metrics import ConflictMetrics
-from registry.conflict_model import Conflict, ConflictState
+from registry.handovers import Arrival
 from registry.model import Pending
 from registry.store import RegistryStore
-
-if TYPE_CHECKING:
-    from sqlalchemy import Connection
+from registry.transfer_decider import DecideTransfers
 
 #: Licences decided in one commit.
 PENDING_PER_COMMIT: Final = 256
@@ -40,11 +35,8 @@ _log = structlog.stdlib.get_logger(__name__)
 class Deciding(Protocol):
     """Writes decisions to the registry's log."""
 
-    async def decide(self, command: DecidePending) -> Outcome:
+    async def decide(self, command: DecidePending | DecideTransfers) -> Outcome:
         """Decide and return once the decision is durable."""
-
-    async def settle(self, command: SettleConflicts) -> Outcome:
-        """End conflicts and return once that is durable."""
 
 
 class PendingDecisions:
@@ -55,8 +47,6 @@ class PendingDecisions:
         store: Its tables.
         deciding: Writes the decisions.
         leads: Whether this process looks unasked.
-        metrics: Counts conflicts.
-        clock: UTC microseconds.
         recheck_s: How often to look unasked, seconds.
     """
 
@@ -67,16 +57,12 @@ class PendingDecisions:
         store: RegistryStore,
         deciding: Deciding,
         leads: Callable[[], bool],
-        metrics: ConflictMetrics,
-        clock: Callable[[], int],
         recheck_s: float = RECHECK_S,
     ) -> None:
         self._database = database
         self._store = store
         self._deciding = deciding
         self._leads = leads
-        self._metrics = metrics
-        self._clock = clock
         self._recheck_s = recheck_s
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -97,34 +83,31 @@ class PendingDecisions:
                 await self._task
 
     async def decide_all(self) -> int:
-        """Go once through everything that waits and return how many licences and conflicts were decided.
+        """Go once through everything that waits and return how many were decided.
 
         Raises:
             Error: The decision could not be written.
         """
-        decided = await self._settle()
+        decided = 0
         page = await self._page(None)
         while page:
             outcome = await self._deciding.decide(DecidePending(tuple(page)))
             decided += len(outcome.decided)
             page = await self._page(page[-1])
+        return decided + await self._decide_transfers()
+
+    async def _decide_transfers(self) -> int:
+        decided = 0
+        after: Arrival | None = None
+        while page := await self._arrivals(after):
+            decided += len((await self._deciding.decide(DecideTransfers(tuple(page)))).transfers)
+            after = page[-1]
         return decided
 
-    async def _settle(self) -> int:
-        """End the conflicts that need nobody's word any more; what is left is counted for the metrics."""
-        due, counts = await self._database.read(self._due)
-        self._metrics.counted(*counts)
-        if not due:
-            return 0
-        return len((await self._deciding.settle(SettleConflicts(tuple(due)))).conflicts)
-
-    def _due(self, conn: Connection) -> tuple[list[bytes], tuple[int, int, int]]:
-        conflicts = self._store.conflicts
-        unsettled = conflicts.unsettled(conn, limit=PENDING_PER_COMMIT)
-        rows = self._store.view.by_person(conn, {conflict.person_key for conflict in unsettled})
-        cancelled = {row.license_id for held in rows.values() for row in held if row.flags & ViewFlags.CANCELLED}
-        due = [conflict.license_id for conflict in unsettled if _is_due(conflict, cancelled)]
-        return due, conflicts.counts(conn, city=None, now_us=self._clock())
+    async def _arrivals(self, after: Arrival | None) -> list[Arrival]:
+        return await self._database.read(
+            lambda conn: self._store.transfers.arrivals(conn, limit=PENDING_PER_COMMIT, after=after)
+        )
 
     async def _page(self, after: Pending | None) -> list[Pending]:
         return await self._database.read(lambda conn: self._store.pending(conn, limit=PENDING_PER_COMMIT, after=after))
@@ -136,18 +119,11 @@ class PendingDecisions:
             try:
                 decided = await self.decide_all() if asked or self._leads() else 0
                 if decided:
-                    _log.info("provisional_decided", licenses=decided)
+                    _log.info("waiting_decided", licenses=decided)
             except Error as error:
                 # The table still has them; the next round tries again.
-                _log.warning("provisional_not_decided", reason=error.reason)
+                _log.warning("waiting_not_decided", reason=error.reason)
             except Exception as error:  # the task must outlive any one failure
-                _log.error("provisional_not_decided", exc_info=error)
+                _log.error("waiting_not_decided", exc_info=error)
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._wake.wait(), self._recheck_s)
-
-
-def _is_due(conflict: Conflict, cancelled: Container[bytes]) -> bool:
-    """Whether a conflict may be over by itself; the decision judges again."""
-    if conflict.state == ConflictState.DECIDED:
-        return not conflict.notice_seq
-    return any(license_id in cancelled for license_id in conflict.licenses)

@@ -17,6 +17,7 @@ refusing it would stall its city for ever.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
@@ -28,11 +29,12 @@ from elicense.log.checkpoint import Checkpoint, cosign
 from elicense.log.store import Head, LogKey, NewEntry
 from elicense.sql.database import Database
 from elicense.trust.signer import Signer
+from elicense.v1 import replication_pb2
 from elicense.view.person import PersonIndex
-from registry.batch import Batch, Taken
+from registry.batch import Batch, Taken, leaves_of
 from registry.heads import open_head
 from registry.model import City, CityState, NotedDisposition
-from registry.national import NationalChange, NationalFold, receive
+from registry.national import LateRecord, NationalChange, NationalFold, ReceivedRecord, receive
 from registry.store import RegistryStore
 
 if TYPE_CHECKING:
@@ -42,6 +44,16 @@ if TYPE_CHECKING:
 MAX_CLOCK_SKEW_US: Final = 10 * 60 * 1_000_000
 #: Most dispositions in one answer; the rest follow with the next.
 DISPOSITIONS_PER_ANSWER: Final = 1_000
+_LATE_RECORD: Final = replication_pb2.DISPOSITION_KIND_LATE_RECORD
+_LATE: Final = "The city that had the license before changed it after the hand-over; see what it meant to change."
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """A batch as far as it can be read without the database: its leaf hashes, and its records but for erased ones."""
+
+    leaves: Sequence[bytes]
+    received: Sequence[ReceivedRecord]
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,9 +120,11 @@ class Ingest:
         if abs(skew_us) > MAX_CLOCK_SKEW_US:
             seconds = skew_us // 1_000_000
             raise errors.ClockSkewed(f"the city's clock is {seconds} s off; set it and send again", skewSeconds=seconds)
+        # Cities come at the same time: what needs no database is done before the writer's turn.
+        read = await asyncio.to_thread(self._read, batch)
         try:
             return await self._database.write_then(
-                lambda conn: self._append(conn, batch, now_us), lambda held: self._answer(held, now_us)
+                lambda conn: self._append(conn, batch, read, now_us), lambda held: self._answer(held, now_us)
             )
         except (errors.LogForked, errors.RootMismatch) as error:
             # The note is signed by the city, so it is evidence.  It is kept in
@@ -132,19 +146,36 @@ class Ingest:
 
         return self._answer(await self._database.read(read), now_us)
 
-    def _append(self, conn: Connection, batch: Batch, now_us: int) -> _Held:
+    def _read(self, batch: Batch) -> _Read:
+        """Hash and parse a batch.
+
+        Raises:
+            Malformed: A salt or a leaf hash has another size than it must.
+        """
+        leaves = leaves_of(batch.entries)
+        received = receive(
+            ((index, sent.record, leaf) for index, (sent, leaf) in enumerate(
+                zip(batch.entries, leaves, strict=True), batch.first_index
+            ) if not sent.erased),
+            city=batch.city,
+            epoch=batch.epoch,
+            persons=self._persons,
+        )  # fmt: skip
+        return _Read(leaves, received)
+
+    def _append(self, conn: Connection, batch: Batch, read: _Read, now_us: int) -> _Held:
         enrolled = self._enrolled(conn, batch.city)  # (1)
         if batch.epoch != enrolled.epoch:
             raise errors.EpochClosed(f"epoch {enrolled.epoch} is open", openEpoch=enrolled.epoch)
         signed = self._open(batch, enrolled)  # (2)
-        leaves = [entry.leaf_hash() for entry in batch.entries]
+        leaves = read.leaves
         head = self._head(conn, LogKey(batch.city, batch.epoch), lock=True)
         fresh = self._compare(conn, head, batch, leaves)  # (3)
         undecided = False
         if signed is not None and fresh < len(leaves):
             if head.frontier.append_leaves(leaves[fresh:]).root() != signed.root:  # (4)
                 raise errors.RootMismatch("the entries do not lead to the signed root", size=signed.size)
-            head, undecided = self._apply(conn, head, batch, leaves, fresh, now_us)  # (5)
+            head, undecided = self._apply(conn, head, batch, read, fresh, now_us)  # (5)
         elif signed is not None and self._store.logs.root_at(conn, head, signed.size) != signed.root:
             raise errors.LogForked("the city signed another head over the entries held", size=signed.size)
         unstored = self._unstored.get(batch.city)
@@ -162,29 +193,20 @@ class Ingest:
                 recorded_us=head.recorded_us,
             ),
         )
-        if self._store.conflicts.stored_by(conn, batch.city, batch.dispositions_after):
-            undecided = True
         dispositions = self._store.dispositions(
             conn, batch.city, after=batch.dispositions_after, limit=DISPOSITIONS_PER_ANSWER
         )
         return self._held(conn, head, dispositions, undecided=undecided)
 
     def _apply(
-        self, conn: Connection, head: Head, batch: Batch, leaves: Sequence[bytes], fresh: int, now_us: int
+        self, conn: Connection, head: Head, batch: Batch, read: _Read, fresh: int, now_us: int
     ) -> tuple[Head, bool]:
         """Append the new suffix and fold it; return the new head and whether licences wait for a decision."""
         entries = [
-            NewEntry(None, None, leaf) if entry.erased else NewEntry(entry.record, entry.salt, leaf)
-            for entry, leaf in zip(batch.entries[fresh:], leaves[fresh:], strict=True)
+            NewEntry(None, None, leaf) if sent.erased else NewEntry(sent.record, sent.salt, leaf)
+            for sent, leaf in zip(batch.entries[fresh:], read.leaves[fresh:], strict=True)
         ]
-        received = receive(
-            ((index, sent.record, leaf) for index, (sent, leaf) in enumerate(
-                zip(batch.entries[fresh:], leaves[fresh:], strict=True), head.size
-            ) if not sent.erased),
-            city=batch.city,
-            epoch=batch.epoch,
-            persons=self._persons,
-        )  # fmt: skip
+        received = [record for record in read.received if record.index >= head.size] if fresh else read.received
         # When the city wrote its last record; never later than now, so that a
         # city with a fast clock can not make its records look fresher.  Records
         # that can not be read say nothing of when they were written.
@@ -201,7 +223,7 @@ class Ingest:
         for record in received:
             fold.apply(record)
         self._write(conn, batch, fold.change)
-        return moved, bool(fold.change.pending or fold.change.releases)
+        return moved, bool(fold.change.pending or fold.change.arrivals)
 
     def _write(self, conn: Connection, batch: Batch, change: NationalChange) -> None:
         self._store.view.put(conn, list(change.rows.values()))
@@ -210,7 +232,24 @@ class Ingest:
         self._store.release_claims(conn, batch.city, change.releases)
         self._store.bans.put(conn, change.bans)
         self._store.add_pending(conn, change.pending)
+        self._store.transfers.add_arrivals(conn, change.arrivals)
+        self._store.transfers.set_offers(conn, change.offers)
         self._store.add_dispositions(conn, batch.city, batch.epoch, change.notes)
+        self._tell_of_late(conn, batch, change.late)
+
+    def _tell_of_late(self, conn: Connection, batch: Batch, late: Sequence[LateRecord]) -> None:
+        """Tell the city in custody what the one before it wrote too late: it must not vanish in silence."""
+        if not late:
+            return
+        history = self._store.view.history(conn, {record.license_id for record in late})
+        notes: dict[int, list[tuple[int, int, bytes, str]]] = {}
+        for record in late:
+            # Whoever never had the licence has nothing to say about it.
+            if any(revision.city == batch.city for revision in history.get(record.license_id, ())):
+                note = (record.index, int(_LATE_RECORD), record.license_id, _LATE)
+                notes.setdefault(record.in_custody, []).append(note)
+        for city in sorted(notes):
+            self._store.add_dispositions(conn, city, batch.epoch, notes[city], other_city=batch.city)
 
     def _enrolled(self, conn: Connection, city: int) -> City:
         enrolled = self._store.city(conn, city)

@@ -105,6 +105,7 @@ class NotedDisposition(Row):
         kind: ``DispositionKind`` number.
         license_id: Licence, or empty.
         detail: One sentence without personal data.
+        other_city: The other city of a hand-over; 0, or None in a row of old, where there is none.
     """
 
     city: int
@@ -114,6 +115,7 @@ class NotedDisposition(Row):
     kind: int
     license_id: bytes
     detail: str
+    other_city: int | None
 
 
 @dataclass(frozen=True, slots=True)

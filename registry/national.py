@@ -9,6 +9,10 @@ A licence of a person whom its city does not hold waits as *provisional* until
 the registry has decided, in its own log, whether it counts: so the view depends
 on logs alone, never on which city's batch happened to arrive first.
 
+A take-over from another city waits likewise (:mod:`registry.handovers`), and
+leaves the licence where it is until it is decided.  A record that the old city
+wrote too late does not vanish in silence: the new city gets a notice.
+
 A cancelled licence stays cancelled and frees its person: whoever asks for the
 person next may have it.  A revoked one does not.
 """
@@ -22,18 +26,25 @@ from elicense.clock import china_date, from_timestamp
 from elicense.errors import Malformed
 from elicense.license.verdict import ViewFlags
 from elicense.v1 import license_pb2, replication_pb2
-from elicense.view.fold import flags_of, kept_flags, person_key_of, read_record, revision_of, row_of
+from elicense.view.fold import flags_of, kept_flags, person_key_of, read_with_standing, revision_of, row_of
 from elicense.view.model import Revision, ViewRow
 from elicense.view.person import PersonIndex
 from registry.bans import PersonBan, ban_by, running
+from registry.custody_fold import Custody
+from registry.handovers import Arrival, Handovers, OpenOffer, Position
 from registry.model import Claim, ClaimState, Pending
 
 _FIRST_EVENTS = frozenset({license_pb2.LICENSE_EVENT_ISSUED})
 #: A licence with one of these does not count, and so keeps nobody from being granted the person.
-_NOT_COUNTING = ViewFlags.CANCELLED | ViewFlags.PROVISIONAL | ViewFlags.CONFLICT | ViewFlags.VOID
+_NOT_COUNTING = int(ViewFlags.CANCELLED | ViewFlags.PROVISIONAL | ViewFlags.CONFLICT | ViewFlags.VOID)
+#: As numbers: arithmetic on flags takes long, and this runs for every record.
+_CANCELLED = int(ViewFlags.CANCELLED)
+_REVOKED = int(ViewFlags.REVOKED)
 _CONFIRMED = replication_pb2.DISPOSITION_KIND_CONFIRMED
 _UNREADABLE = replication_pb2.DISPOSITION_KIND_UNREADABLE
 _NOT_IN_CUSTODY = replication_pb2.DISPOSITION_KIND_NOT_IN_CUSTODY
+_TAKEN_OVER = license_pb2.LICENSE_EVENT_TRANSFERRED_IN
+_OFFERED = int(ViewFlags.OFFERED)
 KNOWN_EVENTS = frozenset(
     {
         license_pb2.LICENSE_EVENT_ISSUED,
@@ -42,6 +53,9 @@ KNOWN_EVENTS = frozenset(
         license_pb2.LICENSE_EVENT_STATUS_CHANGED,
         license_pb2.LICENSE_EVENT_CANCELLED,
         license_pb2.LICENSE_EVENT_CORRECTED,
+        license_pb2.LICENSE_EVENT_TRANSFERRED_OUT,
+        license_pb2.LICENSE_EVENT_TRANSFERRED_IN,
+        license_pb2.LICENSE_EVENT_TRANSFER_WITHDRAWN,
     }
 )
 """Events whose meaning this registry knows."""
@@ -56,12 +70,29 @@ class ReceivedRecord:
         leaf_hash: Leaf hash, recomputed.
         message: The record; None when it can not be read.
         person_key: Tag of the person; empty when unreadable.
+        standing: Serialized standing of its licence; empty when unreadable.
     """
 
     index: int
     leaf_hash: bytes
     message: license_pb2.LicenseRecord | None
     person_key: bytes
+    standing: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class LateRecord:
+    """A record of a licence in another city's custody.
+
+    Attributes:
+        in_custody: The city in custody.
+        index: Index of the record.
+        license_id: The licence.
+    """
+
+    in_custody: int
+    index: int
+    license_id: bytes
 
 
 @dataclass(slots=True)
@@ -75,6 +106,9 @@ class NationalChange:
         releases: Persons whose licence was cancelled, with the licence.
         bans: Bars from applying anew that licences bring, by person and licence; None where one was taken back.
         pending: Licences that wait for a decision in the registry's log.
+        arrivals: Take-overs that wait for a decision in the registry's log.
+        offers: Licences that are offered to another city now, by licence; None where that has ended.
+        late: Records of licences in another city's custody.
         notes: Records without national effect: (index, kind, licence id, detail).
     """
 
@@ -84,6 +118,9 @@ class NationalChange:
     releases: dict[bytes, bytes] = field(default_factory=dict)
     bans: dict[tuple[bytes, bytes], PersonBan | None] = field(default_factory=dict)
     pending: list[Pending] = field(default_factory=list)
+    arrivals: list[Arrival] = field(default_factory=list)
+    offers: dict[bytes, OpenOffer | None] = field(default_factory=dict)
+    late: list[LateRecord] = field(default_factory=list)
     notes: list[tuple[int, int, bytes, str]] = field(default_factory=list)
 
 
@@ -93,26 +130,31 @@ def receive(
     """Read a batch of (index, record, leaf hash); a record of another log counts as unreadable."""
     received = []
     for index, record, leaf_hash in records:
-        message: license_pb2.LicenseRecord | None
         try:
-            message = read_record(record)
+            message, standing = read_with_standing(record)
         except Malformed:
-            message = None
-        if message is not None and (message.city != city or message.epoch != epoch):
-            message = None
-        key = b"" if message is None else person_key_of(message, persons)
-        received.append(ReceivedRecord(index, leaf_hash, message, key))
+            received.append(ReceivedRecord(index, leaf_hash, None, b"", b""))
+            continue
+        if message.city != city or message.epoch != epoch:
+            received.append(ReceivedRecord(index, leaf_hash, None, b"", b""))
+            continue
+        received.append(ReceivedRecord(index, leaf_hash, message, person_key_of(message, persons), standing))
     return received
 
 
 class NationalFold:
     """Folds one batch of one city into the national view.
 
+    Attributes:
+        change: What the batch does.
+        custody: Where custody is by the decisions given.
+
     Args:
         rows: Every licence of the persons in the batch, by person.
         claims: Who holds each of these persons.
         persons: Computes name tags.
         received_us: When the batch arrived.
+        handovers: Take-overs that the registry's log decided; none while batches are taken in.
     """
 
     def __init__(
@@ -122,7 +164,9 @@ class NationalFold:
         claims: Mapping[bytes, Claim],
         persons: PersonIndex,
         received_us: int,
+        handovers: Handovers | None = None,
     ) -> None:
+        self.custody = Custody(handovers or Handovers())
         self._rows = {key: {row.license_id: row for row in held} for key, held in rows.items()}
         self._claims = claims
         self._persons = persons
@@ -137,7 +181,14 @@ class NationalFold:
             return
         held = self._rows.setdefault(received.person_key, {})
         before = held.get(message.license_id)
-        if message.event in _FIRST_EVENTS:
+        where = (message.city, message.epoch, received.index)
+        if message.event == _TAKEN_OVER:
+            if not self.custody.arrives(message, where):
+                self._wait(received, message, where)
+                return
+            added: ViewFlags | None = ViewFlags(0)
+            before = None  # whatever this city wrote of it before it moved away
+        elif message.event in _FIRST_EVENTS:
             added = self._first(received, message, before, held)
         else:
             added = self._next(received, message, before)
@@ -145,7 +196,7 @@ class NationalFold:
             return
         own = flags_of(message)
         stood = 0 if before is None else before.flags
-        if own & ViewFlags.CANCELLED and not stood & (_NOT_COUNTING & ~ViewFlags.CANCELLED):
+        if own & _CANCELLED and not stood & _NOT_COUNTING & ~_CANCELLED:
             self.change.releases[received.person_key] = message.license_id
         row = row_of(
             message,
@@ -154,16 +205,20 @@ class NationalFold:
             flags=int(added) | own,
             persons=self._persons,
             person_key=received.person_key,
+            standing=received.standing,
         )
         # What stands is kept by the table; here too, for the records behind this one.
-        held[message.license_id] = replace(row, flags=row.flags | kept_flags(stood))
+        held[message.license_id] = replace(row, flags=row.flags | kept_flags(stood)) if stood else row
         key = (received.person_key, message.license_id)
-        earlier = self.change.rows.get(key)
+        earlier = self.change.rows.get(key) if before is not None else None
         if earlier is not None:
             row = replace(row, flags=row.flags | kept_flags(earlier.flags))
         self.change.rows[key] = row
-        if (row.flags | stood) & ViewFlags.REVOKED:
+        if (row.flags | stood) & _REVOKED:
             self.change.bans[key] = ban_by(row)
+        if (stood | own) & _OFFERED or message.event == _TAKEN_OVER:
+            self._note_offer(received, message)
+        self.custody.wrote(message, where, received.leaf_hash)
         self.change.revisions.append(
             revision_of(message, index=received.index, received_us=self._received_us, person_key=received.person_key)
         )
@@ -181,10 +236,11 @@ class NationalFold:
             return None
         claim = self._claims.get(received.person_key)
         # A released claim is nobody's any more, whoever had it; the batch that releases it may go on.
-        granted = claim is not None and claim.city == message.city and claim.state == ClaimState.LEASED
-        # A lease is given only once every bar is over, so a revoked licence stands in its way no more.
-        over = _NOT_COUNTING | ViewFlags.REVOKED
-        free = all(row.flags & over for row in held.values()) and not self._barred(held.values(), message)
+        granted = claim is not None and claim.city == message.city and claim.state != ClaimState.RELEASED
+        # A lease is given only once every bar is over, so a revoked licence stands in its way no more; a
+        # hold may still be that of the revoked licence itself.
+        over = _NOT_COUNTING | (_REVOKED if claim is not None and claim.state == ClaimState.LEASED else 0)
+        free = not held or (all(row.flags & over for row in held.values()) and not self._barred(held.values(), message))
         if granted and free and received.person_key not in self.change.releases:
             self.change.holds[received.person_key] = message.license_id
             if message.provisional:
@@ -212,11 +268,35 @@ class NationalFold:
         issued_us = min(from_timestamp(message.record_time), self._received_us)
         return running(bans, china_date(issued_us)) is not None
 
+    def _wait(self, received: ReceivedRecord, message: license_pb2.LicenseRecord, where: Position) -> None:
+        """Have a take-over decided, unless it has been."""
+        if not self.custody.is_decided(where):
+            arrival = Arrival(*where, received.leaf_hash, message.license_id, received.person_key)
+            self.change.arrivals.append(arrival)
+
+    def _note_offer(self, received: ReceivedRecord, message: license_pb2.LicenseRecord) -> None:
+        to_city = message.license.offered_to_city
+        if message.event == license_pb2.LICENSE_EVENT_TRANSFERRED_OUT and to_city:
+            self.change.offers[message.license_id] = OpenOffer(
+                to_city=to_city,
+                license_id=message.license_id,
+                from_city=message.city,
+                epoch=message.epoch,
+                idx=received.index,
+                offered_us=from_timestamp(message.record_time),
+                person_key=received.person_key,
+            )
+        elif not to_city:
+            self.change.offers[message.license_id] = None
+
     def _next(
         self, received: ReceivedRecord, message: license_pb2.LicenseRecord, before: ViewRow | None
     ) -> ViewFlags | None:
         """Return the flags that a later revision adds; None when it has no place in the view."""
-        if before is None or before.city != message.city:
+        where = (message.city, message.epoch, received.index)
+        if before is None or before.city != message.city or self.custody.is_elsewhere(message.license_id, where):
+            if before is not None:
+                self.change.late.append(LateRecord(before.city, received.index, message.license_id))
             detail = "The city does not have custody of the license."
             self._note(received, _NOT_IN_CUSTODY, message.license_id, detail)
             return None

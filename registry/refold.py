@@ -3,24 +3,31 @@
 The view is a function of the city logs and the registry's log: a licence's
 latest record gives its row; its first record counts because the registry's log
 grants its person to the city, or confirms it, or does not count because that
-log opened a conflict.  What is not decided yet must stand in the table of what
-waits.
+log opened a conflict; and it is in the custody of the city that took it over
+last, by the decisions of that log.  What is not decided yet must stand in the
+tables of what waits.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
+from google.protobuf.message import DecodeError
+
+from elicense.clock import from_timestamp
 from elicense.license.verdict import ViewFlags
 from elicense.log.check import Finding, position
 from elicense.log.model import LogKey, StoredEntry
+from elicense.v1 import log_pb2
 from elicense.view.model import Revision, ViewRow
 from elicense.view.person import PersonIndex
 from registry.bans import PersonBan
-from registry.decided import Decided
+from registry.check_published import PublishedCheck
+from registry.custody_check import CustodyCheck
+from registry.handovers import Handovers
 from registry.model import ClaimState, Pending
 from registry.national import NationalFold, receive
 from registry.store import RegistryStore
@@ -32,6 +39,69 @@ _PAGE: Final = 1_000
 _MAX_REVISIONS: Final = 1_000_000
 
 _Position = tuple[int, int, int]
+
+
+@dataclass(slots=True)
+class Decided:
+    """What the registry's log says.
+
+    Attributes:
+        granted: Persons granted: (person tag, city).
+        confirmed: Positions of first records that count without a grant.
+        given: Flags that first records got, by position; of those that do not count.
+        rulings: (licence, when, flags that it gave) of each decision.
+        vectors: The vectors of city heads.
+        handovers: Every take-over.
+    """
+
+    granted: set[tuple[bytes, int]] = field(default_factory=set)
+    confirmed: set[_Position] = field(default_factory=set)
+    given: dict[_Position, ViewFlags] = field(default_factory=dict)
+    rulings: set[tuple[bytes, int, int]] = field(default_factory=set)
+    vectors: PublishedCheck = field(default_factory=PublishedCheck)
+    handovers: Handovers = field(default_factory=Handovers)
+
+    def read(self, key: LogKey, entries: Sequence[StoredEntry], found: Callable[[Finding], None]) -> None:
+        """Fold entries of the registry's log."""
+        for entry in entries:
+            if entry.record is None:
+                continue
+            try:
+                record = log_pb2.RegistryRecord.FromString(entry.record)
+            except DecodeError:
+                found(Finding(position(key, entry.index), "the record is not a decision"))
+                continue
+            match record.WhichOneof("decision"):
+                case "claims_granted":
+                    granted = record.claims_granted
+                    self.granted.update((claim.person_tag, granted.city) for claim in granted.claims)
+                case "provisional_confirmed":
+                    confirmed = record.provisional_confirmed
+                    self.confirmed.add(_at(confirmed.position))
+                    self.rulings.add((confirmed.license_id, from_timestamp(record.record_time), 0))
+                case "conflict_opened":
+                    self._give(record, record.conflict_opened, ViewFlags.CONFLICT)
+                case "license_barred":
+                    self._give(record, record.license_barred, ViewFlags.VOID)
+                case "head_vector":
+                    self.vectors.read(key, entry.index, record)
+                case "transfer_decided":
+                    self.handovers.add(record.transfer_decided)
+                case kind:
+                    found(
+                        Finding(position(key, entry.index), f"a kind of decision that this node does not know: {kind}")
+                    )
+
+    def _give(
+        self, record: log_pb2.RegistryRecord, ruled: log_pb2.ConflictOpened | log_pb2.LicenseBarred, flags: ViewFlags
+    ) -> None:
+        """Note the flags that a decision gives a licence."""
+        self.given[_at(ruled.position)] = flags
+        self.rulings.add((ruled.license_id, from_timestamp(record.record_time), int(flags)))
+
+
+def _at(where: log_pb2.LogPosition) -> _Position:
+    return where.city, where.epoch, where.index
 
 
 class Refold:
@@ -55,27 +125,46 @@ class Refold:
         self._first: dict[tuple[bytes, bytes], _Position] = {}
         self._revisions: dict[bytes, list[Revision]] = {}
         self._bans: dict[tuple[bytes, bytes], PersonBan] = {}
+        self._custody = CustodyCheck(conn, store.transfers, found=found)
+        self._fold: tuple[int, NationalFold] | None = None
         self.decided = Decided()
 
     def read_city(self, key: LogKey, chunks: Iterator[Sequence[StoredEntry]]) -> None:
-        """Fold one city's log; the registry's log must have been read before."""
-        # Without claims every first record waits; whether it counts is told by the registry's log.
-        fold = NationalFold(rows={}, claims={}, persons=self._persons, received_us=0)
+        """Fold one epoch of a city's log; the registry's log and the epochs before must have been read before."""
+        fold = self._fold_of(key.log)
         for chunk in chunks:
             held = [(e.index, e.record, e.leaf_hash) for e in chunk if e.record is not None]
             for received in receive(held, city=key.log, epoch=key.epoch, persons=self._persons):
                 fold.apply(received)
+
+    def _fold_of(self, city: int) -> NationalFold:
+        if self._fold is not None and self._fold[0] == city:
+            return self._fold[1]
+        self._take()
+        # Without claims every first record waits; whether it counts is told by the registry's log.
+        fold = NationalFold(rows={}, claims={}, persons=self._persons, received_us=0, handovers=self.decided.handovers)
+        self._fold = city, fold
+        return fold
+
+    def _take(self) -> None:
+        """Take what the log of a city came to, once all its epochs are read."""
+        if self._fold is None:
+            return
+        fold, self._fold = self._fold[1], None
         for pending in fold.change.pending:
             where = (pending.city, pending.epoch, pending.idx)
             self._first[pending.person_key, pending.license_id] = where
         for revision in fold.change.revisions:
             self._revisions.setdefault(revision.license_id, []).append(revision)
+        away = self._custody.take(fold)
         for row in fold.change.rows.values():
-            self._expected[row.person_key, row.license_id] = row
+            if row.license_id not in away:
+                self._expected[row.person_key, row.license_id] = row
         self._bans.update({place: ban for place, ban in fold.change.bans.items() if ban is not None})
 
     def compare(self) -> int:
         """Compare with the stored view and return the number of licences."""
+        self._take()
         waiting = {(p.city, p.epoch, p.idx): p for p in self._waiting()}
         stored = {(row.person_key, row.license_id): row for row in self._store.view.all_rows(self._conn)}
         for key, folded in self._expected.items():
@@ -91,16 +180,21 @@ class Refold:
         self._compare_claims()
         self._compare_bans()
         self._compare_rulings()
-        self._compare_conflicts()
         self.decided.vectors.compare(self._conn, self._store, self._found)
+        self._custody.compare(self.decided.handovers)
         return len(self._expected)
 
     def _flags(self, key: tuple[bytes, bytes], row: ViewRow, waiting: Mapping[_Position, Pending]) -> int:
         """Return the flags that the logs give a licence."""
         flags = ViewFlags(row.flags) & ~ViewFlags.PROVISIONAL
-        first = self._first[key]
-        if key in self.decided.ruled:
-            return int(flags | self.decided.ruled[key])
+        first = self._first.get(key)
+        if first is None:
+            self._report(row, "no log holds the first revision of the license")
+            return int(flags)
+        if first in self.decided.given:
+            return int(flags | self.decided.given[first])
+        if first in self.decided.confirmed:
+            return int(flags)
         if first in waiting:
             return int(flags | ViewFlags.PROVISIONAL)
         if (key[0], first[0]) not in self.decided.granted:
@@ -127,7 +221,8 @@ class Refold:
         counting = [
             row
             for key, row in self._expected.items()
-            if key in self.decided.confirmed or (key[0], row.city) in self.decided.granted
+            if (first := self._first.get(key)) is not None
+            and (first in self.decided.confirmed or (key[0], first[0]) in self.decided.granted)
         ]
         for start in range(0, len(counting), _PAGE):
             rows = counting[start : start + _PAGE]
@@ -172,21 +267,10 @@ class Refold:
             (ruling.license_id, ruling.decided_us, ruling.after & _RULED)
             for ruling in self._store.rulings.all(self._conn)
         }
-        expected = {(*ruling, flags) for ruling, flags in self.decided.rulings.items()}
-        for license_id, _, _ in stored ^ expected:
+        for license_id, _, _ in stored ^ self.decided.rulings:
             self._found(
                 Finding(f"license {UUID(bytes=license_id)}", "the rulings on it differ from the registry's log")
             )
-
-    def _compare_conflicts(self) -> None:
-        """Conflicts, and what cities said in them, must be those of the registry's log."""
-        # Whether a city has stored a word is the one thing that the log does not tell.
-        conflicts = {replace(each, notice_city=0, notice_seq=0) for each in self._store.conflicts.all(self._conn)}
-        statements = set(self._store.conflicts.all_statements(self._conn))
-        differing = {each.license_id for each in conflicts ^ set(self.decided.conflicts.values())}
-        differing |= {each.conflict_id for each in statements ^ set(self.decided.statements)}
-        for conflict_id in sorted(differing):
-            self._found(Finding(f"conflict {UUID(bytes=conflict_id)}", "it differs from the registry's log"))
 
     def _stored(self, row: ViewRow) -> list[ViewRow]:
         rows = self._store.view.by_person(self._conn, [row.person_key]).get(row.person_key, [])

@@ -11,7 +11,6 @@ from elicense.sql.database import Database
 from registry.batch import Batch, Taken
 from registry.board import Outcome
 from registry.claims import CLAIMS_PER_ENTRY, ClaimOutcome, DecidePending, GrantClaims
-from registry.conflict_commands import DecideConflict, SettleConflicts, StatePosition
 from registry.decider import Command
 from registry.decisions import PendingDecisions
 from registry.freshness import Freshness
@@ -19,6 +18,7 @@ from registry.head_vector import PublishHeads
 from registry.ingest import Ingest
 from registry.metrics import CityMetrics
 from registry.store import RegistryStore
+from registry.transfer_decider import DecideTransfers
 
 #: Most bytes that one entry of the registry's log adds to what it is about: its times, actor and framing.
 _ENTRY_BYTES: Final = 512
@@ -26,8 +26,6 @@ _ENTRY_BYTES: Final = 512
 _VECTOR_BYTES: Final = 65_536
 #: Most bytes of one person in an entry: a tag, two identifiers and framing.
 _PERSON_BYTES: Final = 96
-#: Most bytes of an entry about a conflict: grounds of 500 characters, names and identifiers.
-_CONFLICT_BYTES: Final = 4_096
 
 
 class DecisionLog:
@@ -40,37 +38,16 @@ class DecisionLog:
     def __init__(self, writer: LogWriter[Command, Outcome]) -> None:
         self._writer = writer
 
-    async def decide(self, command: DecidePending) -> Outcome:
-        """Decide waiting licences; the decisions are durable on return.
+    async def decide(self, command: DecidePending | DecideTransfers) -> Outcome:
+        """Decide waiting licences or take-overs; the decisions are durable on return.
 
         Raises:
             StoreUnavailable: The database is away.
         """
-        entries = len(command.pending)
+        entries = len(command.arrivals if isinstance(command, DecideTransfers) else command.pending)
         size = entries * (_ENTRY_BYTES + _PERSON_BYTES)
         # Behind the claims that cities wait for.
         return (await self._writer.submit(command, weight=entries, size=size, bulk=True)).result
-
-    async def settle(self, command: SettleConflicts) -> Outcome:
-        """End conflicts that need nobody's word; durable on return.
-
-        Raises:
-            StoreUnavailable: The database is away.
-        """
-        # At most two entries each.
-        entries = 2 * len(command.conflicts)
-        return (await self._writer.submit(command, weight=entries, size=entries * _CONFLICT_BYTES, bulk=True)).result
-
-    async def speak(self, command: StatePosition | DecideConflict) -> None:
-        """Note what a city says, or what an operator decides; durable on return.
-
-        Raises:
-            ConflictNotFound: There is no such conflict, or not for this city.
-            Error: It can not be said or decided now; see :mod:`registry.conflicts`.
-            StoreUnavailable: The database is away.
-        """
-        # A statement, the resolution that may follow, and the settlement.
-        await self._writer.submit(command, weight=3, size=3 * _CONFLICT_BYTES)
 
     async def grant(self, command: GrantClaims) -> Outcome:
         """Grant persons to a city; the grants are durable on return.
@@ -99,7 +76,7 @@ class Replication:
         database: The registry's database.
         store: Its tables.
         ingest: Takes in batches.
-        decisions: Decides licences without a grant.
+        decisions: Decides licences without a grant and take-overs.
         log: Writes the registry's own decisions.
         freshness: Told of each city that is heard.
         on_change: Called when the view may have changed.

@@ -34,8 +34,8 @@ from elicense.view.store import ViewStore, define_view_tables
 from elicense.workers.lease_store import LeaseStore, define_lease_table
 from registry.access_store import AccessIndexStore, define_access_index_tables
 from registry.ban_store import BanStore, define_ban_table
-from registry.conflict_store import ConflictStore, define_conflict_tables
 from registry.model import City, CityState, Claim, ClaimState, NotedDisposition, Pending, PublishedHead
+from registry.transfer_store import TransferStore, define_transfer_tables
 
 _DETAIL_LENGTH: Final = 200
 _VKEY_LENGTH: Final = 400
@@ -50,7 +50,7 @@ _quota_table = define_quota_table(metadata)
 _lease_table = define_lease_table(metadata)
 _ruling_table = define_ruling_table(metadata)
 _ban_table = define_ban_table(metadata)
-_conflict_tables = define_conflict_tables(metadata)
+_transfer_tables = define_transfer_tables(metadata)
 
 city_table = Table(
     "city",
@@ -112,6 +112,7 @@ disposition_table = Table(
     Column("kind", SmallInteger, nullable=False),
     Column("license_id", LargeBinary(16), nullable=False),
     Column("detail", String(_DETAIL_LENGTH), nullable=False),
+    Column("other_city", Integer),
     PrimaryKeyConstraint("city", "seq"),
     info={"dist": "city"},
 )
@@ -179,22 +180,22 @@ class RegistryStore:
         logs: The city logs and the registry's own log.
         view: The national view.
         bans: Bars from applying anew.
-        conflicts: Conflicts between two licences of one person.
         rulings: From when on decisions changed what a licence counts for.
         trust: Active certificates and join tokens.
         quota: How much of verifiers' quotas is leased.
         lease: Which process does what one alone must do.
+        transfers: Hand-overs between cities.
     """
 
     def __init__(self) -> None:
         self.logs = LogStore(_log_tables)
         self.view = ViewStore(*_view_tables)
         self.bans = BanStore(_ban_table)
-        self.conflicts = ConflictStore(*_conflict_tables)
         self.rulings = RulingStore(_ruling_table)
         self.trust = TrustStore(_trust_tables)
         self.quota = QuotaStore(_quota_table)
         self.lease = LeaseStore(_lease_table)
+        self.transfers = TransferStore(*_transfer_tables)
         claims = [claim_table.c[name] for name in Claim.__dataclass_fields__]
         self._claims = BulkLookup(claims, claim_table.c.person_key)
         self._locked_claims = BulkLookup(claims, claim_table.c.person_key, ordered_lock=True)
@@ -294,12 +295,33 @@ class RegistryStore:
         """Release persons whom a city held for licences that are cancelled now; ``releases`` maps person to licence."""
         self._release.execute(conn, [(_RELEASED, key, city, of, _HELD) for key, of in sorted(releases.items())])
 
+    def move_claim(self, conn: Connection, person_key: bytes, license_id: bytes, *, source: int, target: int) -> bool:
+        """Give a person whom one city holds to another, with the licence; False when that city does not hold it."""
+        table = claim_table
+        statement = (
+            table.update()
+            .where(
+                table.c.person_key == person_key,
+                table.c.city == source,
+                table.c.license_id == license_id,
+                table.c.state == int(ClaimState.HELD),
+            )
+            .values(city=target)
+        )
+        return conn.execute(statement).rowcount == 1
+
     def add_dispositions(
-        self, conn: Connection, city: int, epoch: int, notes: Sequence[tuple[int, int, bytes, str]]
-    ) -> int:
-        """Append to a city's feed: (index, kind, licence id, detail) each; return the number of the first."""
+        self,
+        conn: Connection,
+        city: int,
+        epoch: int,
+        notes: Sequence[tuple[int, int, bytes, str]],
+        *,
+        other_city: int = 0,
+    ) -> None:
+        """Append to a city's feed: (index, kind, licence id, detail) each, of a hand-over with ``other_city``."""
         if not notes:
-            return 0
+            return
         statement = insert_for(conn.dialect.name, feed_table)
         taken = statement.on_conflict_do_update(
             index_elements=["city"], set_={"seq": feed_table.c.seq + statement.excluded.seq}
@@ -307,11 +329,10 @@ class RegistryStore:
         last = conn.execute(taken, {"city": city, "seq": len(notes)}).scalar_one()
         first = last - len(notes) + 1
         rows = [
-            NotedDisposition(city, first + offset, epoch, idx, kind, license_id, detail)
+            NotedDisposition(city, first + offset, epoch, idx, kind, license_id, detail, other_city)
             for offset, (idx, kind, license_id, detail) in enumerate(notes)
         ]
         self._add_dispositions.execute(conn, [_disposition_values(row) for row in rows])
-        return int(first)
 
     def dispositions(self, conn: Connection, city: int, *, after: int, limit: int) -> list[NotedDisposition]:
         """Return up to ``limit`` dispositions of a city's feed that follow number ``after``."""

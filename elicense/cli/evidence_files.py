@@ -19,15 +19,25 @@ def keep(path: Path, statement: bytes, opening: bytes) -> None:
     Raises:
         AlreadyExists: One of them is there already.
     """
-    for target, data in ((path, statement), (opening_of(path), opening.hex().encode() + b"\n")):
-        try:
-            descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        except FileExistsError:
-            raise AlreadyExists(f"{target} exists; evidence is never overwritten") from None
-        except OSError as error:
-            raise Error(f"{target} can not be written: {error.strerror}") from error
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
+    write_new(path, statement)
+    write_new(opening_of(path), opening.hex().encode() + b"\n")
+
+
+def write_new(path: Path, data: bytes) -> None:
+    """Write a file that was not there, for its owner alone.
+
+    Raises:
+        AlreadyExists: It is there already.
+        Error: It can not be written.
+    """
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        raise AlreadyExists(f"{path} exists; evidence is never overwritten") from None
+    except OSError as error:
+        raise Error(f"{path} can not be written: {error.strerror}") from error
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(data)
 
 
 def opening_of(path: Path) -> Path:

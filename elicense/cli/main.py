@@ -18,7 +18,7 @@ _VERBS: Final = {
     "bench": "elicense.cli.bench.command:bench",
     "demo": "elicense.cli.demo.command:demo",
     "join": "elicense.cli.join:join_command",
-    "log": "elicense.cli.log:log_group",
+    "log": "elicense.cli.log.command:log_group",
     "verify": "elicense.cli.verify:verify",
 }
 

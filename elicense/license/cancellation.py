@@ -29,4 +29,5 @@ class Cancellation:
         """Return the licence with G in place of M and R."""
         require(missing(Action.CANCEL, license_, on))
         letters = with_letters(license_.status_letters, [StatusLetter(CANCELLED, on, None, self.basis)], DERIVED)
-        return Changed(replace(license_, status_letters=letters), LicenseEvent.CANCELLED)
+        # An open offer ends with it: a cancelled licence goes nowhere.
+        return Changed(replace(license_, status_letters=letters, offered_to_city=0), LicenseEvent.CANCELLED)

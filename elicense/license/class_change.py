@@ -13,7 +13,7 @@ from elicense.license.change import Changed
 from elicense.license.model import License, LicenseEvent, VehicleClass
 from elicense.license.periods import anniversary
 from elicense.license.points import cycles_since
-from elicense.license.transitions import Action, missing, require
+from elicense.license.transitions import NOT_OFFERED, Action, missing, require
 from elicense.license.vehicle_classes import CLASSES, age_rule, completed_years
 
 
@@ -83,6 +83,9 @@ class ClassChange:
         held = {each.code: each for each in license_.vehicle_classes}
         upgrades = [each for each in self.add if each.code not in held and not self._covers(each.code)]
         broken = list(missing(Action.ADD_CLASS if upgrades else Action.WITHDRAW_CLASS, license_, on))
+        if license_.offered_to_city and not upgrades and any(each.code in held for each in self.add):
+            # Other limits for a class that is held may be fewer.
+            broken.append(Violation("add_classes", NOT_OFFERED.reason, NOT_OFFERED.advice))
         for position, code in enumerate(self.withdraw):
             if code not in held:
                 advice = "Read the licence again: it does not carry the class."

@@ -104,6 +104,8 @@ def _fill(message: pb.License, license_: License) -> None:
         message.points_roll_date.CopyFrom(shared_message(license_.points_roll_date))
     if license_.points_limit_date is not None:
         message.points_limit_date.CopyFrom(shared_message(license_.points_limit_date))
+    if license_.offered_to_city:
+        message.offered_to_city = license_.offered_to_city
 
 
 def license_to_message(license_: License) -> pb.License:
@@ -150,6 +152,7 @@ def _read_license(message: pb.License, faults: list[Violation], path: str) -> Li
         read_date(message.points_limit_date, faults, path + "points_limit_date")
         if message.HasField("points_limit_date")
         else None,
+        message.offered_to_city,
     )
 
 

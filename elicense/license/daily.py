@@ -53,7 +53,9 @@ def next_step(license_: License, day: date) -> Step | None:
         since, due = stage
         letter = StatusLetter(due.letter, since, None, due.basis)
         after = replace(license_, status_letters=with_letters(license_.status_letters, [letter], due.replaces))
-        event = LicenseEvent.CANCELLED if due.letter == "G" else LicenseEvent.STATUS_CHANGED
+        event = LicenseEvent.STATUS_CHANGED
+        if due.letter == "G":
+            event, after = LicenseEvent.CANCELLED, replace(after, offered_to_city=0)
         return Step(since, Rule.OVERDUE, after, event, due.basis)
     if roll is not None and roll <= day:
         return Step(roll, Rule.POINT_CYCLE, rolled(license_, roll), LicenseEvent.UPDATED, "记分周期届满")

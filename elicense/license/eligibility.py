@@ -55,7 +55,7 @@ def check_application(license_: License, *, on: date, city: int, imported: bool)
     _check_classes(license_.vehicle_classes, holder.birth_date, first_issue, on, imported, broken)
     _check_validity(license_.validity, first_issue, on, broken)
     _check_photo(license_.photo.capture_date, on, broken)
-    _check_office(license_.division_code, license_.archive_number, city, broken)
+    check_office(license_.division_code, license_.archive_number, city, broken)
     if license_.points >= POINT_LIMIT:
         broken.append(
             Violation(
@@ -82,7 +82,7 @@ def check_consistency(license_: License, *, on: date, city: int) -> tuple[Violat
     _check_classes(license_.vehicle_classes, license_.holder.birth_date, license_.first_issue_date, on, True, broken)
     _check_validity(license_.validity, license_.first_issue_date, on, broken)
     _check_photo(license_.photo.capture_date, on, broken)
-    _check_office(license_.division_code, license_.archive_number, city, broken)
+    check_office(license_.division_code, license_.archive_number, city, broken)
     _check_letters(license_.status_letters, on, broken)
     return tuple(violation for violation in broken if violation.reason not in _OF_THE_DAY)
 
@@ -254,7 +254,8 @@ def _check_photo(captured: date, on: date, broken: list[Violation]) -> None:
         )
 
 
-def _check_office(division_code: str, archive_number: str, city: int, broken: list[Violation]) -> None:
+def check_office(division_code: str, archive_number: str, city: int, broken: list[Violation]) -> None:
+    """Add to ``broken`` what is wrong with the office that keeps a licence in ``city``."""
     area = area_prefix(city)
     if not division_code.startswith(area):
         broken.append(

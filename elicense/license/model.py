@@ -54,6 +54,7 @@ class LicenseEvent(IntEnum):
     CANCELLED = 7
     CORRECTED = 8
     ERASED = 9
+    TRANSFER_WITHDRAWN = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,6 +197,7 @@ class License:
         provisional: Not yet claimed nationally; output only, never in a record.
         points_roll_date: First day of the next point cycle; None without points.
         points_limit_date: Day on which twelve points were last reached; None when never.
+        offered_to_city: Division code of the city that custody is offered to; 0 without an open offer.
     """
 
     holder: Holder
@@ -214,6 +216,7 @@ class License:
     provisional: bool = False
     points_roll_date: date | None = None
     points_limit_date: date | None = None
+    offered_to_city: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import date
+from functools import lru_cache
 from typing import Final
 
 from google.protobuf.message import DecodeError
@@ -18,6 +19,8 @@ from elicense.license.civil_date import civil_date, date_violation, shared_messa
 from elicense.license.model import Ban, License, Standing, StatusLetter, Validity, ValidityKind, VehicleClass
 from elicense.v1 import license_pb2 as pb
 
+#: Classes and periods kept in the form of a standing, each: some megabytes.
+_PARTS: Final = 65_536
 _KINDS: Final = {int(kind): kind for kind in ValidityKind}
 
 
@@ -147,15 +150,65 @@ def decode_standing(data: bytes) -> Standing:
     return standing
 
 
-def check_standing(license_: pb.License) -> None:
-    """Refuse a licence whose standing :func:`decode_standing` could not read.
+def standing_of(license_: pb.License) -> bytes:
+    """Return the serialized ``LicenseStanding`` of a licence on the wire, which :func:`decode_standing` can read.
+
+    Runs for every record that a registry ever receives.  Drivers share classes
+    and periods, dates included, so each is put into the form of a standing, and
+    its dates are checked, only where it was not seen lately.
 
     Raises:
-        Malformed: A date of its classes, letters or validity does not exist.
+        Malformed: A date of its classes, letters or validity does not exist; all are named.
     """
-    _, faults = _read(license_)
-    if faults:
-        raise Malformed("the license holds dates that do not exist", violations=faults)
+    parts = [_class_part(held.SerializeToString()) for held in license_.vehicle_classes]
+    if license_.status_letters:
+        parts.append(_letters_part(license_))
+    if license_.HasField("validity"):
+        parts.append(_validity_part(license_.validity.SerializeToString()))
+    if license_.HasField("points_roll_date"):
+        parts.append(_checked(pb.LicenseStanding(points_roll_date=license_.points_roll_date)))
+    # A part in order has a tag and a length at least; one with a wrong date is empty.
+    if b"" in parts:
+        raise Malformed("the license holds dates that do not exist", violations=_read(license_)[1])
+    return b"".join(parts)
+
+
+@lru_cache(maxsize=_PARTS)
+def _class_part(vehicle_class: bytes) -> bytes:
+    held = pb.VehicleClass.FromString(vehicle_class)
+    if not _exists(held.from_date) or (held.HasField("until_date") and not _exists(held.until_date)):
+        return b""
+    return pb.LicenseStanding(vehicle_classes=[held]).SerializeToString()
+
+
+@lru_cache(maxsize=_PARTS)
+def _validity_part(data: bytes) -> bytes:
+    validity = pb.Validity.FromString(data)
+    if not _exists(validity.from_date) or (validity.HasField("until_date") and not _exists(validity.until_date)):
+        return b""
+    return pb.LicenseStanding(validity=validity).SerializeToString()
+
+
+def _exists(day: Date) -> bool:
+    return civil_date(day.year, day.month, day.day) is not None
+
+
+def _letters_part(license_: pb.License) -> bytes:
+    """Return the letters without their legal basis and authority."""
+    part = pb.LicenseStanding()
+    for letter in license_.status_letters:
+        kept = part.status_letters.add(letter=letter.letter, start_date=letter.start_date)
+        if letter.HasField("end_date"):
+            kept.end_date.CopyFrom(letter.end_date)
+        if letter.HasField("ban"):
+            kept.ban.CopyFrom(letter.ban)
+    return _checked(part)
+
+
+def _checked(part: pb.LicenseStanding) -> bytes:
+    """Return a part of a standing, serialized; nothing when a date in it does not exist."""
+    _, faults = _read(part)
+    return b"" if faults else part.SerializeToString()
 
 
 def _read(message: pb.License | pb.LicenseStanding) -> tuple[Standing, list[Violation]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
+from typing import Final
 
 from elicense.errors import IllegalTransition, Malformed, Violation
 from elicense.license.bans import with_terms
@@ -14,7 +15,10 @@ from elicense.license.expiry import DERIVED
 from elicense.license.model import License, LicenseEvent, StatusLetter
 from elicense.license.renewal import is_overdue
 from elicense.license.status_letters import is_known, letter_info
-from elicense.license.transitions import Action, missing, require
+from elicense.license.transitions import NOT_OFFERED, Action, missing, require
+
+#: Letters that take nothing away: normal, and what was put off with leave.
+_IN_FAVOUR: Final = frozenset("ANPT")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +51,7 @@ class StatusChange:
                 advice = "Cancel the licence instead of adding G."
                 broken.append(Violation(f"add_letters[{position}]", "CANCELLATION_NEEDED", advice))
         require(tuple(broken))
+        broken.extend(self._relaxed(license_))
         after = check_status_change(license_, self.add, self.lift, on)
         for position, code in enumerate(self.lift):
             if code == "B" and license_.points >= POINT_LIMIT:
@@ -57,6 +62,17 @@ class StatusChange:
                 broken.append(Violation(f"lift_letters[{position}]", "LICENSE_OVERDUE", advice))
         require(tuple(broken))
         return Changed(after, LicenseEvent.STATUS_CHANGED)
+
+    def _relaxed(self, license_: License) -> Iterator[Violation]:
+        """Yield what would not restrict a licence that is offered to another city: lifted, replaced, put off."""
+        carried = {letter.letter for letter in license_.status_letters}
+        relaxing = [f"lift_letters[{position}]" for position in range(len(self.lift))] + [
+            f"add_letters[{position}]"
+            for position, letter in enumerate(self.add)
+            if letter.letter in carried or letter.letter in _IN_FAVOUR
+        ]
+        if license_.offered_to_city:
+            yield from (Violation(field, NOT_OFFERED.reason, NOT_OFFERED.advice) for field in relaxing)
 
 
 def check_status_change(license_: License, add: Sequence[StatusLetter], lift: Sequence[str], on: date) -> License:

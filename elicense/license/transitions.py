@@ -33,6 +33,9 @@ class Action(StrEnum):
     EXAM = "pass the exam"
     CANCEL = "cancel"
     CORRECT = "correct"
+    OFFER = "offer to another city"
+    WITHDRAW_OFFER = "withdraw the offer"
+    TAKE_OVER = "take over from another city"
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,20 +122,40 @@ WINDOW_OPEN: Final = Need(
     "Come back within the last ninety days of the validity.",
     _window_open,
 )
+NOT_OFFERED: Final = Need(
+    "TRANSFER_OPEN",
+    "license.offered_to_city",
+    "Withdraw the offer first, or leave it to the new city: while custody is offered a licence is only restricted.",
+    lambda license_, _: not license_.offered_to_city,
+)
+OFFERED: Final = Need(
+    "NO_TRANSFER_OPEN",
+    "license.offered_to_city",
+    "Read the licence again: it is not offered to another city.",
+    lambda license_, _: bool(license_.offered_to_city),
+)
+#: What keeps a licence from moving: whoever withheld it, or has a case open, must find it where it was.
+_MOVABLE: Final = (NOT_CANCELLED, NOT_REVOKED, NOT_WITHHELD, SETTLED)
 
 TRANSITIONS: Mapping[Action, tuple[Need, ...]] = MappingProxyType(
     {
-        Action.UPDATE: (NOT_CANCELLED, NOT_REVOKED),
+        Action.UPDATE: (NOT_CANCELLED, NOT_REVOKED, NOT_OFFERED),
         Action.RENEW: (
             NOT_CANCELLED, NOT_REVOKED, NOT_WITHHELD, SETTLED, REVIEWED, BELOW_LIMIT, HAS_END, WINDOW_OPEN,
+            NOT_OFFERED,
         ),
         Action.SET_STATUS: (NOT_CANCELLED,),
         Action.WITHDRAW_CLASS: (NOT_CANCELLED, NOT_REVOKED),
-        Action.ADD_CLASS: (NOT_CANCELLED, NOT_REVOKED, NOT_WITHHELD, SETTLED, REVIEWED, BELOW_LIMIT, IN_VALIDITY),
+        Action.ADD_CLASS: (
+            NOT_CANCELLED, NOT_REVOKED, NOT_WITHHELD, SETTLED, REVIEWED, BELOW_LIMIT, IN_VALIDITY, NOT_OFFERED,
+        ),
         Action.RECORD_POINTS: (NOT_CANCELLED, NOT_REVOKED),
-        Action.EXAM: (NOT_CANCELLED, NOT_REVOKED, AT_LIMIT),
+        Action.EXAM: (NOT_CANCELLED, NOT_REVOKED, AT_LIMIT, NOT_OFFERED),
         Action.CANCEL: (NOT_CANCELLED, NOT_REVOKED, NOT_WITHHELD, SETTLED),
-        Action.CORRECT: (NOT_CANCELLED,),
+        Action.CORRECT: (NOT_CANCELLED, NOT_OFFERED),
+        Action.OFFER: (*_MOVABLE, NOT_OFFERED),
+        Action.WITHDRAW_OFFER: (OFFERED,),
+        Action.TAKE_OVER: (*_MOVABLE, OFFERED),
     }
 )  # fmt: skip
 """What must hold for each kind of change; the whole law of transitions."""

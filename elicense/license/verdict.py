@@ -60,10 +60,12 @@ class ViewFlags(IntFlag):
     """Revoked or annulled; once the bar from applying anew is over it stands in nobody's way."""
     VOID = 32
     """Declared void by the registry: it never counts, whatever its own record says."""
+    OFFERED = 64
+    """Custody is offered to another city; says nothing about the right to drive."""
 
 
-OF_LATEST_RECORD: Final = int(ViewFlags.REVOKED)
-"""Flags that the latest record alone decides: a correction takes them back, every other flag stays once set."""
+OF_LATEST_RECORD: Final = int(ViewFlags.REVOKED | ViewFlags.OFFERED)
+"""Flags that the latest record alone decides: a later one takes them back, every other flag stays once set."""
 
 
 @dataclass(frozen=True, slots=True)

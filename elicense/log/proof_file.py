@@ -66,7 +66,12 @@ class ProvenEntry:
 
 def format_proof(proof: EntryProof) -> bytes:
     """Return a proof as a file."""
-    values = {
+    return json.dumps(proof_values(proof), ensure_ascii=False, indent=2).encode() + b"\n"
+
+
+def proof_values(proof: EntryProof) -> dict[str, Any]:
+    """Return a proof as it stands in a file, for files that hold one beside other things."""
+    return {
         "city": proof.city,
         "epoch": proof.epoch,
         "index": proof.index,
@@ -75,7 +80,6 @@ def format_proof(proof: EntryProof) -> bytes:
         "hashes": [encode_base64(value) for value in proof.hashes],
         "checkpoint": proof.checkpoint.decode(),
     }
-    return json.dumps(values, ensure_ascii=False, indent=2).encode() + b"\n"
 
 
 def parse_proof(data: bytes) -> EntryProof:
@@ -90,20 +94,29 @@ def parse_proof(data: bytes) -> EntryProof:
         values = json.loads(data)
     except (ValueError, RecursionError):
         raise Malformed("the proof file is not JSON") from None
+    return read_proof(values)
+
+
+def read_proof(values: Any) -> EntryProof:
+    """Read a proof out of what :func:`proof_values` wrote and JSON brought back.
+
+    Raises:
+        Malformed: It is not one.
+    """
     if not isinstance(values, dict) or values.keys() != _FIELDS:
         raise Malformed(f"the proof file must hold {', '.join(sorted(_FIELDS))}, and nothing else")
     city, epoch, index = (_number(values[name]) for name in ("city", "epoch", "index"))
-    salt, hashes, note = _binary(values["salt"]), values["hashes"], values["checkpoint"]
+    salt, hashes, note = read_binary(values["salt"]), values["hashes"], values["checkpoint"]
     if not isinstance(hashes, list) or len(hashes) > MAX_PATH:
         raise Malformed("the path of the proof file is not a list of hashes")
-    path = tuple(map(_binary, hashes))
+    path = tuple(map(read_binary, hashes))
     if len(salt) != SALT_SIZE or any(len(value) != HASH_SIZE for value in path):
         raise Malformed("the salt or a hash of the proof file has another length")
     try:
         checkpoint = note.encode() if isinstance(note, str) else b""
     except UnicodeEncodeError:
         raise Malformed("the checkpoint of the proof file is not text") from None
-    return EntryProof(city, epoch, index, _binary(values["record"]), salt, path, checkpoint)
+    return EntryProof(city, epoch, index, read_binary(values["record"]), salt, path, checkpoint)
 
 
 def check_proof(proof: EntryProof, keys: list[VerifierKey]) -> ProvenEntry:
@@ -140,8 +153,13 @@ def _number(value: Any) -> int:
     return value
 
 
-def _binary(value: Any) -> bytes:
+def read_binary(value: Any) -> bytes:
+    """Read a binary value of such a file.
+
+    Raises:
+        Malformed: It is not canonical base64.
+    """
     data = canonical_base64(value) if isinstance(value, str) else None
     if data is None:
-        raise Malformed("a binary value of the proof file is not in canonical base64")
+        raise Malformed("a binary value of the file is not in canonical base64")
     return data

@@ -92,6 +92,11 @@ class LogStore:
         self._batch_end = self._checkpoints.order_by(checkpoint.c.size.desc()).limit(1)
         after = rows.where(checkpoint.c.size > bindparam("start")).order_by(checkpoint.c.size).limit(1)
         self._commit_of = after
+        self._newest_signed = (
+            rows.where(checkpoint.c.cosigned.is_not(None) | checkpoint.c.note.is_not(None))
+            .order_by(checkpoint.c.size.desc())
+            .limit(1)
+        )
         self._recorded = (
             select(checkpoint.c.size)
             .where(*of(checkpoint), checkpoint.c.recorded_us < bindparam("before_us"))
@@ -295,6 +300,14 @@ class LogStore:
                 found = CheckpointRow(*row)
                 return found.size, found.cosigned or found.note or b""
         return None
+
+    def newest_signed(self, conn: Connection, key: LogKey) -> bytes | None:
+        """Return the note of the newest head whose signature is stored, with every signature, or None."""
+        row = conn.execute(self._newest_signed, _key(key)).first()
+        if row is None:
+            return None
+        found = CheckpointRow(*row)
+        return found.cosigned or found.note
 
     def node(self, conn: Connection, key: LogKey, start: int, end: int) -> bytes:
         """Return the root over leaves ``[start, end)``, a complete aligned subtree.

@@ -19,12 +19,12 @@ from typing import Final
 from elicense.clock import SECOND_US, china_date, from_timestamp
 from elicense.errors import Malformed
 from elicense.license.document import normalize_number
-from elicense.license.standing import decode_standing
+from elicense.license.standing import decode_standing, standing_of
 from elicense.license.verdict import Outcome, VerdictReason, assess
 from elicense.log.proof_file import ProvenEntry
 from elicense.v1 import license_pb2
 from elicense.verification.evidence import Place, Statement, opens
-from elicense.view.fold import read_record, standing_of
+from elicense.view.fold import read_record
 
 MARGIN_US: Final = 60 * SECOND_US
 """By how much the registry must have had an entry before its answer: answers that were under way are no lie."""

@@ -15,7 +15,7 @@ from elicense.errors import Malformed
 from elicense.license.bans import BANNING_LETTERS, ban_of
 from elicense.license.document import normalize_number
 from elicense.license.model import Ban
-from elicense.license.standing import check_standing, decode_standing
+from elicense.license.standing import decode_standing, standing_of
 from elicense.license.verdict import OF_LATEST_RECORD, ViewFlags
 from elicense.v1 import license_pb2 as pb
 from elicense.view.model import Revision, ViewRow
@@ -42,6 +42,15 @@ def read_record(record: bytes) -> pb.LicenseRecord:
     """Parse a record as far as the fold needs it; what it returns can be folded, stored and judged.
 
     Raises:
+        Malformed: As :func:`read_with_standing`.
+    """
+    return read_with_standing(record)[0]
+
+
+def read_with_standing(record: bytes) -> tuple[pb.LicenseRecord, bytes]:
+    """Parse a record as far as the fold needs it, and return the standing of its licence too, serialized.
+
+    Raises:
         Malformed: It is no LicenseRecord, lacks what the fold needs, or holds a number, a time or a
             date that no row of the view can hold.
     """
@@ -49,34 +58,22 @@ def read_record(record: bytes) -> pb.LicenseRecord:
         message = pb.LicenseRecord.FromString(record)
     except DecodeError as error:
         raise Malformed("the record is not a LicenseRecord") from error
+    # Taken once: every step to a message inside another makes an object.
+    license_ = message.license
+    number = license_.holder.document.number
     if len(message.license_id) != LICENSE_ID_SIZE or message.revision < 1 or not message.HasField("license"):
         raise Malformed("the record lacks its license, license id or revision number")
-    if not message.license.holder.document.number:
+    if not number:
         raise Malformed("the record lacks the holder's document")
     # Two spellings of one number would be two persons.
-    if message.license.holder.document.number != normalize_number(message.license.holder.document.number):
+    if number != normalize_number(number):
         raise Malformed("the document number is not in normal form")
     if message.revision > MAX_REVISION or not 0 <= message.event <= MAX_EVENT:
         raise Malformed("the event or revision number is out of range")
     for instant in (message.record_time, message.effective_time):
         if not MIN_SECONDS <= instant.seconds <= MAX_SECONDS or not 0 <= instant.nanos < NANOS:
             raise Malformed("a time lies outside the years 1 to 9999")
-    check_standing(message.license)
-    return message
-
-
-def standing_of(message: pb.License) -> bytes:
-    """Serialize the part of a licence that decides whether it may be driven on."""
-    standing = pb.LicenseStanding(vehicle_classes=message.vehicle_classes, validity=message.validity)
-    for letter in message.status_letters:
-        kept = standing.status_letters.add(letter=letter.letter, start_date=letter.start_date)
-        if letter.HasField("end_date"):
-            kept.end_date.CopyFrom(letter.end_date)
-        if letter.HasField("ban"):
-            kept.ban.CopyFrom(letter.ban)
-    if message.HasField("points_roll_date"):
-        standing.points_roll_date.CopyFrom(message.points_roll_date)
-    return standing.SerializeToString()
+    return message, standing_of(license_)
 
 
 def flags_of(message: pb.LicenseRecord) -> int:
@@ -86,11 +83,13 @@ def flags_of(message: pb.LicenseRecord) -> int:
     no longer.  A revoked or annulled one does, whatever else happened to it, until
     its bar from applying anew is over.
     """
-    letters = {letter.letter for letter in message.license.status_letters}
+    held = message.license.status_letters
+    letters = {letter.letter for letter in held} if held else frozenset()
     cancelled = message.event == pb.LICENSE_EVENT_CANCELLED or CANCELLED_LETTER in letters
+    offered = int(ViewFlags.OFFERED) if message.license.offered_to_city else 0
     if letters & BANNING_LETTERS:
-        return int(ViewFlags.REVOKED)
-    return int(ViewFlags.CANCELLED) if cancelled else 0
+        return offered | int(ViewFlags.REVOKED)
+    return offered | (int(ViewFlags.CANCELLED) if cancelled else 0)
 
 
 def kept_flags(flags: int) -> int:
@@ -106,10 +105,20 @@ def row_ban(row: ViewRow) -> Ban | None:
 
 
 def row_of(
-    message: pb.LicenseRecord, *, index: int, leaf_hash: bytes, flags: int, persons: PersonIndex, person_key: bytes
+    message: pb.LicenseRecord,
+    *,
+    index: int,
+    leaf_hash: bytes,
+    flags: int,
+    persons: PersonIndex,
+    person_key: bytes,
+    standing: bytes | None = None,
 ) -> ViewRow:
-    """Return the view's row after ``message``, which lies at ``index`` of its city's log."""
-    holder = message.license.holder
+    """Return the view's row after ``message``, which lies at ``index`` of its city's log.
+
+    ``standing`` is that of its licence, where it is known already.
+    """
+    license_ = message.license
     return ViewRow(
         person_key,
         message.license_id,
@@ -120,8 +129,8 @@ def row_of(
         message.event,
         flags,
         leaf_hash,
-        persons.name_tag(holder.full_name),
-        standing_of(message.license),
+        persons.name_tag(license_.holder.full_name),
+        standing_of(license_) if standing is None else standing,
         from_timestamp(message.record_time),
     )
 

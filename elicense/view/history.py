@@ -18,7 +18,7 @@ from elicense.verification.moment import Moment
 from elicense.view.model import Revision
 
 _ENDED: Final = frozenset({pb.LICENSE_EVENT_CANCELLED, pb.LICENSE_EVENT_ERASED})
-_OF_RECORDS: Final = int(ViewFlags.UNKNOWN_EVENT | ViewFlags.CANCELLED | ViewFlags.REVOKED)
+_OF_RECORDS: Final = int(ViewFlags.UNKNOWN_EVENT | ViewFlags.CANCELLED | ViewFlags.REVOKED | ViewFlags.OFFERED)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from elicense.errors import StoreCorrupt
-from elicense.license.standing import decode_standing
+from elicense.license.standing import decode_standing, standing_of
 from elicense.license.verdict import ViewFlags
 from elicense.log.model import LogKey, StoredEntry
 from elicense.log.store import LogStore
@@ -19,7 +19,7 @@ from elicense.v1 import license_pb2
 from elicense.verification.answer import Question, matches
 from elicense.verification.moment import Moment
 from elicense.verification.past import PastLicense, speaking
-from elicense.view.fold import flags_of, read_record, standing_of
+from elicense.view.fold import flags_of, read_record
 from elicense.view.history import LicenseRuling, PastState, state_at
 from elicense.view.model import Revision, ViewRow
 from elicense.view.store import ViewStore

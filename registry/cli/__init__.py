@@ -10,7 +10,6 @@ from elicense.cli.command import Command
 
 _VERBS: Final = {
     "check-config": "registry.cli.node:check_config",
-    "conflicts": "registry.cli.conflicts:conflicts",
     "fsck": "registry.cli.node:fsck",
     "init": "registry.cli.node:init",
     "keys": "registry.cli.evidence:keys",

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import secrets
 from pathlib import Path
 
 import click
 
-from elicense.errors import AlreadyExists
+from elicense.cli.evidence_files import write_new
 from elicense.log.checkpoint import cosigner_verifier_key, log_verifier_key
 from elicense.log.model import LogKey
 from elicense.log.proof_file import format_proof
@@ -59,10 +58,5 @@ def prove(config_path: Path, city: int, index: int, epoch: int, out: Path) -> No
         proof = database.read_now(lambda conn: read_proof(conn, RegistryStore(), LogKey(city, epoch), index))
     finally:
         database.close()
-    try:
-        descriptor = os.open(out, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        raise AlreadyExists(f"{out} exists; name a new file") from None
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(format_proof(proof))
+    write_new(out, format_proof(proof))
     click.echo(f"{out}: entry {index} of city {city}, epoch {epoch}")

@@ -55,6 +55,7 @@ class ReplicationServicer(replication_pb2_grpc.ReplicationServiceServicer):
                     detail=noted.detail,
                     sequence=noted.seq,
                     epoch=noted.epoch,
+                    other_city=noted.other_city or 0,
                 )
                 for noted in taken.dispositions
             ],

@@ -11,6 +11,7 @@ from datetime import date
 from typing import Any
 
 import grpc
+from google.protobuf.message import Message
 from google.type.date_pb2 import Date
 
 from elicense.clock import to_timestamp
@@ -145,23 +146,51 @@ class City:
         *,
         event: int = license_pb2.LICENSE_EVENT_STATUS_CHANGED,
         ban_until: date | None = None,
+        offered_to_city: int | None = None,
     ) -> None:
         """Write a revision of a licence that now carries these letters, barred for life if no day is given."""
-        parsed = [LicenseRecord.FromString(record) for record in self.records]
-        index = max(i for i, record in enumerate(parsed) if record.license_id == license_id)
-        message = parsed[index]
+        message = self._following(license_id, event)
+        del message.license.status_letters[:]
+        for letter in letters:
+            added = message.license.status_letters.add(letter=letter, start_date=Date(year=2020, month=1, day=1))
+            if letter in "EF" and ban_until is not None:
+                added.ban.until_date.CopyFrom(date_to_message(ban_until))
+        if offered_to_city is not None:
+            message.license.offered_to_city = offered_to_city
+        self.append(message.SerializeToString())
+
+    def offer(self, license_id: bytes, to_city: int) -> None:
+        """Write an offer of custody; its withdrawal when no city is given."""
+        withdrawn = license_pb2.LICENSE_EVENT_TRANSFER_WITHDRAWN
+        message = self._following(license_id, license_pb2.LICENSE_EVENT_TRANSFERRED_OUT if to_city else withdrawn)
+        message.license.offered_to_city = to_city
+        self.append(message.SerializeToString())
+
+    def take_over(self, license_id: bytes, source: City, *, index: int | None = None, **changes: Any) -> int:
+        """Write a take-over of the latest revision of ``source``, or of another one; ``changes`` replace its fields."""
+        message = source._following(license_id, license_pb2.LICENSE_EVENT_TRANSFERRED_IN, index=index)
+        message.city = self.code
+        message.license.offered_to_city = 0
+        for name, value in changes.items():
+            if isinstance(value, Message):
+                getattr(message, name).CopyFrom(value)
+            else:
+                setattr(message, name, value)
+        return self.append(message.SerializeToString())
+
+    def _following(self, license_id: bytes, event: int, *, index: int | None = None) -> LicenseRecord:
+        """The record after the latest one of a licence, or after that at ``index``."""
+        if index is None:
+            parsed = [LicenseRecord.FromString(record) for record in self.records]
+            index = max(i for i, record in enumerate(parsed) if record.license_id == license_id)
+        message = LicenseRecord.FromString(self.records[index])
         message.previous_entry_hash = leaf_hash(self.salts[index], self.records[index])
         message.revision += 1
         message.event = event  # type: ignore[assignment]
         message.request_id = str(uuid.uuid4())
         message.record_time.CopyFrom(to_timestamp(self.clock()))
         message.effective_time.CopyFrom(message.record_time)
-        del message.license.status_letters[:]
-        for letter in letters:
-            added = message.license.status_letters.add(letter=letter, start_date=Date(year=2020, month=1, day=1))
-            if letter in "EF" and ban_until is not None:
-                added.ban.until_date.CopyFrom(date_to_message(ban_until))
-        self.append(message.SerializeToString())
+        return message
 
     def batch(self, first: int = 0, stop: int | None = None, **changes: Any) -> pb.AppendEntriesRequest:
         """The call that carries entries ``first`` to ``stop``; ``changes`` replace its fields."""
@@ -259,4 +288,7 @@ def _record(city: int, license_id: bytes, number: str, name: str, now_us: int) -
     message.license.vehicle_classes.add(code="C1", from_date=day)
     message.license.validity.kind = license_pb2.VALIDITY_KIND_LONG_TERM
     message.license.validity.from_date.CopyFrom(day)
+    message.license.holder.birth_date.CopyFrom(Date(year=1990, month=1, day=1))
+    message.license.first_issue_date.CopyFrom(day)
+    message.license.photo.capture_date.CopyFrom(day)
     return message

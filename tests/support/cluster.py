@@ -187,6 +187,7 @@ class Cluster:
         heartbeat_s: float = 0.2,
         claim_s: float = 5.0,
         through: Link | None = None,
+        database_url: str | None = None,
     ) -> City:
         """Enrol a city with a token, start its node, which may reach the registry by a link, and enrol a clerk."""
         folder = self.folder / str(code)
@@ -195,6 +196,7 @@ class Cluster:
             token=token,
             data_dir=folder,
             listen="127.0.0.1:0",
+            database_url=database_url,
             provisional_policy=provisional,  # type: ignore[arg-type]
         )
         config = await asyncio.to_thread(city_setup.join, plan, random=secrets.token_bytes)

@@ -79,14 +79,15 @@ class PostgresServer:
     def database(self) -> Iterator[str]:
         """Make an empty database, give its URL, and drop it."""
         name = f"test_{next(self.numbers)}"
-        self._execute(f"CREATE DATABASE {name} STRATEGY wal_log")
+        self.execute(f"CREATE DATABASE {name} STRATEGY wal_log")
         try:
             yield self.url(name)
         finally:
-            self._execute(f"DROP DATABASE {name} WITH (FORCE)")
+            self.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
-    def _execute(self, statement: str) -> None:
-        with psycopg.connect(f"host={self.folder} user=postgres dbname=postgres", autocommit=True) as connection:
+    def execute(self, statement: str, database: str = "postgres") -> None:
+        """Run one statement, outside every test database by default."""
+        with psycopg.connect(f"host={self.folder} user=postgres dbname={database}", autocommit=True) as connection:
             connection.execute(statement.encode())
 
 

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import cast
 
 import pytest
-from prometheus_client import CollectorRegistry
 
 from elicense.clock import from_timestamp, to_timestamp
 from elicense.license.verdict import ViewFlags
@@ -31,7 +30,6 @@ from registry.batch import Batch, SentEntry, Taken
 from registry.board import Outcome
 from registry.cities import CityEnrollment
 from registry.claims import GrantClaims, Granted, WantedClaim
-from registry.conflict_metrics import ConflictMetrics
 from registry.decider import Command, RegistryDecider
 from registry.decisions import PendingDecisions
 from registry.fsck import Fsck, Report
@@ -39,6 +37,7 @@ from registry.ingest import Ingest
 from registry.names import cosigner_name, registry_origin
 from registry.replication import DecisionLog
 from registry.store import RegistryStore, metadata
+from registry.transfer_decider import TransferDecider
 from tests.integration.registry.world import SUZHOU, TIANJIN, TRUST_DOMAIN, SetClock
 from tests.support.city import City
 from tests.support.stores import EmptyStore
@@ -132,9 +131,9 @@ async def core(empty_store: EmptyStore, tmp_path: Path) -> AsyncIterator[Core]:
         origin=registry_origin(TRUST_DOMAIN, 1),
         decider=RegistryDecider(
             store=store,
+            transfers=TransferDecider(store=store, persons=PERSONS),
             actor="spiffe://elicense.test/registry",
             lease_us=LEASE_US,
-            conflict_us=LEASE_US,
             clock=clock,
         ),
         clock=clock,
@@ -151,14 +150,7 @@ async def core(empty_store: EmptyStore, tmp_path: Path) -> AsyncIterator[Core]:
         trust_domain=TRUST_DOMAIN,
         clock=clock,
     )
-    decisions = PendingDecisions(
-        database=database,
-        store=store,
-        deciding=log,
-        leads=lambda: True,
-        metrics=ConflictMetrics(registry=CollectorRegistry()),
-        clock=clock,
-    )
+    decisions = PendingDecisions(database=database, store=store, deciding=log, leads=lambda: True)
     yield Core(database, store, clock, ingest, log, decisions, log_signer, cosigner)
     await writer.close()
     database.close()

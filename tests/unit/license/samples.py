@@ -81,6 +81,7 @@ def a_full_license() -> License:
         points=3,
         points_roll_date=date(2021, 6, 3),
         points_limit_date=date(2019, 2, 1),
+        offered_to_city=510100,
         name="cities/320500/licenses/7b0d2d5e-0d0f-4a53-8f0c-0a3a5f1c2b3d",
     )
 

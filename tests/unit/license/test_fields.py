@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from elicense.license.fields import EVERY_FIELD, IN_STANDING, LicenseField, from_mask, known_fields, pick, to_mask
+from elicense.license.standing import standing_of
 from elicense.v1 import verification_pb2
 from elicense.verification.given import from_standing
-from elicense.view.fold import standing_of
 from tests.support.fields import FULL_LICENSE, shown_fields
 
 

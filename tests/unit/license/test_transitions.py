@@ -17,6 +17,7 @@ from elicense.license.points import ExamPassed, Points
 from elicense.license.renewal import Renewal
 from elicense.license.status_change import StatusChange
 from elicense.license.status_letters import LETTERS
+from elicense.license.transfer import Offer, OfferWithdrawal, Office, TakeOver
 from elicense.license.transitions import TRANSITIONS, Action, missing
 from tests.unit.license.samples import SUZHOU, TODAY, a_holder, a_license, letter
 
@@ -24,6 +25,8 @@ BASIS = "某法第一条"
 DUE = Validity(ValidityKind.SIX_YEARS, date(2015, 8, 1), date(2021, 8, 1))
 
 MOVED = replace(a_license(), holder=a_holder(address="苏州市另一条路2号"), photo=Photo(bytes(32), TODAY))
+CHENGDU = 510100
+OFFICE = Office("510112345678", "四川省成都市公安局交通管理局", "510100")
 CHANGES: dict[Action, Change] = {
     Action.UPDATE: Update(MOVED, ("holder.address", "photo")),
     Action.RENEW: Renewal(),
@@ -34,36 +37,40 @@ CHANGES: dict[Action, Change] = {
     Action.EXAM: ExamPassed(BASIS),
     Action.CANCEL: Cancellation(BASIS),
     Action.CORRECT: FieldCorrection(MOVED, ("holder.address",), SUZHOU, 1, "typed wrongly"),
+    Action.OFFER: Offer(CHENGDU, SUZHOU, BASIS),
+    Action.WITHDRAW_OFFER: OfferWithdrawal(BASIS),
+    Action.TAKE_OVER: TakeOver(CHENGDU, OFFICE, BASIS),
 }
 
 # What each state lacks for each change, in the order of the actions above; "ok" is a legal change.
 # U update, R renew, S set status, W withdraw, A add, P points, E exam, C cancel, K correct
+# O offer, X withdraw the offer, T take over
 OK = "ok"
 MATRIX: list[tuple[str, str, str]] = [
     # state, letters, refused actions
-    ("in order", "", "E"),
-    ("normal", "A", "E"),
-    ("twelve points", "B", "RA"),
-    ("moved out", "C", "E"),
-    ("suspended", "D", "RAEC"),
-    ("annulled", "E", "URWAPEC"),
-    ("revoked", "F", "URWAPEC"),
-    ("cancelled", "G", "URSWAPECK"),
-    ("open violation", "H", "RAEC"),
-    ("open accident", "I", "RAEC"),
-    ("out of use", "J", "RAEC"),
-    ("held as evidence", "K", "RAEC"),
-    ("locked", "L", "RAEC"),
-    ("overdue", "M", "AE"),
-    ("renewal put off", "N", "E"),
-    ("medical put off", "P", "E"),
-    ("restorable", "R", "RAE"),
-    ("review overdue", "S", "RAE"),
-    ("review put off", "T", "E"),
-    ("retained", "U", "RAEC"),
-    ("other", "Z", "E"),
+    ("in order", "", "EXT"),
+    ("normal", "A", "EXT"),
+    ("twelve points", "B", "RAXT"),
+    ("moved out", "C", "EXT"),
+    ("suspended", "D", "RAECOXT"),
+    ("annulled", "E", "URWAPECOXT"),
+    ("revoked", "F", "URWAPECOXT"),
+    ("cancelled", "G", "URSWAPECKOXT"),
+    ("open violation", "H", "RAECOXT"),
+    ("open accident", "I", "RAECOXT"),
+    ("out of use", "J", "RAECOXT"),
+    ("held as evidence", "K", "RAECOXT"),
+    ("locked", "L", "RAECOXT"),
+    ("overdue", "M", "AEXT"),
+    ("renewal put off", "N", "EXT"),
+    ("medical put off", "P", "EXT"),
+    ("restorable", "R", "RAEXT"),
+    ("review overdue", "S", "RAEXT"),
+    ("review put off", "T", "EXT"),
+    ("retained", "U", "RAECOXT"),
+    ("other", "Z", "EXT"),
 ]
-KEYS = dict(zip("URSWAPECK", CHANGES, strict=True))
+KEYS = dict(zip("URSWAPECKOXT", CHANGES, strict=True))
 
 
 def in_state(codes: str) -> License:
@@ -114,6 +121,7 @@ def test_everything_that_is_missing_is_named_at_once() -> None:
         (Points(12, BASIS), LicenseEvent.STATUS_CHANGED),
         (CHANGES[Action.CANCEL], LicenseEvent.CANCELLED),
         (CHANGES[Action.CORRECT], LicenseEvent.CORRECTED),
+        (CHANGES[Action.OFFER], LicenseEvent.TRANSFERRED_OUT),
     ],
 )
 def test_each_change_is_an_event_of_its_own_kind(change: Change, event: LicenseEvent) -> None:

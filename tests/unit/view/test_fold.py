@@ -8,8 +8,9 @@ import pytest
 from google.type.date_pb2 import Date
 
 from elicense.errors import Malformed
+from elicense.license.codec import decode_standing
 from elicense.v1 import license_pb2 as pb
-from elicense.view.fold import read_record
+from elicense.view.fold import read_record, read_with_standing
 
 
 def record() -> pb.LicenseRecord:
@@ -91,3 +92,37 @@ def test_a_record_that_no_row_can_hold_or_no_verdict_read_is_refused(
     break_it(message)
     with pytest.raises(Malformed):
         read_record(message.SerializeToString())
+
+
+def test_the_standing_of_a_license_without_a_period_of_validity_can_be_read_back() -> None:
+    message = record()
+    message.license.ClearField("validity")
+    _, standing = read_with_standing(message.SerializeToString())
+    assert decode_standing(standing).validity is None
+
+
+def test_a_standing_holds_what_the_license_does_in_one_form() -> None:
+    day = Date(year=2020, month=1, day=1)
+    message = record()
+    message.license.points_roll_date.CopyFrom(day)
+    message.license.status_letters[0].legal_basis = "left out"
+    message.license.vehicle_classes.add(code="D", from_date=day, until_date=day, limits=["01"])
+    _, standing = read_with_standing(message.SerializeToString())
+    expected = pb.LicenseStanding(
+        vehicle_classes=message.license.vehicle_classes, validity=message.license.validity, points_roll_date=day
+    )
+    expected.status_letters.add(letter="H", start_date=day)
+    assert standing == expected.SerializeToString()
+
+
+def test_every_wrong_date_is_named_also_where_it_was_seen_before() -> None:
+    message = record()
+    message.license.vehicle_classes.add(code="D")
+    _validity(message)
+    for _ in range(2):
+        with pytest.raises(Malformed) as caught:
+            read_record(message.SerializeToString())
+        assert [fault.field for fault in caught.value.violations] == [
+            "vehicle_classes[1].from_date",
+            "validity.until_date",
+        ]

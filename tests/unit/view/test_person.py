@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hmac
+
 import pytest
 
 from elicense.view.person import TAG_SIZE, PersonIndex
@@ -13,6 +15,12 @@ def test_a_person_is_keyed_by_document_type_and_number_together() -> None:
     tags = {INDEX.person_key(1, "E12345678"), INDEX.person_key(2, "E12345678"), INDEX.person_key(2, "E12345679")}
     assert len(tags) == 3
     assert all(len(tag) == TAG_SIZE for tag in tags)
+
+
+def test_tags_are_hmac_sha256_cut_to_their_size() -> None:
+    key = bytes(range(32))
+    assert INDEX.person_key(2, "E1") == hmac.digest(key, b"document\n2\nE1", "sha256")[:TAG_SIZE]
+    assert INDEX.name_tag("张伟") == hmac.digest(key, "name\n张伟".encode(), "sha256")[:TAG_SIZE]
 
 
 def test_another_key_gives_other_tags_for_the_same_person() -> None:

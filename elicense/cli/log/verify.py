@@ -1,39 +1,45 @@
-"""``elicense log``: check signed objects years later, with files and public keys alone."""
+"""``elicense log verify``: check signed objects years later, with files and public keys alone."""
 
 from __future__ import annotations
 
+import re
 import sys
 from datetime import datetime
 from pathlib import Path
 
 import click
 
-from elicense.cli.command import Command
 from elicense.cli.evidence_files import opening_of, read_bounded, read_opening
+from elicense.cli.log.files import Progress
+from elicense.cli.log.keys import KEYS, read_keys
 from elicense.clock import CHINA, SECOND_US
 from elicense.errors import Malformed
 from elicense.license.document import normalize_number
 from elicense.license.model import DocumentType
 from elicense.license.verdict import VerdictReason
-from elicense.log.proof_file import MAX_FILE_SIZE, check_proof, parse_proof
-from elicense.log.verifier_key import VerifierKey, parse_vkey
+from elicense.log.checkpoint import parse_checkpoint
+from elicense.log.note import open_note
+from elicense.log.proof_file import MAX_FILE_SIZE as MAX_PROOF_SIZE
+from elicense.log.proof_file import check_proof, parse_proof
+from elicense.log.tile_folder import TileFolder, check_export
+from elicense.log.tlog_proof import HEADER as TLOG_HEADER
+from elicense.log.tlog_proof import check_tlog_proof, parse_tlog_proof
+from elicense.log.verifier_key import VerifierKey
 from elicense.presentation.cose import MAX_SIZE
 from elicense.verification.contradiction import RevealedQuestion, contradicts
 from elicense.verification.evidence import Statement, open_evidence, opens
+from elicense.verification.evidence_file import MAX_FILE_SIZE, confirm, is_evidence, parse_evidence
 
 _FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
+_PATH = click.Path(path_type=Path, exists=True)
 _CONTRADICTED = 3
-_KEYS_SIZE = 1 << 16
+_SIGNATURE_LINE = "\n\N{EM DASH} ".encode()
 
 
-@click.group("log", cls=Command)
-def log_group() -> None:
-    """Check signed answers and entries of logs, offline."""
-
-
-@log_group.command("verify")
-@click.argument("evidence", type=_FILE)
-@click.option("--key", "keys", multiple=True, required=True, help="A published key, or a file with one a line.")
+@click.command("verify")
+@click.argument("evidence", type=_PATH)
+@KEYS
+@click.option("--leaf", help="Leaf hash of the entry in hex, where EVIDENCE is a tlog-proof.")
 @click.option("--against", "proof", type=_FILE, help="Proof of an entry that may contradict the evidence.")
 @click.option("--number", help="Document number that was asked about, to show that this is the answer to it.")
 @click.option("--name", default="", help="Name that was asked with.")
@@ -42,19 +48,34 @@ def log_group() -> None:
 def verify_command(
     evidence: Path,
     keys: tuple[str, ...],
+    leaf: str | None,
     proof: Path | None,
     number: str | None,
     name: str,
     document_type: str | None,
     opening: Path | None,
 ) -> None:
-    """Check signed EVIDENCE of a verdict, and whether a PROOF contradicts it.
+    """Check EVIDENCE: a signed verdict, a proof, a head, an evidence file, or the folder of an exported log.
 
-    Needs no network and no database.  Exit status 0: the evidence is genuine, and
-    nothing given here contradicts it.  3: an entry proves it wrong.  1: it is not
-    genuine, or can not be read.
+    Needs no network and no database.  Exit status 0: it is genuine, and nothing
+    given here contradicts it.  3: it proves somebody wrong, who is named.  1: it is
+    not genuine, or can not be read.
     """
-    known = [key for text in keys for key in _keys(text)]
+    known = read_keys(keys)
+    if evidence.is_dir():
+        checked = check_export(TileFolder(evidence), Progress())
+        click.echo(describe_head(TileFolder(evidence).note(), known))
+        click.echo(f"export: complete; {checked.entries:,} entries with their bytes, {checked.erased:,} erased")
+        return
+    data = read_bounded(evidence, MAX_FILE_SIZE)
+    if is_evidence(data):
+        confirmed = confirm(parse_evidence(data), known)
+        click.echo(f"CONFIRMED: {' and '.join(confirmed.accused)} {confirmed.what}")
+        sys.exit(_CONTRADICTED)
+    text = _describe_proof(data, known, leaf)
+    if text is not None:
+        click.echo(text)
+        return
     statement = open_evidence(read_bounded(evidence, MAX_SIZE), known)
     question = None
     if number is not None:
@@ -67,13 +88,46 @@ def verify_command(
         click.echo("question: it answers the number and name given")
     if proof is None:
         return
-    entry = check_proof(parse_proof(read_bounded(proof, MAX_FILE_SIZE)), known)
+    entry = check_proof(parse_proof(read_bounded(proof, MAX_PROOF_SIZE)), known)
     found = contradicts(statement, entry, question)
     if found is None:
         click.echo("proof: genuine; it does not contradict the evidence")
         return
     click.echo(f"CONTRADICTED: {found}; {statement.issuer} signed what its own record proves wrong")
     sys.exit(_CONTRADICTED)
+
+
+def _describe_proof(data: bytes, keys: list[VerifierKey], leaf: str | None) -> str | None:
+    """Check what is a proof or a head, and describe it; None for anything else."""
+    if data.startswith(TLOG_HEADER.encode()):
+        if leaf is None or re.fullmatch("[0-9a-f]{64}", leaf) is None:
+            raise Malformed("a tlog-proof is about an entry: give its leaf hash with --leaf, 64 hex digits")
+        proof = parse_tlog_proof(data)
+        head = check_tlog_proof(proof, bytes.fromhex(leaf), keys)
+        return f"genuine: entry {proof.index} of {head.origin}, which had {head.size:,} entries"
+    if data[:1] == b"{":
+        entry = check_proof(parse_proof(data), keys)
+        return (
+            f"genuine: entry {entry.proof.index} of city {entry.proof.city}, epoch {entry.proof.epoch}, "
+            f"leaf hash {entry.leaf_hash.hex()}"
+        )
+    return describe_head(data, keys) if _SIGNATURE_LINE in data else None
+
+
+def describe_head(note: bytes, keys: list[VerifierKey]) -> str:
+    """Check a signed head and say what it states and who signed it.
+
+    Raises:
+        CheckpointInvalid: It is not a head.
+        SignatureInvalid: None of the keys signed it, or one of them did not sign this.
+    """
+    opened = open_note(note, keys)
+    head = parse_checkpoint(opened.text)
+    lines = [f"genuine: {head.origin} had {head.size:,} entries, root {head.root.hex()}"]
+    for signed in opened.signatures:
+        when = "" if signed.time_s is None else f" on {_when(signed.time_s * SECOND_US)}"
+        lines.append(f"signed by {signed.key.name}{when}")
+    return "\n".join(lines)
 
 
 def describe(statement: Statement) -> str:
@@ -109,11 +163,3 @@ def _when(us: int) -> str:
         return datetime.fromtimestamp(us / SECOND_US, CHINA).isoformat(timespec="milliseconds")
     except (ValueError, OverflowError, OSError):
         return f"{us} us after 1970"
-
-
-def _keys(text: str) -> list[VerifierKey]:
-    path = Path(text)
-    if "+" in text and not path.exists():
-        return [parse_vkey(text)]
-    lines = read_bounded(path, _KEYS_SIZE).decode(errors="replace").splitlines()
-    return [parse_vkey(line) for line in lines if line and not line.startswith("#")]

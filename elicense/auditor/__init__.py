@@ -1,0 +1,1 @@
+"""An auditor: follows every log of the nation and keeps evidence of whatever contradicts itself."""

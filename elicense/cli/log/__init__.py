@@ -1,0 +1,1 @@
+"""Verbs about logs and what is signed over them."""

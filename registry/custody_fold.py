@@ -1,0 +1,60 @@
+"""Which records of a city's log count once custody has moved: for whoever folds the logs again."""
+
+from __future__ import annotations
+
+from elicense.v1 import license_pb2
+from registry.handovers import Handovers, Position
+
+
+class Custody:
+    """Follows custody through one city's log, by what the registry's log decided.
+
+    While batches are taken in nothing is decided yet, and the rows themselves
+    say who has custody; so it lets everything pass.
+
+    Args:
+        handovers: The decisions.
+    """
+
+    def __init__(self, handovers: Handovers) -> None:
+        self._handovers = handovers
+        self._away: set[bytes] = set()
+        self._counts_from: dict[bytes, Position] = {}
+        self._seen: set[tuple[Position, bool]] = set()
+
+    def is_decided(self, where: Position) -> bool:
+        """Whether a take-over has been decided."""
+        return where in self._handovers.decided
+
+    def arrives(self, message: license_pb2.LicenseRecord, where: Position) -> bool:
+        """Whether a take-over moved custody here; from then on the city's records count."""
+        handover = self._handovers.decided.get(where)
+        if handover is None or not handover.accepted or handover.license_id != message.license_id:
+            return False
+        if message.previous_entry_hash == handover.source_hash:
+            self._seen.add((where, True))
+        self._away.discard(message.license_id)
+        city, epoch, _ = where
+        self._counts_from[message.license_id] = (city, epoch, handover.target_size)
+        return True
+
+    def wrote(self, message: license_pb2.LicenseRecord, where: Position, leaf_hash: bytes) -> None:
+        """Note a record that counts: it may be the last one before custody moved away."""
+        handover = self._handovers.departures.get(where)
+        if handover is None or handover.license_id != message.license_id:
+            return
+        if leaf_hash == handover.source_hash:
+            self._seen.add((where, False))
+        self._away.add(message.license_id)
+
+    def is_elsewhere(self, license_id: bytes, where: Position) -> bool:
+        """Whether a record of this city was written without custody."""
+        return license_id in self._away or where < self._counts_from.get(license_id, where)
+
+    def is_away(self, license_id: bytes) -> bool:
+        """Whether custody has moved away from this city for good."""
+        return license_id in self._away
+
+    def halves(self) -> set[tuple[Position, bool]]:
+        """Return what this city's log holds of hand-overs: positions, and whether custody came or went there."""
+        return self._seen

@@ -1,0 +1,223 @@
+"""Deciding who has custody: pure rules over a take-over and the licence that it is about.
+
+A city takes over with a record of its own, which cites the latest revision of
+the city in custody.  The first of that record and any other revision that
+reaches the registry decides: if the licence has moved on, the take-over comes
+to nothing and custody stays.  The registry decides in its own log, so the view
+depends on logs alone.
+
+After a hand-over nothing counts that the old city writes of the licence, and
+nothing that the new one wrote before the decision.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import date
+from enum import Enum
+from typing import Final
+
+from elicense.errors import Malformed
+from elicense.license.codec import decode_record
+from elicense.license.transitions import Action, missing
+from elicense.license.verdict import ViewFlags
+from elicense.sql.row import Row
+from elicense.v1 import license_pb2, log_pb2
+from elicense.view.custody import hands_over
+from elicense.view.model import Revision, ViewRow
+from registry.model import Claim, ClaimState
+
+Position = tuple[int, int, int]
+"""Where a record lies: city, epoch, index."""
+
+_DOUBTFUL: Final = int(ViewFlags.PROVISIONAL | ViewFlags.CONFLICT | ViewFlags.UNKNOWN_EVENT | ViewFlags.VOID)
+
+
+class Refusal(Enum):
+    """Why a take-over comes to nothing; the value is what the city is told."""
+
+    UNKNOWN_LICENSE = "There is no such license of this person; check what was taken over."
+    IN_CUSTODY = "The city has custody already; there is nothing to do."
+    CANCELLED = "The license was cancelled before the take-over arrived; the holder may apply anew."
+    DOUBTFUL = "The license does not count nationwide for certain; have that settled, then accept again."
+    NOT_OFFERED = "The license is not, or no longer, offered to the city; ask the other city for a new offer."
+    SUPERSEDED = "The other city has changed the license since; read the offer and accept it again."
+    BLOCKED = "A status letter keeps the license where it is; have it lifted there, then accept again."
+    ALTERED = "A take-over changes nothing but the office that keeps the license; accept again without other changes."
+
+    @property
+    def number(self) -> int:
+        """Its number in the registry's log."""
+        return log_pb2.TransferRefusal.Value(f"TRANSFER_REFUSAL_{self.name}")
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival(Row):
+    """A take-over that waits for the registry's decision.
+
+    Attributes:
+        city: City that takes over, whose log holds the record.
+        epoch: Epoch of the record.
+        idx: Its index.
+        entry_hash: Its leaf hash.
+        license_id: The licence.
+        person_key: Keyed tag of the person whom the record is about.
+    """
+
+    city: int
+    epoch: int
+    idx: int
+    entry_hash: bytes
+    license_id: bytes
+    person_key: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class OpenOffer(Row):
+    """A licence that is offered to a city.
+
+    Attributes:
+        to_city: City that may take it over.
+        license_id: The licence.
+        from_city: City in custody.
+        epoch: Epoch of the record that offers it.
+        idx: Its index.
+        offered_us: When it was offered.
+        person_key: Keyed tag of the person.
+    """
+
+    to_city: int
+    license_id: bytes
+    from_city: int
+    epoch: int
+    idx: int
+    offered_us: int
+    person_key: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Handover:
+    """What the registry's log says of one take-over.
+
+    Attributes:
+        license_id: The licence.
+        arrival: Where the take-over lies.
+        source: The record that it rests on; None when there was none.
+        source_hash: Leaf hash of that record.
+        target_size: Index from which on the new city's records of the licence count.
+        accepted: Whether custody moved.
+    """
+
+    license_id: bytes
+    arrival: Position
+    source: Position | None
+    source_hash: bytes
+    target_size: int
+    accepted: bool
+
+
+@dataclass(frozen=True, slots=True)
+class TransferDecision:
+    """One take-over decided.
+
+    Attributes:
+        arrival: The take-over.
+        refusal: Why it came to nothing; None when custody moves.
+        before: The licence as it stood; None when there is none.
+        after: The licence in the new city's custody; None when refused.
+        revision: Its entry of the revision index; None when refused.
+    """
+
+    arrival: Arrival
+    refusal: Refusal | None
+    before: ViewRow | None
+    after: ViewRow | None = None
+    revision: Revision | None = None
+
+
+@dataclass(slots=True)
+class TransferBoard:
+    """What is known while take-overs of one commit are decided; rows change with each.
+
+    Attributes:
+        open: Take-overs that are not decided yet.
+        rows: Licences as they stand, by id.
+        sizes: Entries that the registry holds of each city's open log.
+        records: Records by position: the take-overs, and the latest ones of their licences.
+    """
+
+    open: set[Arrival] = field(default_factory=set)
+    rows: dict[bytes, ViewRow] = field(default_factory=dict)
+    sizes: dict[tuple[int, int], int] = field(default_factory=dict)
+    records: dict[tuple[int, int, int], bytes] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Handovers:
+    """Every take-over that the registry's log decided; none while batches are taken in.
+
+    Attributes:
+        decided: By the position of the take-over.
+        departures: Those that moved custody, by the last record of the old city that counts.
+    """
+
+    decided: dict[Position, Handover] = field(default_factory=dict)
+    departures: dict[Position, Handover] = field(default_factory=dict)
+
+    def add(self, decided: log_pb2.TransferDecided) -> None:
+        """Note a decision of the log."""
+        source = _at(decided.source) if decided.HasField("source") else None
+        handover = Handover(
+            license_id=decided.license_id,
+            arrival=_at(decided.position),
+            source=source,
+            source_hash=decided.source_entry_hash,
+            target_size=decided.target_size,
+            accepted=decided.refusal == log_pb2.TRANSFER_REFUSAL_UNSPECIFIED,
+        )
+        self.decided[handover.arrival] = handover
+        if handover.accepted and source is not None:
+            self.departures[source] = handover
+
+
+def refusal_of(
+    arrival: license_pb2.LicenseRecord,
+    row: ViewRow | None,
+    latest: bytes,
+    claim: Claim | None,
+    *,
+    on: date,
+) -> Refusal | None:
+    """Return why a take-over comes to nothing; None when custody moves.
+
+    Args:
+        arrival: The record of the take-over.
+        row: The licence of the person as it stands; None when there is none.
+        latest: The latest record of the city in custody.
+        claim: Who holds the person.
+        on: Today in China.
+    """
+    if row is None:
+        return Refusal.UNKNOWN_LICENSE
+    if row.city == arrival.city:
+        return Refusal.IN_CUSTODY
+    if row.flags & ViewFlags.CANCELLED:
+        return Refusal.CANCELLED
+    held = None if claim is None else (claim.city, claim.license_id, claim.state)
+    if row.flags & _DOUBTFUL or held != (row.city, row.license_id, ClaimState.HELD):
+        return Refusal.DOUBTFUL
+    try:
+        license_ = decode_record(latest).license
+    except Malformed:
+        return Refusal.DOUBTFUL
+    if license_ is None or license_.offered_to_city != arrival.city:
+        return Refusal.NOT_OFFERED
+    if arrival.revision != row.revision + 1 or arrival.previous_entry_hash != row.entry_hash:
+        return Refusal.SUPERSEDED
+    if missing(Action.TAKE_OVER, license_, on):
+        return Refusal.BLOCKED
+    return None if hands_over(license_pb2.LicenseRecord.FromString(latest), arrival) else Refusal.ALTERED
+
+
+def _at(where: log_pb2.LogPosition) -> Position:
+    return where.city, where.epoch, where.index

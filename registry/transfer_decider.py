@@ -1,0 +1,170 @@
+"""Deciding take-overs in the transaction that writes the decision to the registry's log.
+
+Custody, row and claim move in one transaction with the decision, so at no
+instant has a licence two cities or none.  Each take-over is judged over what
+earlier ones of the same commit decided.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final
+
+from elicense.clock import china_date
+from elicense.errors import Aborted, StoreCorrupt
+from elicense.log.model import LogKey
+from elicense.v1 import license_pb2, log_pb2, replication_pb2
+from elicense.view.fold import read_record, revision_of, row_of
+from elicense.view.model import ViewRow
+from elicense.view.person import PersonIndex
+from registry.board import Board, Outcome
+from registry.decision_records import transfer_decided
+from registry.handovers import Arrival, TransferBoard, TransferDecision, refusal_of
+from registry.model import Claim
+from registry.store import RegistryStore
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+_ACCEPTED: Final = "The city has custody from now on."
+_AWAY: Final = "Another city has taken the license over; changes are its to make from now on."
+
+
+@dataclass(frozen=True, slots=True)
+class DecideTransfers:
+    """Command: decide which take-overs move custody.
+
+    Attributes:
+        arrivals: The take-overs, in the order in which they are decided.
+    """
+
+    arrivals: tuple[Arrival, ...]
+
+
+class TransferDecider:
+    """Judges take-overs and writes what they change.
+
+    Args:
+        store: The registry's tables.
+        persons: Computes person and name tags.
+    """
+
+    def __init__(self, *, store: RegistryStore, persons: PersonIndex) -> None:
+        self._store = store
+        self._persons = persons
+
+    def cities(self, conn: Connection, arrivals: Sequence[Arrival]) -> set[int]:
+        """Return the cities whose logs a decision rests on; their heads must be locked before anything is read."""
+        # Custody moves by this decider alone, which the head of the registry's own log keeps single.
+        return {arrival.city for arrival in arrivals} | {row.city for row in self._rows(conn, arrivals).values()}
+
+    def board(self, conn: Connection, arrivals: Sequence[Arrival]) -> TransferBoard:
+        """Read everything, once the heads are locked."""
+        board = TransferBoard(open=set(self._store.transfers.still_waiting(conn, arrivals)))
+        board.rows = self._rows(conn, list(board.open))
+        places = [(row.city, row.epoch, row.idx) for row in board.rows.values()]
+        places += [(arrival.city, arrival.epoch, arrival.idx) for arrival in board.open]
+        found = self._store.logs.entries_anywhere(conn, [(LogKey(c, e), index) for c, e, index in places])
+        for (key, index), entry in found.items():
+            if entry.record is not None:
+                board.records[key.log, key.epoch, index] = entry.record
+        for city, epoch in {(arrival.city, arrival.epoch) for arrival in board.open}:
+            head = self._store.logs.head(conn, LogKey(city, epoch))
+            board.sizes[city, epoch] = 0 if head is None else head.size
+        return board
+
+    def _rows(self, conn: Connection, arrivals: Sequence[Arrival]) -> dict[bytes, ViewRow]:
+        """Return the licences concerned, by id; one of another person than the take-over says is not there."""
+        wanted = {(arrival.person_key, arrival.license_id) for arrival in arrivals}
+        found = self._store.view.by_person(conn, {person_key for person_key, _ in wanted})
+        return {
+            row.license_id: row for rows in found.values() for row in rows if (row.person_key, row.license_id) in wanted
+        }
+
+    def decide(
+        self, board: TransferBoard, arrival: Arrival, claims: dict[bytes, Claim], *, now_us: int
+    ) -> tuple[log_pb2.TransferDecided, TransferDecision]:
+        """Judge one take-over; the board and the claims change with it.
+
+        Raises:
+            StoreCorrupt: Its record is not where it was folded from.
+        """
+        record = board.records.get((arrival.city, arrival.epoch, arrival.idx))
+        if record is None:
+            raise StoreCorrupt("the record of a take-over is missing; run fsck")
+        message = read_record(record)
+        row = board.rows.get(arrival.license_id)
+        latest = b"" if row is None else board.records.get((row.city, row.epoch, row.idx), b"")
+        claim = claims.get(arrival.person_key)
+        refusal = refusal_of(message, row, latest, claim, on=china_date(now_us))
+        board.open.discard(arrival)
+        decided = TransferDecision(arrival, refusal, row)
+        if refusal is None and claim is not None:
+            decided = self._moved(arrival, message, row, now_us)
+            board.rows[arrival.license_id] = decided.after or board.rows[arrival.license_id]
+            claims[arrival.person_key] = replace(claim, city=arrival.city)
+        size = board.sizes[arrival.city, arrival.epoch]
+        return transfer_decided(arrival, row, None if refusal is None else refusal.number, size), decided
+
+    def rule(self, board: Board, command: DecideTransfers, *, actor: str) -> tuple[list[bytes], Outcome]:
+        """Return the entries and the outcome for take-overs that wait, and note in ``board`` who has custody now."""
+        outcome = Outcome()
+        records = []
+        for arrival in command.arrivals:
+            if arrival not in board.transfers.open:
+                continue
+            entry, decided = self.decide(board.transfers, arrival, board.claims, now_us=board.now_us)
+            record = board.record(actor)
+            record.transfer_decided.CopyFrom(entry)
+            records.append(record.SerializeToString(deterministic=True))
+            outcome.transfers.append(decided)
+        return records, outcome
+
+    def apply(self, conn: Connection, decided: Sequence[TransferDecision]) -> None:
+        """Write rows, claims, revisions and the cities' feeds.
+
+        Raises:
+            Aborted: A person was claimed by somebody else after all; nothing is written.
+        """
+        for each in decided:
+            arrival, before = each.arrival, each.before
+            if each.after is not None and each.revision is not None and before is not None:
+                if not self._store.move_claim(
+                    conn, arrival.person_key, arrival.license_id, source=before.city, target=arrival.city
+                ):
+                    raise Aborted("a person was claimed meanwhile; ask again")
+                self._store.view.put(conn, [each.after])
+                self._store.view.add_revisions(conn, [each.revision])
+                self._store.transfers.set_offers(conn, {arrival.license_id: None})
+            for city, epoch, note, other in _notes(each):
+                self._store.add_dispositions(conn, city, epoch, [note], other_city=other)
+        self._store.transfers.end_arrivals(conn, [each.arrival for each in decided])
+
+    def _moved(
+        self, arrival: Arrival, message: license_pb2.LicenseRecord, before: ViewRow | None, now_us: int
+    ) -> TransferDecision:
+        after = row_of(
+            message,
+            index=arrival.idx,
+            leaf_hash=arrival.entry_hash,
+            flags=0,
+            persons=self._persons,
+            person_key=arrival.person_key,
+        )
+        revision = revision_of(message, index=arrival.idx, received_us=now_us, person_key=arrival.person_key)
+        return TransferDecision(arrival, None, before, after, revision)
+
+
+def _notes(decided: TransferDecision) -> list[tuple[int, int, tuple[int, int, bytes, str], int]]:
+    """Return what the cities are told, in the order of cities: (city, epoch, note, other city)."""
+    arrival, before = decided.arrival, decided.before
+    other = 0 if before is None else before.city
+    kind, detail = replication_pb2.DISPOSITION_KIND_TRANSFER_ACCEPTED, _ACCEPTED
+    if decided.refusal is not None:
+        kind, detail = replication_pb2.DISPOSITION_KIND_TRANSFER_REFUSED, decided.refusal.value
+    notes = [(arrival.city, arrival.epoch, (arrival.idx, int(kind), arrival.license_id, detail), other)]
+    if decided.refusal is None and before is not None:
+        away = (before.idx, int(replication_pb2.DISPOSITION_KIND_TRANSFERRED_AWAY), arrival.license_id, _AWAY)
+        notes.append((before.city, before.epoch, away, arrival.city))
+    return sorted(notes, key=lambda note: note[0])

@@ -1,0 +1,136 @@
+"""The registry's tables of hand-overs and their queries: what waits for a decision, and what is offered to whom."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Connection,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    PrimaryKeyConstraint,
+    Table,
+    bindparam,
+    select,
+    tuple_,
+)
+
+from registry.handovers import Arrival, OpenOffer
+
+_MAX_KEYS: Final = 4_000
+
+
+def define_transfer_tables(metadata: MetaData) -> tuple[Table, Table]:
+    """Add ``pending_transfer`` and ``transfer_offer`` to ``metadata`` and return them."""
+    pending = Table(
+        "pending_transfer",
+        metadata,
+        Column("city", Integer, nullable=False, autoincrement=False),
+        Column("epoch", BigInteger, nullable=False),
+        Column("idx", BigInteger, nullable=False),
+        Column("entry_hash", LargeBinary(32), nullable=False),
+        Column("license_id", LargeBinary(16), nullable=False),
+        Column("person_key", LargeBinary(16), nullable=False),
+        PrimaryKeyConstraint("city", "epoch", "idx"),
+        info={"dist": "city"},
+    )
+    offer = Table(
+        "transfer_offer",
+        metadata,
+        Column("to_city", Integer, nullable=False, autoincrement=False),
+        Column("license_id", LargeBinary(16), nullable=False),
+        Column("from_city", Integer, nullable=False),
+        Column("epoch", BigInteger, nullable=False),
+        Column("idx", BigInteger, nullable=False),
+        Column("offered_us", BigInteger, nullable=False),
+        Column("person_key", LargeBinary(16), nullable=False),
+        PrimaryKeyConstraint("to_city", "license_id"),
+        info={"dist": "to_city"},
+    )
+    Index("transfer_offer_license", offer.c.license_id)
+    return pending, offer
+
+
+class TransferStore:
+    """Queries of hand-overs, each inside a caller's transaction.
+
+    Args:
+        pending: The table ``pending_transfer``.
+        offer: The table ``transfer_offer``.
+    """
+
+    def __init__(self, pending: Table, offer: Table) -> None:
+        self._pending = pending
+        self._offer = offer
+        self._arrivals = select(*[pending.c[name] for name in Arrival.__dataclass_fields__])
+        self._offers = select(*[offer.c[name] for name in OpenOffer.__dataclass_fields__])
+
+    def add_arrivals(self, conn: Connection, arrivals: Sequence[Arrival]) -> None:
+        """Remember take-overs that wait for a decision."""
+        if arrivals:
+            conn.execute(self._pending.insert(), [arrival.as_dict() for arrival in arrivals])
+
+    def arrivals(self, conn: Connection, *, limit: int, after: Arrival | None = None) -> list[Arrival]:
+        """Return take-overs that wait, each city's in log order, from behind ``after`` on."""
+        table = self._pending
+        key = (table.c.city, table.c.epoch, table.c.idx)
+        query = self._arrivals.order_by(*key).limit(limit)
+        if after is not None:
+            query = query.where(tuple_(*key) > tuple_(after.city, after.epoch, after.idx))
+        return [Arrival(*row) for row in conn.execute(query)]
+
+    def still_waiting(self, conn: Connection, arrivals: Sequence[Arrival]) -> list[Arrival]:
+        """Return those of ``arrivals`` that have not been decided meanwhile, in their order."""
+        if not arrivals:
+            return []
+        table = self._pending
+        keys = [(arrival.city, arrival.epoch, arrival.idx) for arrival in arrivals]
+        query = self._arrivals.where(tuple_(table.c.city, table.c.epoch, table.c.idx).in_(keys))
+        open_ = {Arrival(*row) for row in conn.execute(query)}
+        return [arrival for arrival in arrivals if arrival in open_]
+
+    def end_arrivals(self, conn: Connection, arrivals: Sequence[Arrival]) -> None:
+        """Forget take-overs that have been decided."""
+        if not arrivals:
+            return
+        table = self._pending
+        statement = table.delete().where(
+            table.c.city == bindparam("of_city"),
+            table.c.epoch == bindparam("of_epoch"),
+            table.c.idx == bindparam("of_idx"),
+        )
+        conn.execute(statement, [{"of_city": a.city, "of_epoch": a.epoch, "of_idx": a.idx} for a in arrivals])
+
+    def set_offers(self, conn: Connection, offers: Mapping[bytes, OpenOffer | None]) -> None:
+        """Replace what is offered of licences; None ends an offer."""
+        if not offers:
+            return
+        ordered = sorted(offers)
+        for start in range(0, len(ordered), _MAX_KEYS):
+            part = ordered[start : start + _MAX_KEYS]
+            conn.execute(self._offer.delete().where(self._offer.c.license_id.in_(part)))
+        made = [offer.as_dict() for license_id in ordered if (offer := offers[license_id]) is not None]
+        if made:
+            conn.execute(self._offer.insert(), made)
+
+    def offer(self, conn: Connection, *, to_city: int, license_id: bytes) -> OpenOffer | None:
+        """Return the open offer of one licence to one city, or None."""
+        table = self._offer
+        row = conn.execute(self._offers.where(table.c.to_city == to_city, table.c.license_id == license_id)).first()
+        return None if row is None else OpenOffer(*row)
+
+    def offers(self, conn: Connection, *, to_city: int, after: bytes, limit: int) -> list[OpenOffer]:
+        """Return up to ``limit`` open offers to a city whose licence follows ``after``."""
+        table = self._offer
+        query = self._offers.where(table.c.to_city == to_city, table.c.license_id > after)
+        return [OpenOffer(*row) for row in conn.execute(query.order_by(table.c.license_id).limit(limit))]
+
+    def all_offers(self, conn: Connection) -> list[OpenOffer]:
+        """Return every open offer, for checks of small stores."""
+        rows: Sequence[Any] = conn.execute(self._offers).all()
+        return [OpenOffer(*row) for row in rows]

@@ -1,0 +1,162 @@
+"""Runs faults one after the other over one nation, and audits after each.
+
+``make faults`` runs the long form; the test suite runs the short one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import re
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+
+from tests.faults import report
+from tests.faults.audit import audit
+from tests.faults.fault import Attack, Fault, NotPossibleHere, Trial
+from tests.faults.report import Row
+from tests.faults.table import FAULTS, SHORT
+from tests.faults.workload import Ledger
+from tests.faults.world import World, running_world
+from tests.support.postgres import PostgresServer, running_postgres
+
+#: Licences acknowledged before each blow, so that it falls into running work.
+_WARM = 5
+
+
+@dataclass
+class Campaign:
+    """One nation, and everything that was asked of it so far.
+
+    Attributes:
+        world: The nation.
+        postgres: The server behind Chengdu, if any.
+        long: Whether every fault gets its long count.
+        share: Part of the long counts that is run.
+        seed: Draws the moments.
+    """
+
+    world: World
+    postgres: PostgresServer | None
+    long: bool = False
+    share: float = 1.0
+    seed: int = 20210601
+    ledgers: dict[int, Ledger] = field(default_factory=dict)
+
+    async def run(self, fault: Fault | Attack) -> Row:
+        """Run one fault and audit; a machine that can not bring it about skips it."""
+        row = Row(fault.name)
+        if fault.city not in self.world.cities:
+            row.skipped = "no PostgreSQL"
+            return row
+        city = self.world.cities[fault.city]
+        ledger = self.ledgers.setdefault(fault.city, Ledger(city))
+        trial = Trial(self.world, city, ledger, Random(f"{self.seed} {fault.name}"), self.postgres)
+        try:
+            await (self._attack(fault, trial, row) if isinstance(fault, Attack) else self._break(fault, trial, row))
+        except NotPossibleHere as error:
+            row.skipped = str(error)
+        row.notes = trial.notes
+        return row
+
+    async def _break(self, fault: Fault, trial: Trial, row: Row) -> None:
+        rounds = max(1, round(fault.long_rounds * self.share)) if self.long else fault.rounds
+        while trial.round < rounds:
+            async with trial.ledger.load(singles=3 if self.long else 2):
+                for _ in range(min(fault.stride, rounds - trial.round)):
+                    hits = trial.hits
+                    await self._round(fault, trial, row)
+                    row.times += trial.hits - hits or 1
+                    trial.round += 1
+            await self._check(trial, row)
+
+    async def _round(self, fault: Fault, trial: Trial, row: Row) -> None:
+        ledger = trial.ledger
+        await ledger.more(_WARM)
+        before = ledger.refusals.copy()
+        async with fault.broken(trial):
+            if fault.goes_on:
+                try:
+                    await ledger.more(fault.goes_on)
+                except TimeoutError:
+                    row.broken.append(f"nothing was acknowledged meanwhile: {ledger.refusals - before}")
+            if fault.refusals and not any(ledger.refusals[reason] > before[reason] for reason in fault.refusals):
+                try:
+                    await trial.refused(*fault.refusals)
+                except TimeoutError:
+                    row.broken.append(f"refused for {ledger.refusals - before} instead of {fault.refusals}")
+        healed = ledger.refusals.copy()
+        try:
+            row.answering.append(await ledger.issue_until_acknowledged())
+        except TimeoutError:
+            row.broken.append(f"nothing was acknowledged afterwards: {ledger.refusals - healed}")
+            raise
+
+    async def _attack(self, fault: Attack, trial: Trial, row: Row) -> None:
+        async with trial.ledger.load(singles=1, imports=0):
+            tally = await fault.send(trial)
+            await trial.ledger.more(_WARM)
+        row.times, row.accepted = tally.tried, tally.accepted
+        await self._check(trial, row)
+
+    async def _check(self, trial: Trial, row: Row) -> None:
+        """Let everything be answered and replicated, then audit."""
+        await trial.ledger.settle()
+        row.catching_up.append(await self.world.caught_up(trial.city, deadline_s=120))
+        # Starting two commands takes longer than all the rest: the short form does so once, at its end.
+        found = await audit(self.world, [trial.ledger], fsck=self.long)
+        worst = row.findings
+        worst.acknowledged = found.acknowledged
+        for name in ("lost", "duplicates", "gaps", "forks"):
+            setattr(worst, name, max(getattr(worst, name), getattr(found, name)))
+        worst.fsck += found.fsck
+
+
+@asynccontextmanager
+async def campaign(folder: Path, postgres: PostgresServer | None, **options: object) -> AsyncIterator[Campaign]:
+    """Set up a nation for a campaign."""
+    async with AsyncExitStack() as stack:
+        url, socket = None, ""
+        if postgres is not None:
+            url, socket = stack.enter_context(postgres.database()), str(postgres.folder / ".s.PGSQL.5432")
+        world = await stack.enter_async_context(running_world(folder, postgres_url=url, postgres_socket=socket))
+        yield Campaign(world, postgres, **options)  # type: ignore[arg-type]
+
+
+async def _main(words: argparse.Namespace) -> int:
+    chosen = [fault for fault in (SHORT if words.short else FAULTS) if re.search(words.only, fault.name)]
+    rows: list[Row] = []
+    with tempfile.TemporaryDirectory(prefix="elicense-faults-") as folder, running_postgres() as postgres:
+        async with campaign(Path(folder), postgres, long=not words.short, share=words.share, seed=words.seed) as run:
+            for fault in chosen:
+                started = time.monotonic()
+                try:
+                    rows.append(await run.run(fault))
+                except Exception as error:  # the table must tell of every other fault all the same
+                    rows.append(Row(fault.name, broken=[f"{type(error).__name__}: {error}"]))
+                print(f"{rows[-1].line()}  ({time.monotonic() - started:.0f} s)", flush=True)  # noqa: T201
+                if not rows[-1].passed:
+                    break
+    report.write(rows, words.out)
+    print(f"\n{report.markdown(rows)}")  # noqa: T201
+    return 0 if all(row.passed for row in rows) else 1
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="make faults", description=__doc__)
+    parser.add_argument("--share", type=float, default=1.0, help="Part of the full counts to run.")
+    parser.add_argument("--short", action="store_true", help="The counts of the test suite.")
+    parser.add_argument("--only", default="", help="Faults whose name matches this pattern.")
+    parser.add_argument("--seed", type=int, default=20210601, help="Draws the moments.")
+    parser.add_argument("--out", type=Path, default=Path("build/faults"), help="Folder of faults.md and faults.json.")
+    sys.exit(asyncio.run(_main(parser.parse_args())))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,116 @@
+"""The way between a city and the registry: cut, silent, slow, or open on one side alone."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from elicense.errors import Error
+from tests.faults.fault import Fault, Trial
+from tests.faults.world import SUZHOU
+
+#: Licences of a backlog, short and long; a city of the first wave issued some 2,000 a day.
+_BACKLOG = 6_000
+_IMPORT = 500
+
+
+@asynccontextmanager
+async def cut(trial: Trial) -> AsyncIterator[None]:
+    trial.city.upstream.cut()
+    try:
+        yield
+    finally:
+        trial.city.upstream.heal()
+
+
+@asynccontextmanager
+async def silent(trial: Trial) -> AsyncIterator[None]:
+    """Packets vanish; once they do not, what was sent meanwhile arrives late."""
+    trial.city.upstream.hold()
+    try:
+        yield
+    finally:
+        trial.city.upstream.heal()
+
+
+@asynccontextmanager
+async def answers_lost(trial: Trial) -> AsyncIterator[None]:
+    """Batches and claims arrive, answers do not."""
+    trial.city.upstream.deaf = True
+    try:
+        yield
+    finally:
+        # Connections that lost a part of their stream are of no use any more.
+        trial.city.upstream.heal()
+        trial.city.upstream.drop()
+
+
+@asynccontextmanager
+async def half_open(trial: Trial) -> AsyncIterator[None]:
+    """The registry's end of each connection is gone, and the city is not told."""
+    trial.city.upstream.half_open()
+    yield
+
+
+@asynccontextmanager
+async def slow(trial: Trial) -> AsyncIterator[None]:
+    trial.city.upstream.delay_s = 0.1
+    try:
+        yield
+    finally:
+        trial.city.upstream.heal()
+
+
+@asynccontextmanager
+async def flapping(trial: Trial) -> AsyncIterator[None]:
+    for _ in range(10):
+        await trial.a_moment(0.05)
+        trial.city.upstream.drop()
+    yield
+
+
+@asynccontextmanager
+async def backlog(trial: Trial) -> AsyncIterator[None]:
+    """Three days' licences while the registry is away; then they leave at once."""
+    world, city, ledger = trial.world, trial.city, trial.ledger
+    before = world.sizes(city)[1]
+    city.upstream.cut()
+    line = city.line()
+    try:
+        while ledger.acknowledged < before + _BACKLOG:
+            asks = [ledger.new(bulk=True) for _ in range(_IMPORT)]
+            try:
+                await ledger.import_rows(line, asks)
+            except Error:
+                # An import waits for receipts once its backlog is long: what single issues remain possible is enough.
+                break
+        yield
+    finally:
+        await line.hang_up()
+        waiting = world.sizes(city)[0] - world.sizes(city)[1]
+        memory = resident_mib(city.running.pid)
+        started = time.perf_counter()
+        city.upstream.heal()
+    await world.caught_up(city)
+    took = time.perf_counter() - started
+    grown = resident_mib(city.running.pid) - memory
+    trial.notes.append(f"{waiting:,} entries caught up in {took:.1f} s; the city's memory grew by {grown:.0f} MiB")
+
+
+def resident_mib(pid: int) -> float:
+    """Return the resident memory of a process."""
+    with open(f"/proc/{pid}/status", encoding="ascii") as status:  # noqa: PTH123
+        line = next(line for line in status if line.startswith("VmRSS"))
+    return int(line.split()[1]) / 1_024
+
+
+NETWORK = (
+    Fault("network cut", cut, SUZHOU, long_rounds=20, goes_on=3),
+    Fault("network silent (black hole)", silent, SUZHOU, rounds=0, long_rounds=3, goes_on=1),
+    Fault("answers lost, requests arrive", answers_lost, SUZHOU, long_rounds=5, goes_on=1),
+    Fault("connections half open", half_open, SUZHOU, rounds=0, long_rounds=2, goes_on=1),
+    Fault("connections dropped again and again", flapping, SUZHOU, rounds=0, long_rounds=20),
+    Fault("100 ms on every packet", slow, SUZHOU, rounds=0, long_rounds=3, goes_on=3),
+    Fault("backlog of three days", backlog, SUZHOU, rounds=0, long_rounds=1),
+)

@@ -1,0 +1,151 @@
+"""Nodes and commands as processes of their own, forked by a nursery."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import struct
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+DEADLINE_S = 60.0
+
+
+async def until(holds: Callable[[], bool], *, deadline_s: float = DEADLINE_S) -> None:
+    """Ask again until it is true; what is waited for is in another process."""
+    async with asyncio.timeout(deadline_s):
+        while not holds():  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        return int(taken.getsockname()[1])
+
+
+class SteppingClock:
+    """A file that tells a process how far its clock is off.
+
+    Args:
+        path: The file to make.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.set(0)
+
+    def set(self, seconds: float) -> None:
+        """Let the clock be ahead by this much, from now on."""
+        packed = struct.pack("<q", int(seconds * 1_000_000))
+        # In place: the process has this very file mapped.
+        descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT)
+        try:
+            os.pwrite(descriptor, packed, 0)
+        finally:
+            os.close(descriptor)
+
+
+@dataclass
+class Process:
+    """A process that was started.
+
+    Attributes:
+        pid: Its number.
+        ended: Gets its exit status, negative for a signal.
+    """
+
+    pid: int
+    ended: asyncio.Future[int]
+
+    @property
+    def alive(self) -> bool:
+        return not self.ended.done()
+
+    def signal(self, number: int) -> None:
+        """Send a signal; a process that has just ended does not mind."""
+        if self.alive:
+            with suppress(ProcessLookupError):
+                os.kill(self.pid, number)
+
+    async def kill(self) -> None:
+        """End it without warning, and wait until it is gone."""
+        self.signal(signal.SIGKILL)
+        await self.wait()
+
+    async def wait(self) -> int:
+        async with asyncio.timeout(DEADLINE_S):
+            return await asyncio.shield(self.ended)
+
+
+@dataclass
+class Nursery:
+    """Starts processes; see :func:`running_nursery`."""
+
+    folder: Path
+    _process: asyncio.subprocess.Process
+    _numbers: count[int] = field(default_factory=lambda: count(1))
+    _starting: dict[int, asyncio.Future[Process]] = field(default_factory=dict)
+    _running: dict[int, Process] = field(default_factory=dict)
+
+    async def serve(self, side: str, config: str, *, clock: SteppingClock, log: Path) -> Process:
+        """Start a node of the registry or of a city."""
+        return await self._start(log, serve=side, config=config, clock=str(clock.path))
+
+    async def command(self, main: str, *arguments: str) -> tuple[int, str]:
+        """Run a console command to its end; return its exit status and what it wrote."""
+        log = self.folder / f"command-{next(self._numbers)}.log"
+        status = await (await self._start(log, main=main, arguments=list(arguments))).wait()
+        return status, await asyncio.to_thread(log.read_text)
+
+    async def _start(self, log: Path, **order: Any) -> Process:
+        number = next(self._numbers)
+        self._starting[number] = asyncio.get_running_loop().create_future()
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps({"id": number, "log": str(log), **order}).encode() + b"\n")
+        async with asyncio.timeout(DEADLINE_S):
+            return await self._starting[number]
+
+    async def listen(self) -> None:
+        """Take in what the nursery says, until it ends."""
+        assert self._process.stdout is not None
+        loop = asyncio.get_running_loop()
+        async for line in self._process.stdout:
+            said = json.loads(line)
+            if "id" in said:
+                process = self._running[said["pid"]] = Process(said["pid"], loop.create_future())
+                self._starting.pop(said["id"]).set_result(process)
+            else:
+                self._running.pop(said["pid"]).ended.set_result(said["status"])
+
+
+@asynccontextmanager
+async def running_nursery(folder: Path) -> AsyncIterator[Nursery]:
+    """Run a nursery; whatever it started has ended on return."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "tests.faults.nursery",
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        cwd=Path(__file__).parents[2],
+        # A signal to the group of the campaign is not for the nursery: it ends with its input.
+        start_new_session=True,
+    )
+    nursery = Nursery(folder, process)
+    listening = asyncio.create_task(nursery.listen())
+    try:
+        yield nursery
+    finally:
+        assert process.stdin is not None
+        process.stdin.close()
+        # Its children are told by the kernel.
+        await process.wait()
+        await listening

@@ -1,0 +1,29 @@
+"""Every fault of the campaign, in the order in which they strike."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from tests.faults.fault import Attack, Fault
+from tests.faults.kinds.certificates import CERTIFICATES
+from tests.faults.kinds.clocks import CLOCKS
+from tests.faults.kinds.floods import FLOODS
+from tests.faults.kinds.kills import KILLS
+from tests.faults.kinds.liars import LIARS
+from tests.faults.kinds.network import NETWORK
+from tests.faults.kinds.postgres import POSTGRES
+from tests.faults.kinds.storage import STORAGE
+
+FAULTS: Final[tuple[Fault | Attack, ...]] = (
+    *KILLS,
+    *STORAGE,
+    *POSTGRES,
+    *NETWORK,
+    *CLOCKS,
+    *LIARS,
+    *FLOODS,
+    *CERTIFICATES,
+)
+
+SHORT: Final = tuple(fault for fault in FAULTS if fault.short)
+"""Those that the test suite runs."""
