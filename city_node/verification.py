@@ -92,7 +92,7 @@ class CityAnswers:
         self._clock = clock
         # A licence that the registry ever ruled upon is asked for at the registry.
         self._past = PastReader(store.view, store.logs, lambda _conn, _ids: {}, _OWN_EVENTS)
-        self._lookups: Coalescer[tuple[bytes, ...], list[ViewRow]] = Coalescer(self._look_up)
+        self._lookups: Coalescer[tuple[bytes, ...], list[ViewRow]] = Coalescer(self._look_up, lanes=1)
 
     async def close(self) -> None:
         """Wait for running look-ups."""
@@ -243,10 +243,9 @@ class CityAnswers:
         return Answers(answers.verdicts, [False] * len(queries), None, answers.evidence) if whole else None
 
     async def _look_up(self, asked: list[tuple[bytes, ...]]) -> Sequence[list[ViewRow]]:
-        def read(conn: Connection) -> dict[bytes, list[ViewRow]]:
-            return self._store.view.of_persons(conn, {key for keys in asked for key in keys})
-
-        found = await self._database.read(read)
+        wanted = list(dict.fromkeys(key for keys in asked for key in keys))
+        persons = self._store.view.persons
+        found = persons.by_person(wanted, await self._database.query(persons.query(self._database.dialect, wanted)))
         return [[effective_row(found[key]) for key in keys] for keys in asked]
 
 

@@ -32,8 +32,9 @@ from sqlalchemy import (
 from elicense.access.entry import START, AccessPosition
 from elicense.access.store import MAX_NODE_NAME, AccessStore
 from elicense.errors import Aborted
+from elicense.sql.bulk import BulkInsert
 from elicense.sql.database import insert_for
-from elicense.sql.row import Row
+from elicense.sql.row import Row, values_of
 from elicense.trust.spiffe import MAX_SPIFFE_ID
 
 _KEYS_PER_QUERY: Final = 1_000
@@ -141,6 +142,9 @@ class SubjectLook(Row):
     sealed_until_us: int
 
 
+_subject_values = values_of(SubjectLook)
+
+
 class AccessIndexStore:
     """Queries of the registry's access log, each inside a caller's transaction.
 
@@ -155,6 +159,7 @@ class AccessIndexStore:
     def __init__(self, looks: AccessStore, tables: tuple[Table, Table, Table]) -> None:
         self.looks = looks
         self._source, self._subject, self._seal = tables
+        self._add_subjects = BulkInsert(self._subject)
         self._source_columns = [self._source.c[name] for name in Source.__dataclass_fields__]
         self._subject_columns = [self._subject.c[name] for name in SubjectLook.__dataclass_fields__]
 
@@ -192,8 +197,7 @@ class AccessIndexStore:
 
     def add_subjects(self, conn: Connection, looks: Sequence[SubjectLook]) -> None:
         """Put looks into the index by subject."""
-        if looks:
-            conn.execute(self._subject.insert(), [look.as_dict() for look in looks])
+        self._add_subjects.execute(conn, [_subject_values(look) for look in looks])
 
     def of_subject(
         self, conn: Connection, subject: bytes, *, now_us: int, before: tuple[int, str, int, int] | None, limit: int

@@ -63,7 +63,8 @@ class NationalAnswers:
         self._attestor = attestor
         self._clock = clock
         self._past = PastReader(store.view, store.logs, store.rulings.of, KNOWN_EVENTS)
-        self._lookups: Coalescer[bytes, Sequence[ViewRow]] = Coalescer(self._look_up)
+        # One query at a time: two would share what waits between them, and a thread each.
+        self._lookups: Coalescer[bytes, Sequence[ViewRow]] = Coalescer(self._look_up, lanes=1)
 
     async def answer(self, look: Look, queries: Sequence[pb.LicenseQuery], wish: Wish) -> Answers:
         """Return one verdict a query, in order.
@@ -146,8 +147,13 @@ class NationalAnswers:
     async def _rows(self, keys: Sequence[bytes]) -> Mapping[bytes, Sequence[ViewRow]]:
         if len(keys) == 1:
             return {keys[0]: await self._lookups.submit(keys[0])}
-        return await self._database.read(lambda conn: self._store.view.of_persons(conn, set(keys)))
+        return await self._query(keys)
 
     async def _look_up(self, keys: list[bytes]) -> Sequence[Sequence[ViewRow]]:
-        found = await self._database.read(lambda conn: self._store.view.of_persons(conn, set(keys)))
+        found = await self._query(keys)
         return [found[key] for key in keys]
+
+    async def _query(self, keys: Sequence[bytes]) -> Mapping[bytes, Sequence[ViewRow]]:
+        wanted = list(dict.fromkeys(keys))
+        persons = self._store.view.persons
+        return persons.by_person(wanted, await self._database.query(persons.query(self._database.dialect, wanted)))

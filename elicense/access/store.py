@@ -8,6 +8,7 @@ round.
 from __future__ import annotations
 
 from dataclasses import fields
+from operator import attrgetter
 from typing import TYPE_CHECKING, Final
 
 from sqlalchemy import (
@@ -22,19 +23,24 @@ from sqlalchemy import (
     String,
     Table,
     delete,
-    insert,
     select,
     tuple_,
 )
 
 from elicense.access.entry import START, AccessEntry, AccessPosition, RecordedAccess
+from elicense.sql.bulk import BulkInsert
 from elicense.trust.spiffe import MAX_SPIFFE_ID
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 MAX_NODE_NAME: Final = 100
 MAX_CASE_NUMBER: Final = 64
+
+_entry_values: Callable[[AccessEntry], tuple[bytes | int | str, ...]] = attrgetter(
+    *(field.name for field in fields(AccessEntry))
+)
+"""Values of a look in the order of its columns, which is that of its fields."""
 
 
 def define_access_table(metadata: MetaData) -> Table:
@@ -71,6 +77,7 @@ class AccessStore:
 
     def __init__(self, table: Table) -> None:
         self._table = table
+        self._append = BulkInsert(table)
         self._entry_columns = tuple(table.c[field.name] for field in fields(AccessEntry))
 
     def last(self, connection: Connection, node: str) -> AccessPosition:
@@ -83,7 +90,7 @@ class AccessStore:
 
     def append(self, connection: Connection, looks: Sequence[RecordedAccess]) -> None:
         """Add looks; a position that is taken is an error, since passing over it would lose a look."""
-        connection.execute(insert(self._table), [_row(look) for look in looks])
+        self._append.execute(connection, [_row(look) for look in looks])
 
     def after(self, connection: Connection, node: str, position: AccessPosition, limit: int) -> list[RecordedAccess]:
         """Return up to ``limit`` looks of a node behind a position, in order."""
@@ -119,21 +126,6 @@ class AccessStore:
         return connection.execute(old).rowcount
 
 
-def _row(look: RecordedAccess) -> dict[str, object]:
-    entry = look.entry
-    return {
-        "node": look.node,
-        "day": look.position.day,
-        "sequence": look.position.sequence,
-        "at_us": entry.at_us,
-        "caller": entry.caller,
-        "via": entry.via,
-        "role": entry.role,
-        "purpose": entry.purpose,
-        "case_number": entry.case_number,
-        "method": entry.method,
-        "subjects": entry.subjects,
-        "outcomes": entry.outcomes,
-        "fields": entry.fields,
-        "sealed_until_us": entry.sealed_until_us,
-    }
+def _row(look: RecordedAccess) -> tuple[bytes | int | str, ...]:
+    position = look.position
+    return (look.node, position.day, position.sequence, *_entry_values(look.entry))

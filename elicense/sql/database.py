@@ -13,7 +13,7 @@ import random
 import sqlite3
 import time
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Final, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 from sqlalchemy import Connection, Engine, Table, exc
 from sqlalchemy.dialects import postgresql, sqlite
@@ -21,6 +21,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from elicense.errors import StoreUnavailable
 from elicense.sql.engines import open_engine, parse_url
 from elicense.sql.faults import CommitUnknown, fault_of, retried, sqlstate_of
+from elicense.sql.single import Query, SingleQueries
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -75,7 +76,9 @@ class Database:
         self.dialect: Final = parsed.get_backend_name()
         if self.dialect == "sqlite":
             writers = 1
-        self._reading = open_engine(parsed, connections=readers, read_only=True)
+        # Each reader thread may keep a connection for single queries beside the one of its snapshot.
+        self._reading = open_engine(parsed, connections=2 * readers, read_only=True)
+        self._queries = SingleQueries(self._reading)
         self._writing = open_engine(parsed, connections=writers)
         self._read_threads = ThreadPoolExecutor(readers, thread_name_prefix="sql-read")
         self._write_threads = ThreadPoolExecutor(writers, thread_name_prefix="sql-write")
@@ -94,6 +97,14 @@ class Database:
         """Run ``fn`` on a reader thread, in one snapshot, and return its result."""
         return await asyncio.get_running_loop().run_in_executor(self._read_threads, self.read_now, fn)
 
+    async def query(self, query: Query) -> list[Any]:
+        """Run one query on a reader thread, a snapshot of its own, and return its rows as tuples.
+
+        For look-ups that must cost no more than the database makes of them; anything
+        that asks twice needs :meth:`read`.
+        """
+        return await asyncio.get_running_loop().run_in_executor(self._read_threads, self.query_now, query)
+
     async def write(self, fn: Callable[[Connection], T]) -> T:
         """Run ``fn`` on a writer thread in one transaction; it is committed and durable on return."""
         return await asyncio.get_running_loop().run_in_executor(self._write_threads, self.write_now, fn)
@@ -110,6 +121,14 @@ class Database:
         """Like :meth:`read`, on the calling thread."""
         return self._retry(self._reading, fn, self._end_read)
 
+    def query_now(self, query: Query) -> list[Any]:
+        """Like :meth:`query`, on the calling thread."""
+        rows = self._queries.run(query)
+        if rows is None:
+            # The kept connection is of no use any more, or the query is at fault: the long way tries again and says.
+            return self.read_now(lambda conn: [tuple(row) for row in conn.exec_driver_sql(*query)])
+        return rows
+
     def write_now(self, fn: Callable[[Connection], T]) -> T:
         """Like :meth:`write`, on the calling thread."""
         return self._retry(self._writing, fn, self._commit)
@@ -118,6 +137,7 @@ class Database:
         """Wait for what is running, then close every connection."""
         self._read_threads.shutdown()
         self._write_threads.shutdown()
+        self._queries.close()
         self._reading.dispose()
         self._writing.dispose()
 

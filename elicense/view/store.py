@@ -4,33 +4,28 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Sequence
-from typing import Any, Final
+from typing import Final
 
 from sqlalchemy import (
     BigInteger,
     Column,
-    CompoundSelect,
     Connection,
     Integer,
     LargeBinary,
     MetaData,
     PrimaryKeyConstraint,
-    Select,
     SmallInteger,
     Table,
     bindparam,
-    cast,
-    func,
-    literal,
     select,
     tuple_,
-    union_all,
 )
 
 from elicense.license.verdict import OF_LATEST_RECORD
 from elicense.sql.bulk import BulkInsert, BulkLookup, BulkUpdate
 from elicense.sql.row import values_of
-from elicense.view.model import NOBODY, Revision, ViewRow
+from elicense.view.lookup import PersonLookup
+from elicense.view.model import Revision, ViewRow
 
 #: Flags that a new record leaves standing, as a mask of a 16-bit column.
 _STAYING: Final = 0x7FFF & ~OF_LATEST_RECORD
@@ -89,6 +84,9 @@ class ViewStore:
     Args:
         view: The table ``license_view``.
         revision: The table ``license_revision``.
+
+    Attributes:
+        persons: The query of :meth:`of_persons`, for those who need no transaction around it.
     """
 
     def __init__(self, view: Table, revision: Table) -> None:
@@ -97,7 +95,7 @@ class ViewStore:
         fields = ViewRow.__dataclass_fields__
         self._columns = [view.c[name] for name in fields]
         self._by_person = BulkLookup(self._columns, view.c.person_key)
-        self._of_persons = {size: self._of_so_many_persons(size) for size in _SIZES}
+        self.persons = PersonLookup(view)
         self._by_license = (
             select(*self._columns)
             .join(revision, (revision.c.person_key == view.c.person_key) & (revision.c.license_id == view.c.license_id))
@@ -127,34 +125,10 @@ class ViewStore:
         database gives a row of the same shape for either, and nothing is decided
         by which it was.
         """
-        wanted = list(keys)
-        found: dict[bytes, list[ViewRow]] = {key: [] for key in wanted}
-        start = 0
-        for size, statement in self._of_persons.items():
-            while len(wanted) - start >= size:
-                part = {f"key{place}": key for place, key in enumerate(wanted[start : start + size])}
-                for row in conn.execute(statement, part):
-                    found[row[0]].append(ViewRow(*row))
-                start += size
-        return found
-
-    def _of_so_many_persons(self, size: int) -> Select[Any] | CompoundSelect[Any]:
-        """Return the query of :meth:`of_persons` for a fixed number of persons."""
-        view = self._view
-        arms = []
-        for place in range(size):
-            key = cast(bindparam(f"key{place}", type_=LargeBinary(16)), LargeBinary(16)).label("asked")
-            asked = select(key).subquery(f"q{place}")
-            held = view.alias(f"v{place}")
-            columns = [
-                func.coalesce(held.c[name], literal(value, type_=held.c[name].type))
-                for name, value in NOBODY.as_dict().items()
-                if name != "person_key"
-            ]
-            arms.append(
-                select(asked.c.asked, *columns).select_from(asked.outerjoin(held, held.c.person_key == asked.c.asked))
-            )
-        return arms[0] if size == 1 else union_all(*arms)
+        wanted = list(dict.fromkeys(keys))
+        if not wanted:
+            return {}
+        return self.persons.by_person(wanted, conn.exec_driver_sql(*self.persons.query(conn.dialect.name, wanted)))
 
     def marks(self, conn: Connection, keys: Iterable[bytes]) -> dict[bytes, Hashable]:
         """Return by person a value that changes whenever one of the person's licences does."""

@@ -27,6 +27,7 @@ from elicense.sql.bulk import BulkInsert
 from elicense.sql.database import MAX_ATTEMPTS, CommitUnknown, Database, insert_for
 from elicense.sql.faults import fault_of
 from elicense.sql.schema import create_tables
+from elicense.sql.single import Query
 from tests.support.postgres import PostgresServer
 from tests.support.stores import EmptyStore
 
@@ -114,6 +115,35 @@ async def test_a_read_sees_one_snapshot(database: Database) -> None:
     written.set()
     assert await reading == ([1], [1])
     assert await database.read(ids) == [1, 2]
+
+
+async def test_a_single_query_sees_what_was_committed_before_it(database: Database) -> None:
+    for number in range(1, 4):
+        add(database, number)
+        rows = await database.query(Query("SELECT id FROM item ORDER BY id", ()))
+        assert rows == [(each,) for each in range(1, number + 1)]
+
+
+async def test_a_single_query_can_not_write(database: Database) -> None:
+    with pytest.raises((exc.SQLAlchemyError, StoreUnavailable)):
+        await database.query(Query("DELETE FROM item", ()))
+    add(database, 1)
+    assert await database.query(Query("SELECT id FROM item", ())) == [(1,)]
+
+
+async def test_a_single_query_finds_another_way_when_its_connection_is_gone(postgres_database: Database) -> None:
+    add(postgres_database, 1)
+    query = Query("SELECT id FROM item", ())
+    # One at a time, so that every reader thread has kept a connection.
+    for _ in range(4):
+        assert await postgres_database.query(query) == [(1,)]
+    ended = (
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+        " WHERE pid <> pg_backend_pid() AND datname = current_database()"
+    )
+    postgres_database.write_now(lambda conn: conn.exec_driver_sql(ended).all())
+    for _ in range(4):
+        assert await postgres_database.query(query) == [(1,)]
 
 
 async def test_a_reader_can_not_write(database: Database) -> None:
