@@ -56,7 +56,7 @@ class Answers:
 
     def durability(self, epoch: int, index: int) -> int:
         """Return how widely the record at a position is safe."""
-        national = epoch < self._log.key.epoch or index < self._receipts.size
+        national = self._receipts.national(epoch, index)
         return log_pb2.DURABILITY_NATIONAL if national else log_pb2.DURABILITY_LOCAL
 
     def preview(self, message: license_pb2.License) -> Answer:
@@ -81,21 +81,23 @@ class Answers:
             StoreUnavailable: The database is away.
         """
         key = LogKey(self._log.key.log, request.epoch)
-        current = key.epoch == self._log.key.epoch
-        size, note = await self._log.signed_head() if current else (0, b"")
+        current = await self._log.signed_head() if key.epoch == self._log.key.epoch else None
 
-        def read(conn: Connection) -> tuple[StoredEntry | None, int, list[bytes]]:
+        def read(conn: Connection) -> tuple[StoredEntry | None, int, log_pb2.InclusionProof | None]:
             entry = self._store.logs.entries_at(conn, key, [request.idx]).get(request.idx)
             row = self._store.view.by_license(conn, request.license_id)
-            hashes = self._store.logs.inclusion_proof(conn, key, request.idx, size) if current else []
-            return entry, (0 if row is None else row.flags), hashes
+            # An epoch that has ended is proved by a head of its own.
+            signed = current or self._store.logs.first_signed(conn, key, request.idx)
+            if signed is None:
+                return entry, (0 if row is None else row.flags), None
+            hashes = self._store.logs.inclusion_proof(conn, key, request.idx, signed[0])
+            return entry, (0 if row is None else row.flags), _proof(key, request.idx, signed[1], hashes)
 
-        entry, flags, hashes = await self._database.read(read)
+        entry, flags, proof = await self._database.read(read)
         if entry is None or entry.record is None:
             raise StoreCorrupt("the record of an earlier request is missing; run fsck")
         record = read_record(entry.record)
         license_ = shown(record, entry_hash=entry.leaf_hash, flags=flags & ViewFlags.PROVISIONAL)
-        proof = _proof(key, request.idx, note, hashes) if current else None
         return Answer(license_, self.durability(request.epoch, request.idx), proof)
 
 

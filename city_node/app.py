@@ -22,6 +22,7 @@ from city_node.comparison import Comparison
 from city_node.config import CityConfig
 from city_node.daily import DailyRules
 from city_node.decider import CityDecider, Outcomes
+from city_node.epochs import Epochs, RegistryEpochs, known_keys
 from city_node.gate import SigningGate
 from city_node.issuance import Issuance
 from city_node.keys import CityKeys, load_keys
@@ -30,7 +31,7 @@ from city_node.metrics import ReplicationMetrics
 from city_node.node import Parts, RunningNode
 from city_node.page_tokens import PageTokens
 from city_node.progress import open_log
-from city_node.receipts import Receipts, TrustedKeys
+from city_node.receipts import Receipts
 from city_node.relay import Relays
 from city_node.replicator import Replicator
 from city_node.services.issuance import IssuanceServicer
@@ -41,7 +42,6 @@ from city_node.verification import CityAnswers
 from city_node.verify_only import verify_only_mark
 from elicense.clock import utc_micros
 from elicense.log.anchor import Anchor
-from elicense.log.checkpoint import Checkpoint, log_verifier_key, sign_checkpoint
 from elicense.log.metrics import LogMetrics
 from elicense.log.transparency import Transparency
 from elicense.log.writer import LogWriter
@@ -60,7 +60,7 @@ from elicense.rpc.watch_hub import WatchHub
 from elicense.rpc.watching import Watching
 from elicense.sql.database import Database
 from elicense.sql.migrations import require_current
-from elicense.trust.enrollment import Enrollment, city_log_origin
+from elicense.trust.enrollment import Enrollment
 from elicense.trust.roles import city_policy
 from elicense.trust.spiffe import city_id
 from elicense.v1 import (
@@ -68,6 +68,7 @@ from elicense.v1 import (
     enrollment_pb2_grpc,
     issuance_pb2,
     issuance_pb2_grpc,
+    recovery_pb2_grpc,
     replication_pb2_grpc,
     transparency_pb2,
     transparency_pb2_grpc,
@@ -84,7 +85,6 @@ from elicense.workers.place import ALONE, Place
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from elicense.trust.signer import Signer
     from elicense.trust.spiffe import ActiveCertificate
 
 ISSUANCE: Final = issuance_pb2.DESCRIPTOR.services_by_name["IssuanceService"].full_name
@@ -127,7 +127,8 @@ async def build(
     gate = SigningGate(verify_only_mark(config, clock))
     database = Database(config.database_url)
     key = open_log(await database.read(store.logs.keys), city)
-    origin = city_log_origin(config.node.trust_domain, city, key.epoch)
+    epochs = Epochs(config.node.trust_domain, city, keys.log.of)
+    epoch_keys = await known_keys(database, store, epochs, key)
 
     # The registry: one channel for writes and claims, and one for questions, so
     # that a large batch never stands before a person at a counter.
@@ -138,14 +139,14 @@ async def build(
     claimer = replication_pb2_grpc.ReplicationServiceStub(questions)
 
     # The log, what was signed of it and what the registry has confirmed.
-    anchor = Anchor(config.anchor_path, origin)
+    anchor = Anchor(config.anchor_path, epochs.origin(key.epoch))
     comparison = Comparison(database=database, store=store, key=key, anchor=anchor, gate=gate)
     writer: LogWriter[Command, Outcomes] = LogWriter(
         database=database,
         log_store=store.logs,
         key=key,
-        signer=keys.log,
-        origin=origin,
+        signer=keys.log.of(key.epoch),
+        origin=epochs.origin(key.epoch),
         decider=CityDecider(
             store=store,
             persons=keys.persons,
@@ -171,14 +172,17 @@ async def build(
         database=database,
         store=store,
         key=key,
-        keys=TrustedKeys(origin, log_verifier_key(origin, keys.log.public_key()), keys.cosigner),
+        keys=epochs.trusted(epoch_keys, keys.cosigner),
         clock=clock,
     )
     replicator = Replicator(
-        epoch=key.epoch,
+        key=key,
         log=city_log,
-        batches=BatchReader(database=database, store=store, key=key, sign=_resigner(origin, keys.log)),
+        batches=BatchReader(database=database, store=store, sign=epochs.sign),
         stub=registry,
+        opening=RegistryEpochs(
+            database=database, store=store, epochs=epochs, stub=recovery_pb2_grpc.RecoveryServiceStub(upstream)
+        ),
         receipts=receipts,
         comparison=comparison,
         gate=gate,
@@ -298,9 +302,15 @@ async def build(
     enrollment_pb2_grpc.add_EnrollmentServiceServicer_to_server(
         EnrollmentServicer(enrollment(config, keys, database, store, clock=clock, random=random)), server.grpc
     )
-    showing = CityShowing(store=store.logs, key=key, origin=origin, signer=keys.log, clock=clock)
     transparency_pb2_grpc.add_TransparencyServiceServicer_to_server(
-        TransparencyServicer(Transparency(database=database, store=store.logs, showing=showing)), server.grpc
+        TransparencyServicer(
+            Transparency(
+                database=database,
+                store=store.logs,
+                showing=CityShowing(store=store.logs, epochs=epochs, keys=epoch_keys, clock=clock),
+            )
+        ),
+        server.grpc,
     )
     parts = Parts(
         database=database,
@@ -343,10 +353,6 @@ def enrollment(
         clock=clock,
         random=random,
     )
-
-
-def _resigner(origin: str, signer: Signer) -> Callable[[int, bytes], bytes]:
-    return lambda size, root: sign_checkpoint(Checkpoint(origin, size, root), signer)
 
 
 def _colleagues(

@@ -45,8 +45,7 @@ class BatchReader:
     Args:
         database: The city's database.
         store: Its tables.
-        key: The log, in its open epoch.
-        sign: Signs a head that is durable, given its size and root; needed when its note is not stored yet.
+        sign: Signs a durable head of a log, given its size and root; needed when its note is not stored yet.
         max_entries: Most entries of a batch.
         max_bytes: Most bytes of its records and salts.
     """
@@ -56,45 +55,43 @@ class BatchReader:
         *,
         database: Database,
         store: CityStore,
-        key: LogKey,
-        sign: Callable[[int, bytes], bytes],
+        sign: Callable[[LogKey, int, bytes], bytes],
         max_entries: int = MAX_ENTRIES,
         max_bytes: int = MAX_BYTES,
     ) -> None:
         self._database = database
         self._logs = store.logs
-        self._key = key
         self._sign = sign
         self._max_entries = max_entries
         self._max_bytes = max_bytes
 
-    async def read(self, start: int) -> Batch:
-        """Return the batch that starts at index ``start``; a heartbeat when nothing follows.
+    async def read(self, key: LogKey, start: int) -> Batch:
+        """Return the batch of a log that starts at index ``start``; a heartbeat when nothing follows.
 
         Raises:
             StoreUnavailable: The database is away.
         """
-        end, entries = await self._database.read(lambda conn: self._read(conn, start))
+        end, entries = await self._database.read(lambda conn: self._read(conn, key, start))
         if end is None:
             return Batch((), b"", start, 0)
         # The note of the last commit is stored with the next one. The same head
         # signed again gives the same bytes, so whoever needs it earlier signs it.
-        note = self._sign(end.size, end.root) if end.note is None else end.note
+        note = self._sign(key, end.size, end.root) if end.note is None else end.note
         oldest_us = _recorded_us(entries[0], end) if entries else 0
         return Batch([_to_message(entry) for entry in entries], note, end.size, oldest_us)
 
-    def _read(self, conn: Connection, start: int) -> tuple[CheckpointRow | None, list[StoredEntry]]:
-        end = self._logs.batch_end(conn, self._key, start, self._max_entries)
+    def _read(self, conn: Connection, key: LogKey, start: int) -> tuple[CheckpointRow | None, list[StoredEntry]]:
+        end = self._logs.batch_end(conn, key, start, self._max_entries)
         if end is None:
-            return self._logs.checkpoint(conn, self._key, start), []
-        entries = self._logs.entries(conn, self._key, start, end.size - start, max_bytes=self._max_bytes)
+            return self._logs.checkpoint(conn, key, start), []
+        entries = self._logs.entries(conn, key, start, end.size - start, max_bytes=self._max_bytes)
         if start + len(entries) == end.size:
             return end, entries
         # Too many bytes: fewer commits, or the one commit that is too large alone.
-        shorter = self._logs.batch_end(conn, self._key, start, len(entries))
+        shorter = self._logs.batch_end(conn, key, start, len(entries))
         if shorter is not None:
             return shorter, entries[: shorter.size - start]
-        return end, self._logs.entries(conn, self._key, start, end.size - start)
+        return end, self._logs.entries(conn, key, start, end.size - start)
 
 
 def _to_message(entry: StoredEntry) -> log_pb2.LogEntry:

@@ -8,9 +8,11 @@ from urllib.parse import quote
 
 from pydantic import Field
 
-from elicense.config import Address, Section, load_config
+from elicense.config import Address, ConfigInvalid, Section, load_config
+from elicense.errors import Violation
 from elicense.quota.config import QuotasSection
 from elicense.sql.engines import sqlite_url
+from elicense.trust.enrollment import FIRST_EPOCH
 
 DATABASE_FILE = "city.db"
 ACCESS_FILE = "access.db"
@@ -24,6 +26,8 @@ SUBJECT_KEY_FILE = "subject.key"
 AUTHORITY_FOLDER = "authority"
 ANCHOR_FILE = "anchor"
 CONFIG_FILE = "config.toml"
+
+_EPOCH = "{epoch}"
 
 
 class NodeSection(Section):
@@ -55,7 +59,12 @@ class MetricsSection(Section):
 
 
 class KeysSection(Section):
-    """Keys by URI; empty means the file that ``join`` made in the data folder."""
+    """Keys by URI; empty means the file that ``join`` or ``restore`` made in the data folder.
+
+    Attributes:
+        log: Key of the city's log; ``{epoch}`` in it stands for the number of the epoch.
+        answers: Key of signed answers.
+    """
 
     log: str = ""
     answers: str = ""
@@ -162,10 +171,19 @@ class CityConfig(Section):
         """Address under which others reach the node."""
         return self.node.advertise or self.node.listen
 
-    @property
-    def log_key_uri(self) -> str:
-        """URI of the key that signs the city's log."""
-        return self.keys.log or f"file:{quote(str((self.keys_dir / LOG_KEY_FILE).absolute()))}"
+    def log_key_uri(self, epoch: int) -> str:
+        """URI of the key that signs the city's log in an epoch.
+
+        Raises:
+            ConfigInvalid: One key is named for all epochs, but each has its own.
+        """
+        if not self.keys.log:
+            name = LOG_KEY_FILE if epoch == FIRST_EPOCH else f"log-{epoch}.pem"
+            return f"file:{quote(str((self.keys_dir / name).absolute()))}"
+        if epoch != FIRST_EPOCH and _EPOCH not in self.keys.log:
+            problem = "every epoch of the log has a key of its own: write {epoch} where its number goes"
+            raise ConfigInvalid(problem, violations=[Violation("keys.log", "EPOCH_MISSING", problem)])
+        return self.keys.log.replace(_EPOCH, str(epoch))
 
     @property
     def answers_key_uri(self) -> str:

@@ -8,7 +8,7 @@ derived from them again and compared.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
@@ -17,12 +17,13 @@ from city_node.store import CityStore
 from elicense.errors import Malformed
 from elicense.license.verdict import ViewFlags
 from elicense.log.check import Finding, LogCheck, LogKeys, position
-from elicense.log.checkpoint import log_verifier_key
+from elicense.log.checkpoint import Checkpoint
 from elicense.log.model import LogKey, StoredEntry
 from elicense.log.verifier_key import VerifierKey
-from elicense.trust.enrollment import city_log_origin
+from elicense.trust.enrollment import FIRST_EPOCH, city_log_origin
 from elicense.view.fold import flags_of, kept_flags, person_key_of, read_record, row_of
 from elicense.view.model import ViewRow
+from elicense.view.opening import binds, read_opening
 from elicense.view.person import PersonIndex
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ class Fsck:
         persons: Computes person and name tags.
         trust_domain: Prefix of the log's origin.
         city: Division code.
-        log_key: Public key of the log, 32 bytes.
+        keys: Keys of the log, by epoch.
         cosigner: Key of the registry's receipts.
         progress: Called with the number of entries checked since the last call.
     """
@@ -83,7 +84,7 @@ class Fsck:
         persons: PersonIndex,
         trust_domain: str,
         city: int,
-        log_key: bytes,
+        keys: Mapping[int, VerifierKey],
         cosigner: VerifierKey,
         progress: Callable[[int], None],
     ) -> None:
@@ -91,7 +92,7 @@ class Fsck:
         self._persons = persons
         self._trust_domain = trust_domain
         self._city = city
-        self._log_key = log_key
+        self._keys = keys
         self._cosigner = cosigner
         self._progress = progress
 
@@ -105,7 +106,11 @@ class Fsck:
             findings.append(Finding(f"city {self._city}", "the node has no log"))
         for key in logs:
             origin = city_log_origin(self._trust_domain, key.log, key.epoch)
-            keys = LogKeys(origin, log_verifier_key(origin, self._log_key), self._cosigner)
+            if key.epoch not in self._keys:
+                findings.append(Finding(f"log {key.log}/{key.epoch}", "nobody knows the key that signs it"))
+                continue
+            keys = LogKeys(origin, self._keys[key.epoch], self._cosigner)
+            self._check_opening(conn, key, findings)
             check = LogCheck(conn, self._store.logs, key, keys=keys, found=findings.append, progress=self._progress)
             for chunk in check.entries():
                 entries += len(chunk)
@@ -124,6 +129,8 @@ class Fsck:
                 record = read_record(entry.record)
                 request_id = uuid.UUID(record.request_id).bytes
             except (Malformed, ValueError):
+                if read_opening(entry.record) is not None:
+                    continue
                 findings.append(Finding(where, "the record can not be read"))
                 continue
             before = derived.rows.get(record.license_id)
@@ -144,6 +151,22 @@ class Fsck:
             place = (record.epoch, entry.index, record.revision)
             derived.revisions.setdefault(record.license_id, []).append(place)
             derived.requests[request_id] = (record.epoch, entry.index, record.request_digest)
+
+    def _check_opening(self, conn: Connection, key: LogKey, findings: list[Finding]) -> None:
+        """Every epoch but the first must begin where the one before it ended."""
+        if key.epoch == FIRST_EPOCH:
+            return
+        before = self._store.logs.head(conn, LogKey(key.log, key.epoch - 1))
+        first = self._store.logs.entries_at(conn, key, [0]).get(0)
+        origin = city_log_origin(self._trust_domain, key.log, key.epoch - 1)
+        if (
+            before is None
+            or first is None
+            or not binds(
+                first.record, city=key.log, epoch=key.epoch, previous=Checkpoint(origin, before.size, before.root)
+            )
+        ):
+            findings.append(Finding(position(key, 0), "the epoch does not begin where the one before it ended"))
 
     def _set_flags(self, conn: Connection, derived: _Derived) -> None:
         """Apply the registry's feed in its order, as the node did when it came."""

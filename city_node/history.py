@@ -113,6 +113,21 @@ def judge(anchor: Seen, registry: Seen) -> Case:
     return next(case for case in CASES if case.holds(anchor, registry))
 
 
+def may_go_on(seen: Seen, anchor: tuple[int, int], registry: tuple[int, int]) -> bool:
+    """Whether the open epoch may go on after a restore: only if everything signed in it is certainly in its log.
+
+    An anchor behind the registry is no witness: every head was in it before the
+    registry had it, so it was set back together with the database.
+
+    Args:
+        seen: What the anchor shows beside the restored log.
+        anchor: Epoch and size of its head.
+        registry: Epoch and size of what the registry holds.
+    """
+    # An anchor of an earlier epoch: nothing was answered in the open one yet.
+    return seen in (Seen.INSIDE, Seen.EARLIER_EPOCH) and anchor >= registry
+
+
 def compare(*, epoch: int, size: int, root_at: Callable[[int], bytes], witness: tuple[int, int, bytes] | None) -> Seen:
     """Return what a witness shows.
 

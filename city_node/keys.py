@@ -14,6 +14,7 @@ from elicense.license.divisions import is_city
 from elicense.log.verifier_key import VerifierKey, parse_vkey
 from elicense.sql.engines import parse_url
 from elicense.trust.credentials import Credentials, load_authority, load_credentials
+from elicense.trust.enrollment import FIRST_EPOCH
 from elicense.trust.secret_file import read_secret
 from elicense.trust.signer import Signer, load_signer
 from elicense.trust.spiffe import city_id
@@ -24,12 +25,36 @@ if TYPE_CHECKING:
     from cryptography import x509
 
 
+class LogSigners:
+    """The keys of the city's log, one an epoch, each read when it is first asked for.
+
+    Args:
+        config: Says where they are.
+    """
+
+    def __init__(self, config: CityConfig) -> None:
+        self._config = config
+        self._read: dict[int, Signer] = {}
+
+    def of(self, epoch: int) -> Signer:
+        """Return the key of an epoch.
+
+        Raises:
+            ConfigInvalid: The configuration names one key for all epochs.
+            NotFound: There is no such key.
+            Malformed: It can not be used.
+        """
+        if epoch not in self._read:
+            self._read[epoch] = load_signer(self._config.log_key_uri(epoch))
+        return self._read[epoch]
+
+
 @dataclass(frozen=True, slots=True)
 class CityKeys:
     """Every key of a city node.
 
     Attributes:
-        log: Signs the city's log.
+        log: Sign the city's log, one key an epoch.
         answers: Signs answers, where evidence is asked for.
         cosigner: Key of the registry's receipts.
         persons: Person and name tags of the city's view.
@@ -40,7 +65,7 @@ class CityKeys:
         root: The national root.
     """
 
-    log: Signer
+    log: LogSigners
     answers: Signer
     cosigner: VerifierKey
     persons: PersonIndex
@@ -63,7 +88,7 @@ def load_keys(config: CityConfig, *, random: Callable[[int], bytes]) -> CityKeys
     index_key = read_secret(config.keys_dir / INDEX_KEY_FILE, KEY_SIZE)
     credentials = load_credentials(config.credentials_dir)
     return CityKeys(
-        log=load_signer(config.log_key_uri),
+        log=LogSigners(config),
         answers=load_signer(config.answers_key_uri),
         cosigner=parse_vkey(config.city.cosigner_key),
         persons=PersonIndex(index_key),
@@ -82,7 +107,7 @@ def _problems(config: CityConfig) -> Iterator[Violation]:
         ("city.cosigner_key", lambda: parse_vkey(config.city.cosigner_key)),
         ("database.url", lambda: parse_url(config.database_url)),
         ("access_log.url", lambda: parse_url(config.access_log_url)),
-        ("keys.log", lambda: load_signer(config.log_key_uri)),
+        ("keys.log", lambda: load_signer(config.log_key_uri(FIRST_EPOCH))),
         ("keys.answers", lambda: load_signer(config.answers_key_uri)),
         ("node.data_dir", lambda: _check_identity(config)),
         ("node.data_dir", lambda: load_authority(config.authority_dir, random=os.urandom)),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
@@ -14,6 +15,7 @@ from city_node.comparison import Comparison
 from city_node.config import CityConfig
 from city_node.daily import DailyRules
 from city_node.gate import SigningGate
+from city_node.node_lock import hold_serving
 from city_node.receipts import Receipts
 from city_node.replicator import Replicator
 from elicense.errors import DataLoss, Error
@@ -111,6 +113,7 @@ class RunningNode:
         self._daily: asyncio.Task[None] | None = None
         self._flushing: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        self._lock: int | None = None
         self.address = ""
 
     @property
@@ -132,11 +135,13 @@ class RunningNode:
         """Read the log, compare it with the registry's, listen, and say what is ready.
 
         Raises:
+            NodeBusy: A command works on the node.
             PeerUnreachable: An address can not be listened on.
             StoreUnavailable: The database can not be used.
             StoreCorrupt: The log contradicts itself.
         """
         parts = self._parts
+        self._lock = hold_serving(self._config.data_dir)
         await parts.receipts.load()
         # First: the head that the writer signs at its start would hide that the anchor is missing.
         await self._compare()
@@ -199,6 +204,9 @@ class RunningNode:
         if self._metrics_server is not None:
             await asyncio.to_thread(self._metrics_server.close)
         await asyncio.to_thread(parts.database.close)
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
         _log.info("city_stopped", city=self._config.city.code)
 
     def _lead(self) -> None:

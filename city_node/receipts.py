@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -27,7 +27,7 @@ class TrustedKeys:
     """The keys that make a receipt.
 
     Attributes:
-        origin: Origin of the city's log in its open epoch.
+        origin: Origin of the city's log in an epoch.
         log_key: Key of that log.
         cosigner_key: Key of the registry's cosignatures.
     """
@@ -44,20 +44,26 @@ class Receipts:
         database: The city's database.
         store: Its tables.
         key: The log, in its open epoch.
-        keys: What a receipt must be signed with.
+        keys: What a receipt must be signed with, by epoch.
         clock: UTC microseconds.
     """
 
     def __init__(
-        self, *, database: Database, store: CityStore, key: LogKey, keys: TrustedKeys, clock: Callable[[], int]
+        self,
+        *,
+        database: Database,
+        store: CityStore,
+        key: LogKey,
+        keys: Mapping[int, TrustedKeys],
+        clock: Callable[[], int],
     ) -> None:
         self._database = database
         self._store = store
         self._key = key
         self._keys = keys
         self._clock = clock
-        self._size = 0
-        self._head: Checkpoint | None = None
+        self._sizes: dict[int, int] = {}
+        self._heads: dict[int, Checkpoint] = {}
         self._cursor = 0
         self._listeners: list[Callable[[], None]] = []
 
@@ -67,8 +73,12 @@ class Receipts:
 
     @property
     def size(self) -> int:
-        """Number of entries that are safe nationwide."""
-        return self._size
+        """Number of entries of the open epoch that are safe nationwide."""
+        return self._sizes.get(self._key.epoch, 0)
+
+    def national(self, epoch: int, index: int) -> bool:
+        """Whether the entry at a position is safe nationwide."""
+        return index < self._sizes.get(epoch, 0)
 
     @property
     def cursor(self) -> int:
@@ -78,18 +88,20 @@ class Receipts:
     async def load(self) -> None:
         """Read what is stored; call once before use."""
 
-        def read(conn: Connection) -> tuple[int, int]:
-            held = self._store.logs.latest_cosigned(conn, self._key)
-            return (0 if held is None else held[0]), self._store.disposition_cursor(conn, self._key.log)
+        def read(conn: Connection) -> tuple[dict[int, int], int]:
+            own = [key for key in self._store.logs.keys(conn) if key.log == self._key.log]
+            held = {key.epoch: self._store.logs.latest_cosigned(conn, key) for key in own}
+            sizes = {epoch: receipt[0] for epoch, receipt in held.items() if receipt is not None}
+            return sizes, self._store.disposition_cursor(conn, self._key.log)
 
-        self._size, self._cursor = await self._database.read(read)
+        self._sizes, self._cursor = await self._database.read(read)
 
     def doubt(self) -> None:
-        """Compare the registry's head with the database again, even if it is the one of before."""
-        self._head = None
+        """Compare the registry's heads with the database again, even if they are those of before."""
+        self._heads.clear()
 
     async def take(
-        self, receipt: bytes, next_index: int, dispositions: Sequence[replication_pb2.Disposition] = ()
+        self, epoch: int, receipt: bytes, next_index: int, dispositions: Sequence[replication_pb2.Disposition] = ()
     ) -> None:
         """Check what the registry says, and store what is new of it.
 
@@ -97,6 +109,7 @@ class Receipts:
         the flags that it sets in the city's own view, and the receipt.
 
         Args:
+            epoch: Epoch of the log that it says it of.
             receipt: Cosigned checkpoint of what the registry holds; empty when it holds nothing.
             next_index: How many entries it says that it holds.
             dispositions: What follows in the city's feed.
@@ -108,40 +121,43 @@ class Receipts:
             LogBehind: Both signed it, but the city has less.
             DataLoss: The feed has a gap.
         """
-        head = self.open(receipt, next_index)
+        head = self.open(epoch, receipt, next_index)
         fresh = [disposition for disposition in dispositions if disposition.sequence > self._cursor]
         if [disposition.sequence for disposition in fresh] != list(
             range(self._cursor + 1, self._cursor + 1 + len(fresh))
         ):
             raise DataLoss("the registry's feed of dispositions has a gap", expectedSequence=self._cursor + 1)
-        news = head is not None and head != self._head
+        key = LogKey(self._key.log, epoch)
+        news = head is not None and head != self._heads.get(epoch)
         if not news and not fresh:
             return
 
         def write(conn: Connection) -> None:
             if head is not None and news:
-                self._compare(conn, head)
-                if head.size > self._size:
-                    self._store.logs.store_cosigned(conn, self._key, head.size, receipt)
+                self._compare(conn, key, head)
+                if head.size > self._sizes.get(epoch, 0):
+                    self._store.logs.store_cosigned(conn, key, head.size, receipt)
             self._keep(conn, fresh)
 
         await self._database.write(write)
         if head is not None:
-            self._head = head
-            self._size = max(self._size, head.size)
+            self._heads[epoch] = head
+            self._sizes[epoch] = max(self._sizes.get(epoch, 0), head.size)
         self._cursor += len(fresh)
         if fresh:
             for listener in self._listeners:
                 listener()
 
-    def open(self, receipt: bytes, next_index: int) -> Checkpoint | None:
+    def open(self, epoch: int, receipt: bytes, next_index: int) -> Checkpoint | None:
         """Return the head of a receipt, both signatures checked; None when there is none because nothing is held.
 
         Raises:
             CheckpointInvalid: It is not a checkpoint of this log, or not of ``next_index`` entries.
             SignatureInvalid: City or registry did not sign it.
         """
-        keys = self._keys
+        keys = self._keys.get(epoch)
+        if keys is None:
+            raise CheckpointInvalid(f"the registry speaks of epoch {epoch}, which this city does not have")
         head = (
             open_cosigned(receipt, origin=keys.origin, log_key=keys.log_key, cosigner_key=keys.cosigner_key).checkpoint
             if receipt
@@ -151,11 +167,11 @@ class Receipts:
             raise CheckpointInvalid("the registry's receipt is not of what it says it holds", nextIndex=next_index)
         return head
 
-    def _compare(self, conn: Connection, head: Checkpoint) -> None:
+    def _compare(self, conn: Connection, key: LogKey, head: Checkpoint) -> None:
         """Refuse a head that is not one of this city's own, signatures or not."""
         if head.size == 0:
             return
-        own = self._store.logs.head(conn, self._key)
+        own = self._store.logs.head(conn, key)
         if own is None:
             raise StoreCorrupt("the log is missing; run fsck")
         if own.size < head.size:

@@ -1,6 +1,8 @@
 """Carrying the city's log to the registry: one call at a time, for as long as it takes.
 
-The whole state is (epoch, next index).  Whatever has been committed since the
+The whole state is (epoch, next index).  A registry that holds an earlier epoch
+open, because the city has just opened another or because the registry was set
+back, is first brought to the end of that one.  Whatever has been committed since the
 last call rides the next one; after an outage the backlog leaves the same way,
 batch after batch, so catching up needs no mode of its own.  An idle node is
 heard every few seconds.
@@ -14,7 +16,7 @@ been set back, and every further signature could be half of a fork.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
 import grpc
@@ -26,7 +28,17 @@ from city_node.gate import SigningGate
 from city_node.metrics import ReplicationMetrics
 from city_node.receipts import Receipts
 from elicense.clock import to_timestamp
-from elicense.errors import EpochClosed, Error, LogBehind, LogForked, RootMismatch, SequenceGap, Unavailable
+from elicense.errors import (
+    EpochClosed,
+    EpochNotBound,
+    Error,
+    LogBehind,
+    LogForked,
+    RootMismatch,
+    SequenceGap,
+    Unavailable,
+)
+from elicense.log.model import LogKey
 from elicense.rpc.errors import from_rpc_error
 from elicense.rpc.telemetry import describe_exception
 from elicense.v1 import replication_pb2, replication_pb2_grpc
@@ -45,7 +57,7 @@ DISPOSITIONS_PER_ANSWER: Final = 1_000
 PEEK_S: Final = 0.05
 
 #: What can only mean that this city's history and the one that the registry holds are two.
-_TWO_HISTORIES: Final = (LogForked, LogBehind, RootMismatch, EpochClosed)
+_TWO_HISTORIES: Final = (LogForked, LogBehind, RootMismatch, EpochClosed, EpochNotBound)
 
 
 class OwnLog(Protocol):
@@ -66,14 +78,26 @@ class OwnLog(Protocol):
         """Return the log's size, without waiting for a commit that is under way."""
 
 
+class OpensEpoch(Protocol):
+    """Opens epochs at the registry."""
+
+    async def __call__(self, epoch: int) -> None:
+        """Open an epoch that this city has opened already; without effect when it is open there.
+
+        Raises:
+            Error: The registry refuses, or did not answer.
+        """
+
+
 class Replicator:
     """Sends one city's log to the registry; start it with :meth:`run` as a task.
 
     Args:
-        epoch: Open epoch of the log.
+        key: The log, in its open epoch.
         log: The city's log.
         batches: Reads what is to be sent.
         stub: The registry's ReplicationService.
+        opening: Opens an epoch at the registry.
         receipts: Where the registry's word is checked and kept.
         comparison: Compares database, anchor and registry.
         gate: Shut when the city's history is in doubt.
@@ -85,10 +109,11 @@ class Replicator:
     def __init__(
         self,
         *,
-        epoch: int,
+        key: LogKey,
         log: OwnLog,
         batches: BatchReader,
         stub: replication_pb2_grpc.ReplicationServiceStub,
+        opening: OpensEpoch,
         receipts: Receipts,
         comparison: Comparison,
         gate: SigningGate,
@@ -96,10 +121,12 @@ class Replicator:
         heartbeat_s: float,
         jitter: Callable[[], float],
     ) -> None:
-        self._epoch = epoch
+        self._key = key
+        self._there = key
         self._log = log
         self._batches = batches
         self._stub = stub
+        self._opening = opening
         self._receipts = receipts
         self._comparison = comparison
         self._gate = gate
@@ -150,6 +177,15 @@ class Replicator:
         self._connected = connected
         self._progress.set()
 
+    async def catch_up(self) -> None:
+        """Send everything there is, once; for a node that does not run.
+
+        Raises:
+            Error: The registry refuses, or did not answer.
+        """
+        while await self._round():
+            pass
+
     def stop(self) -> None:
         """End :meth:`run` after the call in flight."""
         self._stop.set()
@@ -195,13 +231,14 @@ class Replicator:
         except grpc.RpcError as error:
             raise from_rpc_error(error) from error
         # A receipt of another epoch is signed with another key; that there is one says enough.
-        same_epoch = state.epoch == self._epoch
-        head = self._receipts.open(state.receipt, state.next_index) if same_epoch else None
+        known = state.epoch <= self._key.epoch
+        head = self._receipts.open(state.epoch, state.receipt, state.next_index) if known else None
         await self._comparison.run(RegistryHead(state.epoch, head, state.receipt))
-        if not same_epoch:
+        if not known:
             raise EpochClosed(f"the registry holds epoch {state.epoch} open", openEpoch=state.epoch)
         # Whatever else is in doubt: what the database holds beyond a head of its own may be sent.
-        await self._receipts.take(state.receipt, state.next_index)
+        await self._take(state.epoch, state.receipt, state.next_index)
+        self._there = LogKey(self._key.log, state.epoch)
         self._next_index = state.next_index
 
     # -- one round -----------------------------------------------------------------------------------------------------
@@ -214,26 +251,53 @@ class Replicator:
             await self.compare(CALL_SECONDS)
         next_index = self._next_index or 0
         self._wake.clear()
+        if self._there.epoch < self._key.epoch:
+            await self._finish_epoch(self._there, next_index)
+            return True
         city_us, tip_size = await self._log.durable()
-        batch = await self._batches.read(next_index)
+        batch = await self._batches.read(self._key, next_index)
         self._metrics.waiting(tip_size - next_index, batch.oldest_us)
         response = await self._send(batch, next_index, city_us, max(tip_size, batch.size))
-        try:
-            await self._receipts.take(response.receipt, response.next_index, response.dispositions)
-        except _TWO_HISTORIES as error:
-            self._gate.shut(error)
-            raise
         self._decision_due = response.decisions_pending
         self._note_success(response.next_index)
         feed_goes_on = len(response.dispositions) >= DISPOSITIONS_PER_ANSWER
         return feed_goes_on or response.next_index < max(tip_size, self._log.size)
+
+    async def _finish_epoch(self, there: LogKey, next_index: int) -> None:
+        """Bring the registry to the end of an epoch that has ended here, and open the next one there."""
+        batch = await self._batches.read(there, next_index)
+        if not batch.entries:
+            try:
+                await self._opening(there.epoch + 1)
+            except EpochNotBound as error:
+                self._gate.shut(error)
+                raise
+            self._next_index = None
+            return
+        # One more than it has: nothing is vouched for while a later epoch is not there.
+        city_us, _ = await self._log.durable()
+        response = await self._send(batch, next_index, city_us, batch.size + 1)
+        self._next_index = response.next_index
+
+    async def _take(
+        self,
+        epoch: int,
+        receipt: bytes,
+        next_index: int,
+        dispositions: Sequence[replication_pb2.Disposition] = (),
+    ) -> None:
+        try:
+            await self._receipts.take(epoch, receipt, next_index, dispositions)
+        except _TWO_HISTORIES as error:
+            self._gate.shut(error)
+            raise
 
     async def _send(
         self, batch: Batch, first_index: int, city_us: int, tip_size: int
     ) -> replication_pb2.AppendEntriesResponse:
         request = replication_pb2.AppendEntriesRequest(
             checkpoint=batch.checkpoint,
-            epoch=self._epoch,
+            epoch=self._there.epoch,
             first_index=first_index,
             entries=batch.entries,
             tip_size=tip_size,
@@ -249,9 +313,13 @@ class Replicator:
             if isinstance(raised, SequenceGap):
                 # The registry holds something else than we thought: ask, compare, and send from there.
                 self._next_index = None
+            elif isinstance(raised, EpochClosed) and request.epoch < self._key.epoch:
+                # Another process of this node was faster.
+                self._next_index = None
             elif isinstance(raised, _TWO_HISTORIES):
                 self._gate.shut(raised)
             raise raised from error
+        await self._take(request.epoch, response.receipt, response.next_index, response.dispositions)
         return response
 
     def _note_success(self, next_index: int) -> None:

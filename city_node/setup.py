@@ -30,7 +30,7 @@ from city_node.config import (
     CityConfig,
     load_city_config,
 )
-from city_node.store import CityStore, access_metadata
+from city_node.store import CityStore, EpochKey, access_metadata
 from elicense.config import check_values
 from elicense.errors import AlreadyExists, Malformed
 from elicense.log.anchor import create_anchor
@@ -127,7 +127,7 @@ def join(plan: Plan, *, random: Callable[[int], bytes]) -> CityConfig:
     parse_vkey(answer.registry_log_key)
     parse_vkey(answer.registry_cosigner_key)
     _keep_answer(plan, token, answer, tls_key, authority_key, random)
-    _open_log(planned)
+    _open_log(planned, EpochKey(identity.city, FIRST_EPOCH, request.log_verifier_key))
     # The first head there is; a node without any anchor would not know what it signed.
     create_anchor(planned.anchor_path, request.log_possession_note)
     # 0600: the URL of a database may hold its password.
@@ -291,11 +291,11 @@ def _check_unused(config: CityConfig) -> None:
         raise AlreadyExists("the database holds the log of a node already; name an empty one")
 
 
-def _open_log(config: CityConfig) -> None:
+def _open_log(config: CityConfig, key: EpochKey) -> None:
     """Open the log: its one and only creation."""
     database = Database(config.database_url, readers=1, writers=1)
     try:
-        database.write_now(lambda conn: CityStore().logs.create(conn, LogKey(config.city.code, FIRST_EPOCH)))
+        database.write_now(lambda conn: CityStore().open_epoch(conn, key))
     finally:
         database.close()
 

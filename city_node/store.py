@@ -23,15 +23,17 @@ from sqlalchemy import (
 )
 
 from elicense.access.store import AccessStore, define_access_table
-from elicense.log.store import LogStore, define_log_tables
+from elicense.log.store import LogKey, LogStore, define_log_tables
 from elicense.quota.store import QuotaStore, define_quota_table
 from elicense.sql.bulk import BulkInsert, BulkLookup
+from elicense.sql.database import insert_for
 from elicense.sql.row import Row, values_of
 from elicense.trust.store import TrustStore, define_trust_tables
 from elicense.view.store import ViewStore, define_view_tables
 from elicense.workers.lease_store import LeaseStore, define_lease_table
 
 _DETAIL_LENGTH: Final = 200
+_VKEY_LENGTH: Final = 400
 
 #: The access log has a database of its own.
 access_metadata = MetaData()
@@ -43,6 +45,17 @@ _view_tables = define_view_tables(metadata)
 _trust_tables = define_trust_tables(metadata)
 _quota_table = define_quota_table(metadata)
 _lease_table = define_lease_table(metadata)
+
+epoch_table = Table(
+    "log_epoch",
+    metadata,
+    Column("log", Integer, nullable=False, autoincrement=False),
+    Column("epoch", BigInteger, nullable=False, autoincrement=False),
+    Column("log_key", String(_VKEY_LENGTH), nullable=False),
+    PrimaryKeyConstraint("log", "epoch"),
+    info={"dist": "log"},
+    sqlite_with_rowid=False,
+)
 
 request_table = Table(
     "issuing_request",
@@ -73,6 +86,21 @@ disposition_table = Table(
     info={"dist": "city"},
     sqlite_with_rowid=False,
 )
+
+
+@dataclass(frozen=True, slots=True)
+class EpochKey(Row):
+    """Which key signs an epoch of the city's log; fields in column order.
+
+    Attributes:
+        log: Division code.
+        epoch: The epoch.
+        log_key: Its public key, in C2SP vkey form.
+    """
+
+    log: int
+    epoch: int
+    log_key: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +186,18 @@ class CityStore:
     def add_requests(self, conn: Connection, requests: Sequence[Request]) -> None:
         """Insert request ids that have come to something."""
         self._add_requests.execute(conn, sorted(map(_request_values, requests)))
+
+    def epoch_keys(self, conn: Connection, city: int) -> dict[int, EpochKey]:
+        """Return the key of every epoch of the city's log, by epoch."""
+        columns = [epoch_table.c[name] for name in EpochKey.__dataclass_fields__]
+        rows = conn.execute(select(*columns).where(epoch_table.c.log == city).order_by(epoch_table.c.epoch))
+        return {row[1]: EpochKey(*row) for row in rows}
+
+    def open_epoch(self, conn: Connection, key: EpochKey) -> None:
+        """Open an empty log for an epoch, under its key; without effect when it exists."""
+        self.logs.create(conn, LogKey(key.log, key.epoch))
+        statement = insert_for(conn.dialect.name, epoch_table)
+        conn.execute(statement.on_conflict_do_nothing(index_elements=["log", "epoch"]), [key.as_dict()])
 
     def disposition_cursor(self, conn: Connection, city: int) -> int:
         """Return the number of the last disposition that is stored; 0 before the first."""

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Final
 
+from city_node.epochs import Epochs
+from city_node.store import EpochKey
 from elicense.clock import SECOND_US
-from elicense.errors import NotFound
-from elicense.log.checkpoint import Checkpoint, log_verifier_key, sign_checkpoint
 from elicense.log.model import CheckpointRow, LogKey
 from elicense.log.store import LogStore
 from elicense.log.transparency import ShownLog
-from elicense.log.verifier_key import format_vkey
-from elicense.trust.signer import Signer
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -26,23 +24,25 @@ class CityShowing:
 
     Args:
         store: Tables of logs.
-        key: The open epoch of its log.
-        origin: Origin of that epoch.
-        signer: Its key.
+        epochs: Signs and names the epochs of its log.
+        keys: The key of each epoch.
         clock: UTC microseconds.
     """
 
-    def __init__(self, *, store: LogStore, key: LogKey, origin: str, signer: Signer, clock: Callable[[], int]) -> None:
+    def __init__(
+        self, *, store: LogStore, epochs: Epochs, keys: Mapping[int, EpochKey], clock: Callable[[], int]
+    ) -> None:
         self._store = store
-        self._key = key
-        self._origin = origin
-        self._signer = signer
+        self._epochs = epochs
+        self._keys = keys
         self._clock = clock
 
     def logs(self, conn: Connection) -> list[ShownLog]:  # noqa: ARG002  # the registry has to read them
-        """Return the open epoch of the log."""
-        vkey = format_vkey(log_verifier_key(self._origin, self._signer.public_key()))
-        return [ShownLog(self._key, self._origin, vkey)]
+        """Return every epoch of the log."""
+        return [
+            ShownLog(LogKey(key.log, epoch), self._epochs.origin(epoch), key.log_key)
+            for epoch, key in self._keys.items()
+        ]
 
     def published(self, conn: Connection, key: LogKey) -> int:
         """Return the size at the last full minute: whoever looks more often sees no more."""
@@ -51,10 +51,7 @@ class CityShowing:
 
     def seal(self, key: LogKey, row: CheckpointRow) -> bytes:
         """Return the head with every signature that is stored, or signed anew: it is durable."""
-        note = row.cosigned or row.note
-        if note is None and key != self._key:
-            raise NotFound("no signature over this head is kept")
-        return note or sign_checkpoint(Checkpoint(self._origin, row.size, row.root), self._signer)
+        return row.cosigned or row.note or self._epochs.sign(key, row.size, row.root)
 
     def vector(self, conn: Connection) -> None:
         """Return None: vectors stand in the registry's log."""

@@ -13,8 +13,9 @@ Error:
     ├── CallerNotAllowed     wrong role or city
     ├── NotFound             LicenseNotFound, OfferNotFound, CityNotFound
     ├── AlreadyExists        LicenseExists, PersonClaimed
-    ├── Refused              NotEligible, PersonBanned, IllegalTransition, LicenseMoved, ClockSkewed, EpochClosed,
-    │                        TokenSpent, TokenExpired
+    ├── Refused              NotEligible, PersonBanned, IllegalTransition, LicenseMoved, ClockSkewed, TokenSpent,
+    │   │                    TokenExpired
+    │   ├── EpochClosed, EpochNotBound
     ├── Aborted              EtagMismatch, SequenceGap
     ├── Exhausted            StoreFull, QueueFull, QuotaExceeded, WatchesExhausted
     ├── Unavailable          StoreUnavailable, RegistryUnreachable, PeerUnreachable, ShuttingDown, HistoryUnknown
@@ -191,6 +192,12 @@ class EpochClosed(Refused):
     """The log epoch is not the one that is open."""
 
     reason = "EPOCH_CLOSED"
+
+
+class EpochNotBound(Refused):
+    """A new epoch does not follow the head of the one before; metadata has ``heldSize``."""
+
+    reason = "EPOCH_NOT_BOUND"
 
 
 class TokenSpent(Refused):

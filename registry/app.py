@@ -40,6 +40,8 @@ from elicense.v1 import (
     access_pb2_grpc,
     enrollment_pb2,
     enrollment_pb2_grpc,
+    recovery_pb2,
+    recovery_pb2_grpc,
     replication_pb2,
     replication_pb2_grpc,
     transparency_pb2,
@@ -60,6 +62,7 @@ from registry.config import RegistryConfig
 from registry.decider import Command, RegistryDecider
 from registry.decisions import PendingDecisions
 from registry.enrollment import enrollment
+from registry.epochs import HeldLogs
 from registry.freshness import Freshness
 from registry.ingest import Ingest
 from registry.keys import RegistryKeys, load_keys
@@ -68,6 +71,7 @@ from registry.names import FIRST_EPOCH, REGISTRY_LOG, cosigner_name, registry_or
 from registry.publishing import HeadPublisher
 from registry.replication import DecisionLog, Replication
 from registry.services.access import AccessServicer
+from registry.services.recovery import RecoveryServicer
 from registry.services.replication import ReplicationServicer
 from registry.store import RegistryStore
 from registry.transfer_decider import TransferDecider
@@ -83,6 +87,7 @@ __all__ = ["SERVICES", "RunningNode", "build", "enrollment"]
 
 SERVICES: Final = (
     replication_pb2.DESCRIPTOR.services_by_name["ReplicationService"].full_name,
+    recovery_pb2.DESCRIPTOR.services_by_name["RecoveryService"].full_name,
     verification_pb2.DESCRIPTOR.services_by_name["VerificationService"].full_name,
     access_pb2.DESCRIPTOR.services_by_name["AccessService"].full_name,
     enrollment_pb2.DESCRIPTOR.services_by_name["EnrollmentService"].full_name,
@@ -315,6 +320,20 @@ async def build(
     )
     replication_pb2_grpc.add_ReplicationServiceServicer_to_server(
         ReplicationServicer(replication=replication, persons=keys.persons, accesses=accesses.intake), server.grpc
+    )
+    recovery_pb2_grpc.add_RecoveryServiceServicer_to_server(
+        RecoveryServicer(
+            held=HeldLogs(
+                database=database,
+                store=store,
+                cosigner=keys.cosigner,
+                cosigner_name=cosigner_name(config.node.trust_domain),
+                clock=clock,
+            ),
+            log=DecisionLog(writer),
+            trust_domain=config.node.trust_domain,
+        ),
+        server.grpc,
     )
     verification_pb2_grpc.add_VerificationServiceServicer_to_server(VerificationServicer(looks), server.grpc)
     access_pb2_grpc.add_AccessServiceServicer_to_server(

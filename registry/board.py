@@ -14,7 +14,7 @@ from elicense.view.model import ViewRow
 from registry.bans import PersonBan, ended, running
 from registry.claims import ClaimOutcome
 from registry.handovers import TransferBoard, TransferDecision
-from registry.model import CityState, Claim, Pending, PublishedHead
+from registry.model import City, CityState, Claim, Pending, PublishedHead
 
 
 @dataclass(slots=True)
@@ -33,6 +33,7 @@ class Outcome:
         transfers: Take-overs that were decided.
         decided_us: When it was decided.
         published: How far logs are public from now on.
+        opened: The epoch of a city's log that it opens; None when it was open before.
     """
 
     claims: list[ClaimOutcome] = field(default_factory=list)
@@ -46,6 +47,7 @@ class Outcome:
     transfers: list[TransferDecision] = field(default_factory=list)
     decided_us: int = 0
     published: Sequence[PublishedHead] = ()
+    opened: City | None = None
 
 
 @dataclass(slots=True)

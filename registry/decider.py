@@ -21,6 +21,7 @@ from elicense.log.model import Head, LogKey
 from elicense.view.history import LicenseRuling
 from registry.board import Board, Outcome
 from registry.claims import DecidePending, GrantClaims, Granted
+from registry.epochs import OpenEpoch, open_epoch
 from registry.granting import grant
 from registry.head_vector import PublishHeads, due_vector, publish
 from registry.model import ClaimState
@@ -31,7 +32,7 @@ from registry.transfer_decider import DecideTransfers, TransferDecider
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-Command = GrantClaims | DecidePending | DecideTransfers | PublishHeads
+Command = GrantClaims | DecidePending | DecideTransfers | PublishHeads | OpenEpoch
 
 
 class RegistryDecider:
@@ -65,6 +66,11 @@ class RegistryDecider:
         board = self._board(conn, head, commands)
         decisions, outcomes = [], []
         for command in commands:
+            if isinstance(command, OpenEpoch):
+                decision = open_epoch(conn, self._store, board, command)
+                board.next_index += len(decision.records)
+                decisions.append(decision)
+                continue
             if isinstance(command, GrantClaims):
                 records, outcome = grant(board, command, lease_us=self._lease_us)
             elif isinstance(command, PublishHeads):
@@ -88,6 +94,9 @@ class RegistryDecider:
             Aborted: A claim was taken by somebody else after all; nothing is written.
         """
         outcomes = [decision.result for decision in decisions if decision.result is not None]
+        for opened in (outcome.opened for outcome in outcomes if outcome.opened is not None):
+            self._store.add_city(conn, opened)
+            self._store.logs.create(conn, LogKey(opened.city, opened.epoch))
         self._note_rulings(conn, outcomes)
         taken = {key: claim for outcome in outcomes for key, claim in outcome.taken.items()}
         lapsed = {key: city for outcome in outcomes for key, city in outcome.lapsed.items()}

@@ -11,14 +11,16 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from elicense.log.check import Finding, LogCheck, LogKeys
+from elicense.log.check import Finding, LogCheck, LogKeys, position
 from elicense.log.checkpoint import cosigner_verifier_key, log_verifier_key
 from elicense.log.model import LogKey, StoredEntry
 from elicense.log.verifier_key import VerifierKey, parse_vkey
 from elicense.sql.database import Database
 from elicense.trust.enrollment import city_log_origin
+from elicense.view.opening import binds
 from elicense.view.person import PersonIndex
-from registry.names import REGISTRY_LOG, cosigner_name, registry_origin
+from registry.epochs import previous_head
+from registry.names import FIRST_EPOCH, REGISTRY_LOG, cosigner_name, registry_origin
 from registry.refold import Refold
 from registry.store import RegistryStore
 
@@ -109,7 +111,25 @@ class Fsck:
                 continue
             check = LogCheck(conn, self._store.logs, key, keys=keys, found=found, progress=progress)
             self._fold(refold, key, check.entries(), found)
+        self._check_epochs(conn, refold.decided.epochs, found)
         return Report(len(logs), entries, refold.compare(), tuple(findings))
+
+    def _check_epochs(
+        self, conn: Connection, opened: dict[LogKey, tuple[str, int, bytes]], found: Callable[[Finding], None]
+    ) -> None:
+        """Every epoch but a city's first was opened by a decision, and begins where the one before ended."""
+        later = {LogKey(city.city, city.epoch): city for city in self._store.cities(conn) if city.epoch > FIRST_EPOCH}
+        for key in sorted(later.keys() | opened.keys()):
+            where, city, told = f"log {key.log}/{key.epoch}", later.get(key), opened.get(key)
+            if city is None or told is None:
+                found(Finding(where, "the registry's log and the table of cities differ in this epoch"))
+                continue
+            previous, _ = previous_head(conn, self._store, key, trust_domain=self._trust_domain)
+            if (city.log_key, previous.size, previous.root) != told:
+                found(Finding(where, "the epoch was opened with another key, or at another head of the one before"))
+            first = self._store.logs.entries_at(conn, key, [0]).get(0)
+            if first is not None and not binds(first.record, city=key.log, epoch=key.epoch, previous=previous):
+                found(Finding(position(key, 0), "the epoch does not begin where the one before it ended"))
 
     def _fold(
         self,

@@ -5,7 +5,7 @@ The steps, numbered in the code:
 1. The city is enrolled, its epoch is open and its clock is sane.
 2. The checkpoint is in form, for this log, of the right size and signed by the city.
 3. Held entries equal those sent, and so does the signed head when it has nothing new; a gap or a fork is refused.
-4. The new entries lead to the signed root, recomputed from the record bytes.
+4. The new entries lead to the signed root, recomputed from the record bytes; an epoch begins where the last one ended.
 5. Entries, head, fold and freshness are written in one transaction, guarded by
    compare-and-set on the head.
 6. Only then the registry cosigns, and answers.
@@ -30,10 +30,13 @@ from elicense.log.store import Head, LogKey, NewEntry
 from elicense.sql.database import Database
 from elicense.trust.signer import Signer
 from elicense.v1 import replication_pb2
+from elicense.view.opening import binds
 from elicense.view.person import PersonIndex
 from registry.batch import Batch, Taken, leaves_of
+from registry.epochs import previous_head
 from registry.heads import open_head
 from registry.model import City, CityState, NotedDisposition
+from registry.names import FIRST_EPOCH
 from registry.national import LateRecord, NationalChange, NationalFold, ReceivedRecord, receive
 from registry.store import RegistryStore
 
@@ -97,9 +100,9 @@ class Ingest:
         self._cosigner_name = cosigner_name
         self._trust_domain = trust_domain
         self._clock = clock
-        # Receipts that were given out and not stored yet: (size, note) by city.
-        # They go into the city's next transaction; a lost one is made again.
-        self._unstored: dict[int, tuple[int, bytes]] = {}
+        # Receipts that were given out and not stored yet: (size, note) by log.
+        # They go into the log's next transaction; a lost one is made again.
+        self._unstored: dict[LogKey, tuple[int, bytes]] = {}
 
     async def append(self, batch: Batch) -> Taken:
         """Apply a batch, or compare it with what is held, and cosign the head.
@@ -112,6 +115,7 @@ class Ingest:
             SignatureInvalid: The city did not sign the checkpoint.
             RootMismatch: The entries do not lead to the signed root.
             SequenceGap: The batch starts beyond what is held, or the city says that it has less.
+            EpochNotBound: The first entry of an epoch does not bind it to the one before.
             LogForked: A held entry differs from the one sent, or the signed head from the one held.
             StoreUnavailable: The database is away; send again.
         """
@@ -178,7 +182,7 @@ class Ingest:
             head, undecided = self._apply(conn, head, batch, read, fresh, now_us)  # (5)
         elif signed is not None and self._store.logs.root_at(conn, head, signed.size) != signed.root:
             raise errors.LogForked("the city signed another head over the entries held", size=signed.size)
-        unstored = self._unstored.get(batch.city)
+        unstored = self._unstored.get(head.key)
         if unstored is not None:
             self._store.logs.store_cosigned(conn, head.key, *unstored)
         self._store.put_state(
@@ -202,6 +206,9 @@ class Ingest:
         self, conn: Connection, head: Head, batch: Batch, read: _Read, fresh: int, now_us: int
     ) -> tuple[Head, bool]:
         """Append the new suffix and fold it; return the new head and whether licences wait for a decision."""
+        recorded_us = head.recorded_us
+        if head.size == 0 and batch.epoch > FIRST_EPOCH:
+            recorded_us = self._check_opening(conn, head.key, batch)
         entries = [
             NewEntry(None, None, leaf) if sent.erased else NewEntry(sent.record, sent.salt, leaf)
             for sent, leaf in zip(batch.entries[fresh:], read.leaves[fresh:], strict=True)
@@ -211,7 +218,7 @@ class Ingest:
         # city with a fast clock can not make its records look fresher.  Records
         # that can not be read say nothing of when they were written.
         written = [from_timestamp(record.message.record_time) for record in received if record.message is not None]
-        recorded_us = min(max(written, default=head.recorded_us), now_us)
+        recorded_us = min(max(written, default=recorded_us), now_us)
         moved = self._store.logs.advance(conn, head, entries, recorded_us=recorded_us, note=batch.checkpoint)
         keys = sorted({record.person_key for record in received if record.person_key})
         fold = NationalFold(
@@ -224,6 +231,15 @@ class Ingest:
             fold.apply(record)
         self._write(conn, batch, fold.change)
         return moved, bool(fold.change.pending or fold.change.arrivals)
+
+    def _check_opening(self, conn: Connection, key: LogKey, batch: Batch) -> int:
+        """Check that a new epoch follows the one before; return when that one's last record was written."""
+        previous, recorded_us = previous_head(conn, self._store, key, trust_domain=self._trust_domain)
+        if not binds(batch.entries[0].record, city=key.log, epoch=key.epoch, previous=previous):
+            raise errors.EpochNotBound(
+                "the first entry of the epoch does not follow the head of the one before", heldSize=previous.size
+            )
+        return recorded_us
 
     def _write(self, conn: Connection, batch: Batch, change: NationalChange) -> None:
         self._store.view.put(conn, list(change.rows.values()))
@@ -300,11 +316,11 @@ class Ingest:
         head = held.head
         receipt = held.cosigned
         if receipt is None:
-            unstored = self._unstored.get(head.key.log)
+            unstored = self._unstored.get(head.key)
             receipt = unstored[1] if unstored is not None and unstored[0] == head.size else b""
         if not receipt and head.note is not None:
             receipt = cosign(head.note, name=self._cosigner_name, signer=self._cosigner, time_s=now_us // 1_000_000)
-            self._unstored[head.key.log] = (head.size, receipt)
+            self._unstored[head.key] = (head.size, receipt)
         return Taken(head.size, receipt, held.dispositions, now_us, held.undecided)
 
     async def _keep_evidence(self, batch: Batch, reason: str, now_us: int) -> None:

@@ -28,6 +28,7 @@ from elicense.license.verdict import ViewFlags
 from elicense.v1 import license_pb2, replication_pb2
 from elicense.view.fold import flags_of, kept_flags, person_key_of, read_with_standing, revision_of, row_of
 from elicense.view.model import Revision, ViewRow
+from elicense.view.opening import read_opening
 from elicense.view.person import PersonIndex
 from registry.bans import PersonBan, ban_by, running
 from registry.custody_fold import Custody
@@ -127,13 +128,17 @@ class NationalChange:
 def receive(
     records: Iterable[tuple[int, bytes, bytes]], *, city: int, epoch: int, persons: PersonIndex
 ) -> list[ReceivedRecord]:
-    """Read a batch of (index, record, leaf hash); a record of another log counts as unreadable."""
+    """Read a batch of (index, record, leaf hash).
+
+    A record of another log counts as unreadable; the opening of an epoch is about no licence and left out.
+    """
     received = []
     for index, record, leaf_hash in records:
         try:
             message, standing = read_with_standing(record)
         except Malformed:
-            received.append(ReceivedRecord(index, leaf_hash, None, b"", b""))
+            if read_opening(record) is None:
+                received.append(ReceivedRecord(index, leaf_hash, None, b"", b""))
             continue
         if message.city != city or message.epoch != epoch:
             received.append(ReceivedRecord(index, leaf_hash, None, b"", b""))

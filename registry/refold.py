@@ -52,6 +52,7 @@ class Decided:
         rulings: (licence, when, flags that it gave) of each decision.
         vectors: The vectors of city heads.
         handovers: Every take-over.
+        epochs: Epochs opened after a city's first, by log: (key, size and root at which the one before ended).
     """
 
     granted: set[tuple[bytes, int]] = field(default_factory=set)
@@ -60,6 +61,7 @@ class Decided:
     rulings: set[tuple[bytes, int, int]] = field(default_factory=set)
     vectors: PublishedCheck = field(default_factory=PublishedCheck)
     handovers: Handovers = field(default_factory=Handovers)
+    epochs: dict[LogKey, tuple[str, int, bytes]] = field(default_factory=dict)
 
     def read(self, key: LogKey, entries: Sequence[StoredEntry], found: Callable[[Finding], None]) -> None:
         """Fold entries of the registry's log."""
@@ -71,26 +73,31 @@ class Decided:
             except DecodeError:
                 found(Finding(position(key, entry.index), "the record is not a decision"))
                 continue
-            match record.WhichOneof("decision"):
-                case "claims_granted":
-                    granted = record.claims_granted
-                    self.granted.update((claim.person_tag, granted.city) for claim in granted.claims)
-                case "provisional_confirmed":
-                    confirmed = record.provisional_confirmed
-                    self.confirmed.add(_at(confirmed.position))
-                    self.rulings.add((confirmed.license_id, from_timestamp(record.record_time), 0))
-                case "conflict_opened":
-                    self._give(record, record.conflict_opened, ViewFlags.CONFLICT)
-                case "license_barred":
-                    self._give(record, record.license_barred, ViewFlags.VOID)
-                case "head_vector":
-                    self.vectors.read(key, entry.index, record)
-                case "transfer_decided":
-                    self.handovers.add(record.transfer_decided)
-                case kind:
-                    found(
-                        Finding(position(key, entry.index), f"a kind of decision that this node does not know: {kind}")
-                    )
+            self._fold(key, entry.index, record, found)
+
+    def _fold(self, key: LogKey, index: int, record: log_pb2.RegistryRecord, found: Callable[[Finding], None]) -> None:
+        match record.WhichOneof("decision"):
+            case "claims_granted":
+                granted = record.claims_granted
+                self.granted.update((claim.person_tag, granted.city) for claim in granted.claims)
+            case "provisional_confirmed":
+                confirmed = record.provisional_confirmed
+                self.confirmed.add(_at(confirmed.position))
+                self.rulings.add((confirmed.license_id, from_timestamp(record.record_time), 0))
+            case "conflict_opened":
+                self._give(record, record.conflict_opened, ViewFlags.CONFLICT)
+            case "license_barred":
+                self._give(record, record.license_barred, ViewFlags.VOID)
+            case "head_vector":
+                self.vectors.read(key, index, record)
+            case "transfer_decided":
+                self.handovers.add(record.transfer_decided)
+            case "epoch_opened":
+                opened = record.epoch_opened
+                told = opened.log_verifier_key, opened.closed_size, opened.closed_root
+                self.epochs[LogKey(opened.city, opened.epoch)] = told
+            case kind:
+                found(Finding(position(key, index), f"a kind of decision that this node does not know: {kind}"))
 
     def _give(
         self, record: log_pb2.RegistryRecord, ruled: log_pb2.ConflictOpened | log_pb2.LicenseBarred, flags: ViewFlags

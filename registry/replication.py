@@ -13,6 +13,7 @@ from registry.board import Outcome
 from registry.claims import CLAIMS_PER_ENTRY, ClaimOutcome, DecidePending, GrantClaims
 from registry.decider import Command
 from registry.decisions import PendingDecisions
+from registry.epochs import OpenEpoch
 from registry.freshness import Freshness
 from registry.head_vector import PublishHeads
 from registry.ingest import Ingest
@@ -26,6 +27,10 @@ _ENTRY_BYTES: Final = 512
 _VECTOR_BYTES: Final = 65_536
 #: Most bytes of one person in an entry: a tag, two identifiers and framing.
 _PERSON_BYTES: Final = 96
+
+
+#: Most bytes of a log's key in an entry.
+_KEY_BYTES: Final = 512
 
 
 class DecisionLog:
@@ -48,6 +53,16 @@ class DecisionLog:
         size = entries * (_ENTRY_BYTES + _PERSON_BYTES)
         # Behind the claims that cities wait for.
         return (await self._writer.submit(command, weight=entries, size=size, bulk=True)).result
+
+    async def open_epoch(self, command: OpenEpoch) -> Outcome:
+        """Open the next epoch of a city's log; the one before is closed on return.
+
+        Raises:
+            EpochClosed: It is not the next one.
+            EpochNotBound: It does not follow the head that is held.
+            StoreUnavailable: The database is away.
+        """
+        return (await self._writer.submit(command, weight=1, size=_ENTRY_BYTES + _KEY_BYTES)).result
 
     async def grant(self, command: GrantClaims) -> Outcome:
         """Grant persons to a city; the grants are durable on return.

@@ -217,6 +217,11 @@ class RegistryStore:
         query = self._cities.order_by(city_table.c.city, city_table.c.epoch)
         return [City(*row) for row in conn.execute(query)]
 
+    def epochs(self, conn: Connection, code: int) -> list[City]:
+        """Return every epoch of a city, in order; none when it is not enrolled."""
+        query = self._cities.where(city_table.c.city == code).order_by(city_table.c.epoch)
+        return [City(*row) for row in conn.execute(query)]
+
     def city(self, conn: Connection, code: int) -> City | None:
         """Return the open epoch of a city, or None when it is not enrolled."""
         query = self._cities.where(city_table.c.city == code).order_by(city_table.c.epoch.desc()).limit(1)

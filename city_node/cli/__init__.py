@@ -25,6 +25,7 @@ _VERBS: Final = {
     "list": "city_node.cli.clerk:list_licenses",
     "points": "city_node.cli.lifecycle:points",
     "renew": "city_node.cli.lifecycle:renew",
+    "restore": "city_node.cli.recovery:restore",
     "revisions": "city_node.cli.clerk:revisions",
     "revoke": "city_node.cli.trust:revoke",
     "serve": "city_node.cli.node:serve",

@@ -17,15 +17,16 @@ from city_node.cli.options import AS_JSON, CONFIG
 from city_node.config import CityConfig, load_city_config
 from city_node.fsck import Fsck
 from city_node.keys import load_keys
-from city_node.progress import log_progress, open_log, own_head
+from city_node.node_lock import alone
+from city_node.progress import log_progress, own_head
 from city_node.store import CityStore
 from city_node.verify_only import verify_only_mark
 from elicense.clock import CHINA, utc_micros
 from elicense.config import ConfigInvalid
 from elicense.errors import Error, HistoryUnknown, Violation
 from elicense.log.anchor import Anchor, create_anchor
-from elicense.log.checkpoint import Checkpoint, log_verifier_key, sign_checkpoint
-from elicense.log.verifier_key import format_vkey
+from elicense.log.checkpoint import Checkpoint, sign_checkpoint
+from elicense.log.verifier_key import format_vkey, parse_vkey
 from elicense.sql.database import Database
 from elicense.sql.migrations import require_current
 from elicense.trust.enrollment import city_log_origin
@@ -113,13 +114,8 @@ def published_keys(config_path: Path) -> None:
     """Print the public keys with which strangers check this city's log and its signed answers."""
     config = load_city_config(config_path)
     keys = load_keys(config, random=secrets.token_bytes)
-    database = Database(config.database_url, readers=1, writers=1)
-    try:
-        key = open_log(database.read_now(CityStore().logs.keys), config.city.code)
-    finally:
-        database.close()
-    origin = city_log_origin(config.node.trust_domain, config.city.code, key.epoch)
-    click.echo(format_vkey(log_verifier_key(origin, keys.log.public_key())))
+    for key in _reading(config, lambda conn: CityStore().epoch_keys(conn, config.city.code)).values():
+        click.echo(key.log_key)
     node = str(city_id(config.node.trust_domain, config.city.code))
     click.echo(format_vkey(answers_verifier_key(node, keys.answers.public_key())))
 
@@ -210,8 +206,10 @@ def allow_signing(config_path: Path, yes: bool) -> None:
     click.echo(f"this node only verifies: {doubt.message} [{doubt.reason}]")
     if not yes:
         click.confirm("Was this looked into, and may the node sign again?", abort=True)
-    create_anchor(config.anchor_path, sign_checkpoint(Checkpoint(origin, head.size, head.root), keys.log))
-    mark.clear()
+    signer = keys.log.of(head.key.epoch)
+    with alone(config.data_dir):
+        create_anchor(config.anchor_path, sign_checkpoint(Checkpoint(origin, head.size, head.root), signer))
+        mark.clear()
     click.echo("the node signs again once it is restarted")
 
 
@@ -231,12 +229,13 @@ def fsck(config_path: Path, as_json: bool) -> None:
         if sys.stderr.isatty():
             click.echo(f"\r{checked:,} entries checked", nl=False, err=True)
 
+    known = _reading(config, lambda conn: CityStore().epoch_keys(conn, config.city.code))
     check = Fsck(
         store=CityStore(),
         persons=keys.persons,
         trust_domain=config.node.trust_domain,
         city=config.city.code,
-        log_key=keys.log.public_key(),
+        keys={epoch: parse_vkey(key.log_key) for epoch, key in known.items()},
         cosigner=keys.cosigner,
         progress=progress,
     )

@@ -220,6 +220,9 @@ REGISTRY_METHODS: Mapping[str, frozenset[Role]] = MappingProxyType(
         "/elicense.v1.ReplicationService/GetReplicationState": _CITY,
         "/elicense.v1.ReplicationService/ClaimPersons": _CITY,
         "/elicense.v1.ReplicationService/ShipAccesses": _CITY,
+        "/elicense.v1.RecoveryService/ListEpochs": _CITY,
+        "/elicense.v1.RecoveryService/ReadLog": _CITY,
+        "/elicense.v1.RecoveryService/OpenEpoch": _CITY,
         # A city asks for the verifiers that it enrolled itself.
         "/elicense.v1.VerificationService/VerifyLicense": VERIFIERS | _CITY,
         "/elicense.v1.VerificationService/BatchVerifyLicenses": VERIFIERS | _CITY,

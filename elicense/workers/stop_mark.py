@@ -8,10 +8,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from elicense.errors import DataLoss, EpochClosed, Error, LogBehind, LogForked, RootMismatch, StoreCorrupt
+from elicense.errors import (
+    DataLoss,
+    EpochClosed,
+    EpochNotBound,
+    Error,
+    LogBehind,
+    LogForked,
+    RootMismatch,
+    StoreCorrupt,
+)
 from elicense.trust.secret_file import SECRET_MODE, replace_file, sync_folder
 
-_BY_REASON: Final = {cls.reason: cls for cls in (EpochClosed, LogBehind, LogForked, RootMismatch, StoreCorrupt)}
+_BY_REASON: Final = {
+    cls.reason: cls for cls in (EpochClosed, EpochNotBound, LogBehind, LogForked, RootMismatch, StoreCorrupt)
+}
 
 
 @dataclass(frozen=True, slots=True)

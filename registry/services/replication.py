@@ -43,7 +43,7 @@ class ReplicationServicer(replication_pb2_grpc.ReplicationServiceServicer):
         self, request: pb.AppendEntriesRequest, context: Any
     ) -> pb.AppendEntriesResponse:
         """Apply a batch to the caller's log; see the proto."""
-        taken = await self._replication.append(_batch(_city(current_caller()), request))
+        taken = await self._replication.append(_batch(own_city(current_caller()), request))
         return pb.AppendEntriesResponse(
             receipt=taken.receipt,
             next_index=taken.next_index,
@@ -67,7 +67,7 @@ class ReplicationServicer(replication_pb2_grpc.ReplicationServiceServicer):
         self, request: pb.GetReplicationStateRequest, context: Any
     ) -> pb.GetReplicationStateResponse:
         """Read what is held of the caller's log; see the proto."""
-        epoch, taken = await self._replication.state(_city(current_caller()))
+        epoch, taken = await self._replication.state(own_city(current_caller()))
         return pb.GetReplicationStateResponse(
             epoch=epoch,
             next_index=taken.next_index,
@@ -86,12 +86,12 @@ class ReplicationServicer(replication_pb2_grpc.ReplicationServiceServicer):
             )
             for claim in request.claims
         )
-        command = GrantClaims(city=_city(caller), actor=str(caller.spiffe_id), wanted=wanted)
+        command = GrantClaims(city=own_city(caller), actor=str(caller.spiffe_id), wanted=wanted)
         return pb.ClaimPersonsResponse(results=[_result(claim) for claim in await self._replication.claim(command)])
 
     async def ShipAccesses(self, request: pb.ShipAccessesRequest, context: Any) -> pb.ShipAccessesResponse:
         """Take in looks that the caller answered by itself; see the proto."""
-        city = _city(current_caller())
+        city = own_city(current_caller())
         if request.node.partition("/")[0] != f"city-{city}":
             raise CallerNotAllowed("a city ships the looks of its own processes; the name of another was given")
         looks = [from_shipped(request.node, access) for access in request.accesses]
@@ -106,7 +106,7 @@ class ReplicationServicer(replication_pb2_grpc.ReplicationServiceServicer):
         return pb.ShipAccessesResponse(day=held.day, sequence=held.sequence)
 
 
-def _city(caller: Caller) -> int:
+def own_city(caller: Caller) -> int:
     """Return whose log the caller writes: its certificate alone says so."""
     if caller.city is None:
         raise LookupError("the policy table lets cities alone replicate")

@@ -124,7 +124,7 @@ async def test_a_node_that_signed_another_history_than_its_database_holds_stops_
     await suzhou.issue(first)
     await suzhou.replicated()
     await suzhou.stop()
-    signer = load_signer(suzhou.config.log_key_uri)
+    signer = load_signer(suzhou.config.log_key_uri(1))
     create_anchor(suzhou.config.anchor_path, sign_checkpoint(Checkpoint(ORIGIN, 1, b"x" * 32), signer))
     await suzhou.start()
     with pytest.raises(errors.DataLoss, match="another history"):
@@ -136,7 +136,7 @@ async def test_nothing_is_appended_to_a_database_that_goes_back_while_the_node_r
     """Another process of the node signed more on a database that is gone; this one knows it from the anchor alone."""
     first, second = drivers(SUZHOU, 2)
     await suzhou.issue(first)
-    note = sign_checkpoint(Checkpoint(ORIGIN, 5, b"x" * 32), load_signer(suzhou.config.log_key_uri))
+    note = sign_checkpoint(Checkpoint(ORIGIN, 5, b"x" * 32), load_signer(suzhou.config.log_key_uri(1)))
     Anchor(suzhou.config.anchor_path, ORIGIN).keep(SignedHead(5, b"x" * 32, note))
     with pytest.raises(errors.LogBehind):
         await suzhou.issue(second)

@@ -55,7 +55,7 @@ async def test_the_proof_leads_from_the_record_to_a_head_that_the_city_signed(su
     for wanted in drivers(SUZHOU, 3):
         issued = await suzhou.issue(wanted)
     origin = city_log_origin(TRUST_DOMAIN, SUZHOU, 1)
-    key = log_verifier_key(origin, load_signer(suzhou.config.log_key_uri).public_key())
+    key = log_verifier_key(origin, load_signer(suzhou.config.log_key_uri(1)).public_key())
     head = open_checkpoint(issued.proof.checkpoint, origin=origin, key=key)
     assert head.size == issued.proof.position.index + 1
     database = Database(suzhou.config.database_url)

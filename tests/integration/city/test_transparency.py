@@ -33,7 +33,7 @@ async def test_a_clerk_sees_the_head_of_the_last_full_minute_and_proves_that_it_
         city = cluster.cities[SUZHOU]
         people = list(drivers(SUZHOU, 3))
         origin = city_log_origin(TRUST_DOMAIN, SUZHOU, 1)
-        key = log_verifier_key(origin, load_city_keys(city.config, random=bytes).log.public_key())
+        key = log_verifier_key(origin, load_city_keys(city.config, random=bytes).log.of(1).public_key())
         async with secure_channel(city.clerk_credentials, retries=False, local_pool=True) as channel:
             stub = transparency_pb2_grpc.TransparencyServiceStub(channel)
 

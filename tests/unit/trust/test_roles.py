@@ -17,7 +17,15 @@ from elicense.trust.roles import (
     city_policy,
     registry_policy,
 )
-from elicense.v1 import access_pb2, enrollment_pb2, issuance_pb2, replication_pb2, transparency_pb2, verification_pb2
+from elicense.v1 import (
+    access_pb2,
+    enrollment_pb2,
+    issuance_pb2,
+    recovery_pb2,
+    replication_pb2,
+    transparency_pb2,
+    verification_pb2,
+)
 
 COMMON = (health_pb2, reflection_pb2, enrollment_pb2, verification_pb2, transparency_pb2)
 COMMERCIAL = (Role.RENTAL, Role.INSURER, Role.RECRUITER)
@@ -33,7 +41,9 @@ def methods(*files: FileDescriptor) -> set[str]:
 
 
 def test_the_registry_table_lists_every_method_that_the_registry_has() -> None:
-    assert set(REGISTRY_METHODS) == methods(*(m.DESCRIPTOR for m in (*COMMON, access_pb2, replication_pb2)))
+    assert set(REGISTRY_METHODS) == methods(
+        *(m.DESCRIPTOR for m in (*COMMON, access_pb2, recovery_pb2, replication_pb2))
+    )
 
 
 def test_the_city_table_lists_every_method_that_a_city_node_has() -> None:

@@ -1,0 +1,85 @@
+"""Verbs that get a node back: restore."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import secrets
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from city_node.cli.options import AS_JSON, CONFIG
+from city_node.config import CityConfig, load_city_config
+from city_node.keys import load_keys
+from city_node.node_lock import alone
+from city_node.restore import Restore, Restored
+from city_node.store import access_metadata
+from elicense.clock import utc_micros
+from elicense.sql.database import Database
+from elicense.sql.migrations import is_new, require_current, upgrade
+from elicense.sql.schema import create_tables
+
+
+@click.command()
+@CONFIG
+@click.option(
+    "--without-registry",
+    is_flag=True,
+    help="Open a new epoch at what the database holds, because the registry can not be asked for long.",
+)
+@AS_JSON
+def restore(config_path: Path, without_registry: bool, as_json: bool) -> None:
+    """Refill the log of a stopped node from the registry, and let it sign again without any chance of a fork.
+
+    For a database that was lost, or that is older than what the node has signed.
+    The old epoch of the log goes on when the anchor shows that nothing is
+    missing; else the next one begins, with a new key.  Killed at any moment, the
+    same command goes on where it was.
+    """
+    config = load_city_config(config_path)
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    with alone(config.data_dir):
+        if is_new(config.database_url):
+            upgrade(config.database_url, "city_node")
+        require_current(config.database_url, "city_node")
+        create_tables(config.access_log_url, access_metadata)
+        restored = asyncio.run(_restore(config, without_registry))
+    if as_json:
+        click.echo(json.dumps(asdict(restored)))
+        return
+    click.echo(_sentence(restored))
+    click.echo(
+        "what is not in the log comes from the database as it was put back: certificates revoked since are in force\n"
+        "again (`elicense-city revoke`), and people enrolled since have to join again (`elicense-city token`)"
+    )
+
+
+def _sentence(restored: Restored) -> str:
+    opened = "was opened" if restored.opened else "goes on"
+    there = "the registry holds all of it" if restored.registered else "the registry gets it once the node runs"
+    return f"{restored.refilled:,} entries came back; epoch {restored.epoch} {opened}; {there}"
+
+
+async def _restore(config: CityConfig, without_registry: bool) -> Restored:
+    database = Database(config.database_url, readers=1, writers=1)
+    try:
+        work = Restore(
+            config=config,
+            keys=load_keys(config, random=secrets.token_bytes),
+            database=database,
+            clock=utc_micros,
+            random=secrets.token_bytes,
+            progress=_show,
+        )
+        return await (work.run_alone() if without_registry else work.run())
+    finally:
+        database.close()
+
+
+def _show(epoch: int, done: int, of: int) -> None:
+    if sys.stderr.isatty():
+        click.echo(f"\repoch {epoch}: {done:,} of {of:,} entries", nl=done == of, err=True)

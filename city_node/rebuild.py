@@ -1,0 +1,88 @@
+"""From records that were read back to the tables that rest on them: licences, revisions and request ids."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from city_node.store import CityStore, Request
+from elicense.errors import Malformed
+from elicense.license.verdict import ViewFlags
+from elicense.log.model import NewEntry
+from elicense.v1 import license_pb2
+from elicense.view.fold import flags_of, person_key_of, read_record, revision_of, row_of
+from elicense.view.model import Revision, ViewRow
+from elicense.view.opening import read_opening
+from elicense.view.person import PersonIndex
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+
+class Rebuild:
+    """Writes what the city's writer wrote beside these entries.
+
+    What the registry said of them comes again with its feed.
+
+    Args:
+        store: The city's tables.
+        persons: Computes person and name tags.
+    """
+
+    def __init__(self, *, store: CityStore, persons: PersonIndex) -> None:
+        self._store = store
+        self._persons = persons
+
+    def apply(self, conn: Connection, first_index: int, entries: Sequence[NewEntry], size: int) -> None:
+        """Write the tables for entries that have just been appended.
+
+        Args:
+            conn: The transaction that appended them.
+            first_index: Index of the first.
+            entries: The entries; erased ones give nothing.
+            size: Size of the log after them.
+        """
+        requests: dict[bytes, Request] = {}
+        rows: dict[bytes, ViewRow] = {}
+        revisions: list[Revision] = []
+        for index, entry in enumerate(entries, first_index):
+            if entry.record is None or read_opening(entry.record) is not None:
+                continue
+            try:
+                record = read_record(entry.record)
+                request = _request(record, index, size)
+            except Malformed:
+                # It stays in the log, and fsck says so; whatever else is there must come back all the same.
+                continue
+            person_key = person_key_of(record, self._persons)
+            requests[request.request_id] = request
+            row = self._row(record, index, entry.leaf_hash, person_key)
+            earlier = rows.get(record.license_id)
+            rows[record.license_id] = row if earlier is None else replace(row, flags=row.flags | earlier.flags)
+            # When the city stored it is lost with its table; it did so as it wrote the record.
+            revision = revision_of(record, index=index, received_us=row.recorded_us, person_key=person_key)
+            revisions.append(revision)
+        self._store.add_requests(conn, list(requests.values()))
+        self._store.view.put(conn, list(rows.values()))
+        self._store.view.add_revisions(conn, revisions)
+
+    def _row(self, record: license_pb2.LicenseRecord, index: int, leaf_hash: bytes, person_key: bytes) -> ViewRow:
+        provisional = ViewFlags.PROVISIONAL if record.provisional else ViewFlags(0)
+        return row_of(
+            record,
+            index=index,
+            leaf_hash=leaf_hash,
+            flags=int(provisional) | flags_of(record),
+            persons=self._persons,
+            person_key=person_key,
+        )
+
+
+def _request(record: license_pb2.LicenseRecord, index: int, size: int) -> Request:
+    try:
+        request_id = uuid.UUID(record.request_id).bytes
+    except ValueError as error:
+        raise Malformed("a record of this city's log has no request id") from error
+    return Request(request_id, record.request_digest, record.license_id, record.epoch, index, size)

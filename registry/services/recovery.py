@@ -1,0 +1,67 @@
+"""RecoveryService: take the city from the certificate, call, reply."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from elicense.log.model import LogKey, StoredEntry
+from elicense.rpc.context import current_caller
+from elicense.v1 import log_pb2, recovery_pb2_grpc
+from elicense.v1 import recovery_pb2 as pb
+from registry.epochs import HeldLogs, OpenEpoch, check_key
+from registry.replication import DecisionLog
+from registry.services.replication import own_city
+
+
+class RecoveryServicer(recovery_pb2_grpc.RecoveryServiceServicer):
+    """Thin servicer over :mod:`registry.epochs`.
+
+    Args:
+        held: Reads what is held of cities' logs.
+        log: Writes the registry's own decisions.
+        trust_domain: Prefix of log origins.
+    """
+
+    def __init__(self, *, held: HeldLogs, log: DecisionLog, trust_domain: str) -> None:
+        self._held = held
+        self._log = log
+        self._trust_domain = trust_domain
+
+    async def ListEpochs(self, request: pb.ListEpochsRequest, context: Any) -> pb.ListEpochsResponse:
+        """List the caller's epochs; see the proto."""
+        epochs = await self._held.epochs(own_city(current_caller()))
+        return pb.ListEpochsResponse(
+            epochs=[
+                pb.EpochState(epoch=each.epoch, log_verifier_key=each.log_key, size=each.size, receipt=each.receipt)
+                for each in epochs
+            ]
+        )
+
+    async def ReadLog(self, request: pb.ReadLogRequest, context: Any) -> pb.ReadLogResponse:
+        """Read the caller's log; see the proto."""
+        page = await self._held.page(LogKey(own_city(current_caller()), request.epoch), request.first_index)
+        return pb.ReadLogResponse(
+            entries=map(_entry, page.entries),
+            heads=[pb.SignedHead(size=row.size, note=row.note, cosigned=row.cosigned) for row in page.heads],
+        )
+
+    async def OpenEpoch(self, request: pb.OpenEpochRequest, context: Any) -> pb.OpenEpochResponse:
+        """Open the caller's next epoch; see the proto."""
+        caller = current_caller()
+        command = OpenEpoch(
+            city=own_city(caller),
+            actor=str(caller.spiffe_id),
+            epoch=request.epoch,
+            log_key=request.log_verifier_key,
+            closed_size=request.closed_size,
+            closed_root=request.closed_root,
+        )
+        check_key(command, request.log_possession_note, trust_domain=self._trust_domain)
+        await self._log.open_epoch(command)
+        return pb.OpenEpochResponse(epoch=command.epoch)
+
+
+def _entry(entry: StoredEntry) -> log_pb2.LogEntry:
+    if entry.record is None or entry.salt is None:
+        return log_pb2.LogEntry(leaf_hash=entry.leaf_hash)
+    return log_pb2.LogEntry(record=entry.record, salt=entry.salt)

@@ -1,0 +1,305 @@
+"""A city gets its log back from the registry, and goes on without a fork."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import uuid
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+import city_node.cli
+import registry.cli
+from city_node.store import CityStore
+from elicense import errors
+from elicense.log.entry import leaf_hash
+from elicense.log.model import LogKey, StoredEntry
+from elicense.sql.database import Database
+from elicense.v1 import issuance_pb2 as pb
+from elicense.v1 import log_pb2
+from elicense.v1.verification_pb2 import OUTCOME_INVALID, OUTCOME_VALID, PURPOSE_ROADSIDE_CHECK
+from registry.store import RegistryStore
+from tests.integration.city.test_anchor import copy_database, set_back
+from tests.integration.city.test_issuance import set_status, suspension
+from tests.support.cluster import DEADLINE_S, SUZHOU, City, Cluster, call, drivers, eventually
+
+
+async def command(main: Any, *arguments: str, status: int = 0) -> str:
+    result = await asyncio.to_thread(CliRunner().invoke, main, list(arguments))
+    assert result.exit_code == status, (result.output, result.exception)
+    return result.output
+
+
+async def restore(city: City, *options: str) -> dict[str, Any]:
+    config = ("--config", str(city.folder / "config.toml"))
+    output = await command(city_node.cli.main, "restore", *config, "--json", *options)
+    found: dict[str, Any] = json.loads(output.splitlines()[-1])
+    return found
+
+
+async def all_is_well(cluster: Cluster, city: City) -> None:
+    """Stop both sides, and recompute everything on both."""
+    await city.stop()
+    await cluster.stop_registry()
+    await command(city_node.cli.main, "fsck", "--config", str(city.folder / "config.toml"))
+    await command(registry.cli.main, "fsck", "--config", str(cluster.folder / "registry" / "config.toml"))
+
+
+def entries(url: str, store: CityStore | RegistryStore, epoch: int) -> list[StoredEntry]:
+    database = Database(url, readers=1)
+    try:
+        return database.read_now(lambda conn: store.logs.entries(conn, LogKey(SUZHOU, epoch), 0, 1_000))
+    finally:
+        database.close()
+
+
+def both(cluster: Cluster, city: City, epoch: int) -> tuple[list[StoredEntry], list[StoredEntry]]:
+    """Return the entries of an epoch on both sides."""
+    ours = entries(city.config.database_url, CityStore(), epoch)
+    return ours, entries(cluster.registry_config.database.url, RegistryStore(), epoch)
+
+
+def lose_database(city: City) -> None:
+    set_back(city, {})
+
+
+async def test_a_database_that_was_set_back_is_refilled_and_its_epoch_goes_on(cluster: Cluster, suzhou: City) -> None:
+    first, second, third = drivers(SUZHOU, 3)
+    await suzhou.issue(first)
+    await suzhou.replicated()
+    await suzhou.stop()
+    kept = copy_database(suzhou)
+    await suzhou.start()
+    request_id = str(uuid.uuid4())
+    issued = await suzhou.issue(second, request_id=request_id)
+    await set_status(suzhou, issued.license.name, add_letters=[suspension()])
+    await suzhou.replicated()
+    await suzhou.stop()
+    before, _ = both(cluster, suzhou, 1)
+    set_back(suzhou, kept)
+    await suzhou.start()
+    with pytest.raises(errors.DataLoss, match="restore"):
+        await suzhou.issue(third)
+    await suzhou.stop()
+    restored = await restore(suzhou)
+    assert restored == {"epoch": 1, "opened": False, "refilled": 2, "size": 3, "registered": True}
+    ours, theirs = both(cluster, suzhou, 1)
+    assert ours == theirs == before
+    await suzhou.start()
+    # The idempotence table came back with the records.
+    again = await suzhou.issue(second, request_id=request_id)
+    assert again.license.name == issued.license.name
+    assert again.durability == log_pb2.DURABILITY_NATIONAL
+    with pytest.raises(errors.LicenseExists):
+        await suzhou.issue(second)
+    await suzhou.issue(third)
+    await suzhou.replicated()
+    await all_is_well(cluster, suzhou)
+
+
+async def test_a_city_that_lost_database_and_anchor_goes_on_in_a_new_epoch(
+    cluster: Cluster, suzhou: City, tmp_path: Path
+) -> None:
+    first, second, third = drivers(SUZHOU, 3)
+    issued = (await suzhou.issue(first)).license
+    request_id = str(uuid.uuid4())
+    await suzhou.issue(second, request_id=request_id)
+    await suzhou.replicated()
+    await suzhou.stop()
+    before, _ = both(cluster, suzhou, 1)
+    lose_database(suzhou)
+    suzhou.config.anchor_path.unlink()
+    police = await cluster.enroll_national(("verifier", "police", "highway"), tmp_path / "police")
+    restored = await restore(suzhou)
+    assert restored == {"epoch": 2, "opened": True, "refilled": 2, "size": 1, "registered": True}
+    ours, theirs = both(cluster, suzhou, 1)
+    assert ours == theirs == before
+    ours, theirs = both(cluster, suzhou, 2)
+    assert ours == theirs
+    assert len(ours) == 1
+    # Clerks are not in the log.
+    await suzhou.start()
+    clerk = await cluster.enroll_at(suzhou, ("clerk", str(SUZHOU), "window-2"), tmp_path / "clerk-again")
+    suzhou.clerk_credentials = clerk
+
+    async def national() -> bool:
+        repeated = await suzhou.issue(second, request_id=request_id)
+        proof = repeated.proof
+        assert proof.position.epoch == 1
+        assert proof.hashes
+        return repeated.durability == log_pb2.DURABILITY_NATIONAL and not repeated.license.provisional
+
+    await eventually(national)
+    changed = await set_status(suzhou, issued.name, add_letters=[suspension()])
+    assert changed.license.revision == 2
+    assert changed.proof.position.epoch == 2
+    await suzhou.issue(third)
+    await suzhou.replicated()
+    assert cluster.registry is not None
+    for license_, outcome in ((first, OUTCOME_INVALID), (second, OUTCOME_VALID), (third, OUTCOME_VALID)):
+        verdict = await cluster.verify(
+            police, cluster.registry.address, license_.holder.document, purpose=PURPOSE_ROADSIDE_CHECK
+        )
+        assert verdict.outcome == outcome
+        assert verdict.freshness.log_epoch == 2
+    revisions = await call(
+        suzhou.issuance().ListRevisions(pb.ListRevisionsRequest(parent=issued.name), timeout=DEADLINE_S)
+    )
+    assert [(each.position.epoch, each.license.revision) for each in revisions.revisions] == [(1, 1), (2, 2)]
+    # Proofs from before still hold: the same leaf, the same keys, published with all others.
+    proof_file = tmp_path / "proof.json"
+    config = ("--config", str(cluster.folder / "registry" / "config.toml"))
+    await command(registry.cli.main, "prove", str(SUZHOU), "0", "--epoch", "1", "--out", str(proof_file), *config)
+    published = await command(city_node.cli.main, "keys", "--config", str(suzhou.folder / "config.toml"))
+    assert f"city/{SUZHOU}/1+" in published
+    assert f"city/{SUZHOU}/2+" in published
+    await all_is_well(cluster, suzhou)
+
+
+async def test_what_was_answered_and_is_nowhere_any_more_never_leads_to_a_fork(cluster: Cluster, suzhou: City) -> None:
+    first, second, third = drivers(SUZHOU, 3)
+    await suzhou.issue(first)
+    await suzhou.replicated()
+    await cluster.stop_registry()
+    await suzhou.stop()
+    kept = copy_database(suzhou)
+    await suzhou.start()
+    lost = await suzhou.issue(second)
+    await suzhou.stop()
+    set_back(suzhou, kept)
+    await cluster.start_registry()
+    restored = await restore(suzhou)
+    assert (restored["epoch"], restored["opened"], restored["registered"]) == (2, True, True)
+    await suzhou.start()
+    await suzhou.issue(third)
+    await suzhou.replicated()
+    ours, theirs = both(cluster, suzhou, 1)
+    assert ours == theirs
+    assert lost.proof.position.index == len(ours)
+    assert lost.proof.position.epoch == 1
+    await all_is_well(cluster, suzhou)
+
+
+async def test_an_anchor_that_was_set_back_with_the_database_is_no_witness(cluster: Cluster, suzhou: City) -> None:
+    """The whole machine is an old copy of itself: only the registry can tell."""
+    first, second = drivers(SUZHOU, 2)
+    await suzhou.issue(first)
+    await suzhou.replicated()
+    await suzhou.stop()
+    kept, anchor = copy_database(suzhou), suzhou.config.anchor_path.read_bytes()
+    await suzhou.start()
+    await suzhou.issue(second)
+    await suzhou.replicated()
+    await suzhou.stop()
+    set_back(suzhou, kept)
+    suzhou.config.anchor_path.write_bytes(anchor)
+    assert (await restore(suzhou))["epoch"] == 2
+    await suzhou.start()
+    await suzhou.replicated()
+    await all_is_well(cluster, suzhou)
+
+
+async def test_what_the_database_holds_beyond_the_registry_is_sent_before_the_epoch_ends(
+    cluster: Cluster, suzhou: City
+) -> None:
+    first, second = drivers(SUZHOU, 2)
+    await suzhou.issue(first)
+    await suzhou.replicated()
+    await cluster.stop_registry()
+    await suzhou.issue(second)
+    await suzhou.stop()
+    suzhou.config.anchor_path.unlink()
+    await cluster.start_registry()
+    assert (await restore(suzhou))["epoch"] == 2
+    ours, theirs = both(cluster, suzhou, 1)
+    assert ours == theirs
+    assert len(ours) == 2
+    await suzhou.start()
+    await suzhou.replicated()
+    await all_is_well(cluster, suzhou)
+
+
+async def test_a_person_may_open_an_epoch_while_the_registry_is_away_and_it_is_registered_later(
+    cluster: Cluster, suzhou: City
+) -> None:
+    first, second, third = drivers(SUZHOU, 3)
+    await suzhou.issue(first)
+    await suzhou.replicated()
+    await cluster.stop_registry()
+    await suzhou.issue(second)
+    await suzhou.stop()
+    suzhou.config.anchor_path.unlink()
+    await suzhou.start()
+    with pytest.raises(errors.HistoryUnknown):
+        await suzhou.issue(third)
+    config = ("--config", str(suzhou.folder / "config.toml"))
+    assert "running" in await command(city_node.cli.main, "restore", *config, status=1)
+    await suzhou.stop()
+    assert (await restore(suzhou, "--without-registry"))["epoch"] == 2
+    await suzhou.start()
+    issued = await suzhou.issue(third)
+    assert issued.durability == log_pb2.DURABILITY_LOCAL
+    await cluster.start_registry()
+    await suzhou.replicated()
+
+    async def all_there() -> bool:
+        return all(len(ours) == len(theirs) for ours, theirs in (both(cluster, suzhou, epoch) for epoch in (1, 2)))
+
+    await eventually(all_there)
+    await all_is_well(cluster, suzhou)
+
+
+async def test_an_epoch_opened_behind_what_the_registry_holds_is_refused_and_nothing_more_is_signed(
+    cluster: Cluster, suzhou: City
+) -> None:
+    first, second, third = drivers(SUZHOU, 3)
+    await suzhou.issue(first)
+    await suzhou.replicated()
+    await suzhou.stop()
+    kept = copy_database(suzhou)
+    await suzhou.start()
+    await suzhou.issue(second)
+    await suzhou.replicated()
+    await suzhou.stop()
+    set_back(suzhou, kept)
+    await restore(suzhou, "--without-registry")
+    await suzhou.start()
+
+    async def stopped() -> bool:
+        return isinstance(suzhou.running.gate.reason, errors.LogBehind)
+
+    await eventually(stopped)
+    with pytest.raises(errors.DataLoss):
+        await suzhou.issue(third)
+
+
+async def test_a_refilled_log_is_proved_entry_by_entry(cluster: Cluster, suzhou: City) -> None:
+    """A registry that sends other bytes is found out, and nothing of them stays."""
+    (first,) = drivers(SUZHOU, 1)
+    await suzhou.issue(first)
+    await suzhou.replicated()
+    await suzhou.stop()
+    lose_database(suzhou)
+    await cluster.stop_registry()
+    database = Database(cluster.registry_config.database.url, readers=1, writers=1)
+    try:
+
+        def falsify(conn: Any) -> None:
+            (entry,) = RegistryStore().logs.entries(conn, LogKey(SUZHOU, 1), 0, 1)
+            assert entry.record is not None
+            assert entry.salt is not None
+            other = entry.record[:-1] + bytes([entry.record[-1] ^ 1])
+            assert leaf_hash(entry.salt, other) != entry.leaf_hash
+            conn.exec_driver_sql("UPDATE log_entry SET record = ? WHERE log = ?", (other, SUZHOU))
+
+        database.write_now(falsify)
+    finally:
+        database.close()
+    await cluster.start_registry()
+    config = ("--config", str(suzhou.folder / "config.toml"))
+    said = await command(city_node.cli.main, "restore", *config, status=1)
+    assert "does not lead to the head" in said
+    assert entries(suzhou.config.database_url, CityStore(), 1) == []
