@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from city_node.gate import SigningGate
-from city_node.history import Case, Course, Seen, compare, judge
+from city_node.history import Case, Course, judge
 from city_node.store import CityStore
 from elicense.errors import NotFound
 from elicense.log.anchor import Anchor, epoch_of
 from elicense.log.model import LogKey
 from elicense.log.tree import EMPTY_ROOT
+from elicense.log.witness import Seen, compare
 from elicense.sql.database import Database
 
 if TYPE_CHECKING:

@@ -14,17 +14,7 @@ from enum import Enum
 from typing import Final
 
 from elicense.errors import Error, HistoryUnknown, LogBehind, LogForked
-
-
-class Seen(Enum):
-    """What a witness shows of the log, beside the database."""
-
-    ABSENT = "it is missing or can not be asked"
-    INSIDE = "its head lies in the database's log"
-    AHEAD = "its head lies beyond the database's log"
-    ELSEWHERE = "its head has another root than the database's log"
-    LATER_EPOCH = "its head is of a later epoch"
-    EARLIER_EPOCH = "its head is of an earlier epoch"
+from elicense.log.witness import Seen
 
 
 class Course(Enum):
@@ -126,22 +116,3 @@ def may_go_on(seen: Seen, anchor: tuple[int, int], registry: tuple[int, int]) ->
     """
     # An anchor of an earlier epoch: nothing was answered in the open one yet.
     return seen in (Seen.INSIDE, Seen.EARLIER_EPOCH) and anchor >= registry
-
-
-def compare(*, epoch: int, size: int, root_at: Callable[[int], bytes], witness: tuple[int, int, bytes] | None) -> Seen:
-    """Return what a witness shows.
-
-    Args:
-        epoch: Open epoch of the database's log.
-        size: Number of its entries.
-        root_at: Root of the log over its first so many entries.
-        witness: Epoch, size and root of the head that the witness shows; None when there is none.
-    """
-    if witness is None:
-        return Seen.ABSENT
-    its_epoch, its_size, its_root = witness
-    if its_epoch != epoch:
-        return Seen.LATER_EPOCH if its_epoch > epoch else Seen.EARLIER_EPOCH
-    if its_size > size:
-        return Seen.AHEAD
-    return Seen.INSIDE if root_at(its_size) == its_root else Seen.ELSEWHERE

@@ -127,6 +127,11 @@ class RunningNode:
         return self._parts.gate
 
     @property
+    def receipts(self) -> Receipts:
+        """What the registry has confirmed."""
+        return self._parts.receipts
+
+    @property
     def replicator(self) -> Replicator:
         """What carries the log to the registry."""
         return self._parts.replicator

@@ -34,7 +34,7 @@ from city_node.comparison import Comparison
 from city_node.config import CityConfig
 from city_node.epochs import Epochs, RegistryEpochs
 from city_node.gate import SigningGate
-from city_node.history import compare, may_go_on
+from city_node.history import may_go_on
 from city_node.keys import CityKeys
 from city_node.metrics import ReplicationMetrics
 from city_node.progress import own_head
@@ -49,6 +49,7 @@ from elicense.log.anchor import Anchor, create_anchor, epoch_of
 from elicense.log.checkpoint import Checkpoint
 from elicense.log.entry import SALT_SIZE, leaf_hash
 from elicense.log.model import Head, LogKey, NewEntry
+from elicense.log.witness import compare
 from elicense.rpc.channel import secure_channel
 from elicense.rpc.errors import from_rpc_error
 from elicense.sql.database import Database

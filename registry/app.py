@@ -14,8 +14,10 @@ from prometheus_client import CollectorRegistry
 
 from elicense.clock import SECOND_US, utc_micros
 from elicense.errors import Error
+from elicense.log.anchor import Anchor
 from elicense.log.metrics import LogMetrics
 from elicense.log.model import LogKey
+from elicense.log.store import LogStore
 from elicense.log.transparency import Transparency
 from elicense.log.writer import LogWriter
 from elicense.quota.leases import Quotas
@@ -64,6 +66,7 @@ from registry.decisions import PendingDecisions
 from registry.enrollment import enrollment
 from registry.epochs import HeldLogs
 from registry.freshness import Freshness
+from registry.history import own_doubt
 from registry.ingest import Ingest
 from registry.keys import RegistryKeys, load_keys
 from registry.metrics import CityMetrics
@@ -103,6 +106,8 @@ class _Parts:
     """What must be started and ended, in this order and in the reverse."""
 
     database: Database
+    logs: LogStore
+    anchor: Anchor
     certificates: ActiveCertificates
     accesses: AccessLog
     answers: NationalAnswers
@@ -132,6 +137,7 @@ class RunningNode:
         self._parts = parts
         self._metrics = metrics
         self._metrics_server: MetricsServer | None = None
+        self._flushing: asyncio.Task[None] | None = None
         self.address = ""
 
     @property
@@ -160,7 +166,7 @@ class RunningNode:
         port = await parts.server.start()
         self.address = f"{self._config.node.listen.rpartition(':')[0]}:{port}"
         if self._place.writes:
-            await parts.writer.start()
+            await self._start_writer()
             parts.leadership.start(parts.decisions.wake, lambda: None)
             parts.decisions.start()
             parts.heads.start()
@@ -175,6 +181,17 @@ class RunningNode:
         await parts.server.set_ready()
         _log.info("registry_ready", address=self.address)
 
+    async def _start_writer(self) -> None:
+        """Compare the registry's own log with its anchor; one that was set back decides nothing more."""
+        parts, key = self._parts, LogKey(REGISTRY_LOG, FIRST_EPOCH)
+        reason = await parts.database.read(lambda conn: own_doubt(conn, parts.logs, key, parts.anchor))
+        if reason is not None:
+            _log.critical("history_in_doubt", reason=reason.reason, detail=reason.message)
+            parts.writer.halt(reason)
+            return
+        await parts.writer.start()
+        self._flushing = asyncio.create_task(parts.anchor.flush_for_ever(), name="anchor")
+
     async def stop(self, grace_s: float = DRAIN_GRACE_S) -> None:
         """Take no new call, let running ones finish, and close everything."""
         parts = self._parts
@@ -184,6 +201,9 @@ class RunningNode:
         await parts.decisions.stop()
         await parts.heads.stop()
         await parts.writer.close()
+        if self._flushing is not None:
+            self._flushing.cancel()
+        await asyncio.to_thread(parts.anchor.close)
         await parts.colleagues.close()
         await parts.answers.close()
         await parts.accesses.close()
@@ -261,7 +281,8 @@ async def build(
         options=listen_options(place, config.node.listen),
     )
     mark = None if place.folder is None else StopMark(place.folder / STOP_MARK, clock)
-    writer = _writer(config, keys, database, store, metrics, server, mark, clock, random)
+    anchor = Anchor(config.anchor_path, registry_origin(config.node.trust_domain, FIRST_EPOCH))
+    writer = _writer(config, keys, database, store, metrics, server, mark, anchor, clock, random)
     decisions = PendingDecisions(database=database, store=store, deciding=DecisionLog(writer), leads=lambda: led.leads)
     freshness = Freshness(database=database, store=store, clock=clock)
     answers = NationalAnswers(
@@ -348,6 +369,8 @@ async def build(
     heads = HeadPublisher(log=DecisionLog(writer), leads=lambda: led.leads)
     parts = _Parts(
         database=database,
+        logs=store.logs,
+        anchor=anchor,
         certificates=certificates,
         accesses=accesses,
         answers=answers,
@@ -384,6 +407,7 @@ def _writer(
     metrics: CollectorRegistry,
     server: NodeServer,
     mark: StopMark | None,
+    anchor: Anchor,
     clock: Callable[[], int],
     random: Callable[[int], bytes],
 ) -> LogWriter[Command, Outcome]:
@@ -417,4 +441,6 @@ def _writer(
         random=random,
         metrics=LogMetrics(metrics),
         on_fatal=on_fatal,
+        before_answer=anchor.keep,
+        signed_before=anchor.last,
     )

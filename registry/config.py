@@ -85,6 +85,16 @@ class MetricsSection(Section):
     listen: Address
 
 
+class AnchorSection(Section):
+    """``[anchor]``: where the head of the registry's own log that was signed last is kept beside the database.
+
+    Attributes:
+        path: The file, best on another disk; ``anchor`` below ``data_dir`` when left out.
+    """
+
+    path: AbsolutePath | None = None
+
+
 class LimitsSection(Section):
     """``[limits]``: how long things hold.
 
@@ -102,6 +112,7 @@ class RegistryConfig(Section):
     database: DatabaseSection
     access_log: StoreSection
     keys: KeysSection = KeysSection()
+    anchor: AnchorSection = AnchorSection()
     metrics: MetricsSection | None = None
     limits: LimitsSection = LimitsSection()
     quotas: QuotasSection = QuotasSection()
@@ -110,6 +121,11 @@ class RegistryConfig(Section):
     def keys_dir(self) -> Path:
         """Folder of the keys that are not named one by one."""
         return self.node.data_dir / "keys"
+
+    @property
+    def anchor_path(self) -> Path:
+        """File with the head of the registry's own log that was signed last."""
+        return self.anchor.path or self.node.data_dir / "anchor"
 
     @property
     def reserve_path(self) -> Path:

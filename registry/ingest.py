@@ -45,6 +45,8 @@ if TYPE_CHECKING:
 
 #: Beyond this a city's clock makes its times worthless.
 MAX_CLOCK_SKEW_US: Final = 10 * 60 * 1_000_000
+#: A city that says that it has more words than this is not believed: the number must stay a number.
+_LAST_FEED_NUMBER: Final = 2**48
 #: Most dispositions in one answer; the rest follow with the next.
 DISPOSITIONS_PER_ANSWER: Final = 1_000
 _LATE_RECORD: Final = replication_pb2.DISPOSITION_KIND_LATE_RECORD
@@ -103,6 +105,8 @@ class Ingest:
         # Receipts that were given out and not stored yet: (size, note) by log.
         # They go into the log's next transaction; a lost one is made again.
         self._unstored: dict[LogKey, tuple[int, bytes]] = {}
+        # A number that the city's feed has certainly passed, by city.
+        self._feeds: dict[int, int] = {}
 
     async def append(self, batch: Batch) -> Taken:
         """Apply a batch, or compare it with what is held, and cosign the head.
@@ -127,14 +131,16 @@ class Ingest:
         # Cities come at the same time: what needs no database is done before the writer's turn.
         read = await asyncio.to_thread(self._read, batch)
         try:
-            return await self._database.write_then(
+            taken = await self._database.write_then(
                 lambda conn: self._append(conn, batch, read, now_us), lambda held: self._answer(held, now_us)
             )
+            self._feeds[batch.city] = max(batch.dispositions_after, self._feeds.get(batch.city, 0))
         except (errors.LogForked, errors.RootMismatch) as error:
             # The note is signed by the city, so it is evidence.  It is kept in
             # a transaction of its own: the refused one leaves nothing behind.
             await self._keep_evidence(batch, error.reason, now_us)
             raise
+        return taken
 
     async def state(self, city: int) -> Taken:
         """Return what is held of a city's log.
@@ -174,6 +180,9 @@ class Ingest:
         signed = self._open(batch, enrolled)  # (2)
         leaves = read.leaves
         head = self._head(conn, LogKey(batch.city, batch.epoch), lock=True)
+        if batch.dispositions_after > self._feeds.get(batch.city, 0):
+            # The city may have more words than the feed, if this database was set back: new ones go behind them.
+            self._store.raise_feed(conn, batch.city, min(batch.dispositions_after, _LAST_FEED_NUMBER))
         fresh = self._compare(conn, head, batch, leaves)  # (3)
         undecided = False
         if signed is not None and fresh < len(leaves):

@@ -17,19 +17,22 @@ from typing import TYPE_CHECKING, Final
 
 from elicense.clock import SECOND_US
 from elicense.errors import AlreadyExists, Malformed
+from elicense.log.anchor import create_anchor
+from elicense.log.checkpoint import Checkpoint, sign_checkpoint
 from elicense.log.model import LogKey
+from elicense.log.tree import EMPTY_ROOT
 from elicense.sql.database import Database
 from elicense.sql.engines import parse_url
 from elicense.sql.migrations import is_current, is_new, upgrade
 from elicense.sql.schema import create_tables
 from elicense.trust.credentials import make_credentials, save_authority, save_credentials
 from elicense.trust.secret_file import write_secret
-from elicense.trust.signer import generate_key_file
+from elicense.trust.signer import generate_key_file, load_signer
 from elicense.trust.spiffe import authority_id, registry_id, server_name
 from elicense.trust.x509 import REGISTRY_PATH_LENGTH, Authority, Validity, build_root, generate_key
 from elicense.view.person import KEY_SIZE
 from registry.config import CONFIG_FILE, RegistryConfig, check
-from registry.names import FIRST_EPOCH, REGISTRY_LOG
+from registry.names import FIRST_EPOCH, REGISTRY_LOG, registry_origin
 from registry.store import RegistryStore, access_metadata
 
 if TYPE_CHECKING:
@@ -91,6 +94,8 @@ def initialize(plan: Plan, *, clock: Callable[[], int], random: Callable[[int], 
     upgrade(config.database.url, "registry")
     create_tables(config.access_log.url, access_metadata)
     _open_log(config.database.url)
+    origin = registry_origin(config.node.trust_domain, FIRST_EPOCH)
+    create_anchor(config.anchor_path, sign_checkpoint(Checkpoint(origin, 0, EMPTY_ROOT), load_signer(config.log_key)))
     path = plan.data_dir / CONFIG_FILE
     _write_config(path, config)
     (plan.data_dir / _UNFINISHED).unlink()

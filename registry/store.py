@@ -339,6 +339,16 @@ class RegistryStore:
         ]
         self._add_dispositions.execute(conn, [_disposition_values(row) for row in rows])
 
+    def raise_feed(self, conn: Connection, city: int, number: int) -> None:
+        """Have a city's feed go on behind ``number``, if its last one is lower."""
+        statement = insert_for(conn.dialect.name, feed_table)
+        raised = statement.on_conflict_do_update(
+            index_elements=["city"],
+            set_={"seq": statement.excluded.seq},
+            where=feed_table.c.seq < statement.excluded.seq,
+        )
+        conn.execute(raised, {"city": city, "seq": number})
+
     def dispositions(self, conn: Connection, city: int, *, after: int, limit: int) -> list[NotedDisposition]:
         """Return up to ``limit`` dispositions of a city's feed that follow number ``after``."""
         table = disposition_table

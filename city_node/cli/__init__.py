@@ -12,6 +12,7 @@ __all__ = ["main"]
 
 _VERBS: Final = {
     "allow-signing": "city_node.cli.node:allow_signing",
+    "backup": "city_node.cli.recovery:backup",
     "cancel": "city_node.cli.lifecycle:cancel",
     "change-classes": "city_node.cli.lifecycle:change_classes",
     "check-config": "city_node.cli.node:check_config",

@@ -1,4 +1,4 @@
-"""Verbs that get a node back: restore."""
+"""Verbs that keep a node and get it back: backup, restore."""
 
 from __future__ import annotations
 
@@ -17,11 +17,32 @@ from city_node.config import CityConfig, load_city_config
 from city_node.keys import load_keys
 from city_node.node_lock import alone
 from city_node.restore import Restore, Restored
-from city_node.store import access_metadata
+from city_node.store import CityStore, access_metadata
+from elicense.cli.backup import back_up
 from elicense.clock import utc_micros
 from elicense.sql.database import Database
 from elicense.sql.migrations import is_new, require_current, upgrade
 from elicense.sql.schema import create_tables
+
+
+@click.command()
+@click.argument("out", type=click.Path(path_type=Path, dir_okay=False))
+@CONFIG
+@click.option("--access-log", is_flag=True, help="Back up the access log's store instead.")
+def backup(out: Path, config_path: Path, access_log: bool) -> None:
+    """Copy the database of a node, which may be running, into the new file OUT, and check the copy.
+
+    It holds personal data, and what was erased since: keep no backup longer than
+    the law lets you.  Keys are not in it.  To use it: stop the node, put the file in
+    the place of city.db, delete city.db-wal and city.db-shm, and restore.
+    """
+    config = load_city_config(config_path)
+    if access_log:
+        back_up(config.access_log_url, out, None)
+        click.echo(f"{out}: a whole and checked copy of the access log")
+        return
+    entries = back_up(config.database_url, out, CityStore().logs)
+    click.echo(f"{out}: a whole and checked copy, with {entries:,} entries of the log")
 
 
 @click.command()

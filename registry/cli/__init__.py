@@ -9,6 +9,8 @@ import click
 from elicense.cli.command import Command
 
 _VERBS: Final = {
+    "allow-signing": "registry.cli.recovery:allow_signing",
+    "backup": "registry.cli.recovery:backup",
     "check-config": "registry.cli.node:check_config",
     "fsck": "registry.cli.node:fsck",
     "init": "registry.cli.node:init",

@@ -6,8 +6,9 @@ from itertools import product
 
 import pytest
 
-from city_node.history import CASES, Course, Seen, compare, judge
+from city_node.history import CASES, Course, judge
 from elicense import errors
+from elicense.log.witness import Seen, compare
 
 ROOT, OTHER = b"r" * 32, b"o" * 32
 
