@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
@@ -56,7 +57,7 @@ def _terminate(server: PostgresServer, database: str) -> None:
 async def terminated(trial: Trial) -> AsyncIterator[None]:
     for _ in range(5):
         await trial.a_moment(0.05)
-        _terminate(*_server(trial))
+        await asyncio.to_thread(_terminate, *_server(trial))
     yield
 
 
@@ -69,11 +70,12 @@ async def read_only(trial: Trial) -> AsyncIterator[None]:
         "RAISE EXCEPTION 'read-only' USING ERRCODE = '25006'; END $$",
         "CREATE TRIGGER refuse BEFORE INSERT ON log_entry EXECUTE FUNCTION refuse()",
     ):
-        server.execute(statement, database)
+        # The city's connections run through this loop, and one may hold the lock that is waited for.
+        await asyncio.to_thread(server.execute, statement, database)
     try:
         yield
     finally:
-        server.execute("DROP FUNCTION refuse() CASCADE", database)
+        await asyncio.to_thread(server.execute, "DROP FUNCTION refuse() CASCADE", database)
 
 
 @asynccontextmanager
