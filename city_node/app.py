@@ -34,6 +34,7 @@ from city_node.progress import open_log
 from city_node.receipts import Receipts
 from city_node.relay import Relays
 from city_node.replicator import Replicator
+from city_node.services.conflict import ConflictServicer
 from city_node.services.issuance import IssuanceServicer
 from city_node.shared_head import SharedHead
 from city_node.store import CityStore
@@ -64,6 +65,8 @@ from elicense.trust.enrollment import Enrollment
 from elicense.trust.roles import city_policy
 from elicense.trust.spiffe import city_id
 from elicense.v1 import (
+    conflict_pb2,
+    conflict_pb2_grpc,
     enrollment_pb2,
     enrollment_pb2_grpc,
     issuance_pb2,
@@ -93,6 +96,7 @@ SERVICES: Final = (
     verification_pb2.DESCRIPTOR.services_by_name["VerificationService"].full_name,
     enrollment_pb2.DESCRIPTOR.services_by_name["EnrollmentService"].full_name,
     transparency_pb2.DESCRIPTOR.services_by_name["TransparencyService"].full_name,
+    conflict_pb2.DESCRIPTOR.services_by_name["ConflictService"].full_name,
 )
 """What a city node offers, besides health and reflection."""
 
@@ -294,9 +298,12 @@ async def build(
         services=SERVICES,
         options=listen_options(place, config.node.listen),
     )
-    issuance_pb2_grpc.add_IssuanceServiceServicer_to_server(
+    _serve_clerks(
+        server,
         IssuanceServicer(city=city, issuance=issuance, bulk=bulk, changes=changes, licenses=licenses, daily=daily),
-        server.grpc,
+        ConflictServicer(
+            stub=conflict_pb2_grpc.ConflictServiceStub(questions), cosigner=keys.cosigner, wake=replicator.wake
+        ),
     )
     verification_pb2_grpc.add_VerificationServiceServicer_to_server(VerificationServicer(looks), server.grpc)
     enrollment_pb2_grpc.add_EnrollmentServiceServicer_to_server(
@@ -332,6 +339,12 @@ async def build(
         issuance_service=ISSUANCE,
     )
     return RunningNode(config=config, parts=parts, metrics=metrics, place=place)
+
+
+def _serve_clerks(server: NodeServer, issuance: IssuanceServicer, conflicts: ConflictServicer) -> None:
+    """Offer what clerks call."""
+    issuance_pb2_grpc.add_IssuanceServiceServicer_to_server(issuance, server.grpc)
+    conflict_pb2_grpc.add_ConflictServiceServicer_to_server(conflicts, server.grpc)
 
 
 def enrollment(

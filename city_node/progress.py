@@ -26,6 +26,8 @@ class LogProgress:
         confirmed_size: Entries with a receipt of the registry.
         last_commit_us: When the last commit was written, UTC microseconds; 0 before the first.
         dispositions: Number of the last disposition that is stored.
+        contested: Licences that count and that another city disputes.
+        without_effect: Licences that do not count, because another city has the person.
     """
 
     city: int
@@ -34,6 +36,8 @@ class LogProgress:
     confirmed_size: int
     last_commit_us: int
     dispositions: int
+    contested: int
+    without_effect: int
 
 
 def open_log(keys: Sequence[LogKey], city: int) -> LogKey:
@@ -71,6 +75,7 @@ def log_progress(conn: Connection, store: CityStore, city: int) -> LogProgress:
     key = open_log(store.logs.keys(conn), city)
     head = store.logs.head(conn, key)
     cosigned = store.logs.latest_cosigned(conn, key)
+    contested, without_effect = store.unsettled(conn, city)
     return LogProgress(
         city=city,
         epoch=key.epoch,
@@ -78,4 +83,6 @@ def log_progress(conn: Connection, store: CityStore, city: int) -> LogProgress:
         confirmed_size=0 if cosigned is None else cosigned[0],
         last_commit_us=0 if head is None else head.recorded_us,
         dispositions=store.disposition_cursor(conn, city),
+        contested=contested,
+        without_effect=without_effect,
     )

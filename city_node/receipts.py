@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 _CONFIRMED = replication_pb2.DISPOSITION_KIND_CONFIRMED
 _VOID = replication_pb2.DISPOSITION_KIND_VOID
+#: Words about a licence that counts, and goes on to count.
+_NO_CHANGE = frozenset({replication_pb2.DISPOSITION_KIND_CONTESTED, replication_pb2.DISPOSITION_KIND_STANDS})
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,11 +207,14 @@ class Receipts:
 def flags_after(flags: int, kind: int) -> int:
     """Return a licence's flags after a disposition.
 
-    Only a confirmation lets a licence count; every other kind, also one that
-    this node does not know, leaves it without national effect.
+    Only a confirmation lets a licence count, and a word about a dispute leaves
+    it as it is; every other kind, also one that this node does not know, leaves it
+    without national effect.
     """
     if kind == _CONFIRMED:
         return flags & ~int(ViewFlags.PROVISIONAL | ViewFlags.CONFLICT)
+    if kind in _NO_CHANGE:
+        return flags
     if kind == _VOID:
         return (flags | int(ViewFlags.VOID)) & ~int(ViewFlags.PROVISIONAL | ViewFlags.CONFLICT)
     return (flags | int(ViewFlags.CONFLICT)) & ~int(ViewFlags.PROVISIONAL)

@@ -6,6 +6,7 @@ from typing import Final
 
 from elicense.errors import (
     AlreadyExists,
+    ConflictNotFound,
     Error,
     Malformed,
     QuotaExceeded,
@@ -16,7 +17,14 @@ from elicense.errors import (
 )
 
 #: What the registry says of the request or its sender; everything else is the registry's own trouble.
-ABOUT_THE_REQUEST: Final = (Malformed, AlreadyExists, Refused, QuotaExceeded, WatchesExhausted)
+ABOUT_THE_REQUEST: Final = (
+    Malformed,
+    AlreadyExists,
+    ConflictNotFound,
+    Refused,
+    QuotaExceeded,
+    WatchesExhausted,
+)
 
 
 def as_registry_fault(error: Error) -> Error:

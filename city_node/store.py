@@ -29,11 +29,19 @@ from elicense.sql.bulk import BulkInsert, BulkLookup
 from elicense.sql.database import insert_for
 from elicense.sql.row import Row, values_of
 from elicense.trust.store import TrustStore, define_trust_tables
+from elicense.v1 import replication_pb2
 from elicense.view.store import ViewStore, define_view_tables
 from elicense.workers.lease_store import LeaseStore, define_lease_table
 
 _DETAIL_LENGTH: Final = 200
 _VKEY_LENGTH: Final = 400
+#: Kinds of dispositions that open a conflict and that end it.
+_DISPUTED: Final = (replication_pb2.DISPOSITION_KIND_CONFLICT, replication_pb2.DISPOSITION_KIND_CONTESTED)
+_ENDED: Final = (
+    replication_pb2.DISPOSITION_KIND_CONFIRMED,
+    replication_pb2.DISPOSITION_KIND_VOID,
+    replication_pb2.DISPOSITION_KIND_STANDS,
+)
 
 #: The access log has a database of its own.
 access_metadata = MetaData()
@@ -202,6 +210,24 @@ class CityStore:
     def disposition_cursor(self, conn: Connection, city: int) -> int:
         """Return the number of the last disposition that is stored; 0 before the first."""
         return conn.execute(self._cursor, {"city": city}).scalar() or 0
+
+    def unsettled(self, conn: Connection, city: int) -> tuple[int, int]:
+        """Return how many of the city's licences another city disputes, and how many do not count because of one."""
+        table = disposition_table
+        kinds = (*_DISPUTED, *_ENDED)
+        last = (
+            select(table.c.license_id, func.max(table.c.seq).label("seq"))
+            .where(table.c.city == city, table.c.kind.in_(kinds))
+            .group_by(table.c.license_id)
+            .subquery()
+        )
+        query = (
+            select(table.c.kind, func.count())
+            .join(last, (last.c.seq == table.c.seq) & (table.c.city == city))
+            .group_by(table.c.kind)
+        )
+        counts: dict[int, int] = {row[0]: row[1] for row in conn.execute(query)}
+        return counts.get(_DISPUTED[1], 0), counts.get(_DISPUTED[0], 0)
 
     def position(self, conn: Connection, city: int) -> Hashable:
         """Return a value that changes with every entry of the log and every word of the registry."""

@@ -11,10 +11,10 @@ Error:
     │   ├── CheckpointInvalid, SignatureInvalid, RootMismatch, RequestIdReused, CsrInvalid
     ├── Unauthenticated      no certificate, or none that is active
     ├── CallerNotAllowed     wrong role or city
-    ├── NotFound             LicenseNotFound, OfferNotFound, CityNotFound
+    ├── NotFound             LicenseNotFound, OfferNotFound, CityNotFound, ConflictNotFound
     ├── AlreadyExists        LicenseExists, PersonClaimed
-    ├── Refused              NotEligible, PersonBanned, IllegalTransition, LicenseMoved, ClockSkewed, TokenSpent,
-    │   │                    TokenExpired
+    ├── Refused              NotEligible, PersonBanned, IllegalTransition, LicenseMoved, ConflictClosed,
+    │   │                    ConflictNotDue, ClockSkewed, TokenSpent, TokenExpired
     │   ├── EpochClosed, EpochNotBound
     ├── Aborted              EtagMismatch, SequenceGap
     ├── Exhausted            StoreFull, QueueFull, QuotaExceeded, WatchesExhausted
@@ -134,6 +134,12 @@ class CityNotFound(NotFound):
     reason = "CITY_NOT_FOUND"
 
 
+class ConflictNotFound(NotFound):
+    """No such conflict, or none of the caller's city."""
+
+    reason = "CONFLICT_NOT_FOUND"
+
+
 class AlreadyExists(Error):
     """A thing that must be unique exists already."""
 
@@ -180,6 +186,18 @@ class LicenseMoved(Refused):
     """Another city has custody of the licence; metadata has ``city``."""
 
     reason = "LICENSE_MOVED"
+
+
+class ConflictClosed(Refused):
+    """The conflict is decided already."""
+
+    reason = "CONFLICT_CLOSED"
+
+
+class ConflictNotDue(Refused):
+    """The conflict can not be decided yet."""
+
+    reason = "CONFLICT_NOT_DUE"
 
 
 class ClockSkewed(Refused):

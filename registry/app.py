@@ -40,6 +40,8 @@ from elicense.trust.spiffe import registry_id
 from elicense.v1 import (
     access_pb2,
     access_pb2_grpc,
+    conflict_pb2,
+    conflict_pb2_grpc,
     enrollment_pb2,
     enrollment_pb2_grpc,
     recovery_pb2,
@@ -61,6 +63,8 @@ from elicense.workers.stop_mark import StopMark
 from registry.access_log import AccessLog
 from registry.board import Outcome
 from registry.config import RegistryConfig
+from registry.conflict_metrics import ConflictMetrics
+from registry.conflict_view import Conflicts
 from registry.decider import Command, RegistryDecider
 from registry.decisions import PendingDecisions
 from registry.enrollment import enrollment
@@ -74,6 +78,7 @@ from registry.names import FIRST_EPOCH, REGISTRY_LOG, cosigner_name, registry_or
 from registry.publishing import HeadPublisher
 from registry.replication import DecisionLog, Replication
 from registry.services.access import AccessServicer
+from registry.services.conflict import ConflictRulingServicer, ConflictServicer
 from registry.services.recovery import RecoveryServicer
 from registry.services.replication import ReplicationServicer
 from registry.store import RegistryStore
@@ -95,6 +100,8 @@ SERVICES: Final = (
     access_pb2.DESCRIPTOR.services_by_name["AccessService"].full_name,
     enrollment_pb2.DESCRIPTOR.services_by_name["EnrollmentService"].full_name,
     transparency_pb2.DESCRIPTOR.services_by_name["TransparencyService"].full_name,
+    conflict_pb2.DESCRIPTOR.services_by_name["ConflictService"].full_name,
+    conflict_pb2.DESCRIPTOR.services_by_name["ConflictRulingService"].full_name,
 )
 """What the registry offers, besides health and reflection."""
 
@@ -283,7 +290,15 @@ async def build(
     mark = None if place.folder is None else StopMark(place.folder / STOP_MARK, clock)
     anchor = Anchor(config.anchor_path, registry_origin(config.node.trust_domain, FIRST_EPOCH))
     writer = _writer(config, keys, database, store, metrics, server, mark, anchor, clock, random)
-    decisions = PendingDecisions(database=database, store=store, deciding=DecisionLog(writer), leads=lambda: led.leads)
+    decision_log = DecisionLog(writer)
+    decisions = PendingDecisions(
+        database=database,
+        store=store,
+        deciding=decision_log,
+        leads=lambda: led.leads,
+        metrics=ConflictMetrics(registry=metrics),
+        clock=clock,
+    )
     freshness = Freshness(database=database, store=store, clock=clock)
     answers = NationalAnswers(
         database=database,
@@ -334,7 +349,7 @@ async def build(
             clock=clock,
         ),
         decisions=decisions,
-        log=DecisionLog(writer),
+        log=decision_log,
         freshness=freshness,
         on_change=hub.notify,
         metrics=city_metrics,
@@ -351,11 +366,14 @@ async def build(
                 cosigner_name=cosigner_name(config.node.trust_domain),
                 clock=clock,
             ),
-            log=DecisionLog(writer),
+            log=decision_log,
             trust_domain=config.node.trust_domain,
         ),
         server.grpc,
     )
+    conflicts = Conflicts(database=database, store=store, log=decision_log, on_change=hub.notify, clock=clock)
+    conflict_pb2_grpc.add_ConflictServiceServicer_to_server(ConflictServicer(conflicts), server.grpc)
+    conflict_pb2_grpc.add_ConflictRulingServiceServicer_to_server(ConflictRulingServicer(conflicts), server.grpc)
     verification_pb2_grpc.add_VerificationServiceServicer_to_server(VerificationServicer(looks), server.grpc)
     access_pb2_grpc.add_AccessServiceServicer_to_server(
         AccessServicer(looks=looks, accesses=accesses.lists), server.grpc
@@ -366,7 +384,7 @@ async def build(
     transparency_pb2_grpc.add_TransparencyServiceServicer_to_server(
         TransparencyServicer(_transparency(config, keys, database, store, clock)), server.grpc
     )
-    heads = HeadPublisher(log=DecisionLog(writer), leads=lambda: led.leads)
+    heads = HeadPublisher(log=decision_log, leads=lambda: led.leads)
     parts = _Parts(
         database=database,
         logs=store.logs,
@@ -435,6 +453,7 @@ def _writer(
             transfers=TransferDecider(store=store, persons=keys.persons),
             actor=str(registry_id(trust_domain)),
             lease_us=config.limits.claim_lease_minutes * 60 * SECOND_US,
+            conflict_us=config.limits.conflict_days * 86_400 * SECOND_US,
             clock=clock,
         ),
         clock=clock,

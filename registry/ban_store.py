@@ -20,10 +20,10 @@ from sqlalchemy import (
     select,
 )
 
+from elicense.sql.bulk import BulkLookup
 from elicense.sql.database import insert_for
 from registry.bans import PersonBan
 
-_MAX_KEYS: Final = 4_000  # of one IN list, well below every engine's limit on parameters
 _GROUND_LENGTH: Final = 40
 
 
@@ -55,16 +55,14 @@ class BanStore:
     def __init__(self, table: Table) -> None:
         self._table = table
         columns = [table.c[name] for name in PersonBan.__dataclass_fields__]
-        self._of = select(*columns).where(table.c.person_key.in_(bindparam("keys", expanding=True)))
+        self._of = BulkLookup(columns, table.c.person_key)
         self._all = select(*columns).order_by(table.c.person_key, table.c.license_id)
 
     def of(self, conn: Connection, keys: Iterable[bytes]) -> dict[bytes, list[PersonBan]]:
         """Return the bars of each person, over or not; a person without one is absent."""
         found: dict[bytes, list[PersonBan]] = defaultdict(list)
-        wanted = list(keys)
-        for start in range(0, len(wanted), _MAX_KEYS):
-            for row in conn.execute(self._of, {"keys": wanted[start : start + _MAX_KEYS]}):
-                found[row[0]].append(PersonBan(*row))
+        for row in self._of.execute(conn, keys):
+            found[row[0]].append(PersonBan(*row))
         return dict(found)
 
     def all(self, conn: Connection) -> list[PersonBan]:

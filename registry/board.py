@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
 
 from elicense.clock import china_date, to_timestamp
@@ -13,8 +13,12 @@ from elicense.v1 import log_pb2
 from elicense.view.model import ViewRow
 from registry.bans import PersonBan, ended, running
 from registry.claims import ClaimOutcome
+from registry.conflict_model import Conflict, ConflictState, Statement
 from registry.handovers import TransferBoard, TransferDecision
 from registry.model import City, CityState, Claim, Pending, PublishedHead
+
+Place = tuple[int, int, int]
+"""A word to a city: the city, the epoch of its log, and which of those of one outcome."""
 
 
 @dataclass(slots=True)
@@ -31,6 +35,9 @@ class Outcome:
         flags: New flags: (person, licence, flags).
         notes: For the cities' feeds: (city, epoch) to (index, kind, licence, detail).
         transfers: Take-overs that were decided.
+        conflicts: Conflicts to write, by the licence that names each.
+        statements: What cities said in conflicts.
+        notices: Which of ``notes`` a conflict waits for: its licence to (city, epoch, place in the list).
         decided_us: When it was decided.
         published: How far logs are public from now on.
         opened: The epoch of a city's log that it opens; None when it was open before.
@@ -45,6 +52,9 @@ class Outcome:
     flags: list[tuple[bytes, bytes, int]] = field(default_factory=list)
     notes: dict[tuple[int, int], list[tuple[int, int, bytes, str]]] = field(default_factory=dict)
     transfers: list[TransferDecision] = field(default_factory=list)
+    conflicts: dict[bytes, Conflict] = field(default_factory=dict)
+    statements: list[Statement] = field(default_factory=list)
+    notices: dict[bytes, Place] = field(default_factory=dict)
     decided_us: int = 0
     published: Sequence[PublishedHead] = ()
     opened: City | None = None
@@ -59,10 +69,12 @@ class Board:
     now_us: int
     claims: dict[bytes, Claim]
     states: Mapping[int, CityState]
-    rows: Mapping[bytes, Sequence[ViewRow]]
+    rows: dict[bytes, list[ViewRow]]
     bans: Mapping[bytes, Sequence[PersonBan]]
     open: set[Pending]
     transfers: TransferBoard
+    conflicts: dict[bytes, Conflict]
+    statements: dict[bytes, list[Statement]]
     published: bool = False
 
     @property
@@ -81,6 +93,33 @@ class Board:
     def waiting(self, person_key: bytes) -> set[int]:
         """Return the cities of which a licence of the person waits for a decision."""
         return {row.city for row in self.rows.get(person_key, ()) if row.flags & ViewFlags.PROVISIONAL}
+
+    def row(self, person_key: bytes, license_id: bytes) -> ViewRow | None:
+        """Return one licence of a person; None when it is not there."""
+        return next((row for row in self.rows.get(person_key, ()) if row.license_id == license_id), None)
+
+    def disputed(self, person_key: bytes) -> Conflict | None:
+        """Return a conflict about a person that is not over."""
+        return next(
+            (
+                conflict
+                for conflict in self.conflicts.values()
+                if conflict.person_key == person_key and conflict.state != ConflictState.SETTLED
+            ),
+            None,
+        )
+
+    def set_flags(self, outcome: Outcome, row: ViewRow, flags: int) -> None:
+        """Give a licence other flags, also for the commands behind this one."""
+        outcome.flags.append((row.person_key, row.license_id, int(flags)))
+        held = self.rows[row.person_key]
+        held[held.index(row)] = replace(row, flags=int(flags))
+
+    def note(self, outcome: Outcome, row: ViewRow, kind: int, detail: str) -> Place:
+        """Tell a licence's city something; return where in ``outcome.notes`` it stands."""
+        notes = outcome.notes.setdefault((row.city, row.epoch), [])
+        notes.append((row.idx, kind, row.license_id, detail))
+        return row.city, row.epoch, len(notes) - 1
 
     def record(self, actor: str) -> log_pb2.RegistryRecord:
         """Return an entry of this commit that lacks only its decision.

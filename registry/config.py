@@ -100,9 +100,11 @@ class LimitsSection(Section):
 
     Attributes:
         claim_lease_minutes: How long a granted person waits for its licence.
+        conflict_days: How long two cities have to settle a conflict between them.
     """
 
     claim_lease_minutes: int = Field(default=15, ge=1, le=1_440)
+    conflict_days: int = Field(default=15, ge=1, le=365)
 
 
 class RegistryConfig(Section):

@@ -21,6 +21,8 @@ from elicense.log.model import Head, LogKey
 from elicense.view.history import LicenseRuling
 from registry.board import Board, Outcome
 from registry.claims import DecidePending, GrantClaims, Granted
+from registry.conflict_commands import DecideConflict, SettleConflicts, StatePosition
+from registry.conflicts import decide_conflict, settle_conflicts, state_position
 from registry.epochs import OpenEpoch, open_epoch
 from registry.granting import grant
 from registry.head_vector import PublishHeads, due_vector, publish
@@ -32,7 +34,16 @@ from registry.transfer_decider import DecideTransfers, TransferDecider
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-Command = GrantClaims | DecidePending | DecideTransfers | PublishHeads | OpenEpoch
+Command = (
+    GrantClaims
+    | DecidePending
+    | DecideTransfers
+    | StatePosition
+    | DecideConflict
+    | SettleConflicts
+    | PublishHeads
+    | OpenEpoch
+)
 
 
 class RegistryDecider:
@@ -43,6 +54,7 @@ class RegistryDecider:
         transfers: Judges take-overs.
         actor: SPIFFE ID of the registry, for decisions that nobody asked for.
         lease_us: How long a granted person waits for its licence, microseconds.
+        conflict_us: How long cities have to settle a conflict between them, microseconds.
         clock: UTC microseconds.
     """
 
@@ -53,12 +65,14 @@ class RegistryDecider:
         transfers: TransferDecider,
         actor: str,
         lease_us: int,
+        conflict_us: int,
         clock: Callable[[], int],
     ) -> None:
         self._store = store
         self._transfers = transfers
         self._actor = actor
         self._lease_us = lease_us
+        self._conflict_us = conflict_us
         self._clock = clock
 
     def decide(self, conn: Connection, head: Head, commands: Sequence[Command]) -> list[Decision[Outcome]]:
@@ -66,26 +80,35 @@ class RegistryDecider:
         board = self._board(conn, head, commands)
         decisions, outcomes = [], []
         for command in commands:
-            if isinstance(command, OpenEpoch):
-                decision = open_epoch(conn, self._store, board, command)
-                board.next_index += len(decision.records)
-                decisions.append(decision)
-                continue
-            if isinstance(command, GrantClaims):
-                records, outcome = grant(board, command, lease_us=self._lease_us)
-            elif isinstance(command, PublishHeads):
-                vector = due_vector(conn, self._store, key=board.key, next_index=board.next_index, now_us=board.now_us)
-                records, outcome = publish(board, vector, actor=self._actor)
-            elif isinstance(command, DecideTransfers):
-                records, outcome = self._transfers.rule(board, command, actor=self._actor)
-            else:
-                records, outcome = rule(board, command, actor=self._actor)
-            outcome.decided_us = board.now_us
-            board.next_index += len(records)
-            decisions.append(Decision(records=tuple(records), result=outcome))
-            outcomes.append(outcome)
+            decision = self._decide(conn, board, command)
+            board.next_index += len(decision.records)
+            decisions.append(decision)
+            if decision.result is not None:
+                decision.result.decided_us = board.now_us
+                outcomes.append(decision.result)
         self._cite(outcomes, self._older_hashes(conn, head, outcomes))
         return decisions
+
+    def _decide(self, conn: Connection, board: Board, command: Command) -> Decision[Outcome]:
+        match command:
+            case GrantClaims():
+                records, outcome = grant(board, command, lease_us=self._lease_us)
+            case DecidePending():
+                records, outcome = rule(board, command, actor=self._actor, term_us=self._conflict_us)
+            case StatePosition():
+                return state_position(board, command, actor=self._actor)
+            case DecideConflict():
+                return decide_conflict(board, command)
+            case DecideTransfers():
+                records, outcome = self._transfers.rule(board, command, actor=self._actor)
+            case PublishHeads():
+                vector = due_vector(conn, self._store, key=board.key, next_index=board.next_index, now_us=board.now_us)
+                records, outcome = publish(board, vector, actor=self._actor)
+            case OpenEpoch():
+                return open_epoch(conn, self._store, board, command)
+            case SettleConflicts():
+                return settle_conflicts(board, command, actor=self._actor)
+        return Decision(records=tuple(records), result=outcome)
 
     def applied(self, conn: Connection, appended: Sequence[Appended], decisions: Sequence[Decision[Outcome]]) -> None:
         """Write what the decisions change, in the transaction that appended their entries.
@@ -106,12 +129,20 @@ class RegistryDecider:
             raise Aborted("a person was claimed meanwhile; ask again")
         for outcome in outcomes:
             self._store.view.set_flags(conn, outcome.flags)
-            for (city, epoch), notes in sorted(outcome.notes.items()):
-                self._store.add_dispositions(conn, city, epoch, notes)
+            first = {
+                place: self._store.add_dispositions(conn, *place, notes)
+                for place, notes in sorted(outcome.notes.items())
+            }
+            for conflict_id, (city, epoch, position) in outcome.notices.items():
+                conflict = outcome.conflicts[conflict_id]
+                outcome.conflicts[conflict_id] = replace(conflict, notice_seq=first[city, epoch] + position)
+            self._store.conflicts.put(conn, list(outcome.conflicts.values()))
+            self._store.conflicts.add_statements(conn, outcome.statements)
             self._store.end_pending(conn, outcome.decided)
             self._store.put_published(conn, outcome.published)
             self._transfers.apply(conn, outcome.transfers)
-        epoch = next((claim.registry_epoch for claim in taken.values()), 0)
+        # Claims that were taken without a grant name no entry, epoch 0.
+        epoch = max((claim.registry_epoch for claim in taken.values()), default=0)
         self._cite(outcomes, {(epoch, entry.index): entry.leaf_hash for entry in appended})
 
     def _note_rulings(self, conn: Connection, outcomes: Sequence[Outcome]) -> None:
@@ -134,18 +165,22 @@ class RegistryDecider:
         wanted = [claim for command in commands if isinstance(command, GrantClaims) for claim in command.wanted]
         asked = [waiting for command in commands if isinstance(command, DecidePending) for waiting in command.pending]
         arrivals = [each for command in commands if isinstance(command, DecideTransfers) for each in command.arrivals]
-        persons = {claim.person_key for claim in wanted} | {waiting.person_key for waiting in asked}
+        named = self._store.conflicts.by_id(conn, sorted(conflicts_of(commands)))
+        disputed = {conflict.person_key for conflict in named}
+        persons = {claim.person_key for claim in wanted} | {waiting.person_key for waiting in asked} | disputed
         persons |= {arrival.person_key for arrival in arrivals}
         claims = self._store.claims(conn, persons)
         lapsed = {c for c in claims.values() if c.state == ClaimState.LEASED and c.lease_end_us < now_us}
         bars = {ban.city for held in self._store.bans.of(conn, persons).values() for ban in held}
         locked = {waiting.city for waiting in asked} | {c.city for c in lapsed} | bars
         locked |= self._transfers.cities(conn, arrivals)
-        read = {waiting.person_key for waiting in asked} | {c.person_key for c in lapsed}
+        read = {waiting.person_key for waiting in asked} | {c.person_key for c in lapsed} | disputed
+        locked |= {row.city for rows in self._store.view.by_person(conn, disputed).values() for row in rows}
         for code in sorted(locked):
             city = self._store.city(conn, code)
             if city is not None:
                 self._store.logs.head(conn, LogKey(code, city.epoch), lock=True)
+        conflicts = {c.license_id: c for c in self._store.conflicts.of_persons(conn, persons)}
         return Board(
             key=head.key,
             next_index=head.size,
@@ -157,6 +192,8 @@ class RegistryDecider:
             bans=self._store.bans.of(conn, persons),
             open=set(self._store.still_pending(conn, asked)),
             transfers=self._transfers.board(conn, arrivals),
+            conflicts=conflicts,
+            statements=self._store.conflicts.statements(conn, list(conflicts)) if disputed else {},
         )
 
     def _older_hashes(self, conn: Connection, head: Head, outcomes: Sequence[Outcome]) -> dict[tuple[int, int], bytes]:
@@ -181,3 +218,14 @@ class RegistryDecider:
                 else claim
                 for claim in outcome.claims
             ]
+
+
+def conflicts_of(commands: Sequence[Command]) -> set[bytes]:
+    """Return the conflicts that commands are about."""
+    found: set[bytes] = set()
+    for command in commands:
+        if isinstance(command, SettleConflicts):
+            found.update(command.conflicts)
+        elif isinstance(command, StatePosition | DecideConflict):
+            found.add(command.conflict_id)
+    return found

@@ -10,6 +10,7 @@ from elicense.clock import to_timestamp
 from elicense.v1 import log_pb2
 from elicense.view.model import ViewRow
 from registry.bans import PersonBan
+from registry.conflict_model import Conflict, Statement
 from registry.handovers import Arrival
 from registry.model import Claim, Pending
 
@@ -40,16 +41,48 @@ def provisional_confirmed(pending: Pending) -> log_pb2.ProvisionalConfirmed:
     )
 
 
-def conflict_opened(pending: Pending, held_by: int) -> log_pb2.ConflictOpened:
-    """Return the entry for a waiting licence whose person ``held_by`` has."""
+def conflict_opened(pending: Pending, conflict: Conflict) -> log_pb2.ConflictOpened:
+    """Return the entry for a waiting licence whose person another licence has."""
     return log_pb2.ConflictOpened(
         position=_position(pending),
         entry_hash=pending.entry_hash,
         license_id=pending.license_id,
         person_tag=pending.person_key,
         tag_key=TAG_KEY,
-        held_by_city=held_by,
+        held_by_city=conflict.held_city,
+        held_license_id=conflict.held_license,
+        deadline_time=to_timestamp(conflict.deadline_us),
     )
+
+
+def conflict_stated(statement: Statement) -> log_pb2.ConflictStated:
+    """Return the entry for what a city says."""
+    return log_pb2.ConflictStated(
+        conflict_id=statement.conflict_id,
+        city=statement.city,
+        license_id=statement.license_id,
+        position=statement.position,  # type: ignore[arg-type]  # the same numbers
+        grounds=statement.grounds,
+        clerk=statement.clerk,
+    )
+
+
+def conflict_resolved(conflict: Conflict) -> log_pb2.ConflictResolved:
+    """Return the entry for a conflict that was decided."""
+    return log_pb2.ConflictResolved(
+        conflict_id=conflict.license_id,
+        standing_license_id=conflict.standing_license,
+        void_license_id=conflict.void_license,
+        person_tag=conflict.person_key,
+        tag_key=TAG_KEY,
+        end=conflict.ending,  # type: ignore[arg-type]  # the same numbers
+        basis=conflict.basis,
+    )
+
+
+def conflict_settled(conflict: Conflict) -> log_pb2.ConflictSettled:
+    """Return the entry for a licence that counts now that its conflict is over."""
+    return log_pb2.ConflictSettled(conflict_id=conflict.license_id, person_tag=conflict.person_key, tag_key=TAG_KEY)
 
 
 def license_barred(pending: Pending, ban: PersonBan) -> log_pb2.LicenseBarred:

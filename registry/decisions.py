@@ -1,4 +1,4 @@
-"""The task that decides which licences without a grant count nationwide, and which take-overs move custody.
+"""The task that decides what waits: licences without a grant, take-overs, and conflicts that need nobody's word.
 
 What waits is a table, so nothing is lost with the process: the process that leads reads
 it at start, and now and then while something waits for another city's lease.
@@ -9,20 +9,27 @@ transaction that writes it, so two processes never decide one licence twice.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from contextlib import suppress
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 import structlog
 
 from elicense.errors import Error
+from elicense.license.verdict import ViewFlags
 from elicense.sql.database import Database
 from registry.board import Outcome
 from registry.claims import DecidePending
+from registry.conflict_commands import SettleConflicts
+from registry.conflict_metrics import ConflictMetrics
+from registry.conflict_model import Conflict, ConflictState
 from registry.handovers import Arrival
 from registry.model import Pending
 from registry.store import RegistryStore
 from registry.transfer_decider import DecideTransfers
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
 
 #: Licences decided in one commit.
 PENDING_PER_COMMIT: Final = 256
@@ -38,6 +45,9 @@ class Deciding(Protocol):
     async def decide(self, command: DecidePending | DecideTransfers) -> Outcome:
         """Decide and return once the decision is durable."""
 
+    async def settle(self, command: SettleConflicts) -> Outcome:
+        """End conflicts and return once that is durable."""
+
 
 class PendingDecisions:
     """Decides what waits, in the background.
@@ -47,6 +57,8 @@ class PendingDecisions:
         store: Its tables.
         deciding: Writes the decisions.
         leads: Whether this process looks unasked.
+        metrics: Counts conflicts.
+        clock: UTC microseconds.
         recheck_s: How often to look unasked, seconds.
     """
 
@@ -57,12 +69,16 @@ class PendingDecisions:
         store: RegistryStore,
         deciding: Deciding,
         leads: Callable[[], bool],
+        metrics: ConflictMetrics,
+        clock: Callable[[], int],
         recheck_s: float = RECHECK_S,
     ) -> None:
         self._database = database
         self._store = store
         self._deciding = deciding
         self._leads = leads
+        self._metrics = metrics
+        self._clock = clock
         self._recheck_s = recheck_s
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -88,7 +104,7 @@ class PendingDecisions:
         Raises:
             Error: The decision could not be written.
         """
-        decided = 0
+        decided = await self._settle()
         page = await self._page(None)
         while page:
             outcome = await self._deciding.decide(DecidePending(tuple(page)))
@@ -109,6 +125,22 @@ class PendingDecisions:
             lambda conn: self._store.transfers.arrivals(conn, limit=PENDING_PER_COMMIT, after=after)
         )
 
+    async def _settle(self) -> int:
+        """End the conflicts that need nobody's word any more; what is left is counted for the metrics."""
+        due, counts = await self._database.read(self._due)
+        self._metrics.counted(*counts)
+        if not due:
+            return 0
+        return len((await self._deciding.settle(SettleConflicts(tuple(due)))).conflicts)
+
+    def _due(self, conn: Connection) -> tuple[list[bytes], tuple[int, int, int]]:
+        conflicts = self._store.conflicts
+        unsettled = conflicts.unsettled(conn, limit=PENDING_PER_COMMIT)
+        rows = self._store.view.by_person(conn, {conflict.person_key for conflict in unsettled})
+        cancelled = {row.license_id for held in rows.values() for row in held if row.flags & ViewFlags.CANCELLED}
+        due = [conflict.license_id for conflict in unsettled if _is_due(conflict, cancelled)]
+        return due, conflicts.counts(conn, city=None, now_us=self._clock())
+
     async def _page(self, after: Pending | None) -> list[Pending]:
         return await self._database.read(lambda conn: self._store.pending(conn, limit=PENDING_PER_COMMIT, after=after))
 
@@ -127,3 +159,10 @@ class PendingDecisions:
                 _log.error("waiting_not_decided", exc_info=error)
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._wake.wait(), self._recheck_s)
+
+
+def _is_due(conflict: Conflict, cancelled: Container[bytes]) -> bool:
+    """Whether a conflict may be over by itself; the decision judges again."""
+    if conflict.state == ConflictState.DECIDED:
+        return not conflict.notice_seq
+    return any(license_id in cancelled for license_id in conflict.licenses)

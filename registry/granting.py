@@ -28,6 +28,11 @@ def grant(board: Board, command: GrantClaims, *, lease_us: int) -> tuple[list[by
             waiting=board.waiting(wanted.person_key),
             ended=board.ended(wanted.person_key),
         )
+        disputed = board.disputed(wanted.person_key) if standing in (Standing.FREE, Standing.OVER) else None
+        if disputed is not None:
+            # Free only until the conflict is decided.
+            outcome.claims.append(HeldBy(disputed.city))
+            continue
         if claim is not None and standing is Standing.HELD:
             outcome.claims.append(HeldBy(claim.city))
             continue

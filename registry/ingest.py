@@ -206,6 +206,8 @@ class Ingest:
                 recorded_us=head.recorded_us,
             ),
         )
+        if self._store.conflicts.stored_by(conn, batch.city, batch.dispositions_after):
+            undecided = True
         dispositions = self._store.dispositions(
             conn, batch.city, after=batch.dispositions_after, limit=DISPOSITIONS_PER_ANSWER
         )
@@ -239,7 +241,7 @@ class Ingest:
         for record in received:
             fold.apply(record)
         self._write(conn, batch, fold.change)
-        return moved, bool(fold.change.pending or fold.change.arrivals)
+        return moved, bool(fold.change.pending or fold.change.arrivals or fold.change.releases)
 
     def _check_opening(self, conn: Connection, key: LogKey, batch: Batch) -> int:
         """Check that a new epoch follows the one before; return when that one's last record was written."""

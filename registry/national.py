@@ -241,10 +241,9 @@ class NationalFold:
             return None
         claim = self._claims.get(received.person_key)
         # A released claim is nobody's any more, whoever had it; the batch that releases it may go on.
-        granted = claim is not None and claim.city == message.city and claim.state != ClaimState.RELEASED
-        # A lease is given only once every bar is over, so a revoked licence stands in its way no more; a
-        # hold may still be that of the revoked licence itself.
-        over = _NOT_COUNTING | (_REVOKED if claim is not None and claim.state == ClaimState.LEASED else 0)
+        granted = claim is not None and claim.city == message.city and claim.state == ClaimState.LEASED
+        # A lease is given only once every bar is over, so a revoked licence stands in its way no more.
+        over = _NOT_COUNTING | _REVOKED
         free = not held or (all(row.flags & over for row in held.values()) and not self._barred(held.values(), message))
         if granted and free and received.person_key not in self.change.releases:
             self.change.holds[received.person_key] = message.license_id

@@ -11,23 +11,18 @@ tables of what waits.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
-from google.protobuf.message import DecodeError
-
-from elicense.clock import from_timestamp
 from elicense.license.verdict import ViewFlags
 from elicense.log.check import Finding, position
 from elicense.log.model import LogKey, StoredEntry
-from elicense.v1 import log_pb2
 from elicense.view.model import Revision, ViewRow
 from elicense.view.person import PersonIndex
 from registry.bans import PersonBan
-from registry.check_published import PublishedCheck
 from registry.custody_check import CustodyCheck
-from registry.handovers import Handovers
+from registry.decided import Decided
 from registry.model import ClaimState, Pending
 from registry.national import NationalFold, receive
 from registry.store import RegistryStore
@@ -39,76 +34,6 @@ _PAGE: Final = 1_000
 _MAX_REVISIONS: Final = 1_000_000
 
 _Position = tuple[int, int, int]
-
-
-@dataclass(slots=True)
-class Decided:
-    """What the registry's log says.
-
-    Attributes:
-        granted: Persons granted: (person tag, city).
-        confirmed: Positions of first records that count without a grant.
-        given: Flags that first records got, by position; of those that do not count.
-        rulings: (licence, when, flags that it gave) of each decision.
-        vectors: The vectors of city heads.
-        handovers: Every take-over.
-        epochs: Epochs opened after a city's first, by log: (key, size and root at which the one before ended).
-    """
-
-    granted: set[tuple[bytes, int]] = field(default_factory=set)
-    confirmed: set[_Position] = field(default_factory=set)
-    given: dict[_Position, ViewFlags] = field(default_factory=dict)
-    rulings: set[tuple[bytes, int, int]] = field(default_factory=set)
-    vectors: PublishedCheck = field(default_factory=PublishedCheck)
-    handovers: Handovers = field(default_factory=Handovers)
-    epochs: dict[LogKey, tuple[str, int, bytes]] = field(default_factory=dict)
-
-    def read(self, key: LogKey, entries: Sequence[StoredEntry], found: Callable[[Finding], None]) -> None:
-        """Fold entries of the registry's log."""
-        for entry in entries:
-            if entry.record is None:
-                continue
-            try:
-                record = log_pb2.RegistryRecord.FromString(entry.record)
-            except DecodeError:
-                found(Finding(position(key, entry.index), "the record is not a decision"))
-                continue
-            self._fold(key, entry.index, record, found)
-
-    def _fold(self, key: LogKey, index: int, record: log_pb2.RegistryRecord, found: Callable[[Finding], None]) -> None:
-        match record.WhichOneof("decision"):
-            case "claims_granted":
-                granted = record.claims_granted
-                self.granted.update((claim.person_tag, granted.city) for claim in granted.claims)
-            case "provisional_confirmed":
-                confirmed = record.provisional_confirmed
-                self.confirmed.add(_at(confirmed.position))
-                self.rulings.add((confirmed.license_id, from_timestamp(record.record_time), 0))
-            case "conflict_opened":
-                self._give(record, record.conflict_opened, ViewFlags.CONFLICT)
-            case "license_barred":
-                self._give(record, record.license_barred, ViewFlags.VOID)
-            case "head_vector":
-                self.vectors.read(key, index, record)
-            case "transfer_decided":
-                self.handovers.add(record.transfer_decided)
-            case "epoch_opened":
-                opened = record.epoch_opened
-                told = opened.log_verifier_key, opened.closed_size, opened.closed_root
-                self.epochs[LogKey(opened.city, opened.epoch)] = told
-            case kind:
-                found(Finding(position(key, index), f"a kind of decision that this node does not know: {kind}"))
-
-    def _give(
-        self, record: log_pb2.RegistryRecord, ruled: log_pb2.ConflictOpened | log_pb2.LicenseBarred, flags: ViewFlags
-    ) -> None:
-        """Note the flags that a decision gives a licence."""
-        self.given[_at(ruled.position)] = flags
-        self.rulings.add((ruled.license_id, from_timestamp(record.record_time), int(flags)))
-
-
-def _at(where: log_pb2.LogPosition) -> _Position:
-    return where.city, where.epoch, where.index
 
 
 class Refold:
@@ -187,6 +112,7 @@ class Refold:
         self._compare_claims()
         self._compare_bans()
         self._compare_rulings()
+        self._compare_conflicts()
         self.decided.vectors.compare(self._conn, self._store, self._found)
         self._custody.compare(self.decided.handovers)
         return len(self._expected)
@@ -198,10 +124,8 @@ class Refold:
         if first is None:
             self._report(row, "no log holds the first revision of the license")
             return int(flags)
-        if first in self.decided.given:
-            return int(flags | self.decided.given[first])
-        if first in self.decided.confirmed:
-            return int(flags)
+        if key in self.decided.ruled:
+            return int(flags | self.decided.ruled[key])
         if first in waiting:
             return int(flags | ViewFlags.PROVISIONAL)
         if (key[0], first[0]) not in self.decided.granted:
@@ -229,7 +153,7 @@ class Refold:
             row
             for key, row in self._expected.items()
             if (first := self._first.get(key)) is not None
-            and (first in self.decided.confirmed or (key[0], first[0]) in self.decided.granted)
+            and (key in self.decided.confirmed or (key[0], first[0]) in self.decided.granted)
         ]
         for start in range(0, len(counting), _PAGE):
             rows = counting[start : start + _PAGE]
@@ -274,10 +198,21 @@ class Refold:
             (ruling.license_id, ruling.decided_us, ruling.after & _RULED)
             for ruling in self._store.rulings.all(self._conn)
         }
-        for license_id, _, _ in stored ^ self.decided.rulings:
+        expected = {(*ruling, flags) for ruling, flags in self.decided.rulings.items()}
+        for license_id, _, _ in stored ^ expected:
             self._found(
                 Finding(f"license {UUID(bytes=license_id)}", "the rulings on it differ from the registry's log")
             )
+
+    def _compare_conflicts(self) -> None:
+        """Conflicts, and what cities said in them, must be those of the registry's log."""
+        # Whether a city has stored a word is the one thing that the log does not tell.
+        conflicts = {replace(each, notice_city=0, notice_seq=0) for each in self._store.conflicts.all(self._conn)}
+        statements = set(self._store.conflicts.all_statements(self._conn))
+        differing = {each.license_id for each in conflicts ^ set(self.decided.conflicts.values())}
+        differing |= {each.conflict_id for each in statements ^ set(self.decided.statements)}
+        for conflict_id in sorted(differing):
+            self._found(Finding(f"conflict {UUID(bytes=conflict_id)}", "it differs from the registry's log"))
 
     def _stored(self, row: ViewRow) -> list[ViewRow]:
         rows = self._store.view.by_person(self._conn, [row.person_key]).get(row.person_key, [])

@@ -11,6 +11,7 @@ from elicense.sql.database import Database
 from registry.batch import Batch, Taken
 from registry.board import Outcome
 from registry.claims import CLAIMS_PER_ENTRY, ClaimOutcome, DecidePending, GrantClaims
+from registry.conflict_commands import DecideConflict, SettleConflicts, StatePosition
 from registry.decider import Command
 from registry.decisions import PendingDecisions
 from registry.epochs import OpenEpoch
@@ -27,6 +28,8 @@ _ENTRY_BYTES: Final = 512
 _VECTOR_BYTES: Final = 65_536
 #: Most bytes of one person in an entry: a tag, two identifiers and framing.
 _PERSON_BYTES: Final = 96
+#: Most bytes of an entry about a conflict: grounds of 500 characters, names and identifiers.
+_CONFLICT_BYTES: Final = 4_096
 
 
 #: Most bytes of a log's key in an entry.
@@ -63,6 +66,27 @@ class DecisionLog:
             StoreUnavailable: The database is away.
         """
         return (await self._writer.submit(command, weight=1, size=_ENTRY_BYTES + _KEY_BYTES)).result
+
+    async def settle(self, command: SettleConflicts) -> Outcome:
+        """End conflicts that need nobody's word; durable on return.
+
+        Raises:
+            StoreUnavailable: The database is away.
+        """
+        # At most two entries each.
+        entries = 2 * len(command.conflicts)
+        return (await self._writer.submit(command, weight=entries, size=entries * _CONFLICT_BYTES, bulk=True)).result
+
+    async def speak(self, command: StatePosition | DecideConflict) -> None:
+        """Note what a city says, or what an operator decides; durable on return.
+
+        Raises:
+            ConflictNotFound: There is no such conflict, or not for this city.
+            Error: It can not be said or decided now; see :mod:`registry.conflicts`.
+            StoreUnavailable: The database is away.
+        """
+        # A statement, the resolution that may follow, and the settlement.
+        await self._writer.submit(command, weight=3, size=3 * _CONFLICT_BYTES)
 
     async def grant(self, command: GrantClaims) -> Outcome:
         """Grant persons to a city; the grants are durable on return.

@@ -11,11 +11,13 @@ from elicense.view.model import ViewRow
 from registry.bans import PersonBan
 from registry.board import Board, Outcome
 from registry.claims import DecidePending, Ruling, ruling_on
+from registry.conflict_model import Conflict, ConflictState
 from registry.decision_records import conflict_opened, license_barred, provisional_confirmed
 from registry.model import Claim, ClaimState, Pending
 
 _CONFIRMED: Final = "The license counts nationwide."
-_CONFLICT: Final = "Another license of the person counts nationwide; the cities must settle it."
+_CONFLICT: Final = "Another license of the person counts nationwide; state your position: elicense-city conflicts."
+_CONTESTED: Final = "Another city issued a license to this person; state your position: elicense-city conflicts."
 
 #: What a ruling makes of a licence that waited.
 _ADDED: Final = {
@@ -25,15 +27,26 @@ _ADDED: Final = {
 }
 
 
-def rule(board: Board, command: DecidePending, *, actor: str) -> tuple[list[bytes], Outcome]:
-    """Return the entries and the outcome for waiting licences, and note in ``board`` who has the persons now."""
+def rule(board: Board, command: DecidePending, *, actor: str, term_us: int) -> tuple[list[bytes], Outcome]:
+    """Return the entries and the outcome for waiting licences, and note in ``board`` who has the persons now.
+
+    Args:
+        board: What the commit knows.
+        command: The licences.
+        actor: SPIFFE ID of the registry.
+        term_us: How long the cities have to settle a conflict between them, microseconds.
+    """
     outcome = Outcome()
-    records = []
+    records: list[bytes] = []
     for pending in command.pending:
         if pending not in board.open:
             continue
         claim = board.claims.get(pending.person_key)
         ban = board.barred(pending.person_key, besides=pending.license_id)
+        if (claim is None or claim.state == ClaimState.RELEASED) and board.disputed(pending.person_key) is not None:
+            # Whoever is in conflict already comes first.
+            outcome.waiting.append(pending)
+            continue
         ruling = ruling_on(
             pending,
             claim,
@@ -57,12 +70,37 @@ def rule(board: Board, command: DecidePending, *, actor: str) -> tuple[list[byte
         elif ban is not None:
             record.license_barred.CopyFrom(license_barred(pending, ban))
             notes.append((pending.idx, replication_pb2.DISPOSITION_KIND_VOID, pending.license_id, _barred(ban)))
-        else:
-            record.conflict_opened.CopyFrom(conflict_opened(pending, claim.city if claim else 0))
+        elif claim is not None:
+            conflict = _open(board, pending, claim, outcome, index=board.next_index + len(records), term_us=term_us)
+            record.conflict_opened.CopyFrom(conflict_opened(pending, conflict))
             notes.append((pending.idx, replication_pb2.DISPOSITION_KIND_CONFLICT, pending.license_id, _CONFLICT))
-        outcome.flags += _new_flags(board.rows.get(pending.person_key, ()), pending, ruling)
+        _set_flags(board, pending, ruling, outcome)
         records.append(record.SerializeToString(deterministic=True))
     return records, outcome
+
+
+def _open(board: Board, pending: Pending, claim: Claim, outcome: Outcome, *, index: int, term_us: int) -> Conflict:
+    """Open a conflict with the licence that has the person, and tell its city."""
+    held = board.row(pending.person_key, claim.license_id)
+    conflict = Conflict(
+        person_key=pending.person_key,
+        license_id=pending.license_id,
+        city=pending.city,
+        epoch=pending.epoch,
+        idx=pending.idx,
+        entry_hash=pending.entry_hash,
+        held_license=claim.license_id,
+        held_city=claim.city if held is None else held.city,
+        opened_us=board.now_us,
+        deadline_us=board.now_us + term_us,
+        registry_epoch=board.key.epoch,
+        registry_index=index,
+        state=int(ConflictState.OPEN),
+    )
+    board.conflicts[pending.license_id] = outcome.conflicts[pending.license_id] = conflict
+    if held is not None:
+        board.note(outcome, held, replication_pb2.DISPOSITION_KIND_CONTESTED, _CONTESTED)
+    return conflict
 
 
 def _confirm(board: Board, pending: Pending, claim: Claim | None, outcome: Outcome) -> None:
@@ -100,10 +138,7 @@ def _hold(pending: Pending, claim: Claim | None, *, cancelled: bool) -> Claim:
     )
 
 
-def _new_flags(rows: Sequence[ViewRow], pending: Pending, ruling: Ruling) -> list[tuple[bytes, bytes, int]]:
-    added = _ADDED[ruling]
-    return [
-        (row.person_key, row.license_id, int(ViewFlags(row.flags) & ~ViewFlags.PROVISIONAL | added))
-        for row in rows
-        if row.license_id == pending.license_id
-    ]
+def _set_flags(board: Board, pending: Pending, ruling: Ruling, outcome: Outcome) -> None:
+    row = board.row(pending.person_key, pending.license_id)
+    if row is not None:
+        board.set_flags(outcome, row, row.flags & ~int(ViewFlags.PROVISIONAL) | int(_ADDED[ruling]))

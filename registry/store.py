@@ -34,6 +34,7 @@ from elicense.view.store import ViewStore, define_view_tables
 from elicense.workers.lease_store import LeaseStore, define_lease_table
 from registry.access_store import AccessIndexStore, define_access_index_tables
 from registry.ban_store import BanStore, define_ban_table
+from registry.conflict_store import ConflictStore, define_conflict_tables
 from registry.model import City, CityState, Claim, ClaimState, NotedDisposition, Pending, PublishedHead
 from registry.transfer_store import TransferStore, define_transfer_tables
 
@@ -51,6 +52,7 @@ _lease_table = define_lease_table(metadata)
 _ruling_table = define_ruling_table(metadata)
 _ban_table = define_ban_table(metadata)
 _transfer_tables = define_transfer_tables(metadata)
+_conflict_tables = define_conflict_tables(metadata)
 
 city_table = Table(
     "city",
@@ -180,6 +182,7 @@ class RegistryStore:
         logs: The city logs and the registry's own log.
         view: The national view.
         bans: Bars from applying anew.
+        conflicts: Conflicts between two licences of one person.
         rulings: From when on decisions changed what a licence counts for.
         trust: Active certificates and join tokens.
         quota: How much of verifiers' quotas is leased.
@@ -191,6 +194,7 @@ class RegistryStore:
         self.logs = LogStore(_log_tables)
         self.view = ViewStore(*_view_tables)
         self.bans = BanStore(_ban_table)
+        self.conflicts = ConflictStore(*_conflict_tables)
         self.rulings = RulingStore(_ruling_table)
         self.trust = TrustStore(_trust_tables)
         self.quota = QuotaStore(_quota_table)
@@ -323,10 +327,14 @@ class RegistryStore:
         notes: Sequence[tuple[int, int, bytes, str]],
         *,
         other_city: int = 0,
-    ) -> None:
-        """Append to a city's feed: (index, kind, licence id, detail) each, of a hand-over with ``other_city``."""
+    ) -> int:
+        """Append to a city's feed: (index, kind, licence id, detail) each, of a hand-over with ``other_city``.
+
+        Returns:
+            The number of the first; 0 for none.
+        """
         if not notes:
-            return
+            return 0
         statement = insert_for(conn.dialect.name, feed_table)
         taken = statement.on_conflict_do_update(
             index_elements=["city"], set_={"seq": feed_table.c.seq + statement.excluded.seq}
@@ -338,6 +346,7 @@ class RegistryStore:
             for offset, (idx, kind, license_id, detail) in enumerate(notes)
         ]
         self._add_dispositions.execute(conn, [_disposition_values(row) for row in rows])
+        return int(first)
 
     def raise_feed(self, conn: Connection, city: int, number: int) -> None:
         """Have a city's feed go on behind ``number``, if its last one is lower."""

@@ -16,6 +16,7 @@ _VERBS: Final = {
     "cancel": "city_node.cli.lifecycle:cancel",
     "change-classes": "city_node.cli.lifecycle:change_classes",
     "check-config": "city_node.cli.node:check_config",
+    "conflicts": "city_node.cli.conflicts:conflicts",
     "correct": "city_node.cli.lifecycle:correct",
     "daily": "city_node.cli.lifecycle:daily",
     "fsck": "city_node.cli.node:fsck",

@@ -156,7 +156,7 @@ def _open(url: str) -> None:
 @CONFIG
 @AS_JSON
 def status(config_path: Path, as_json: bool) -> None:
-    """Show how long the log is and how much of it the registry has confirmed."""
+    """Show how long the log is, how much of it the registry has confirmed, and how many conflicts wait."""
     config = load_city_config(config_path)
     require_current(config.database_url, "city_node")
     progress = _reading(config, lambda conn: log_progress(conn, CityStore(), config.city.code))
@@ -172,6 +172,7 @@ def status(config_path: Path, as_json: bool) -> None:
         "backlog": progress.log_size - progress.confirmed_size,
         "last_commit": _time(progress.last_commit_us) if progress.last_commit_us else "",
         "dispositions": progress.dispositions,
+        "conflicts": progress.contested + progress.without_effect,
         "verify_only": doubt.message if doubt is not None else "",
     }
     if as_json:

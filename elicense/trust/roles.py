@@ -206,6 +206,7 @@ _REFLECTION = {
 _CITY = frozenset({Role.CITY})
 _CLERK = frozenset({Role.CLERK})
 _ENROLLEE = frozenset({Role.ENROLLEE})
+_OPERATOR = frozenset({Role.OPERATOR})
 _HOLDER = frozenset({Role.HOLDER})
 
 
@@ -230,6 +231,10 @@ REGISTRY_METHODS: Mapping[str, frozenset[Role]] = MappingProxyType(
         "/elicense.v1.VerificationService/WatchLicense": VERIFIERS | _CITY,
         "/elicense.v1.EnrollmentService/Enroll": _ENROLLEE,
         **_transparency(VERIFIERS | LATEST_HEADS),
+        "/elicense.v1.ConflictService/ListConflicts": _CITY | _OPERATOR,
+        "/elicense.v1.ConflictService/GetConflict": _CITY | _OPERATOR,
+        "/elicense.v1.ConflictService/StatePosition": _CITY,
+        "/elicense.v1.ConflictRulingService/DecideConflict": _OPERATOR,
         **_HEALTH,
         **_REFLECTION,
     }
@@ -256,6 +261,9 @@ CITY_METHODS: Mapping[str, frozenset[Role]] = MappingProxyType(
         "/elicense.v1.VerificationService/WatchLicense": VERIFIERS,
         "/elicense.v1.EnrollmentService/Enroll": _ENROLLEE,
         **_transparency(VERIFIERS | LATEST_HEADS | _CLERK),
+        "/elicense.v1.ConflictService/ListConflicts": _CLERK,
+        "/elicense.v1.ConflictService/GetConflict": _CLERK,
+        "/elicense.v1.ConflictService/StatePosition": _CLERK,
         **_HEALTH,
         **_REFLECTION,
     }

@@ -12,6 +12,7 @@ _VERBS: Final = {
     "allow-signing": "registry.cli.recovery:allow_signing",
     "backup": "registry.cli.recovery:backup",
     "check-config": "registry.cli.node:check_config",
+    "conflicts": "registry.cli.conflicts:conflicts",
     "fsck": "registry.cli.node:fsck",
     "init": "registry.cli.node:init",
     "keys": "registry.cli.evidence:keys",

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import cast
 
 import pytest
+from prometheus_client import CollectorRegistry
 
 from elicense.clock import from_timestamp, to_timestamp
 from elicense.license.verdict import ViewFlags
@@ -30,6 +31,7 @@ from registry.batch import Batch, SentEntry, Taken
 from registry.board import Outcome
 from registry.cities import CityEnrollment
 from registry.claims import GrantClaims, Granted, WantedClaim
+from registry.conflict_metrics import ConflictMetrics
 from registry.decider import Command, RegistryDecider
 from registry.decisions import PendingDecisions
 from registry.fsck import Fsck, Report
@@ -134,6 +136,7 @@ async def core(empty_store: EmptyStore, tmp_path: Path) -> AsyncIterator[Core]:
             transfers=TransferDecider(store=store, persons=PERSONS),
             actor="spiffe://elicense.test/registry",
             lease_us=LEASE_US,
+            conflict_us=LEASE_US,
             clock=clock,
         ),
         clock=clock,
@@ -150,7 +153,14 @@ async def core(empty_store: EmptyStore, tmp_path: Path) -> AsyncIterator[Core]:
         trust_domain=TRUST_DOMAIN,
         clock=clock,
     )
-    decisions = PendingDecisions(database=database, store=store, deciding=log, leads=lambda: True)
+    decisions = PendingDecisions(
+        database=database,
+        store=store,
+        deciding=log,
+        leads=lambda: True,
+        metrics=ConflictMetrics(registry=CollectorRegistry()),
+        clock=clock,
+    )
     yield Core(database, store, clock, ingest, log, decisions, log_signer, cosigner)
     await writer.close()
     database.close()

@@ -1,0 +1,193 @@
+"""What the registry's log says: the fold of its decisions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from google.protobuf.message import DecodeError
+
+from elicense.clock import from_timestamp
+from elicense.license.verdict import ViewFlags
+from elicense.log.check import Finding, position
+from elicense.log.model import LogKey, StoredEntry
+from elicense.v1 import log_pb2
+from registry.check_published import PublishedCheck
+from registry.conflict_model import Conflict, ConflictState, Statement
+from registry.handovers import Handovers
+
+LicenseKey = tuple[bytes, bytes]
+"""A licence: person key and licence id."""
+
+
+@dataclass(slots=True)
+class Decided:
+    """What the registry's log says.
+
+    Attributes:
+        granted: Persons granted: (person tag, city).
+        ruled: Flags that the latest ruling gave each licence; none of them means that it counts.
+        rulings: Flags that each ruling gave, by licence and when.
+        conflicts: Conflicts as they stand, by the licence that names each.
+        statements: What cities said in conflicts.
+        confirmed: Licences that count, though no grant let them.
+        vectors: The vectors of city heads.
+        handovers: Every take-over.
+        epochs: Epochs opened after a city's first, by log: (key, size and root at which the one before ended).
+    """
+
+    granted: set[tuple[bytes, int]] = field(default_factory=set)
+    ruled: dict[LicenseKey, ViewFlags] = field(default_factory=dict)
+    rulings: dict[tuple[bytes, int], int] = field(default_factory=dict)
+    conflicts: dict[bytes, Conflict] = field(default_factory=dict)
+    statements: list[Statement] = field(default_factory=list)
+    confirmed: set[LicenseKey] = field(default_factory=set)
+    vectors: PublishedCheck = field(default_factory=PublishedCheck)
+    handovers: Handovers = field(default_factory=Handovers)
+    epochs: dict[LogKey, tuple[str, int, bytes]] = field(default_factory=dict)
+
+    def read(self, key: LogKey, entries: Sequence[StoredEntry], found: Callable[[Finding], None]) -> None:
+        """Fold entries of the registry's log."""
+        for entry in entries:
+            if entry.record is None:
+                continue
+            try:
+                record = log_pb2.RegistryRecord.FromString(entry.record)
+            except DecodeError:
+                found(Finding(position(key, entry.index), "the record is not a decision"))
+                continue
+            kind = record.WhichOneof("decision")
+            fold = _FOLDS.get(kind or "")
+            if fold is None:
+                found(Finding(position(key, entry.index), f"a decision of a kind that is not known here: {kind}"))
+                continue
+            if not fold(self, record, key, entry.index):
+                found(Finding(position(key, entry.index), "the decision is about a conflict that was never opened"))
+
+    # -- kinds of decisions; each tells whether it makes sense ---------------------------------------------------------
+
+    def _granted(self, record: log_pb2.RegistryRecord, _key: LogKey, _index: int) -> bool:
+        granted = record.claims_granted
+        self.granted.update((claim.person_tag, granted.city) for claim in granted.claims)
+        return True
+
+    def _confirmed(self, record: log_pb2.RegistryRecord, _key: LogKey, _index: int) -> bool:
+        confirmed = record.provisional_confirmed
+        self.confirmed.add((confirmed.person_tag, confirmed.license_id))
+        self._rule(record, confirmed.person_tag, confirmed.license_id, ViewFlags(0))
+        return True
+
+    def _opened(self, record: log_pb2.RegistryRecord, key: LogKey, index: int) -> bool:
+        opened = record.conflict_opened
+        self._rule(record, opened.person_tag, opened.license_id, ViewFlags.CONFLICT)
+        self.conflicts[opened.license_id] = Conflict(
+            person_key=opened.person_tag,
+            license_id=opened.license_id,
+            city=opened.position.city,
+            epoch=opened.position.epoch,
+            idx=opened.position.index,
+            entry_hash=opened.entry_hash,
+            held_license=opened.held_license_id,
+            held_city=opened.held_by_city,
+            opened_us=from_timestamp(record.record_time),
+            deadline_us=from_timestamp(opened.deadline_time),
+            registry_epoch=key.epoch,
+            registry_index=index,
+            state=int(ConflictState.OPEN),
+        )
+        return True
+
+    def _barred(self, record: log_pb2.RegistryRecord, _key: LogKey, _index: int) -> bool:
+        barred = record.license_barred
+        self._rule(record, barred.person_tag, barred.license_id, ViewFlags.VOID)
+        return True
+
+    def _stated(self, record: log_pb2.RegistryRecord, _key: LogKey, _index: int) -> bool:
+        stated = record.conflict_stated
+        said = [each for each in self.statements if each.conflict_id == stated.conflict_id]
+        self.statements.append(
+            Statement(
+                conflict_id=stated.conflict_id,
+                seq=len(said) + 1,
+                city=stated.city,
+                license_id=stated.license_id,
+                position=stated.position,
+                grounds=stated.grounds,
+                clerk=stated.clerk,
+                stated_us=from_timestamp(record.record_time),
+            )
+        )
+        return stated.conflict_id in self.conflicts
+
+    def _resolved(self, record: log_pb2.RegistryRecord, _key: LogKey, _index: int) -> bool:
+        resolved = record.conflict_resolved
+        conflict = self.conflicts.get(resolved.conflict_id)
+        if conflict is None:
+            return False
+        won = resolved.standing_license_id == conflict.license_id
+        self.conflicts[conflict.license_id] = replace(
+            conflict,
+            state=int(ConflictState.DECIDED if won else ConflictState.SETTLED),
+            standing_license=resolved.standing_license_id,
+            void_license=resolved.void_license_id,
+            ending=resolved.end,
+            basis=resolved.basis,
+            decided_us=from_timestamp(record.record_time),
+        )
+        if resolved.void_license_id:
+            self._rule(record, resolved.person_tag, resolved.void_license_id, ViewFlags.VOID)
+        if won:
+            # The person's other conflicts go on against the winner.
+            for other in list(self.conflicts.values()):
+                if other.person_key == conflict.person_key and other.state == ConflictState.OPEN:
+                    self.conflicts[other.license_id] = replace(
+                        other, held_license=conflict.license_id, held_city=conflict.city
+                    )
+        return True
+
+    def _settled(self, record: log_pb2.RegistryRecord, _key: LogKey, _index: int) -> bool:
+        settled = record.conflict_settled
+        conflict = self.conflicts.get(settled.conflict_id)
+        if conflict is None:
+            return False
+        self.conflicts[conflict.license_id] = replace(conflict, state=int(ConflictState.SETTLED))
+        self.confirmed.add((settled.person_tag, settled.conflict_id))
+        self._rule(record, settled.person_tag, settled.conflict_id, ViewFlags(0))
+        return True
+
+    def _vector(self, record: log_pb2.RegistryRecord, key: LogKey, index: int) -> bool:
+        self.vectors.read(key, index, record)
+        return True
+
+    def _transferred(self, record: log_pb2.RegistryRecord, _key: LogKey, _index: int) -> bool:
+        self.handovers.add(record.transfer_decided)
+        return True
+
+    def _epoch(self, record: log_pb2.RegistryRecord, _key: LogKey, _index: int) -> bool:
+        opened = record.epoch_opened
+        told = opened.log_verifier_key, opened.closed_size, opened.closed_root
+        self.epochs[LogKey(opened.city, opened.epoch)] = told
+        return True
+
+    def _rule(self, record: log_pb2.RegistryRecord, person_key: bytes, license_id: bytes, flags: ViewFlags) -> None:
+        self.ruled[person_key, license_id] = flags
+        # Of two rulings at one instant the later word stands.
+        self.rulings[license_id, from_timestamp(record.record_time)] = int(flags)
+
+
+_Fold = Callable[[Decided, log_pb2.RegistryRecord, LogKey, int], bool]
+
+_FOLDS: Final[dict[str, _Fold]] = {
+    "claims_granted": Decided._granted,
+    "provisional_confirmed": Decided._confirmed,
+    "conflict_opened": Decided._opened,
+    "license_barred": Decided._barred,
+    "conflict_stated": Decided._stated,
+    "conflict_resolved": Decided._resolved,
+    "conflict_settled": Decided._settled,
+    "head_vector": Decided._vector,
+    "transfer_decided": Decided._transferred,
+    "epoch_opened": Decided._epoch,
+}
+"""How each kind of decision is folded; a kind that is not here is reported."""

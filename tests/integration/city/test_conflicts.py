@@ -1,0 +1,225 @@
+"""Two cities that were cut off from each other, their clerks, and an operator: a conflict from its birth to its end."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from city_node.cli import main as city_main
+from elicense import errors
+from elicense.trust.credentials import Credentials
+from elicense.v1 import conflict_pb2 as pb
+from elicense.v1 import conflict_pb2_grpc, license_pb2
+from elicense.v1.verification_pb2 import OUTCOME_INDETERMINATE, OUTCOME_VALID, PURPOSE_WINDOW_SERVICE, Verdict
+from registry.cli import main as registry_main
+from tests.integration.city.test_bans import in_tianjin
+from tests.integration.city.test_lifecycle import change
+from tests.support.cluster import (
+    DEADLINE_S,
+    SUZHOU,
+    TIANJIN,
+    City,
+    Cluster,
+    call,
+    drivers,
+    eventually,
+    run_cluster,
+)
+from tests.support.link import Link, open_link
+
+
+@dataclass
+class Nation:
+    """Two cities with a window each, and the person whom both licensed.
+
+    Attributes:
+        cluster: The registry and the cities.
+        folder: Where credentials lie.
+        link: Suzhou's wire to the registry.
+        windows: Credentials of each city's traffic window.
+        held: The licence with a grant.
+        waiting: The licence without.
+    """
+
+    cluster: Cluster
+    folder: Path
+    link: Link
+    windows: dict[int, Credentials]
+    held: license_pb2.License
+    waiting: license_pb2.License
+
+    @property
+    def suzhou(self) -> City:
+        return self.cluster.cities[SUZHOU]
+
+    @property
+    def tianjin(self) -> City:
+        return self.cluster.cities[TIANJIN]
+
+    async def verdict(self, code: int) -> Verdict:
+        city = self.cluster.cities[code]
+        return await self.cluster.verify(
+            self.windows[code], city.running.address, self.held.holder.document, purpose=PURPOSE_WINDOW_SERVICE
+        )
+
+    async def valid_in(self) -> dict[int, int]:
+        """Which city's licence each node calls VALID; never may two differ."""
+        found = {}
+        for code in (SUZHOU, TIANJIN):
+            verdict = await self.verdict(code)
+            if verdict.outcome == OUTCOME_VALID:
+                found[code] = verdict.freshness.city
+        assert len(set(found.values())) <= 1, found
+        return found
+
+    async def clerk(self, code: int, *arguments: str) -> str:
+        city = self.cluster.cities[code]
+        where = ["--credentials", str(city.clerk), "--address", city.running.address]
+        result = await asyncio.to_thread(CliRunner().invoke, city_main, ["conflicts", *arguments, *where])
+        assert result.exit_code == 0, result.output
+        return result.output
+
+    async def inbox(self, code: int) -> pb.ListConflictsResponse:
+        stub = conflict_pb2_grpc.ConflictServiceStub(self.cluster.cities[code].channel())
+        answer: pb.ListConflictsResponse = await call(stub.ListConflicts(pb.ListConflictsRequest(), timeout=DEADLINE_S))
+        return answer
+
+    async def conflict(self) -> str:
+        """The conflict's UUID, once both cities have it in their inbox."""
+
+        async def known() -> str:
+            try:
+                found = [await self.inbox(code) for code in (SUZHOU, TIANJIN)]
+            except errors.RegistryUnreachable:
+                return ""
+            return found[0].conflicts[0].name.partition("/")[2] if all(each.conflicts for each in found) else ""
+
+        return await eventually(known)
+
+    async def settled_for(self, code: int) -> None:
+        """Wait until every node calls the licence of one city valid."""
+
+        async def settled() -> bool:
+            return await self.valid_in() == {SUZHOU: code, TIANJIN: code}
+
+        await eventually(settled)
+
+    async def fsck(self) -> None:
+        config = self.cluster.registry_config.node.data_dir / "config.toml"
+        report = await asyncio.to_thread(CliRunner().invoke, registry_main, ["fsck", "--config", str(config)])
+        assert report.exit_code == 0, report.output
+        for city in self.cluster.cities.values():
+            config = city.folder / "config.toml"
+            checked = await asyncio.to_thread(CliRunner().invoke, city_main, ["fsck", "--config", str(config)])
+            assert checked.exit_code == 0, checked.output
+
+
+@pytest.fixture
+async def nation(tmp_path: Path) -> AsyncIterator[Nation]:
+    """Suzhou licensed a person; Tianjin, cut off, licensed the same person; then the registry came back."""
+    async with run_cluster(tmp_path) as cluster:
+        assert cluster.registry is not None
+        link = await open_link(cluster.registry.address)
+        suzhou, tianjin = await cluster.add_city(SUZHOU, through=link), await cluster.add_city(TIANJIN)
+        windows = {}
+        for code, city in cluster.cities.items():
+            path = ("city", str(code), "verifier", "traffic-window", "w")
+            windows[code] = await cluster.enroll_at(city, path, tmp_path / f"window-{code}")
+        (wanted,) = drivers(SUZHOU, 1)
+        del wanted.status_letters[:]
+        wanted.points = 0
+        held = (await suzhou.issue(wanted)).license
+        await suzhou.replicated()
+        await cluster.stop_registry()
+        waiting = (await tianjin.issue(in_tianjin(wanted))).license
+        assert waiting.provisional
+        nation = Nation(cluster, tmp_path, link, windows, held, waiting)
+        assert await nation.valid_in() == {SUZHOU: SUZHOU}
+        await cluster.start_registry()
+        yield nation
+        link.thaw()
+    await link.close()
+
+
+async def test_a_clerk_contests_the_other_concedes_and_cancels_the_void_license(nation: Nation) -> None:
+    conflict = await nation.conflict()
+    await nation.settled_for(SUZHOU)
+    assert "1 open, 0 overdue" in await nation.clerk(TIANJIN, "list")
+    shown = await nation.clerk(TIANJIN, "show", conflict)
+    assert f"city {SUZHOU}" in shown
+    assert f"city {TIANJIN}, your own" in shown
+    assert shown.count("proved under the registry's receipt") == 2
+    assert nation.held.holder.document.number not in shown
+    status = await asyncio.to_thread(
+        CliRunner().invoke, city_main, ["status", "--json", "--config", str(nation.tianjin.folder / "config.toml")]
+    )
+    assert status.exit_code == 0, (status.output, status.exception)
+    assert json.loads(status.output)["conflicts"] == 1
+    assert "contest: the file of 2019" in await nation.clerk(
+        SUZHOU, "contest", conflict, "--grounds", "the file of 2019"
+    )
+    conceded = await nation.clerk(TIANJIN, "concede", conflict, "--grounds", "the holder kept silent about it")
+    assert "void" in conceded
+    await nation.settled_for(SUZHOU)
+    await nation.tianjin.replicated()
+
+    async def told() -> bool:
+        return not (await nation.inbox(TIANJIN)).conflicts and (await nation.verdict(TIANJIN)).freshness.city == SUZHOU
+
+    await eventually(told)
+    await change(nation.tianjin, "CancelLicense", nation.waiting.name, legal_basis="void")
+    await nation.tianjin.replicated()
+    assert await nation.valid_in() == {SUZHOU: SUZHOU, TIANJIN: SUZHOU}
+    await nation.fsck()
+
+
+async def test_a_winner_does_not_count_while_the_losing_city_is_cut_off(nation: Nation) -> None:
+    conflict = await nation.conflict()
+    await nation.cluster.enroll_national(("operator", "wang"), nation.folder / "operator")
+    where = ["--credentials", str(nation.folder / "operator")]
+    for code in (SUZHOU, TIANJIN):
+        await nation.clerk(code, "contest", conflict, "--grounds", "ours")
+    # Suzhou is cut off now, and goes on to vouch for its licence.
+    nation.link.freeze()
+    listed = await asyncio.to_thread(CliRunner().invoke, registry_main, ["conflicts", "list", *where])
+    assert "1 open" in listed.output
+    stands = nation.waiting.name.rpartition("/")[2]
+    decided = await asyncio.to_thread(
+        CliRunner().invoke,
+        registry_main,
+        ["conflicts", "decide", conflict, "--stands", stands, "--basis", "the forged paper of 2019", *where],
+    )
+    assert decided.exit_code == 0, decided.output
+    assert "it counts once the other city has stored" in decided.output
+    await nation.cluster.stop_registry()
+    await nation.cluster.start_registry()
+    await nation.tianjin.replicated()
+    assert await nation.valid_in() == {SUZHOU: SUZHOU}
+    assert (await nation.verdict(TIANJIN)).outcome == OUTCOME_INDETERMINATE
+    nation.link.thaw()
+    await nation.settled_for(TIANJIN)
+    await nation.fsck()
+
+
+async def test_a_conceding_holder_hands_the_person_over_and_frees_the_other(nation: Nation) -> None:
+    conflict = await nation.conflict()
+    await nation.settled_for(SUZHOU)
+    await nation.clerk(SUZHOU, "concede", conflict, "--grounds", "issued upon a wrong file")
+    await nation.settled_for(TIANJIN)
+    await change(nation.suzhou, "CancelLicense", nation.held.name, legal_basis="void")
+    await nation.suzhou.replicated()
+    assert await nation.valid_in() == {SUZHOU: TIANJIN, TIANJIN: TIANJIN}
+    await nation.fsck()
+
+
+async def test_the_inbox_says_when_the_registry_is_away(nation: Nation) -> None:
+    await nation.conflict()
+    await nation.cluster.stop_registry()
+    with pytest.raises(errors.RegistryUnreachable):
+        await nation.inbox(SUZHOU)
