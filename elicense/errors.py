@@ -14,7 +14,7 @@ Error:
     ├── NotFound             LicenseNotFound, OfferNotFound, CityNotFound, ConflictNotFound
     ├── AlreadyExists        LicenseExists, PersonClaimed
     ├── Refused              NotEligible, PersonBanned, IllegalTransition, LicenseMoved, ConflictClosed,
-    │   │                    ConflictNotDue, ClockSkewed, TokenSpent, TokenExpired
+    │   │                    ConflictNotDue, ClockSkewed, Quarantined, TokenSpent, TokenExpired
     │   ├── EpochClosed, EpochNotBound
     ├── Aborted              EtagMismatch, SequenceGap
     ├── Exhausted            StoreFull, QueueFull, QuotaExceeded, WatchesExhausted
@@ -216,6 +216,12 @@ class EpochNotBound(Refused):
     """A new epoch does not follow the head of the one before; metadata has ``heldSize``."""
 
     reason = "EPOCH_NOT_BOUND"
+
+
+class Quarantined(Refused):
+    """The city's log is not taken in, because of a head that it signed."""
+
+    reason = "QUARANTINED"
 
 
 class TokenSpent(Refused):

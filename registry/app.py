@@ -44,6 +44,8 @@ from elicense.v1 import (
     conflict_pb2_grpc,
     enrollment_pb2,
     enrollment_pb2_grpc,
+    oversight_pb2,
+    oversight_pb2_grpc,
     recovery_pb2,
     recovery_pb2_grpc,
     replication_pb2,
@@ -67,6 +69,7 @@ from registry.conflict_metrics import ConflictMetrics
 from registry.conflict_view import Conflicts
 from registry.decider import Command, RegistryDecider
 from registry.decisions import PendingDecisions
+from registry.disputes import Disputes
 from registry.enrollment import enrollment
 from registry.epochs import HeldLogs
 from registry.freshness import Freshness
@@ -79,6 +82,7 @@ from registry.publishing import HeadPublisher
 from registry.replication import DecisionLog, Replication
 from registry.services.access import AccessServicer
 from registry.services.conflict import ConflictRulingServicer, ConflictServicer
+from registry.services.oversight import OversightServicer
 from registry.services.recovery import RecoveryServicer
 from registry.services.replication import ReplicationServicer
 from registry.store import RegistryStore
@@ -102,6 +106,7 @@ SERVICES: Final = (
     transparency_pb2.DESCRIPTOR.services_by_name["TransparencyService"].full_name,
     conflict_pb2.DESCRIPTOR.services_by_name["ConflictService"].full_name,
     conflict_pb2.DESCRIPTOR.services_by_name["ConflictRulingService"].full_name,
+    oversight_pb2.DESCRIPTOR.services_by_name["OversightService"].full_name,
 )
 """What the registry offers, besides health and reflection."""
 
@@ -335,7 +340,19 @@ async def build(
         city_metrics.seed(await database.read(store.states))
 
     await reseed()
-    colleagues = Colleagues([(HALT_S, halt), (REFRESH_S, reseed)] if place.accompanied else [])
+    disputes = Disputes(
+        database=database,
+        store=store,
+        log=DecisionLog(writer),
+        trust_domain=config.node.trust_domain,
+        cosigner_name=cosigner_name(config.node.trust_domain),
+        metrics=metrics,
+        clock=clock,
+    )
+    await disputes.refresh()
+    oversight_pb2_grpc.add_OversightServiceServicer_to_server(OversightServicer(disputes), server.grpc)
+    shared = [(HALT_S, halt), (REFRESH_S, reseed), (REFRESH_S, disputes.refresh)]
+    colleagues = Colleagues(shared if place.accompanied else [])
     replication = Replication(
         database=database,
         store=store,
@@ -346,6 +363,7 @@ async def build(
             cosigner=keys.cosigner,
             cosigner_name=cosigner_name(config.node.trust_domain),
             trust_domain=config.node.trust_domain,
+            disputes=disputes,
             clock=clock,
         ),
         decisions=decisions,

@@ -89,6 +89,7 @@ class Taken:
         dispositions: What follows in the city's feed.
         now_us: The registry's clock.
         undecided: True when licences now wait for a decision.
+        explained: Size of the head that the batch explained, of a quarantined city; else 0.
     """
 
     next_index: int
@@ -96,3 +97,4 @@ class Taken:
     dispositions: Sequence[NotedDisposition]
     now_us: int
     undecided: bool
+    explained: int = 0

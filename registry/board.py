@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
+from typing import TYPE_CHECKING
 
 from elicense.clock import china_date, to_timestamp
 from elicense.license.verdict import ViewFlags
@@ -16,6 +17,9 @@ from registry.claims import ClaimOutcome
 from registry.conflict_model import Conflict, ConflictState, Statement
 from registry.handovers import TransferBoard, TransferDecision
 from registry.model import City, CityState, Claim, Pending, PublishedHead
+
+if TYPE_CHECKING:
+    from registry.quarantine import Quarantine
 
 Place = tuple[int, int, int]
 """A word to a city: the city, the epoch of its log, and which of those of one outcome."""
@@ -41,6 +45,7 @@ class Outcome:
         decided_us: When it was decided.
         published: How far logs are public from now on.
         opened: The epoch of a city's log that it opens; None when it was open before.
+        quarantine: A quarantine as it stands from now on.
     """
 
     claims: list[ClaimOutcome] = field(default_factory=list)
@@ -58,6 +63,7 @@ class Outcome:
     decided_us: int = 0
     published: Sequence[PublishedHead] = ()
     opened: City | None = None
+    quarantine: Quarantine | None = None
 
 
 @dataclass(slots=True)
@@ -76,6 +82,7 @@ class Board:
     conflicts: dict[bytes, Conflict]
     statements: dict[bytes, list[Statement]]
     published: bool = False
+    quarantines: dict[int, Quarantine] = field(default_factory=dict)
 
     @property
     def today(self) -> date:

@@ -14,6 +14,7 @@ from elicense.log.check import Finding, position
 from elicense.log.model import LogKey, StoredEntry
 from elicense.v1 import log_pb2
 from registry.check_published import PublishedCheck
+from registry.check_quarantines import QuarantineCheck
 from registry.conflict_model import Conflict, ConflictState, Statement
 from registry.handovers import Handovers
 
@@ -33,6 +34,7 @@ class Decided:
         statements: What cities said in conflicts.
         confirmed: Licences that count, though no grant let them.
         vectors: The vectors of city heads.
+        quarantines: What was decided about quarantines.
         handovers: Every take-over.
         epochs: Epochs opened after a city's first, by log: (key, size and root at which the one before ended).
     """
@@ -44,6 +46,7 @@ class Decided:
     statements: list[Statement] = field(default_factory=list)
     confirmed: set[LicenseKey] = field(default_factory=set)
     vectors: PublishedCheck = field(default_factory=PublishedCheck)
+    quarantines: QuarantineCheck = field(default_factory=QuarantineCheck)
     handovers: Handovers = field(default_factory=Handovers)
     epochs: dict[LogKey, tuple[str, int, bytes]] = field(default_factory=dict)
 
@@ -160,6 +163,10 @@ class Decided:
         self.vectors.read(key, index, record)
         return True
 
+    def _quarantine(self, record: log_pb2.RegistryRecord, _key: LogKey, _index: int) -> bool:
+        self.quarantines.read(record)
+        return True
+
     def _transferred(self, record: log_pb2.RegistryRecord, _key: LogKey, _index: int) -> bool:
         self.handovers.add(record.transfer_decided)
         return True
@@ -187,6 +194,9 @@ _FOLDS: Final[dict[str, _Fold]] = {
     "conflict_resolved": Decided._resolved,
     "conflict_settled": Decided._settled,
     "head_vector": Decided._vector,
+    "city_quarantined": Decided._quarantine,
+    "release_asked": Decided._quarantine,
+    "quarantine_ended": Decided._quarantine,
     "transfer_decided": Decided._transferred,
     "epoch_opened": Decided._epoch,
 }

@@ -27,6 +27,14 @@ from registry.epochs import OpenEpoch, open_epoch
 from registry.granting import grant
 from registry.head_vector import PublishHeads, due_vector, publish
 from registry.model import ClaimState
+from registry.quarantine import (
+    ApproveRelease,
+    AskRelease,
+    NoteExplained,
+    OpenQuarantine,
+    QuarantineCommand,
+    quarantine,
+)
 from registry.ruling import rule
 from registry.store import RegistryStore
 from registry.transfer_decider import DecideTransfers, TransferDecider
@@ -43,6 +51,7 @@ Command = (
     | SettleConflicts
     | PublishHeads
     | OpenEpoch
+    | QuarantineCommand
 )
 
 
@@ -108,6 +117,9 @@ class RegistryDecider:
                 return open_epoch(conn, self._store, board, command)
             case SettleConflicts():
                 return settle_conflicts(board, command, actor=self._actor)
+            case OpenQuarantine() | AskRelease() | ApproveRelease() | NoteExplained():
+                held = board.quarantines.get(command.city) or self._store.quarantines.of(conn, command.city)
+                return quarantine(board, command, held, actor=self._actor)
         return Decision(records=tuple(records), result=outcome)
 
     def applied(self, conn: Connection, appended: Sequence[Appended], decisions: Sequence[Decision[Outcome]]) -> None:
@@ -141,6 +153,8 @@ class RegistryDecider:
             self._store.end_pending(conn, outcome.decided)
             self._store.put_published(conn, outcome.published)
             self._transfers.apply(conn, outcome.transfers)
+            if outcome.quarantine is not None:
+                self._store.quarantines.put(conn, outcome.quarantine)
         # Claims that were taken without a grant name no entry, epoch 0.
         epoch = max((claim.registry_epoch for claim in taken.values()), default=0)
         self._cite(outcomes, {(epoch, entry.index): entry.leaf_hash for entry in appended})

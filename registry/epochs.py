@@ -11,7 +11,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from elicense.errors import CityNotFound, EpochClosed, EpochNotBound, Error, Malformed, NotFound, StoreCorrupt
+from elicense.errors import (
+    CityNotFound,
+    EpochClosed,
+    EpochNotBound,
+    Error,
+    Malformed,
+    NotFound,
+    Quarantined,
+    StoreCorrupt,
+)
 from elicense.log.checkpoint import Checkpoint, cosign, open_checkpoint
 from elicense.log.decision import Decision
 from elicense.log.model import CheckpointRow, LogKey, StoredEntry
@@ -95,6 +104,9 @@ def open_epoch(conn: Connection, store: RegistryStore, board: Board, command: Op
     head = store.logs.head(conn, LogKey(command.city, held.epoch), lock=True)
     if head is None:
         raise StoreCorrupt("an enrolled city has no log; run fsck", city=command.city)
+    quarantine = store.quarantines.of(conn, command.city)
+    if quarantine is not None and quarantine.open:
+        return Decision(error=Quarantined("the city is in quarantine; two operators must agree to its return first"))
     if (error := refusal(held, head, command)) is not None:
         return Decision(error=error)
     record = board.record(command.actor)

@@ -2,9 +2,10 @@
 
 The steps, numbered in the code:
 
-1. The city is enrolled, its epoch is open and its clock is sane.
+1. The city is enrolled, its epoch is open, its clock is sane, and it is not in quarantine; from one over an
+   unexplained head only what explains that head is taken.
 2. The checkpoint is in form, for this log, of the right size and signed by the city.
-3. Held entries equal those sent, and so does the signed head when it has nothing new; a gap or a fork is refused.
+3. Held entries equal those sent, and so does the signed head where it says nothing new; a gap or a fork is refused.
 4. The new entries lead to the signed root, recomputed from the record bytes; an epoch begins where the last one ended.
 5. Entries, head, fold and freshness are written in one transaction, guarded by
    compare-and-set on the head.
@@ -19,8 +20,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from hashlib import sha256
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from elicense import errors
@@ -33,11 +33,13 @@ from elicense.v1 import replication_pb2
 from elicense.view.opening import binds
 from elicense.view.person import PersonIndex
 from registry.batch import Batch, Taken, leaves_of
+from registry.disputes import Disputes
 from registry.epochs import previous_head
 from registry.heads import open_head
 from registry.model import City, CityState, NotedDisposition
 from registry.names import FIRST_EPOCH
 from registry.national import LateRecord, NationalChange, NationalFold, ReceivedRecord, receive
+from registry.quarantine import Kind
 from registry.store import RegistryStore
 
 if TYPE_CHECKING:
@@ -69,6 +71,7 @@ class _Held:
     cosigned: bytes | None
     dispositions: Sequence[NotedDisposition]
     undecided: bool
+    explained: int = 0
 
 
 class Ingest:
@@ -81,6 +84,7 @@ class Ingest:
         cosigner: Signs receipts.
         cosigner_name: Name of the cosigner's key.
         trust_domain: Prefix of log origins.
+        disputes: Judges batches that do not fit.
         clock: UTC microseconds.
     """
 
@@ -93,6 +97,7 @@ class Ingest:
         cosigner: Signer,
         cosigner_name: str,
         trust_domain: str,
+        disputes: Disputes,
         clock: Callable[[], int],
     ) -> None:
         self._database = database
@@ -101,6 +106,7 @@ class Ingest:
         self._cosigner = cosigner
         self._cosigner_name = cosigner_name
         self._trust_domain = trust_domain
+        self._disputes = disputes
         self._clock = clock
         # Receipts that were given out and not stored yet: (size, note) by log.
         # They go into the log's next transaction; a lost one is made again.
@@ -121,6 +127,8 @@ class Ingest:
             SequenceGap: The batch starts beyond what is held, or the city says that it has less.
             EpochNotBound: The first entry of an epoch does not bind it to the one before.
             LogForked: A held entry differs from the one sent, or the signed head from the one held.
+            Quarantined: The city's log is not taken in.
+            StoreCorrupt: The registry's own log can not be derived again; nobody is accused.
             StoreUnavailable: The database is away; send again.
         """
         now_us = self._clock()
@@ -135,11 +143,12 @@ class Ingest:
                 lambda conn: self._append(conn, batch, read, now_us), lambda held: self._answer(held, now_us)
             )
             self._feeds[batch.city] = max(batch.dispositions_after, self._feeds.get(batch.city, 0))
-        except (errors.LogForked, errors.RootMismatch) as error:
-            # The note is signed by the city, so it is evidence.  It is kept in
-            # a transaction of its own: the refused one leaves nothing behind.
-            await self._keep_evidence(batch, error.reason, now_us)
+        except (errors.LogForked, errors.RootMismatch, errors.Quarantined) as error:
+            # In transactions of its own: the refused one leaves nothing behind.
+            await self._disputes.raise_over(batch, error.reason)
             raise
+        if taken.explained:
+            await self._disputes.explained(batch.city, batch.epoch, taken.explained)
         return taken
 
     async def state(self, city: int) -> Taken:
@@ -183,14 +192,15 @@ class Ingest:
         if batch.dispositions_after > self._feeds.get(batch.city, 0):
             # The city may have more words than the feed, if this database was set back: new ones go behind them.
             self._store.raise_feed(conn, batch.city, min(batch.dispositions_after, _LAST_FEED_NUMBER))
-        fresh = self._compare(conn, head, batch, leaves)  # (3)
+        if signed is not None and signed.size <= head.size:
+            self._require_ours(conn, head, signed)  # (3)
+        fresh = self._compare(conn, head, batch, leaves)
+        explained = self._explains(conn, head, batch, leaves, fresh)  # (1)
         undecided = False
         if signed is not None and fresh < len(leaves):
             if head.frontier.append_leaves(leaves[fresh:]).root() != signed.root:  # (4)
                 raise errors.RootMismatch("the entries do not lead to the signed root", size=signed.size)
             head, undecided = self._apply(conn, head, batch, read, fresh, now_us)  # (5)
-        elif signed is not None and self._store.logs.root_at(conn, head, signed.size) != signed.root:
-            raise errors.LogForked("the city signed another head over the entries held", size=signed.size)
         unstored = self._unstored.get(head.key)
         if unstored is not None:
             self._store.logs.store_cosigned(conn, head.key, *unstored)
@@ -211,7 +221,7 @@ class Ingest:
         dispositions = self._store.dispositions(
             conn, batch.city, after=batch.dispositions_after, limit=DISPOSITIONS_PER_ANSWER
         )
-        return self._held(conn, head, dispositions, undecided=undecided)
+        return replace(self._held(conn, head, dispositions, undecided=undecided), explained=explained)
 
     def _apply(
         self, conn: Connection, head: Head, batch: Batch, read: _Read, fresh: int, now_us: int
@@ -296,6 +306,37 @@ class Ingest:
             raise errors.StoreCorrupt("an enrolled city has no log; run fsck", city=key.log)
         return head
 
+    def _require_ours(self, conn: Connection, head: Head, signed: Checkpoint) -> None:
+        if self._store.logs.root_at(conn, head, signed.size) != signed.root:
+            raise errors.LogForked("the city signed another head over the entries held", size=signed.size)
+
+    def _explains(self, conn: Connection, head: Head, batch: Batch, leaves: Sequence[bytes], fresh: int) -> int:
+        """Return the size of the unexplained head that a quarantined city explains with its batch; 0 for none.
+
+        Raises:
+            Quarantined: The city is in quarantine, and this does not explain anything.
+        """
+        held = self._store.quarantines.of(conn, batch.city)
+        if held is None or held.epoch != batch.epoch or (held.kind == Kind.UNEXPLAINED and not held.open):
+            return 0
+        if not held.open:
+            # The key that signed two histories signs nothing more.
+            raise errors.Quarantined("the city may come back, in a new epoch with a new key", kind=Kind.FORK.name)
+        if held.kind == Kind.UNEXPLAINED:
+            sent = held.size - head.size
+            if 0 < sent <= len(leaves) - fresh:
+                root = head.frontier.append_leaves(leaves[fresh : fresh + sent]).root()
+            else:
+                # Taken before, and its end not written yet.
+                root = self._store.logs.root_at(conn, head, held.size) if sent <= 0 else b""
+            if root == held.root:
+                return held.size
+        raise errors.Quarantined(
+            "the log of this city is not taken in, because of a head that it signed; see the registry's operators",
+            kind=Kind(held.kind).name,
+            size=held.size,
+        )
+
     def _compare(self, conn: Connection, head: Head, batch: Batch, leaves: Sequence[bytes]) -> int:
         """Compare what is held with what was sent; return how many of the sent entries are held already."""
         end = batch.first_index + len(leaves)
@@ -332,12 +373,4 @@ class Ingest:
         if not receipt and head.note is not None:
             receipt = cosign(head.note, name=self._cosigner_name, signer=self._cosigner, time_s=now_us // 1_000_000)
             self._unstored[head.key] = (head.size, receipt)
-        return Taken(head.size, receipt, held.dispositions, now_us, held.undecided)
-
-    async def _keep_evidence(self, batch: Batch, reason: str, now_us: int) -> None:
-        digest = sha256(batch.checkpoint).digest()
-        await self._database.write(
-            lambda conn: self._store.add_evidence(
-                conn, city=batch.city, digest=digest, reason=reason, body=batch.checkpoint, now_us=now_us
-            )
-        )
+        return Taken(head.size, receipt, held.dispositions, now_us, held.undecided, held.explained)

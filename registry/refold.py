@@ -115,6 +115,7 @@ class Refold:
         self._compare_conflicts()
         self.decided.vectors.compare(self._conn, self._store, self._found)
         self._custody.compare(self.decided.handovers)
+        self.decided.quarantines.compare(self._conn, self._store, self._found)
         return len(self._expected)
 
     def _flags(self, key: tuple[bytes, bytes], row: ViewRow, waiting: Mapping[_Position, Pending]) -> int:

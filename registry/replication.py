@@ -19,6 +19,7 @@ from registry.freshness import Freshness
 from registry.head_vector import PublishHeads
 from registry.ingest import Ingest
 from registry.metrics import CityMetrics
+from registry.quarantine import Quarantine, QuarantineCommand
 from registry.store import RegistryStore
 from registry.transfer_decider import DecideTransfers
 
@@ -97,6 +98,16 @@ class DecisionLog:
         entries = -(-len(command.wanted) // CLAIMS_PER_ENTRY)
         size = entries * _ENTRY_BYTES + len(command.wanted) * _PERSON_BYTES
         return (await self._writer.submit(command, weight=entries, size=size)).result
+
+    async def quarantine(self, command: QuarantineCommand) -> Quarantine | None:
+        """Decide about a quarantine; what was decided is durable on return.  None when nothing changes.
+
+        Raises:
+            NotFound: The city is not in quarantine.
+            Refused: It may not end, or not by this operator.
+            StoreUnavailable: The database is away.
+        """
+        return (await self._writer.submit(command, weight=1, size=2 * _ENTRY_BYTES)).result.quarantine
 
     async def publish(self) -> bool:
         """Write the vector of city heads if one is due; tell whether it was.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 from sqlalchemy import (
@@ -36,6 +36,7 @@ from registry.access_store import AccessIndexStore, define_access_index_tables
 from registry.ban_store import BanStore, define_ban_table
 from registry.conflict_store import ConflictStore, define_conflict_tables
 from registry.model import City, CityState, Claim, ClaimState, NotedDisposition, Pending, PublishedHead
+from registry.quarantine_store import QuarantineStore, define_quarantine_table
 from registry.transfer_store import TransferStore, define_transfer_tables
 
 _DETAIL_LENGTH: Final = 200
@@ -53,6 +54,7 @@ _ruling_table = define_ruling_table(metadata)
 _ban_table = define_ban_table(metadata)
 _transfer_tables = define_transfer_tables(metadata)
 _conflict_tables = define_conflict_tables(metadata)
+_quarantine_table = define_quarantine_table(metadata)
 
 city_table = Table(
     "city",
@@ -183,6 +185,7 @@ class RegistryStore:
         view: The national view.
         bans: Bars from applying anew.
         conflicts: Conflicts between two licences of one person.
+        quarantines: Cities whose logs are not taken in.
         rulings: From when on decisions changed what a licence counts for.
         trust: Active certificates and join tokens.
         quota: How much of verifiers' quotas is leased.
@@ -195,6 +198,7 @@ class RegistryStore:
         self.view = ViewStore(*_view_tables)
         self.bans = BanStore(_ban_table)
         self.conflicts = ConflictStore(*_conflict_tables)
+        self.quarantines = QuarantineStore(_quarantine_table)
         self.rulings = RulingStore(_ruling_table)
         self.trust = TrustStore(_trust_tables)
         self.quota = QuotaStore(_quota_table)
@@ -422,6 +426,19 @@ class RegistryStore:
         values = {"city": city, "digest": digest, "reason": reason, "body": body, "noted_us": now_us}
         statement = insert_for(conn.dialect.name, evidence_table)
         conn.execute(statement.on_conflict_do_nothing(index_elements=["city", "digest"]), [values])
+
+    def evidence(self, conn: Connection, city: int, digest: bytes) -> bytes | None:
+        """Return what is kept as evidence against a city, or None."""
+        table = evidence_table
+        query = select(table.c.body).where(table.c.city == city, table.c.digest == digest)
+        return conn.execute(query).scalar_one_or_none()
+
+    def all_evidence(self, conn: Connection) -> Iterator[tuple[int, bytes, bytes]]:
+        """Yield everything that is kept as evidence: city, digest, body."""
+        table = evidence_table
+        query = select(table.c.city, table.c.digest, table.c.body).order_by(table.c.city, table.c.digest)
+        for row in conn.execute(query):
+            yield row[0], row[1], row[2]
 
     def published(self, conn: Connection) -> list[PublishedHead]:
         """Return how far each log is public, in order."""

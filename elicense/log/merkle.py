@@ -38,6 +38,7 @@ __all__ = [
     "hash_leaf",
     "inclusion_proof",
     "inclusion_root",
+    "root_over",
     "subtree_root",
     "verify_consistency",
     "verify_inclusion",
@@ -112,6 +113,16 @@ def consistency_proof(first: int, second: int, node: NodeReader) -> list[bytes]:
         path.append(node(start, end))
     path.reverse()
     return path
+
+
+def root_over(size: int, node: NodeReader) -> bytes:
+    """The root over the first ``size`` leaves of a tree, from its complete subtrees.
+
+    Args:
+        size: Number of leaves.
+        node: As for :func:`inclusion_proof`.
+    """
+    return _span_root(0, size, node)
 
 
 def batch_inclusion_proofs(

@@ -23,10 +23,10 @@ from typing import Final, Protocol
 from elicense.errors import Error, Malformed, NotFound, RootMismatch
 from elicense.log.checkpoint import Checkpoint, parse_checkpoint
 from elicense.log.entry import ENTRY_SIZE
-from elicense.log.merkle import consistency_proof, inclusion_proof
+from elicense.log.merkle import consistency_proof, inclusion_proof, root_over
 from elicense.log.note import MAX_NOTE_SIZE, parse_note
 from elicense.log.tiles import TILE_SIZE, TILE_WIDTH, subtree_slice, tile_path, tile_width
-from elicense.log.tree import EMPTY_RANGE, HASH_SIZE, CompactRange, hash_leaf, subtree_root
+from elicense.log.tree import EMPTY_RANGE, HASH_SIZE, hash_leaf, subtree_root
 
 CHECKPOINT: Final = "checkpoint"
 _LENGTH: Final = 2
@@ -326,9 +326,4 @@ def root_of_first(folder: TileFolder, size: int) -> bytes:
     head = folder.checkpoint()
     if size > head.size:
         raise Malformed("the export has fewer entries than the head it is compared with")
-    node, hashes, start = folder.node(head.size), [], 0
-    for bit in reversed(range(size.bit_length())):
-        if size & (1 << bit):
-            hashes.append(node(start, start + (1 << bit)))
-            start += 1 << bit
-    return CompactRange(size, tuple(hashes)).root()
+    return root_over(size, folder.node(head.size))

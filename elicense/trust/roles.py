@@ -206,8 +206,9 @@ _REFLECTION = {
 _CITY = frozenset({Role.CITY})
 _CLERK = frozenset({Role.CLERK})
 _ENROLLEE = frozenset({Role.ENROLLEE})
-_OPERATOR = frozenset({Role.OPERATOR})
 _HOLDER = frozenset({Role.HOLDER})
+_OPERATOR = frozenset({Role.OPERATOR})
+_AUDITOR = frozenset({Role.AUDITOR})
 
 
 def _transparency(callers: frozenset[Role]) -> dict[str, frozenset[Role]]:
@@ -235,6 +236,10 @@ REGISTRY_METHODS: Mapping[str, frozenset[Role]] = MappingProxyType(
         "/elicense.v1.ConflictService/GetConflict": _CITY | _OPERATOR,
         "/elicense.v1.ConflictService/StatePosition": _CITY,
         "/elicense.v1.ConflictRulingService/DecideConflict": _OPERATOR,
+        "/elicense.v1.OversightService/ListQuarantines": _OPERATOR | _AUDITOR,
+        "/elicense.v1.OversightService/GetEvidence": _OPERATOR | _AUDITOR,
+        "/elicense.v1.OversightService/AskRelease": _OPERATOR,
+        "/elicense.v1.OversightService/ApproveRelease": _OPERATOR,
         **_HEALTH,
         **_REFLECTION,
     }

@@ -22,6 +22,7 @@ from typing import Final
 
 import click
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from prometheus_client import CollectorRegistry
 
 from elicense.cli.bench.people import MAX_PEOPLE, name_of, number_of
 from elicense.cli.demo.drivers import generate
@@ -43,10 +44,12 @@ from registry.batch import Batch, SentEntry
 from registry.cities import CityEnrollment
 from registry.cli.options import CONFIG
 from registry.config import load
+from registry.disputes import Disputes
 from registry.ingest import Ingest
 from registry.keys import load_keys
 from registry.model import Claim, ClaimState
 from registry.names import FIRST_EPOCH, cosigner_name
+from registry.quarantine import QuarantineCommand
 from registry.store import RegistryStore
 
 CITY_CODES: Final = (320500, 120000, 510100, 110000, 310000, 440100, 440300, 330100, 420100, 610100)
@@ -196,6 +199,13 @@ def _lease(key: bytes, city: int, holder: int) -> Claim:
     return Claim(key, city, license_id_of(holder), "", int(ClaimState.LEASED), lease_end_us, 0, 0)
 
 
+class _Trusting:
+    """Puts nobody into quarantine: what is loaded is made here and never disputed."""
+
+    async def quarantine(self, command: QuarantineCommand) -> None:  # noqa: ARG002
+        return None
+
+
 async def _run(config_path: Path, licenses: int, cities: int) -> None:
     config = load(config_path)
     keys = load_keys(config, random=secrets.token_bytes)
@@ -209,6 +219,15 @@ async def _run(config_path: Path, licenses: int, cities: int) -> None:
             cosigner=keys.cosigner,
             cosigner_name=cosigner_name(config.node.trust_domain),
             trust_domain=config.node.trust_domain,
+            disputes=Disputes(
+                database=database,
+                store=store,
+                log=_Trusting(),
+                trust_domain=config.node.trust_domain,
+                cosigner_name=cosigner_name(config.node.trust_domain),
+                metrics=CollectorRegistry(),
+                clock=utc_micros,
+            ),
             clock=utc_micros,
         )
         loader = Loader(

@@ -34,6 +34,7 @@ from registry.claims import GrantClaims, Granted, WantedClaim
 from registry.conflict_metrics import ConflictMetrics
 from registry.decider import Command, RegistryDecider
 from registry.decisions import PendingDecisions
+from registry.disputes import Disputes
 from registry.fsck import Fsck, Report
 from registry.ingest import Ingest
 from registry.names import cosigner_name, registry_origin
@@ -151,6 +152,15 @@ async def core(empty_store: EmptyStore, tmp_path: Path) -> AsyncIterator[Core]:
         cosigner=cosigner,
         cosigner_name=cosigner_name(TRUST_DOMAIN),
         trust_domain=TRUST_DOMAIN,
+        disputes=Disputes(
+            database=database,
+            store=store,
+            log=log,
+            trust_domain=TRUST_DOMAIN,
+            cosigner_name=cosigner_name(TRUST_DOMAIN),
+            metrics=CollectorRegistry(),
+            clock=clock,
+        ),
         clock=clock,
     )
     decisions = PendingDecisions(

@@ -1,0 +1,194 @@
+"""From a refused batch to a quarantine: judge it, keep the evidence, write the decision to the registry's log."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from hashlib import sha256
+from typing import TYPE_CHECKING, Protocol
+
+import structlog
+from prometheus_client import CollectorRegistry, Gauge
+
+from elicense.errors import Malformed, NotFound, Quarantined, StoreCorrupt
+from elicense.log.model import LogKey
+from elicense.log.verifier_key import parse_vkey
+from elicense.sql.database import Database
+from elicense.trust.spiffe import city_id
+from elicense.verification.evidence_file import confirm, format_evidence
+from elicense.verification.head_evidence import HeadEvidence
+from registry.batch import Batch
+from registry.heads import open_head
+from registry.judging import Judgement, Unexplained, judge
+from registry.model import City
+from registry.quarantine import (
+    ApproveRelease,
+    AskRelease,
+    Kind,
+    NoteExplained,
+    OpenQuarantine,
+    Quarantine,
+    QuarantineCommand,
+)
+from registry.store import RegistryStore
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+_log = structlog.stdlib.get_logger(__name__)
+
+
+class Quarantining(Protocol):
+    """Writes decisions about quarantines to the registry's log."""
+
+    async def quarantine(self, command: QuarantineCommand) -> Quarantine | None:
+        """Decide; what was decided is durable on return.  None when nothing changes."""
+
+
+class Disputes:
+    """Judges what cities signed, and keeps the quarantines.
+
+    Args:
+        database: The registry's database.
+        store: Its tables.
+        log: Writes the decisions.
+        trust_domain: Prefix of log origins.
+        cosigner_name: Name of the cosigner's key.
+        metrics: Where quarantined cities are shown.
+        clock: UTC microseconds.
+    """
+
+    def __init__(
+        self,
+        *,
+        database: Database,
+        store: RegistryStore,
+        log: Quarantining,
+        trust_domain: str,
+        cosigner_name: str,
+        metrics: CollectorRegistry,
+        clock: Callable[[], int],
+    ) -> None:
+        self._database = database
+        self._store = store
+        self._log = log
+        self._trust_domain = trust_domain
+        self._cosigner_name = cosigner_name
+        self._clock = clock
+        self._gauge = Gauge(
+            "elicense_quarantined", "1 while the log of a city is not taken in.", ["city", "kind"], registry=metrics
+        )
+
+    async def raise_over(self, batch: Batch, reason: str) -> None:
+        """Judge a batch that was refused; the city may be in quarantine afterwards.
+
+        Args:
+            batch: What was sent.
+            reason: Reason of the refusal.
+
+        Raises:
+            StoreCorrupt: The registry's own log can not be derived again: that is its own damage.
+            StoreUnavailable: The database is away.
+        """
+        judgement = await self._database.read(lambda conn: self._judge(conn, batch))
+        if judgement is None or (judgement.evidence is None and reason == Quarantined.reason):
+            return
+        kind = Kind.UNEXPLAINED if judgement.evidence is None else Kind.FORK
+        body = batch.checkpoint if judgement.evidence is None else format_evidence(judgement.evidence)
+        digest = sha256(body).digest()
+        now_us = self._clock()
+        # First what proves it, then the decision that cites it.
+        await self._database.write(
+            lambda conn: self._store.add_evidence(
+                conn, city=batch.city, digest=digest, reason=reason, body=body, now_us=now_us
+            )
+        )
+        signed = judgement.signed
+        opened = await self._log.quarantine(
+            OpenQuarantine(batch.city, batch.epoch, kind, signed.size, signed.root, digest)
+        )
+        if opened is not None:
+            _log.error("city_quarantined", city=batch.city, epoch=batch.epoch, kind=kind.name, size=signed.size)
+        await self.refresh()
+
+    async def explained(self, city: int, epoch: int, size: int) -> None:
+        """End the quarantine of a city that has sent what leads to its unexplained head.
+
+        Raises:
+            StoreUnavailable: The database is away; the city's next call ends it.
+        """
+        await self._log.quarantine(NoteExplained(city, epoch, size, str(city_id(self._trust_domain, city))))
+        _log.info("quarantine_explained", city=city, epoch=epoch)
+        await self.refresh()
+
+    async def ask_release(self, city: int, actor: str) -> Quarantine:
+        """Ask for the end of a quarantine.
+
+        Raises:
+            NotFound: The city is not in quarantine.
+        """
+        return await self._decide(AskRelease(city, actor))
+
+    async def approve_release(self, city: int, actor: str) -> Quarantine:
+        """End a quarantine as a second operator.
+
+        Raises:
+            NotFound: The city is not in quarantine.
+            Refused: Nobody has asked for its end, or ``actor`` did.
+        """
+        return await self._decide(ApproveRelease(city, actor))
+
+    async def all(self) -> list[Quarantine]:
+        """Return the last quarantine of every city epoch that had one."""
+        return await self._database.read(self._store.quarantines.all)
+
+    async def evidence(self, city: int, digest: bytes) -> bytes:
+        """Return what is kept as evidence.
+
+        Raises:
+            NotFound: Nothing of that digest is kept.
+        """
+        body = await self._database.read(lambda conn: self._store.evidence(conn, city, digest))
+        if body is None:
+            raise NotFound("no evidence of this digest is kept against the city", city=city)
+        return body
+
+    async def refresh(self) -> None:
+        """Show the quarantines as they stand to Prometheus."""
+        for held in await self.all():
+            kind = Kind(held.kind)
+            self._gauge.labels(str(held.city), kind.name).set(held.open)
+            if held.open and kind is Kind.FORK:
+                self._gauge.labels(str(held.city), Kind.UNEXPLAINED.name).set(0)
+
+    async def _decide(self, command: AskRelease | ApproveRelease) -> Quarantine:
+        decided = await self._log.quarantine(command)
+        if decided is None:
+            raise NotFound("the city is not in quarantine", city=command.city)
+        await self.refresh()
+        return decided
+
+    def _judge(self, conn: Connection, batch: Batch) -> Judgement | None:
+        enrolled = self._store.city(conn, batch.city)
+        head = self._store.logs.head(conn, LogKey(batch.city, batch.epoch))
+        if enrolled is None or head is None or enrolled.epoch != batch.epoch or not batch.checkpoint:
+            return None
+        signed = open_head(batch, enrolled, trust_domain=self._trust_domain, cosigner_name=self._cosigner_name)
+        judgement = judge(conn, self._store.logs, head, batch, signed, self._unexplained(conn, batch))
+        if judgement is not None and judgement.evidence is not None:
+            self._require_convincing(judgement.evidence, enrolled)
+        return judgement
+
+    @staticmethod
+    def _require_convincing(evidence: HeadEvidence, enrolled: City) -> None:
+        """Confirm evidence as a court would: what can not convince there comes from our own damage."""
+        try:
+            confirm(evidence, [parse_vkey(enrolled.log_key)])
+        except Malformed as error:
+            raise StoreCorrupt("the registry's own tree contradicts itself; run fsck", city=enrolled.city) from error
+
+    def _unexplained(self, conn: Connection, batch: Batch) -> Unexplained | None:
+        held = self._store.quarantines.of(conn, batch.city)
+        if held is None or not held.open or (held.epoch, held.kind) != (batch.epoch, Kind.UNEXPLAINED):
+            return None
+        note = self._store.evidence(conn, batch.city, held.digest)
+        return None if note is None else Unexplained(held.size, held.root, note)
