@@ -13,6 +13,7 @@ from elicense.errors import Error, NotEligible
 from elicense.license.eligibility import check_application
 from elicense.rpc.coalesce import Coalescer
 from elicense.sql.database import Database
+from elicense.uuids import ordered_uuids
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -78,9 +79,6 @@ class Applications:
             return NotEligible("the license may not be issued; every broken rule is named", violations=broken)
         return taken
 
-    def new_license_id(self) -> bytes:
-        """Return a fresh UUID, 16 bytes."""
-        drawn = bytearray(self._random(16))
-        drawn[6] = drawn[6] & 0x0F | 0x40  # RFC 9562, version 4
-        drawn[8] = drawn[8] & 0x3F | 0x80
-        return bytes(drawn)
+    def new_license_ids(self, count: int) -> Sequence[bytes]:
+        """Return fresh UUIDs, 16 bytes each."""
+        return ordered_uuids(count, now_us=self._clock(), random=self._random)

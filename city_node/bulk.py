@@ -19,7 +19,7 @@ from elicense.v1 import issuance_pb2
 from elicense.view.person import PersonIndex
 
 #: Records of an import that one commit takes; a citizen at the counter waits for one commit at most.
-BULK_ENTRIES: Final = 500
+BULK_ENTRIES: Final = 1_000
 BULK_BYTES: Final = 2 * 1024 * 1024
 #: Rows judged before other calls get their turn.
 ROWS_PER_TURN: Final = 32
@@ -167,16 +167,27 @@ class BulkIssuance:
                     del drafts[position]
 
     async def _grant_rows(self, drafts: dict[int, Draft], results: list[Imported | None]) -> dict[int, NewLicense]:
-        claims = [draft.claim(self._applications.new_license_id()) for draft in drafts.values()]
+        license_ids = self._applications.new_license_ids(len(drafts))
+        claims = [draft.claim(license_id) for draft, license_id in zip(drafts.values(), license_ids, strict=True)]
         grants = await self._claims.claim_bulk(claims)
         granted = {}
-        for (position, draft), grant in zip(list(drafts.items()), grants, strict=True):
+        refused: dict[int, Error] = {}
+        for (position, draft), grant in zip(drafts.items(), grants, strict=True):
             if isinstance(grant, Error):
-                results[position] = Imported(grant)
-                del drafts[position]
+                refused[position] = grant
             else:
                 granted[position] = draft.issue(self._log.key, grant.license_id, grant.citation)
+        await self._refuse(refused, drafts, results)
         return granted
+
+    async def _refuse(
+        self, refused: dict[int, Error], drafts: dict[int, Draft], results: list[Imported | None]
+    ) -> None:
+        """Answer rows that got no grant: the same row, sent twice, may have been faster and have the person."""
+        found = await self._applications.known_of([drafts[position] for position in refused])
+        for (position, error), (known, _) in zip(refused.items(), found, strict=True):
+            draft = drafts.pop(position)
+            results[position] = Imported(error) if known is None else _as_imported(answer_again(known, draft.digest))
 
 
 def _as_imported(outcome: Outcome) -> Imported:

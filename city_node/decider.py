@@ -11,11 +11,12 @@ is deferred to the next commit.
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from typing import TYPE_CHECKING
+
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from city_node.commands import (
     ApplyRules,
@@ -51,6 +52,7 @@ from elicense.license.points import next_cycle
 from elicense.license.verdict import ViewFlags
 from elicense.log.decision import Appended, Decision
 from elicense.log.model import Head, LogKey, StoredEntry
+from elicense.uuids import uuid_bytes
 from elicense.v1 import license_pb2
 from elicense.view.fold import flags_of, revision_of, row_of
 from elicense.view.model import ViewRow
@@ -69,6 +71,7 @@ class _Board:
     key: LogKey
     next_index: int
     now_us: int
+    now: Timestamp
     requests: dict[bytes, Request]
     taken: dict[bytes, Error]
     rows: dict[bytes, ViewRow]
@@ -161,11 +164,13 @@ class CityDecider:
             return refusal
         if item.lease_end_us and item.lease_end_us <= board.now_us:
             return GrantLapsed("the registry's grant has lapsed; try again")
-        item.record.record_time.CopyFrom(to_timestamp(board.now_us))
-        item.record.effective_time.CopyFrom(item.record.record_time)
-        _begin_cycle(item.record.license, china_date(board.now_us))
+        record = item.record
+        record.record_time.CopyFrom(board.now)
+        record.effective_time.CopyFrom(board.now)
+        if record.license.points:
+            _begin_cycle(record.license, china_date(board.now_us))
         board.taken[item.person_key] = LicenseExists("this person holds a license in this city already")
-        return self._write(board, item.request_id, item.digest, item.person_key, item.record)
+        return self._write(board, item.request_id, item.digest, item.person_key, record)
 
     def _change(self, board: _Board, command: ChangeLicense) -> Outcome:
         known = self._known(board, command.request_id, command.digest)
@@ -194,7 +199,7 @@ class CityDecider:
         except Error as error:
             return error
         board.changed.add(license_id)
-        request_id = uuid.UUID(record.request_id).bytes
+        request_id = uuid_bytes(record.request_id)
         return self._write(board, request_id, b"", latest.row.person_key, record)
 
     def _latest(self, board: _Board, license_id: bytes) -> Latest:
@@ -255,6 +260,7 @@ class CityDecider:
             key=head.key,
             next_index=head.size,
             now_us=now_us,
+            now=to_timestamp(now_us),
             requests=self._store.requests(conn, request_ids),
             taken=refusals(self._store.view.by_person(conn, keys), china_date(now_us)) if keys else {},
             rows=rows,

@@ -9,6 +9,7 @@ from elicense.errors import Malformed, Violation
 from elicense.license.codec import license_to_message
 from elicense.license.model import License
 from elicense.license.verdict import ViewFlags
+from elicense.uuids import uuid_text
 from elicense.v1 import license_pb2
 
 _ETAG_BYTES: Final = 16
@@ -16,7 +17,7 @@ _ETAG_BYTES: Final = 16
 
 def license_name(city: int, license_id: bytes) -> str:
     """Return the resource name of a licence."""
-    return f"cities/{city}/licenses/{uuid.UUID(bytes=license_id)}"
+    return f"cities/{city}/licenses/{uuid_text(license_id)}"
 
 
 def parse_license_name(name: str) -> tuple[int, bytes]:

@@ -21,6 +21,7 @@ from elicense.log.checkpoint import Checkpoint
 from elicense.log.model import LogKey, StoredEntry
 from elicense.log.verifier_key import VerifierKey
 from elicense.trust.enrollment import FIRST_EPOCH, city_log_origin
+from elicense.uuids import uuid_bytes
 from elicense.view.fold import flags_of, kept_flags, person_key_of, read_record, row_of
 from elicense.view.model import ViewRow
 from elicense.view.opening import binds, read_opening
@@ -127,7 +128,7 @@ class Fsck:
             where = position(key, entry.index)
             try:
                 record = read_record(entry.record)
-                request_id = uuid.UUID(record.request_id).bytes
+                request_id = uuid_bytes(record.request_id)
             except (Malformed, ValueError):
                 if read_opening(entry.record) is not None:
                     continue

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import os
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,8 @@ from elicense.license.csv_format import check_header, parse_row, to_columns
 from elicense.v1 import license_pb2
 
 _BOM: Final = b"\xef\xbb\xbf"
+#: A line without quotes, further line ends and cells that the reader refuses for their length.
+_PLAIN: Final = re.compile(r'[^"\r\n\0]{1,100000}')
 _REJECT_COLUMNS: Final = ("row", "reasons")
 
 
@@ -81,7 +84,7 @@ class DriverFile:
         try:
             if error is not None:
                 raise error
-            if any("\udc80" <= char <= "\udcff" for cell in cells for char in cell):
+            if not _is_text(cells):
                 raise Malformed("the row is not UTF-8; save the file as UTF-8")
             if len(cells) != len(header):
                 found = Violation("", "CELL_COUNT_WRONG", f"Give {len(header)} cells; the row has {len(cells)}.")
@@ -160,7 +163,20 @@ def reasons_of(error: Error) -> str:
 
 def _cells(line: str) -> list[str]:
     """Return the cells of one line by itself, none for an empty one."""
+    bare = line.removesuffix("\n").removesuffix("\r")
+    if _PLAIN.fullmatch(bare):
+        # What the reader would give, in a tenth of the time.
+        return bare.split(",")
     return next(csv.reader((line,), strict=True), [])
+
+
+def _is_text(cells: Sequence[str]) -> bool:
+    """Tell whether every byte of the cells was UTF-8; those that were not became lone surrogates."""
+    try:
+        "".join(cells).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _csv_line(cells: Sequence[str | int]) -> bytes:

@@ -1,15 +1,18 @@
 """The client side of ``elicense-city import``: a file of drivers into the city's log, however long it takes.
 
-Rows go to the node in batches, one call in flight, while the next batch is
-read.  A batch is settled in this order: the node's answer, the rejects file,
-the progress file; each is durable before the next.  So a kill at any moment is
-followed by sending at most one batch again, under the same request ids.
+Rows go to the node in batches, a few calls in flight, while the next batch is
+read: the persons of one batch are claimed while the one before is committed.
+Batches are settled in the order of the file, each in this order: the node's
+answer, the rejects file, the progress file; each is durable before the next.
+So a kill at any moment is followed by sending no more than what was in flight
+again, under the same request ids.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations, islice
@@ -24,9 +27,11 @@ from elicense.errors import AlreadyExists, Error, Exhausted, Malformed, Unavaila
 from elicense.rpc.errors import from_rpc_error, from_status
 from elicense.v1 import issuance_pb2, issuance_pb2_grpc
 
-ROWS_PER_CALL: Final = 500
 #: What the node takes in one call.
 MAX_ROWS_PER_CALL: Final = 1_000
+ROWS_PER_CALL: Final = MAX_ROWS_PER_CALL
+#: One is judged, one claimed and one committed.
+CALLS_IN_FLIGHT: Final = 3
 #: A message may have 4 MiB; one row more than this still fits.
 BYTES_PER_CALL: Final = 2 * 1024 * 1024
 #: The node waits for the registry on its side before it answers.
@@ -125,6 +130,7 @@ class Importer:
         self._display = display
         self._random = random
         self._rows_per_call = rows_per_call
+        self._waiting = 0
 
     async def run(self) -> Summary:
         """Import until every row is settled; waits for as long as the node or the registry is away.
@@ -164,16 +170,23 @@ class Importer:
     async def _all(self, drivers: DriverFile, rejects: RejectsFile, progress: Progress) -> Progress:
         rows = drivers.rows(progress.next_row, progress.offset)
         self._display.settled(progress)
+        flying: deque[tuple[Sequence[ReadRow], asyncio.Task[dict[int, Error]]]] = deque()
         ahead = asyncio.create_task(self._next(rows))
         try:
-            while batch := await ahead:
-                # One batch is read while the node works on the one before.
-                ahead = asyncio.create_task(self._next(rows))
-                progress = await self._settle(batch, rejects, progress)
+            while True:
+                while len(flying) < CALLS_IN_FLIGHT and (batch := await ahead):
+                    flying.append((batch, asyncio.create_task(self._send(batch, progress))))
+                    ahead = asyncio.create_task(self._next(rows))
+                if not flying:
+                    break
+                progress = await self._settle(flying[0][0], await flying[0][1], rejects, progress)
+                flying.popleft()
                 self._display.settled(progress)
         finally:
+            for _, sent in flying:
+                sent.cancel()
             # The thread that reads must be done before the file is closed.
-            await asyncio.gather(ahead, return_exceptions=True)
+            await asyncio.gather(ahead, *(sent for _, sent in flying), return_exceptions=True)
         progress = replace(progress, finished=True)
         await asyncio.to_thread(save_progress, self._files.progress, progress)
         return progress
@@ -181,7 +194,8 @@ class Importer:
     async def _next(self, rows: Iterator[ReadRow]) -> list[ReadRow]:
         return await asyncio.to_thread(_take, rows, self._rows_per_call)
 
-    async def _settle(self, batch: Sequence[ReadRow], rejects: RejectsFile, progress: Progress) -> Progress:
+    async def _send(self, batch: Sequence[ReadRow], progress: Progress) -> dict[int, Error]:
+        """Have a batch imported, however long it takes; return why rows were refused, by row."""
         refused: dict[int, Error] = {row.number: row.error for row in batch if row.error is not None}
         sent = [row for row in batch if row.license is not None]
         if sent:
@@ -190,9 +204,14 @@ class Importer:
                 request.items.add(license=row.license, request_id=progress.request_id(row.number))
             response = await self._call(request)
             for row, result in zip(sent, response.results, strict=True):
-                error = from_status(result.status)
+                error = _error(result)
                 if error is not None:
                     refused[row.number] = error
+        return refused
+
+    async def _settle(
+        self, batch: Sequence[ReadRow], refused: dict[int, Error], rejects: RejectsFile, progress: Progress
+    ) -> Progress:
         lines = [(number, reasons_of(error)) for number, error in sorted(refused.items())]
         size = await asyncio.to_thread(rejects.append, lines)
         progress = advance(
@@ -222,16 +241,24 @@ class Importer:
                 # A row whose fate is open is no refusal: the whole batch goes again.
                 undecided = next(filter(_is_open, map(_error, response.results)), None)
                 if undecided is None:
-                    if waited:
-                        self._display.going_on()
+                    self._go_on(waited=waited)
                     if len(response.results) != len(request.items):
                         raise Malformed("the node's answer does not fit the rows that were sent")
                     return response
                 raised = undecided
-            waited = True
+            if not waited:
+                waited = True
+                self._waiting += 1
             self._display.waiting(raised)
             await asyncio.sleep(pause)
             pause = min(2 * pause, LONGEST_PAUSE_S)
+
+    def _go_on(self, *, waited: bool) -> None:
+        if not waited:
+            return
+        self._waiting -= 1
+        if not self._waiting:
+            self._display.going_on()
 
 
 def _take(rows: Iterator[ReadRow], limit: int) -> list[ReadRow]:
@@ -247,7 +274,7 @@ def _take(rows: Iterator[ReadRow], limit: int) -> list[ReadRow]:
 
 
 def _error(result: issuance_pb2.ImportResult) -> Error | None:
-    return from_status(result.status)
+    return from_status(result.status) if result.HasField("status") else None
 
 
 def _is_open(error: Error | None) -> bool:

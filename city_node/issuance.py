@@ -21,7 +21,8 @@ from city_node.commands import GrantLapsed, IssueLicenses, NewLicense
 from city_node.decider import answer_again
 from city_node.drafts import Draft, draft_of
 from city_node.gate import SigningGate
-from elicense.errors import Error, RegistryUnreachable
+from city_node.store import Request
+from elicense.errors import Error, LicenseExists, RegistryUnreachable
 from elicense.v1 import license_pb2
 from elicense.view.person import PersonIndex
 
@@ -77,17 +78,21 @@ class Issuance:
         draft = draft_of(message, request_id=request_id, imported=False, actor=actor, persons=self._persons)
         known, taken = await self._applications.known(draft)
         if known is not None:  # (1)
-            done = answer_again(known, draft.digest)
-            if isinstance(done, Error):
-                raise done
-            return await self._answers.again(done.request)
+            return await self._again(known, draft)
         if (refusal := self._applications.refusal(draft, taken)) is not None:  # (2), (3)
             raise refusal
         if validate_only:
             return self._answers.preview(draft.message)
         self._gate.check()
         for _ in range(CLAIM_ATTEMPTS):
-            item = await self._grant(draft)  # (4)
+            try:
+                item = await self._grant(draft)  # (4)
+            except LicenseExists:
+                # The same request, sent twice, may have been faster, and its record be at the registry by now.
+                known, _ = await self._applications.known(draft)
+                if known is None:
+                    raise
+                return await self._again(known, draft)
             committed = await self._log.submit(IssueLicenses((item,)), entries=1, size=draft.size)  # (5)
             outcome = committed.result[0]
             if not isinstance(outcome, GrantLapsed):
@@ -98,8 +103,14 @@ class Issuance:
 
     # -- steps of one licence ------------------------------------------------------------------------------------------
 
+    async def _again(self, known: Request, draft: Draft) -> Answer:
+        done = answer_again(known, draft.digest)
+        if isinstance(done, Error):
+            raise done
+        return await self._answers.again(done.request)
+
     async def _grant(self, draft: Draft) -> NewLicense:
-        license_id = self._applications.new_license_id()
+        (license_id,) = self._applications.new_license_ids(1)
         try:
             grant: Grant = await self._claims.claim(draft.claim(license_id))
         except RegistryUnreachable:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Callable, Sequence
 from hashlib import sha256
 from typing import Any, Final
@@ -18,6 +17,7 @@ from elicense.license.model import Photo, StatusLetter
 from elicense.license.points import ExamPassed, Points
 from elicense.license.renewal import Renewal
 from elicense.license.status_change import StatusChange
+from elicense.uuids import uuid_bytes
 from elicense.v1 import issuance_pb2 as pb
 from elicense.v1 import license_pb2
 
@@ -37,7 +37,7 @@ def change_of(request: Any, *, license_id: bytes, city: int, actor: str) -> Chan
         meaning.ClearField(name)
     kind = request.DESCRIPTOR.name.encode()
     return ChangeLicense(
-        request_id=uuid.UUID(request.request_id).bytes,
+        request_id=uuid_bytes(request.request_id),
         digest=sha256(kind + b"\n" + license_id + meaning.SerializeToString(deterministic=True)).digest(),
         license_id=license_id,
         change=_READERS[type(request)](request, city),

@@ -16,6 +16,7 @@ from elicense.license.daily import Step
 from elicense.license.field_change import FieldCorrection
 from elicense.license.model import License
 from elicense.log.model import LogKey
+from elicense.uuids import uuid_text
 from elicense.v1 import license_pb2
 from elicense.view.fold import read_record
 from elicense.view.model import Revision, ViewRow
@@ -77,7 +78,7 @@ def changed_record(
     changed = command.change.apply(latest.license, china_date(now_us))
     record = _next(latest, changed.license, key=key, now_us=now_us)
     record.event = changed.event  # type: ignore[assignment]  # the same numbers
-    record.request_id = str(uuid.UUID(bytes=command.request_id))
+    record.request_id = uuid_text(command.request_id)
     record.request_digest = command.digest
     record.actor = command.actor
     record.basis = command.change.basis

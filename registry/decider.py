@@ -225,10 +225,12 @@ class RegistryDecider:
 
     def _cite(self, outcomes: Sequence[Outcome], hashes: Mapping[tuple[int, int], bytes]) -> None:
         """Complete grants with the hash of their entry; that of a new one exists only once it is appended."""
+        if not hashes:
+            return
         for outcome in outcomes:
             outcome.claims = [
-                replace(claim, entry_hash=hashes.get((claim.epoch, claim.index), claim.entry_hash))
-                if isinstance(claim, Granted)
+                Granted(claim.license_id, claim.epoch, claim.index, entry_hash, claim.lease_end_us)
+                if isinstance(claim, Granted) and (entry_hash := hashes.get((claim.epoch, claim.index)))
                 else claim
                 for claim in outcome.claims
             ]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Final
-from uuid import UUID
 
 from elicense.clock import to_timestamp
+from elicense.uuids import uuid_bytes
 from elicense.v1 import log_pb2
 from elicense.view.model import ViewRow
 from registry.bans import PersonBan
@@ -22,7 +22,7 @@ def claims_granted(city: int, claims: Sequence[Claim]) -> log_pb2.ClaimsGranted:
     """Return the entry for persons granted to ``city`` in one go; their leases end together."""
     granted = [
         log_pb2.ClaimGranted(
-            person_tag=claim.person_key, license_id=claim.license_id, request_id=UUID(claim.request_id).bytes
+            person_tag=claim.person_key, license_id=claim.license_id, request_id=uuid_bytes(claim.request_id)
         )
         for claim in claims
     ]

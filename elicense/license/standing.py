@@ -38,19 +38,25 @@ def read_date(message: Date, faults: list[Violation], field: str, position: int 
 
 def read_classes(messages: Iterable[pb.VehicleClass], faults: list[Violation], path: str) -> tuple[VehicleClass, ...]:
     """Return vehicle classes; wrong dates go to ``faults``."""
-    return tuple(
-        [
-            VehicleClass(
-                message.code,
-                read_date(message.from_date, faults, path + "vehicle_classes[%d].from_date", position),
-                read_date(message.until_date, faults, path + "vehicle_classes[%d].until_date", position)
-                if message.HasField("until_date")
-                else None,
-                tuple(message.limits),
-            )
-            for position, message in enumerate(messages)
-        ]
+    # Drivers share classes, dates included: most were made before.
+    known = [_class_of(message.SerializeToString()) for message in messages]
+    faults.extend(
+        date_violation(f"{path}vehicle_classes[{position}].{field}")
+        for position, (_, wrong) in enumerate(known)
+        for field in wrong
     )
+    return tuple([held for held, _ in known])
+
+
+@lru_cache(maxsize=_PARTS)
+def _class_of(data: bytes) -> tuple[VehicleClass, tuple[str, ...]]:
+    """Return a serialized class and its fields that hold no date."""
+    message = pb.VehicleClass.FromString(data)
+    faults: list[Violation] = []
+    from_date = read_date(message.from_date, faults, "from_date")
+    until_date = read_date(message.until_date, faults, "until_date") if message.HasField("until_date") else None
+    held = VehicleClass(message.code, from_date, until_date, tuple(message.limits))
+    return held, tuple(fault.field for fault in faults)
 
 
 def read_letters(messages: Iterable[pb.StatusLetter], faults: list[Violation], path: str) -> tuple[StatusLetter, ...]:
@@ -88,12 +94,20 @@ def write_ban(ban: Ban, into: pb.StatusLetter) -> None:
 
 def read_validity(message: pb.Validity, faults: list[Violation], path: str) -> Validity:
     """Return a period of validity; wrong dates go to ``faults``."""
+    validity, wrong = _validity_of(message.SerializeToString())
+    faults.extend(date_violation(f"{path}validity.{field}") for field in wrong)
+    return validity
+
+
+@lru_cache(maxsize=_PARTS)
+def _validity_of(data: bytes) -> tuple[Validity, tuple[str, ...]]:
+    """Return a serialized period and its fields that hold no date."""
+    message = pb.Validity.FromString(data)
+    faults: list[Violation] = []
+    from_date = read_date(message.from_date, faults, "from_date")
+    until_date = read_date(message.until_date, faults, "until_date") if message.HasField("until_date") else None
     kind: int = message.kind
-    return Validity(
-        _KINDS.get(kind, kind),
-        read_date(message.from_date, faults, path + "validity.from_date"),
-        read_date(message.until_date, faults, path + "validity.until_date") if message.HasField("until_date") else None,
-    )
+    return Validity(_KINDS.get(kind, kind), from_date, until_date), tuple(fault.field for fault in faults)
 
 
 def write_classes(classes: Iterable[VehicleClass], into: pb.License | pb.LicenseStanding) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any, Final
-from uuid import UUID
 
 from elicense.access.shipping import from_shipped
 from elicense.clock import from_timestamp, to_timestamp
@@ -13,8 +13,9 @@ from elicense.license.document import normalize_number
 from elicense.log.request_queue import BYTES_PER_COMMIT
 from elicense.rpc.context import current_caller
 from elicense.trust.spiffe import Caller, identify, parse_spiffe_id
+from elicense.uuids import uuid_text
+from elicense.v1 import license_pb2, replication_pb2_grpc
 from elicense.v1 import replication_pb2 as pb
-from elicense.v1 import replication_pb2_grpc
 from elicense.view.person import PersonIndex
 from registry.access_intake import AccessIntake
 from registry.batch import Batch, SentEntry
@@ -82,7 +83,7 @@ class ReplicationServicer(replication_pb2_grpc.ReplicationServiceServicer):
             WantedClaim(
                 person_key=self._persons.person_key(claim.document.type, normalize_number(claim.document.number)),
                 license_id=claim.license_id,
-                request_id=str(UUID(bytes=claim.request_id)),
+                request_id=uuid_text(claim.request_id),
             )
             for claim in request.claims
         )
@@ -138,9 +139,17 @@ def _result(claim: ClaimOutcome) -> pb.ClaimResult:
     if isinstance(claim, Barred):
         until = None if claim.until is None else date_to_message(claim.until)
         return pb.ClaimResult(barred=pb.BarredPerson(city=claim.city, until_date=until))
-    result = pb.ClaimResult(license_id=claim.license_id)
-    result.grant.registry_epoch = claim.epoch
-    result.grant.registry_index = claim.index
-    result.grant.entry_hash = claim.entry_hash
-    result.grant.lease_end_time.CopyFrom(to_timestamp(claim.lease_end_us))
+    result = pb.ClaimResult(grant=_grant(claim.epoch, claim.index, claim.entry_hash, claim.lease_end_us))
+    result.license_id = claim.license_id
     return result
+
+
+@lru_cache(maxsize=64)
+def _grant(epoch: int, index: int, entry_hash: bytes, lease_end_us: int) -> license_pb2.ClaimGrant:
+    """Return what all persons of one entry of the registry's log share; copied, never changed."""
+    return license_pb2.ClaimGrant(
+        registry_epoch=epoch,
+        registry_index=index,
+        entry_hash=entry_hash,
+        lease_end_time=to_timestamp(lease_end_us),
+    )

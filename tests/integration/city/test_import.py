@@ -135,16 +135,17 @@ class Cut(Exception):
 
 
 class CutStub:
-    """A stub whose n-th answer is lost after the node has done the work."""
+    """A stub whose n-th call has its answer lost after the node has done the work; several may be in flight."""
 
     def __init__(self, stub: issuance_pb2_grpc.IssuanceServiceStub, lost: int) -> None:
         self._stub = stub
         self._lost = lost
 
     async def ImportLicenses(self, request: pb.ImportLicensesRequest, **options: float) -> Any:  # noqa: N802
-        answer = await self._stub.ImportLicenses(request, **options)
         self._lost -= 1
-        if self._lost == 0:
+        lost = self._lost == 0
+        answer = await self._stub.ImportLicenses(request, **options)
+        if lost:
             raise Cut
         return answer
 
