@@ -20,15 +20,18 @@ from city_node.claims import PersonClaims
 from city_node.commands import Command
 from city_node.comparison import Comparison
 from city_node.config import CityConfig
+from city_node.custody import CustodyFeed
 from city_node.daily import DailyRules
 from city_node.decider import CityDecider, Outcomes
 from city_node.epochs import Epochs, RegistryEpochs, known_keys
 from city_node.gate import SigningGate
+from city_node.history_reader import History
 from city_node.issuance import Issuance
 from city_node.keys import CityKeys, load_keys
 from city_node.licenses import Licenses
 from city_node.metrics import ReplicationMetrics
 from city_node.node import Parts, RunningNode
+from city_node.offers import Offers
 from city_node.page_tokens import PageTokens
 from city_node.progress import open_log
 from city_node.receipts import Receipts
@@ -36,8 +39,10 @@ from city_node.relay import Relays
 from city_node.replicator import Replicator
 from city_node.services.conflict import ConflictServicer
 from city_node.services.issuance import IssuanceServicer
+from city_node.services.transfer import TransferServicer
 from city_node.shared_head import SharedHead
 from city_node.store import CityStore
+from city_node.transfers import Transfers
 from city_node.transparency import CityShowing
 from city_node.verification import CityAnswers
 from city_node.verify_only import verify_only_mark
@@ -67,12 +72,15 @@ from elicense.trust.spiffe import city_id
 from elicense.v1 import (
     conflict_pb2,
     conflict_pb2_grpc,
+    custody_pb2_grpc,
     enrollment_pb2,
     enrollment_pb2_grpc,
     issuance_pb2,
     issuance_pb2_grpc,
     recovery_pb2_grpc,
     replication_pb2_grpc,
+    transfer_pb2,
+    transfer_pb2_grpc,
     transparency_pb2,
     transparency_pb2_grpc,
     verification_pb2,
@@ -95,6 +103,7 @@ SERVICES: Final = (
     ISSUANCE,
     verification_pb2.DESCRIPTOR.services_by_name["VerificationService"].full_name,
     enrollment_pb2.DESCRIPTOR.services_by_name["EnrollmentService"].full_name,
+    transfer_pb2.DESCRIPTOR.services_by_name["TransferService"].full_name,
     transparency_pb2.DESCRIPTOR.services_by_name["TransparencyService"].full_name,
     conflict_pb2.DESCRIPTOR.services_by_name["ConflictService"].full_name,
 )
@@ -139,8 +148,6 @@ async def build(
     upstream = secure_channel(keys.credentials, address=config.city.registry_address, retries=False)
     questions = secure_channel(keys.credentials, address=config.city.registry_address, retries=False, local_pool=True)
     registry = replication_pb2_grpc.ReplicationServiceStub(upstream)
-    verifier = verification_pb2_grpc.VerificationServiceStub(questions)
-    claimer = replication_pb2_grpc.ReplicationServiceStub(questions)
 
     # The log, what was signed of it and what the registry has confirmed.
     anchor = Anchor(config.anchor_path, epochs.origin(key.epoch))
@@ -177,6 +184,7 @@ async def build(
         store=store,
         key=key,
         keys=epochs.trusted(epoch_keys, keys.cosigner),
+        custody=CustodyFeed(store=store, persons=keys.persons),
         clock=clock,
     )
     replicator = Replicator(
@@ -199,9 +207,12 @@ async def build(
     # The use cases.
     answers = Answers(log=city_log, database=database, store=store, receipts=receipts)
     tokens = PageTokens(keys.index_key)
-    licenses = Licenses(city=city, database=database, store=store, answers=answers, tokens=tokens)
+    history = History(custody_pb2_grpc.CustodyServiceStub(questions))
+    licenses = Licenses(city=city, database=database, store=store, answers=answers, history=history, tokens=tokens)
     daily = DailyRules(city=city, log=city_log, database=database, store=store, gate=gate, tokens=tokens, clock=clock)
-    claims = PersonClaims(stub=claimer, city=city, timeout_s=config.limits.claim_seconds)
+    claims = PersonClaims(
+        stub=replication_pb2_grpc.ReplicationServiceStub(questions), city=city, timeout_s=config.limits.claim_seconds
+    )
     applications = Applications(city=city, database=database, store=store, clock=clock, random=random)
     issuance = Issuance(
         log=city_log,
@@ -245,7 +256,7 @@ async def build(
         persons=keys.persons,
         fields=LicenseFields(RecordReader(database=database, logs=store.logs)),
         gate=gate,
-        stub=verifier,
+        stub=verification_pb2_grpc.VerificationServiceStub(questions),
         relays=relays,
         attestor=Attestor(node=str(city_id(config.node.trust_domain, city)), signer=keys.answers, random=random),
         clock=clock,
@@ -304,6 +315,29 @@ async def build(
         ConflictServicer(
             stub=conflict_pb2_grpc.ConflictServiceStub(questions), cosigner=keys.cosigner, wake=replicator.wake
         ),
+    )
+    _serve_transfers(
+        server,
+        history,
+        Transfers(
+            city=city,
+            log=city_log,
+            database=database,
+            store=store,
+            changes=changes,
+            offers=Offers(
+                stub=custody_pb2_grpc.CustodyServiceStub(questions),
+                city=city,
+                trust_domain=config.node.trust_domain,
+                cosigner=keys.cosigner,
+                persons=keys.persons,
+            ),
+            answers=answers,
+            gate=gate,
+            tokens=tokens,
+            clock=clock,
+        ),
+        receipts,
     )
     verification_pb2_grpc.add_VerificationServiceServicer_to_server(VerificationServicer(looks), server.grpc)
     enrollment_pb2_grpc.add_EnrollmentServiceServicer_to_server(
@@ -365,6 +399,14 @@ def enrollment(
         root=keys.root,
         clock=clock,
         random=random,
+    )
+
+
+def _serve_transfers(server: NodeServer, history: History, transfers: Transfers, receipts: Receipts) -> None:
+    # A take-over waits for the registry's word.
+    receipts.add_listener(transfers.notify)
+    transfer_pb2_grpc.add_TransferServiceServicer_to_server(
+        TransferServicer(transfers=transfers, history=history), server.grpc
     )
 
 

@@ -11,7 +11,9 @@ from elicense.errors import Aborted, Error
 
 if TYPE_CHECKING:
     from elicense.license.change import Change
+    from elicense.license.transfer import TakeOver
     from elicense.v1 import license_pb2
+    from elicense.view.model import ViewRow
 
 
 class GrantLapsed(Aborted):
@@ -92,7 +94,28 @@ class ApplyRules:
     day: date
 
 
-Command = IssueLicenses | ChangeLicense | ApplyRules
+@dataclass(frozen=True, slots=True)
+class TakeOverLicense:
+    """Take over a licence that another city offers; that the offer is genuine has been checked.
+
+    Attributes:
+        request_id: Idempotency key, UUID bytes.
+        digest: SHA-256 of the request's meaning.
+        latest: The licence as it stands in the other city, by its latest record there.
+        entry: Bytes of that record.
+        change: What the take-over changes.
+        actor: SPIFFE ID of the caller.
+    """
+
+    request_id: bytes
+    digest: bytes
+    latest: ViewRow
+    entry: bytes
+    change: TakeOver
+    actor: str
+
+
+Command = IssueLicenses | ChangeLicense | ApplyRules | TakeOverLicense
 
 
 @dataclass(frozen=True, slots=True)

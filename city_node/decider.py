@@ -29,21 +29,25 @@ from city_node.commands import (
     NewLicense,
     NothingDue,
     Outcome,
+    TakeOverLicense,
     Written,
 )
+from city_node.custody import note_written
 from city_node.encoding import etag_of
 from city_node.gate import SigningGate
-from city_node.holding import refusals
-from city_node.revisions import Latest, Wrong, changed_record, step_record
+from city_node.holding import refusals, require_custody
+from city_node.revisions import Latest, Wrong, changed_record, step_record, taken_over_record
 from city_node.store import CityStore, Request
 from elicense.clock import china_date, to_timestamp
 from elicense.errors import (
     Error,
     EtagMismatch,
+    IllegalTransition,
     LicenseExists,
     LicenseNotFound,
     RequestIdReused,
     StoreCorrupt,
+    Violation,
 )
 from elicense.license.civil_date import civil_date, shared_message
 from elicense.license.daily import next_step
@@ -77,6 +81,7 @@ class _Board:
     rows: dict[bytes, ViewRow]
     entries: dict[tuple[int, int], StoredEntry]
     wrong: dict[bytes, Wrong]
+    arriving: set[bytes]
     changed: set[bytes] = field(default_factory=set)
 
 
@@ -114,6 +119,8 @@ class CityDecider:
                 outcomes: Outcomes = tuple(self._issue(board, item) for item in command.items)
             elif isinstance(command, ApplyRules):
                 outcomes = tuple(self._apply_rule(board, each, command.day) for _, each in command.licenses)
+            elif isinstance(command, TakeOverLicense):
+                outcomes = (self._take_over(board, command),)
             else:
                 outcomes = (self._change(board, command),)
             records = tuple(
@@ -139,6 +146,9 @@ class CityDecider:
             requests.append(
                 Request(outcome.request_id, outcome.digest, record.license_id, record.epoch, entry.index, size)
             )
+            note_written(self._store, conn, record, index=entry.index, now_us=received_us)
+            if record.event == license_pb2.LICENSE_EVENT_TRANSFERRED_IN:
+                continue  # it enters the view with the registry's word that custody has moved
             rows.append(
                 row_of(
                     record,
@@ -189,6 +199,26 @@ class CityDecider:
         board.changed.add(command.license_id)
         return self._write(board, command.request_id, command.digest, latest.row.person_key, record)
 
+    def _take_over(self, board: _Board, command: TakeOverLicense) -> Outcome:
+        known = self._known(board, command.request_id, command.digest)
+        if known is not None:
+            return known
+        latest = command.latest
+        if (refusal := board.taken.get(latest.person_key)) is not None:
+            return refusal
+        if latest.license_id in board.arriving:
+            return IllegalTransition(
+                "the license is being taken over already; wait for the registry's word",
+                violations=[Violation("license", "TRANSFER_UNDECIDED", "Wait until the registry has decided.")],
+            )
+        try:
+            read = Latest.read(latest, command.entry)
+            record = taken_over_record(read, command, key=board.key, now_us=board.now_us)
+        except Error as error:
+            return error
+        board.arriving.add(latest.license_id)
+        return self._write(board, command.request_id, command.digest, latest.person_key, record)
+
     def _apply_rule(self, board: _Board, license_id: bytes, day: date) -> Outcome:
         try:
             latest = self._latest(board, license_id)
@@ -206,6 +236,7 @@ class CityDecider:
         row = board.rows.get(license_id)
         if row is None:
             raise LicenseNotFound("no license of this name in this city")
+        require_custody(row, board.key.log)
         if license_id in board.changed:
             # The next record must cite the salted hash of the one before, which only the commit makes.
             raise Deferred("the license is being changed by another request; try again")
@@ -238,20 +269,23 @@ class CityDecider:
         issued = [item for command in commands if isinstance(command, IssueLicenses) for item in command.items]
         changes = [command for command in commands if isinstance(command, ChangeLicense)]
         ruled = {each for command in commands if isinstance(command, ApplyRules) for each in command.licenses}
+        moves = [command for command in commands if isinstance(command, TakeOverLicense)]
         request_ids = [item.request_id for item in issued] + [change.request_id for change in changes]
-        keys = {item.person_key for item in issued}
+        request_ids += [move.request_id for move in moves]
+        keys = {item.person_key for item in issued} | {move.latest.person_key for move in moves}
         rows: dict[bytes, ViewRow] = {}
         for license_id in {change.license_id for change in changes}:
             row = self._store.view.by_license(conn, license_id)
-            if row is not None and row.city == head.key.log:
+            if row is not None:
                 rows[license_id] = row
         if ruled:
             for held in self._store.view.by_person(conn, {person_key for person_key, _ in ruled}).values():
                 own = [row for row in held if row.city == head.key.log and (row.person_key, row.license_id) in ruled]
                 rows.update((row.license_id, row) for row in own)
         entries: dict[tuple[int, int], StoredEntry] = {}
-        for epoch in {row.epoch for row in rows.values()}:
-            indices = [row.idx for row in rows.values() if row.epoch == epoch]
+        own_rows = [row for row in rows.values() if row.city == head.key.log]
+        for epoch in {row.epoch for row in own_rows}:
+            indices = [row.idx for row in own_rows if row.epoch == epoch]
             found = self._store.logs.entries_at(conn, LogKey(head.key.log, epoch), indices)
             entries.update(((epoch, index), entry) for index, entry in found.items())
         # Record times never go back, whatever the clock does.
@@ -262,11 +296,19 @@ class CityDecider:
             now_us=now_us,
             now=to_timestamp(now_us),
             requests=self._store.requests(conn, request_ids),
-            taken=refusals(self._store.view.by_person(conn, keys), china_date(now_us)) if keys else {},
+            taken=self._refusals(conn, keys, head.key.log, now_us) if keys else {},
             rows=rows,
             entries=entries,
             wrong={change.request_id: wrong for change in changes if (wrong := self._wrong(conn, change)) is not None},
+            arriving={
+                move.latest.license_id
+                for move in moves
+                if self._store.hand_overs.arriving(conn, move.latest.license_id)
+            },
         )
+
+    def _refusals(self, conn: Connection, keys: set[bytes], city: int, now_us: int) -> dict[bytes, Error]:
+        return refusals(self._store.view.by_person(conn, keys), china_date(now_us), city=city)
 
     def _wrong(self, conn: Connection, command: ChangeLicense) -> Wrong | None:
         """Return the revision that a correction puts right."""

@@ -10,8 +10,10 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import reduce
 from typing import TYPE_CHECKING, Final
 
+from city_node.custody_check import CustodyFold
 from city_node.receipts import flags_after
 from city_node.store import CityStore
 from elicense.errors import Malformed
@@ -22,6 +24,7 @@ from elicense.log.model import LogKey, StoredEntry
 from elicense.log.verifier_key import VerifierKey
 from elicense.trust.enrollment import FIRST_EPOCH, city_log_origin
 from elicense.uuids import uuid_bytes
+from elicense.v1 import license_pb2
 from elicense.view.fold import flags_of, kept_flags, person_key_of, read_record, row_of
 from elicense.view.model import ViewRow
 from elicense.view.opening import binds, read_opening
@@ -58,8 +61,10 @@ class _Derived:
         rows: Licences as they should stand.
         revisions: Revisions of each licence: (epoch, index, revision).
         requests: Request ids: (epoch, index, digest).
+        custody: Where custody is.
     """
 
+    custody: CustodyFold
     rows: dict[bytes, ViewRow] = field(default_factory=dict)
     revisions: dict[bytes, list[tuple[int, int, int]]] = field(default_factory=dict)
     requests: dict[bytes, tuple[int, int, bytes]] = field(default_factory=dict)
@@ -100,7 +105,8 @@ class Fsck:
     def run(self, conn: Connection) -> Report:
         """Check everything in the transaction ``conn``."""
         findings: list[Finding] = []
-        derived = _Derived()
+        derived = _Derived(CustodyFold(self._city))
+        self._hear(conn, derived.custody)
         entries = 0
         logs = [key for key in self._store.logs.keys(conn) if key.log == self._city]
         if not logs:
@@ -116,7 +122,8 @@ class Fsck:
             for chunk in check.entries():
                 entries += len(chunk)
                 self._derive(key, chunk, derived, findings)
-        self._set_flags(conn, derived)
+        self._set_flags(derived)
+        findings.extend(derived.custody.compare(self._store.hand_overs.all(conn)))
         self._compare_view(conn, derived, findings)
         self._compare_requests(conn, derived, findings)
         return Report(len(logs), entries, len(derived.rows), tuple(findings))
@@ -134,24 +141,37 @@ class Fsck:
                     continue
                 findings.append(Finding(where, "the record can not be read"))
                 continue
+            if request_id in derived.requests:
+                findings.append(Finding(where, "the record repeats the request id of an earlier one"))
+            derived.requests[request_id] = (record.epoch, entry.index, record.request_digest)
             before = derived.rows.get(record.license_id)
+            if record.event == license_pb2.LICENSE_EVENT_TRANSFERRED_IN:
+                if not derived.custody.arrives(record, entry.index):
+                    continue
+                # It follows a revision of another city's log, as the registry has found.
+                self._stand(record, entry, None, derived)
+                continue
+            derived.custody.wrote(record, entry.index)
             follows = (0, b"") if before is None else (before.revision, before.entry_hash)
             if (record.revision - 1, record.previous_entry_hash) != follows:
                 findings.append(Finding(where, "the record does not follow the revision before it"))
-            if request_id in derived.requests:
-                findings.append(Finding(where, "the record repeats the request id of an earlier one"))
-            flags = ViewFlags.PROVISIONAL if record.provisional else ViewFlags(0)
-            derived.rows[record.license_id] = row_of(
-                record,
-                index=entry.index,
-                leaf_hash=entry.leaf_hash,
-                flags=int(flags) | flags_of(record) | (0 if before is None else kept_flags(before.flags)),
-                persons=self._persons,
-                person_key=person_key_of(record, self._persons),
-            )
+            self._stand(record, entry, before, derived)
+
+    def _stand(
+        self, record: license_pb2.LicenseRecord, entry: StoredEntry, before: ViewRow | None, derived: _Derived
+    ) -> None:
+        flags = ViewFlags.PROVISIONAL if record.provisional else ViewFlags(0)
+        derived.rows[record.license_id] = row_of(
+            record,
+            index=entry.index,
+            leaf_hash=entry.leaf_hash,
+            flags=int(flags) | flags_of(record) | (0 if before is None else kept_flags(before.flags)),
+            persons=self._persons,
+            person_key=person_key_of(record, self._persons),
+        )
+        if (record.epoch, entry.index) not in derived.custody.void:
             place = (record.epoch, entry.index, record.revision)
             derived.revisions.setdefault(record.license_id, []).append(place)
-            derived.requests[request_id] = (record.epoch, entry.index, record.request_digest)
 
     def _check_opening(self, conn: Connection, key: LogKey, findings: list[Finding]) -> None:
         """Every epoch but the first must begin where the one before it ended."""
@@ -169,16 +189,21 @@ class Fsck:
         ):
             findings.append(Finding(position(key, 0), "the epoch does not begin where the one before it ended"))
 
-    def _set_flags(self, conn: Connection, derived: _Derived) -> None:
-        """Apply the registry's feed in its order, as the node did when it came."""
+    def _hear(self, conn: Connection, custody: CustodyFold) -> None:
+        """Fold the registry's feed."""
         after = 0
         while page := self._store.dispositions(conn, self._city, after=after, limit=_PAGE):
-            for disposition in page:
-                row = derived.rows.get(disposition.license_id)
-                if row is not None:
-                    flags = flags_after(row.flags, disposition.kind)
-                    derived.rows[disposition.license_id] = replace(row, flags=flags)
+            for word in page:
+                custody.hear(word)
             after = page[-1].seq
+
+    def _set_flags(self, derived: _Derived) -> None:
+        """Apply the registry's feed in its order, as the node did when it came."""
+        for license_id, kinds in derived.custody.flag_words.items():
+            row = derived.rows.get(license_id)
+            if row is not None:
+                derived.rows[license_id] = replace(row, flags=reduce(flags_after, kinds, row.flags))
+        derived.rows.update(derived.custody.moved(derived.rows))
 
     def _compare_view(self, conn: Connection, derived: _Derived, findings: list[Finding]) -> None:
         stored = {row.license_id: row for row in self._store.view.all_rows(conn)}
@@ -189,7 +214,7 @@ class Fsck:
             if row != expected:
                 what = "is missing from the view" if row is None else "stands otherwise in the view than in the log"
                 findings.append(Finding(where, f"the license {what}"))
-            if not expected.flags & (ViewFlags.CANCELLED | ViewFlags.REVOKED):
+            if expected.city == self._city and not expected.flags & (ViewFlags.CANCELLED | ViewFlags.REVOKED):
                 if expected.person_key in persons:
                     findings.append(Finding(where, "the person holds another license in this city"))
                 persons.add(expected.person_key)

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Final
 
 from city_node.answers import Answers
 from city_node.encoding import shown
+from city_node.history_reader import History, WrittenRevision
+from city_node.holding import moved_away, require_custody
 from city_node.page_tokens import PageTokens
 from city_node.store import CityStore
 from elicense.clock import to_timestamp
-from elicense.errors import LicenseNotFound, StoreCorrupt
+from elicense.errors import Error, LicenseNotFound, StoreCorrupt
 from elicense.log.model import LogKey, StoredEntry
 from elicense.rpc.coalesce import Coalescer
 from elicense.sql.database import Database
@@ -56,12 +58,21 @@ class Licenses:
         database: The city's database.
         store: Its tables.
         answers: Knows how widely a record is safe.
+        history: Reads what other cities wrote.
         tokens: Seals page tokens.
     """
 
     def __init__(
-        self, *, city: int, database: Database, store: CityStore, answers: Answers, tokens: PageTokens
+        self,
+        *,
+        city: int,
+        database: Database,
+        store: CityStore,
+        answers: Answers,
+        history: History,
+        tokens: PageTokens,
     ) -> None:
+        self._history = history
         self._city = city
         self._database = database
         self._store = store
@@ -78,6 +89,7 @@ class Licenses:
 
         Raises:
             LicenseNotFound: No such licence in this city.
+            LicenseMoved: Another city has taken it over.
             StoreCorrupt: Its record is not where the view says.
         """
         return await self._lookups.submit(license_id)
@@ -104,33 +116,46 @@ class Licenses:
         return response
 
     async def revisions(self, license_id: bytes, page_size: int, page_token: str) -> issuance_pb2.ListRevisionsResponse:
-        """Return a page of a licence's revisions, oldest first.
+        """Return a page of a licence's revisions, oldest first, whichever city wrote them.
 
         Raises:
             LicenseNotFound: No such licence in this city.
+            LicenseMoved: Another city has taken it over, its history with it.
+            RegistryUnreachable: Other cities wrote some of them, and the registry is away.
             Malformed: The token is not one of this query.
         """
         size = _page_size(page_size)
         query = b"revisions" + license_id
         after = int.from_bytes(self._tokens.open(query, page_token, 4), "big")
 
-        def read(conn: Connection) -> tuple[list[Revision], dict[tuple[int, int], StoredEntry], ViewRow | None]:
+        def read(conn: Connection) -> tuple[list[WrittenRevision], ViewRow | None, bool]:
             found = self._store.view.revisions(conn, license_id, after=after, limit=size + 1)
-            entries = self._entries(conn, [(revision.epoch, revision.idx) for revision in found])
-            return found, entries, self._store.view.by_license(conn, license_id)
+            own = [revision for revision in found if revision.city == self._city]
+            entries = self._entries(conn, [(revision.epoch, revision.idx) for revision in own])
+            written = [WrittenRevision(revision, entries.get((revision.epoch, revision.idx))) for revision in own]
+            first = self._store.view.revisions(conn, license_id, after=0, limit=1)
+            row = self._store.view.by_license(conn, license_id)
+            # Numbers that are missing here are those of other cities.
+            ahead = [revision.revision for revision in own]
+            whole = bool(first) and first[0].revision == 1 and ahead == list(range(after + 1, after + 1 + len(ahead)))
+            return written, row, whole and (len(ahead) > size or (row is not None and row.revision in (*ahead, after)))
 
-        found, entries, row = await self._database.read(read)
+        found, row, whole = await self._database.read(read)
         if row is None:
             raise LicenseNotFound("no license of this name in this city")
+        require_custody(row, self._city)
+        if not whole:
+            foreign = await self._history.after(license_id, after, size + 1)
+            found = sorted([*found, *foreign], key=lambda written: written.revision.revision)
         response = issuance_pb2.ListRevisionsResponse()
-        for revision in found[:size]:
-            entry = entries.get((revision.epoch, revision.idx))
-            response.revisions.append(self._revision(revision, entry, row))
+        for written in found[:size]:
+            response.revisions.append(self._revision(written, row))
         if len(found) > size:
-            response.next_page_token = self._tokens.seal(query, found[size - 1].revision.to_bytes(4, "big"))
+            response.next_page_token = self._tokens.seal(query, found[size - 1].revision.revision.to_bytes(4, "big"))
         return response
 
-    def _revision(self, revision: Revision, entry: StoredEntry | None, row: ViewRow) -> issuance_pb2.LicenseRevision:
+    def _revision(self, written: WrittenRevision, row: ViewRow) -> issuance_pb2.LicenseRevision:
+        revision, entry = written.revision, written.entry
         if entry is None:
             raise StoreCorrupt("a record of the revision index is missing; run fsck")
         message = issuance_pb2.LicenseRevision(
@@ -139,7 +164,7 @@ class Licenses:
             record_time=to_timestamp(revision.recorded_us),
             effective_time=to_timestamp(revision.effective_us),
             position=log_pb2.LogPosition(city=revision.city, epoch=revision.epoch, index=revision.idx),
-            durability=self._answers.durability(revision.epoch, revision.idx),  # type: ignore[arg-type]
+            durability=self._durability(revision),  # type: ignore[arg-type]
         )
         if entry.record is not None:
             record = read_record(entry.record)
@@ -150,13 +175,24 @@ class Licenses:
             message.license.CopyFrom(shown(record, entry_hash=entry.leaf_hash, flags=row.flags))
         return message
 
+    def _durability(self, revision: Revision) -> int:
+        if revision.city != self._city:
+            return log_pb2.DURABILITY_NATIONAL  # the registry handed it out
+        return self._answers.durability(revision.epoch, revision.idx)
+
     # -- reading -------------------------------------------------------------------------------------------------------
 
-    async def _look_up(self, license_ids: list[bytes]) -> Sequence[Current | LicenseNotFound]:
-        def read(conn: Connection) -> dict[bytes, Current]:
+    async def _look_up(self, license_ids: list[bytes]) -> Sequence[Current | Error]:
+        def read(conn: Connection) -> dict[bytes, Current | Error]:
             rows = [self._store.view.by_license(conn, license_id) for license_id in set(license_ids)]
-            kept = [row for row in rows if row is not None and row.city == self._city]
-            return {current.row.license_id: current for current in self._with_entries(conn, kept)}
+            found: dict[bytes, Current | Error] = {}
+            kept = []
+            for row in rows:
+                if row is not None and (moved := moved_away(row, self._city)) is not None:
+                    found[row.license_id] = moved
+                elif row is not None:
+                    kept.append(row)
+            return found | {current.row.license_id: current for current in self._with_entries(conn, kept)}
 
         found = await self._database.read(read)
         missing = LicenseNotFound("no license of this name in this city")

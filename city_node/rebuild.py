@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from city_node.custody import note_written
 from city_node.store import CityStore, Request
+from elicense.clock import from_timestamp
 from elicense.errors import Malformed
 from elicense.license.verdict import ViewFlags
 from elicense.log.model import NewEntry
@@ -56,8 +58,11 @@ class Rebuild:
             except Malformed:
                 # It stays in the log, and fsck says so; whatever else is there must come back all the same.
                 continue
-            person_key = person_key_of(record, self._persons)
             requests[request.request_id] = request
+            note_written(self._store, conn, record, index=index, now_us=from_timestamp(record.record_time))
+            if record.event == license_pb2.LICENSE_EVENT_TRANSFERRED_IN:
+                continue  # whether it brought custody is for the registry's feed to say
+            person_key = person_key_of(record, self._persons)
             row = self._row(record, index, entry.leaf_hash, person_key)
             earlier = rows.get(record.license_id)
             rows[record.license_id] = row if earlier is None else replace(row, flags=row.flags | earlier.flags)

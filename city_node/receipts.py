@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from city_node.custody import NOT_IN_CUSTODY, OF_HAND_OVERS, CustodyFeed
 from city_node.store import CityStore, StoredDisposition
 from elicense.errors import CheckpointInvalid, DataLoss, LogBehind, LogForked, StoreCorrupt
 from elicense.license.verdict import ViewFlags
@@ -47,6 +48,7 @@ class Receipts:
         store: Its tables.
         key: The log, in its open epoch.
         keys: What a receipt must be signed with, by epoch.
+        custody: Applies the registry's word on hand-overs.
         clock: UTC microseconds.
     """
 
@@ -57,8 +59,10 @@ class Receipts:
         store: CityStore,
         key: LogKey,
         keys: Mapping[int, TrustedKeys],
+        custody: CustodyFeed,
         clock: Callable[[], int],
     ) -> None:
+        self._custody = custody
         self._database = database
         self._store = store
         self._key = key
@@ -185,23 +189,30 @@ class Receipts:
         if not fresh:
             return
         now_us = self._clock()
-        self._store.add_dispositions(
-            conn,
-            [
-                StoredDisposition(
-                    self._key.log, d.sequence, d.epoch, d.index, d.kind, d.license_id, d.detail[:200], now_us
-                )
-                for d in fresh
-            ],
-        )
+        words = [
+            StoredDisposition(
+                self._key.log, d.sequence, d.epoch, d.index, d.kind, d.license_id, d.detail[:200], now_us, d.other_city
+            )
+            for d in fresh
+        ]
+        self._store.add_dispositions(conn, words)
         flags: dict[tuple[bytes, bytes], int] = {}
-        for disposition in fresh:
-            row = self._store.view.by_license(conn, disposition.license_id) if disposition.license_id else None
+        for word in words:
+            # In the order of the feed: what a licence counted for ends where it moves.
+            if word.kind in OF_HAND_OVERS or word.kind == NOT_IN_CUSTODY:
+                self._set_flags(conn, flags)
+                if self._custody.apply(conn, word):
+                    continue
+            row = self._store.view.by_license(conn, word.license_id) if word.license_id else None
             if row is None:
                 continue
             place = (row.person_key, row.license_id)
-            flags[place] = flags_after(flags.get(place, row.flags), disposition.kind)
+            flags[place] = flags_after(flags.get(place, row.flags), word.kind)
+        self._set_flags(conn, flags)
+
+    def _set_flags(self, conn: Connection, flags: dict[tuple[bytes, bytes], int]) -> None:
         self._store.view.set_flags(conn, [(*place, value) for place, value in flags.items()])
+        flags.clear()
 
 
 def flags_after(flags: int, kind: int) -> int:

@@ -32,6 +32,8 @@ from prometheus_client import CollectorRegistry
 from city_node.batches import BatchReader
 from city_node.comparison import Comparison
 from city_node.config import CityConfig
+from city_node.custody import CustodyFeed
+from city_node.custody_rebuild import CustodyRebuild
 from city_node.epochs import Epochs, RegistryEpochs
 from city_node.gate import SigningGate
 from city_node.history import may_go_on
@@ -146,6 +148,8 @@ class Restore:
             replication = replication_pb2_grpc.ReplicationServiceStub(channel)
             refilled = await self._refill(recovery)
             await self._carry(recovery, replication)  # (3)
+            custody = CustodyRebuild(store=self._store, persons=self._keys.persons, city=self._config.city.code)
+            await self._database.write(custody.run)
             restored = await self._go_on()
             registered = True
             try:
@@ -217,6 +221,7 @@ class Restore:
             store=self._store,
             key=head.key,
             keys=self._epochs.trusted(known, self._keys.cosigner),
+            custody=CustodyFeed(store=self._store, persons=self._keys.persons),
             clock=self._clock,
         )
         await receipts.load()

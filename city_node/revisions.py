@@ -6,7 +6,7 @@ import uuid
 from dataclasses import dataclass
 from typing import Final
 
-from city_node.commands import ChangeLicense
+from city_node.commands import ChangeLicense, TakeOverLicense
 from city_node.encoding import with_license
 from elicense.clock import china_date, china_midnight, to_timestamp
 from elicense.errors import Malformed, Violation
@@ -15,9 +15,12 @@ from elicense.license.codec import license_from_message
 from elicense.license.daily import Step
 from elicense.license.field_change import FieldCorrection
 from elicense.license.model import License
+from elicense.license.transfer import Offer, doubts
+from elicense.license.transitions import require
 from elicense.log.model import LogKey
 from elicense.uuids import uuid_text
 from elicense.v1 import license_pb2
+from elicense.view.custody import taken_over_us
 from elicense.view.fold import read_record
 from elicense.view.model import Revision, ViewRow
 
@@ -75,6 +78,7 @@ def changed_record(
         Malformed: The request contradicts itself, or corrects a revision that is not there.
         IllegalTransition: The licence can not change so.
     """
+    require_undoubted(command.change, latest.row)
     changed = command.change.apply(latest.license, china_date(now_us))
     record = _next(latest, changed.license, key=key, now_us=now_us)
     record.event = changed.event  # type: ignore[assignment]  # the same numbers
@@ -91,6 +95,44 @@ def changed_record(
         if wrong.revision.revision == latest.row.revision:
             # Nothing has happened since, so the right values count from when the wrong ones did.
             record.effective_time.CopyFrom(to_timestamp(wrong.revision.effective_us))
+    return record
+
+
+def require_undoubted(change: Change, row: ViewRow) -> None:
+    """Refuse to offer a licence that does not count nationwide for certain.
+
+    Raises:
+        IllegalTransition: It does not.
+    """
+    if isinstance(change, Offer):
+        require(tuple(doubts(row.flags)))
+
+
+def taken_over_record(
+    latest: Latest, command: TakeOverLicense, *, key: LogKey, now_us: int
+) -> license_pb2.LicenseRecord:
+    """Return the record of a take-over.
+
+    Args:
+        latest: The licence as it stands in the other city.
+        command: The take-over.
+        key: The log that gets the record.
+        now_us: The time of the record.
+
+    Raises:
+        IllegalTransition: Something keeps the licence where it is.
+    """
+    changed = command.change.apply(latest.license, china_date(now_us))
+    record = _next(latest, changed.license, key=key, now_us=now_us)
+    record.event = changed.event  # type: ignore[assignment]  # the same numbers
+    record.request_id = str(uuid.UUID(bytes=command.request_id))
+    record.request_digest = command.digest
+    record.actor = command.actor
+    record.basis = command.change.basis
+    record.effective_time.CopyFrom(to_timestamp(taken_over_us(now_us, latest.record)))
+    source = latest.row
+    record.taken_over_from.city, record.taken_over_from.epoch = source.city, source.epoch
+    record.taken_over_from.index = source.idx
     return record
 
 
@@ -138,6 +180,6 @@ def _next(latest: Latest, after: License, *, key: LogKey, now_us: int) -> licens
     record.previous_entry_hash = latest.row.entry_hash
     record.record_time.CopyFrom(to_timestamp(now_us))
     record.effective_time.CopyFrom(record.record_time)
-    for name in ("claim", "basis", "correction", "request_digest", "provisional", "imported"):
+    for name in ("claim", "basis", "correction", "request_digest", "provisional", "imported", "taken_over_from"):
         record.ClearField(name)
     return record

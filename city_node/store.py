@@ -22,6 +22,7 @@ from sqlalchemy import (
     select,
 )
 
+from city_node.transfer_store import HandOverStore, define_hand_over_table
 from elicense.access.store import AccessStore, define_access_table
 from elicense.log.store import LogKey, LogStore, define_log_tables
 from elicense.quota.store import QuotaStore, define_quota_table
@@ -53,6 +54,7 @@ _view_tables = define_view_tables(metadata)
 _trust_tables = define_trust_tables(metadata)
 _quota_table = define_quota_table(metadata)
 _lease_table = define_lease_table(metadata)
+_hand_over_table = define_hand_over_table(metadata)
 
 epoch_table = Table(
     "log_epoch",
@@ -90,6 +92,7 @@ disposition_table = Table(
     Column("license_id", LargeBinary(16), nullable=False),
     Column("detail", String(_DETAIL_LENGTH), nullable=False),
     Column("received_us", BigInteger, nullable=False),
+    Column("other_city", Integer),
     PrimaryKeyConstraint("city", "seq"),
     info={"dist": "city"},
     sqlite_with_rowid=False,
@@ -145,6 +148,7 @@ class StoredDisposition(Row):
         license_id: Licence; empty when the record can not be read.
         detail: One sentence for the clerk.
         received_us: When it arrived.
+        other_city: The other city of a hand-over; 0, or None in a row of old, where there is none.
     """
 
     city: int
@@ -155,6 +159,7 @@ class StoredDisposition(Row):
     license_id: bytes
     detail: str
     received_us: int
+    other_city: int | None = 0
 
 
 _request_values = values_of(Request)
@@ -174,6 +179,7 @@ class CityStore:
         trust: Active certificates and join tokens of the city's own people.
         quota: How much of verifiers' quotas is leased.
         lease: Which process does what one alone must do.
+        hand_overs: Hand-overs that the city takes part in.
     """
 
     def __init__(self) -> None:
@@ -182,6 +188,7 @@ class CityStore:
         self.trust = TrustStore(_trust_tables)
         self.quota = QuotaStore(_quota_table)
         self.lease = LeaseStore(_lease_table)
+        self.hand_overs = HandOverStore(_hand_over_table)
         columns = [request_table.c[name] for name in Request.__dataclass_fields__]
         self._requests = BulkLookup(columns, request_table.c.request_id)
         self._add_requests = BulkInsert(request_table)

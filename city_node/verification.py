@@ -204,9 +204,12 @@ class CityAnswers:
         Not in a conflict, nor of a void licence: the nation may count another
         city's licence.  Not of a cancelled licence, or of a revoked one whose bar
         is over: the person may hold a new one elsewhere.  Not while its own
-        history is in doubt: its database may have been set back.
+        history is in doubt: its database may have been set back.  Not of a licence
+        that is offered to another city, or that another city has taken over.
         """
-        foreign = ViewFlags.CONFLICT | ViewFlags.CANCELLED | ViewFlags.VOID
+        foreign = ViewFlags.CONFLICT | ViewFlags.CANCELLED | ViewFlags.VOID | ViewFlags.OFFERED
+        if row.city != self._log.key.log:
+            return False
         if (ban := row_ban(row)) is not None and until_of(ban) < china_date(self._clock()):
             return False
         return not row.flags & foreign and self._gate.reason is None
@@ -215,13 +218,12 @@ class CityAnswers:
         """Whether this node has the last word on what a licence was.
 
         Only with the whole history at hand: written here from the first revision
-        on, and never subject to a ruling of the registry.
+        on, without a gap that another city's revisions would fill, and never subject
+        to a ruling of the registry.
         """
         if past is None or past.state.first is None or not self._speaks_for(past.row):
             return False
-        return (
-            not past.row.flags & ViewFlags.PROVISIONAL and past.state.first.revision == 1 and not past.pending_at_first
-        )
+        return not past.row.flags & ViewFlags.PROVISIONAL and past.state.whole and not past.pending_at_first
 
     async def _forward(self, look: Look, queries: Sequence[pb.LicenseQuery], wish: Wish) -> Answers | None:
         """Ask the registry, for no more than this node's own table allows; None when it is away."""
@@ -246,7 +248,12 @@ class CityAnswers:
         wanted = list(dict.fromkeys(key for keys in asked for key in keys))
         persons = self._store.view.persons
         found = persons.by_person(wanted, await self._database.query(persons.query(self._database.dialect, wanted)))
-        return [[effective_row(found[key]) for key in keys] for keys in asked]
+        # A licence that moved away must not stand before one that the person got here since.
+        city = self._log.key.log
+        return [
+            [effective_row([row for row in found[key] if row.city == city] or found[key]) for key in keys]
+            for keys in asked
+        ]
 
 
 def _context(look: Look) -> pb.LookContext:

@@ -42,6 +42,8 @@ from elicense.v1 import (
     access_pb2_grpc,
     conflict_pb2,
     conflict_pb2_grpc,
+    custody_pb2,
+    custody_pb2_grpc,
     enrollment_pb2,
     enrollment_pb2_grpc,
     oversight_pb2,
@@ -67,6 +69,7 @@ from registry.board import Outcome
 from registry.config import RegistryConfig
 from registry.conflict_metrics import ConflictMetrics
 from registry.conflict_view import Conflicts
+from registry.custody import Custody
 from registry.decider import Command, RegistryDecider
 from registry.decisions import PendingDecisions
 from registry.disputes import Disputes
@@ -82,6 +85,7 @@ from registry.publishing import HeadPublisher
 from registry.replication import DecisionLog, Replication
 from registry.services.access import AccessServicer
 from registry.services.conflict import ConflictRulingServicer, ConflictServicer
+from registry.services.custody import CustodyServicer
 from registry.services.oversight import OversightServicer
 from registry.services.recovery import RecoveryServicer
 from registry.services.replication import ReplicationServicer
@@ -102,6 +106,7 @@ SERVICES: Final = (
     recovery_pb2.DESCRIPTOR.services_by_name["RecoveryService"].full_name,
     verification_pb2.DESCRIPTOR.services_by_name["VerificationService"].full_name,
     access_pb2.DESCRIPTOR.services_by_name["AccessService"].full_name,
+    custody_pb2.DESCRIPTOR.services_by_name["CustodyService"].full_name,
     enrollment_pb2.DESCRIPTOR.services_by_name["EnrollmentService"].full_name,
     transparency_pb2.DESCRIPTOR.services_by_name["TransparencyService"].full_name,
     conflict_pb2.DESCRIPTOR.services_by_name["ConflictService"].full_name,
@@ -392,6 +397,19 @@ async def build(
     conflicts = Conflicts(database=database, store=store, log=decision_log, on_change=hub.notify, clock=clock)
     conflict_pb2_grpc.add_ConflictServiceServicer_to_server(ConflictServicer(conflicts), server.grpc)
     conflict_pb2_grpc.add_ConflictRulingServiceServicer_to_server(ConflictRulingServicer(conflicts), server.grpc)
+    custody_pb2_grpc.add_CustodyServiceServicer_to_server(
+        CustodyServicer(
+            custody=Custody(
+                database=database,
+                store=store,
+                cosigner=keys.cosigner,
+                cosigner_name=cosigner_name(config.node.trust_domain),
+                clock=clock,
+            ),
+            persons=keys.persons,
+        ),
+        server.grpc,
+    )
     verification_pb2_grpc.add_VerificationServiceServicer_to_server(VerificationServicer(looks), server.grpc)
     access_pb2_grpc.add_AccessServiceServicer_to_server(
         AccessServicer(looks=looks, accesses=accesses.lists), server.grpc

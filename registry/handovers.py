@@ -186,6 +186,7 @@ def refusal_of(
     latest: bytes,
     claim: Claim | None,
     *,
+    contested: bool,
     on: date,
 ) -> Refusal | None:
     """Return why a take-over comes to nothing; None when custody moves.
@@ -195,6 +196,7 @@ def refusal_of(
         row: The licence of the person as it stands; None when there is none.
         latest: The latest record of the city in custody.
         claim: Who holds the person.
+        contested: Whether a conflict over the licence is not settled yet.
         on: Today in China.
     """
     if row is None:
@@ -204,7 +206,7 @@ def refusal_of(
     if row.flags & ViewFlags.CANCELLED:
         return Refusal.CANCELLED
     held = None if claim is None else (claim.city, claim.license_id, claim.state)
-    if row.flags & _DOUBTFUL or held != (row.city, row.license_id, ClaimState.HELD):
+    if contested or row.flags & _DOUBTFUL or held != (row.city, row.license_id, ClaimState.HELD):
         return Refusal.DOUBTFUL
     try:
         license_ = decode_record(latest).license
@@ -212,7 +214,9 @@ def refusal_of(
         return Refusal.DOUBTFUL
     if license_ is None or license_.offered_to_city != arrival.city:
         return Refusal.NOT_OFFERED
-    if arrival.revision != row.revision + 1 or arrival.previous_entry_hash != row.entry_hash:
+    source = arrival.taken_over_from
+    cited = (source.city, source.epoch, source.index, arrival.previous_entry_hash, arrival.revision - 1)
+    if cited != (row.city, row.epoch, row.idx, row.entry_hash, row.revision):
         return Refusal.SUPERSEDED
     if missing(Action.TAKE_OVER, license_, on):
         return Refusal.BLOCKED

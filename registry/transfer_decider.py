@@ -19,6 +19,7 @@ from elicense.view.fold import read_record, revision_of, row_of
 from elicense.view.model import ViewRow
 from elicense.view.person import PersonIndex
 from registry.board import Board, Outcome
+from registry.conflict_model import ConflictState
 from registry.decision_records import transfer_decided
 from registry.handovers import Arrival, TransferBoard, TransferDecision, refusal_of
 from registry.model import Claim
@@ -83,7 +84,7 @@ class TransferDecider:
         }
 
     def decide(
-        self, board: TransferBoard, arrival: Arrival, claims: dict[bytes, Claim], *, now_us: int
+        self, board: TransferBoard, arrival: Arrival, claims: dict[bytes, Claim], *, contested: bool, now_us: int
     ) -> tuple[log_pb2.TransferDecided, TransferDecision]:
         """Judge one take-over; the board and the claims change with it.
 
@@ -97,7 +98,7 @@ class TransferDecider:
         row = board.rows.get(arrival.license_id)
         latest = b"" if row is None else board.records.get((row.city, row.epoch, row.idx), b"")
         claim = claims.get(arrival.person_key)
-        refusal = refusal_of(message, row, latest, claim, on=china_date(now_us))
+        refusal = refusal_of(message, row, latest, claim, contested=contested, on=china_date(now_us))
         board.open.discard(arrival)
         decided = TransferDecision(arrival, refusal, row)
         if refusal is None and claim is not None:
@@ -114,7 +115,13 @@ class TransferDecider:
         for arrival in command.arrivals:
             if arrival not in board.transfers.open:
                 continue
-            entry, decided = self.decide(board.transfers, arrival, board.claims, now_us=board.now_us)
+            contested = any(
+                conflict.state != ConflictState.SETTLED and arrival.license_id in conflict.licenses
+                for conflict in board.conflicts.values()
+            )
+            entry, decided = self.decide(
+                board.transfers, arrival, board.claims, contested=contested, now_us=board.now_us
+            )
             record = board.record(actor)
             record.transfer_decided.CopyFrom(entry)
             records.append(record.SerializeToString(deterministic=True))

@@ -124,10 +124,12 @@ class TransferStore:
         row = conn.execute(self._offers.where(table.c.to_city == to_city, table.c.license_id == license_id)).first()
         return None if row is None else OpenOffer(*row)
 
-    def offers(self, conn: Connection, *, to_city: int, after: bytes, limit: int) -> list[OpenOffer]:
-        """Return up to ``limit`` open offers to a city whose licence follows ``after``."""
+    def offers(self, conn: Connection, *, to_city: int, person_key: bytes, after: bytes, limit: int) -> list[OpenOffer]:
+        """Return up to ``limit`` open offers to a city whose licence follows ``after``; of one person if given."""
         table = self._offer
         query = self._offers.where(table.c.to_city == to_city, table.c.license_id > after)
+        if person_key:
+            query = query.where(table.c.person_key == person_key)
         return [OpenOffer(*row) for row in conn.execute(query.order_by(table.c.license_id).limit(limit))]
 
     def all_offers(self, conn: Connection) -> list[OpenOffer]:

@@ -29,6 +29,7 @@ from elicense.license.model import (
     Photo,
     Sex,
     StatusLetter,
+    TransferSource,
 )
 from elicense.license.shape import shape_violations
 from elicense.license.standing import (
@@ -259,6 +260,10 @@ def encode_record(record: LicenseRecord) -> bytes:
         message.correction.revision = record.correction.revision
         message.correction.entry_hash = record.correction.entry_hash
         message.correction.reason = record.correction.reason
+    if record.taken_over_from is not None:
+        source = record.taken_over_from
+        message.taken_over_from.city, message.taken_over_from.epoch = source.city, source.epoch
+        message.taken_over_from.index = source.index
     return message.SerializeToString()
 
 
@@ -295,6 +300,11 @@ def decode_record(data: bytes) -> LicenseRecord:
         basis=message.basis,
         correction=Correction(message.correction.revision, message.correction.entry_hash, message.correction.reason)
         if message.HasField("correction")
+        else None,
+        taken_over_from=TransferSource(
+            message.taken_over_from.city, message.taken_over_from.epoch, message.taken_over_from.index
+        )
+        if message.HasField("taken_over_from")
         else None,
     )
     if faults:

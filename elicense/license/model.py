@@ -237,6 +237,15 @@ class Correction:
 
 
 @dataclass(frozen=True, slots=True)
+class TransferSource:
+    """Where the revision lies that a take-over follows: city, epoch and index."""
+
+    city: int
+    epoch: int
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
 class LicenseRecord:
     """One revision of one licence, as it lies in a city's log.
 
@@ -258,6 +267,7 @@ class LicenseRecord:
         request_digest: SHA-256 of the request's meaning, to tell another body under the same request id.
         basis: Law, decision or rule on which the change rests; may be empty.
         correction: What was put right; of a correction alone.
+        taken_over_from: Where the revision before it lies; of a take-over alone.
     """
 
     city: int
@@ -277,6 +287,7 @@ class LicenseRecord:
     request_digest: bytes = b""
     basis: str = ""
     correction: Correction | None = None
+    taken_over_from: TransferSource | None = None
 
 
 @dataclass(frozen=True, slots=True)

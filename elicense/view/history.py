@@ -46,11 +46,13 @@ class PastState:
         first: Its earliest revision that is held; None when nothing was known.
         revision: The revision in force; None before the first took effect.
         flags: :class:`ViewFlags` bits then.
+        whole: Whether every revision up to the last one that was known is held here.
     """
 
     first: Revision | None
     revision: Revision | None
     flags: int
+    whole: bool
 
 
 def state_at(
@@ -72,16 +74,17 @@ def state_at(
     """
     known = [r for r in revisions if moment.known_us is None or r.received_us <= moment.known_us]
     known.sort(key=lambda revision: revision.revision)
+    whole = [revision.revision for revision in known] == list(range(1, len(known) + 1))
     # The latest word on that moment: a higher revision that counts from then or before.
     counting = [revision for revision in known if revision.effective_us <= moment.at_us]
     held = _ruled(sorted(rulings, key=lambda ruling: ruling.decided_us), moment, flags & ~_OF_RECORDS)
     if not counting:
-        return PastState(known[0] if known else None, None, held)
+        return PastState(known[0] if known else None, None, held, whole)
     if any(revision.event not in known_events for revision in counting):
         held |= ViewFlags.UNKNOWN_EVENT
     if counting[-1].event in _ENDED:
         held |= ViewFlags.CANCELLED
-    return PastState(known[0], counting[-1], int(held))
+    return PastState(known[0], counting[-1], int(held), whole)
 
 
 def _ruled(rulings: Sequence[LicenseRuling], moment: Moment, flags: int) -> int:

@@ -22,6 +22,7 @@ from sqlalchemy import (
 )
 
 from elicense.license.verdict import OF_LATEST_RECORD
+from elicense.log.model import LogKey
 from elicense.sql.bulk import BulkInsert, BulkLookup, BulkUpdate
 from elicense.sql.row import values_of
 from elicense.view.lookup import PersonLookup
@@ -104,6 +105,7 @@ class ViewStore:
         )
         merged = f"(license_view.flags & {_STAYING}) | excluded.flags"
         self._put = BulkInsert(view, replace=True, merged={"flags": merged})
+        self._replace = BulkInsert(view, replace=True)
         self._set_flags = BulkUpdate(view, values=("flags",), found_by=("person_key", "license_id"))
         self._add_revisions = BulkInsert(revision)
         self._revision_columns = [revision.c[name] for name in Revision.__dataclass_fields__]
@@ -161,6 +163,10 @@ class ViewStore:
         """
         self._put.execute(conn, [_row_values(row) for row in sorted(rows, key=_place)])
 
+    def replace(self, conn: Connection, rows: Sequence[ViewRow]) -> None:
+        """Insert rows, or put them in the place of those that stand, flags included."""
+        self._replace.execute(conn, [_row_values(row) for row in sorted(rows, key=_place)])
+
     def set_flags(self, conn: Connection, flags: Iterable[tuple[bytes, bytes, int]]) -> None:
         """Replace the flags of licences: (person key, licence id, flags) each."""
         self._set_flags.execute(conn, [(new, person, of) for person, of, new in sorted(flags)])
@@ -168,6 +174,15 @@ class ViewStore:
     def add_revisions(self, conn: Connection, revisions: Sequence[Revision]) -> None:
         """Insert revisions into the index."""
         self._add_revisions.execute(conn, sorted(map(_revision_values, revisions)))
+
+    def drop_revision(self, conn: Connection, license_id: bytes, key: LogKey, index: int) -> None:
+        """Take one revision out of the index; its record stays in the log."""
+        c = self._revision.c
+        conn.execute(
+            self._revision.delete().where(
+                c.license_id == license_id, c.city == key.log, c.epoch == key.epoch, c.idx == index
+            )
+        )
 
     def revisions(self, conn: Connection, license_id: bytes, *, after: int, limit: int) -> list[Revision]:
         """Return up to ``limit`` revisions of a licence with a number above ``after``, oldest first."""

@@ -171,6 +171,8 @@ class City:
         message = source._following(license_id, license_pb2.LICENSE_EVENT_TRANSFERRED_IN, index=index)
         message.city = self.code
         message.license.offered_to_city = 0
+        message.taken_over_from.city, message.taken_over_from.epoch = source.code, 1
+        message.taken_over_from.index = source.leaves().index(message.previous_entry_hash)
         for name, value in changes.items():
             if isinstance(value, Message):
                 getattr(message, name).CopyFrom(value)
@@ -187,6 +189,7 @@ class City:
         message.previous_entry_hash = leaf_hash(self.salts[index], self.records[index])
         message.revision += 1
         message.event = event  # type: ignore[assignment]
+        message.ClearField("taken_over_from")
         message.request_id = str(uuid.uuid4())
         message.record_time.CopyFrom(to_timestamp(self.clock()))
         message.effective_time.CopyFrom(message.record_time)

@@ -284,6 +284,17 @@ async def test_a_license_that_waits_for_its_own_decision_does_not_move(world: Wo
     assert not world.fsck().findings
 
 
+async def test_a_license_over_which_cities_quarrel_does_not_move(move: Move) -> None:
+    tianjin = await move.world.city(TIANJIN)
+    tianjin.issue(NUMBER)
+    await tianjin.replicate()
+    await tianjin.decided(1)
+    await move.take_over()
+    (refused,) = await move.chengdu.decided(1)
+    assert (refused.kind, move.row().city) == (REFUSED, SUZHOU)
+    move.whole()
+
+
 async def test_what_a_city_writes_before_it_has_custody_never_counts(move: Move) -> None:
     move.chengdu.take_over(move.license_id, move.suzhou)
     move.chengdu.change(move.license_id, "D")  # in the same batch as the take-over

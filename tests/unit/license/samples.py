@@ -20,6 +20,7 @@ from elicense.license.model import (
     Photo,
     Sex,
     StatusLetter,
+    TransferSource,
     Validity,
     ValidityKind,
     VehicleClass,
@@ -105,6 +106,7 @@ def a_record(**changes: Any) -> LicenseRecord:
         request_digest=bytes(range(32)),
         basis="道路交通安全法第九十一条",
         correction=Correction(1, bytes(range(32)), "typed wrongly"),
+        taken_over_from=TransferSource(510100, 1, 42),
     )
     return replace(record, **changes)
 

@@ -20,11 +20,13 @@ from elicense.trust.roles import (
 from elicense.v1 import (
     access_pb2,
     conflict_pb2,
+    custody_pb2,
     enrollment_pb2,
     issuance_pb2,
     oversight_pb2,
     recovery_pb2,
     replication_pb2,
+    transfer_pb2,
     transparency_pb2,
     verification_pb2,
 )
@@ -43,12 +45,12 @@ def methods(*files: FileDescriptor) -> set[str]:
 
 
 def test_the_registry_table_lists_every_method_that_the_registry_has() -> None:
-    own = (*COMMON, access_pb2, conflict_pb2, oversight_pb2, recovery_pb2, replication_pb2)
+    own = (*COMMON, access_pb2, conflict_pb2, custody_pb2, oversight_pb2, recovery_pb2, replication_pb2)
     assert set(REGISTRY_METHODS) == methods(*(m.DESCRIPTOR for m in own))
 
 
 def test_the_city_table_lists_every_method_that_a_city_node_has() -> None:
-    listed = methods(*(m.DESCRIPTOR for m in (*COMMON, issuance_pb2, conflict_pb2)))
+    listed = methods(*(m.DESCRIPTOR for m in (*COMMON, issuance_pb2, conflict_pb2, transfer_pb2)))
     # Deciding conflicts is the registry's.
     assert set(CITY_METHODS) == {name for name in listed if "ConflictRulingService" not in name}
 

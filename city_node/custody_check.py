@@ -1,0 +1,114 @@
+"""What the log and the registry's feed together say of custody: for the check of everything that is stored."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from uuid import UUID
+
+from city_node.custody import ACCEPTED, AWAY, ENDS, LATE, NOT_IN_CUSTODY, REFUSED, gone, notice
+from city_node.store import StoredDisposition
+from city_node.transfer_store import Direction, HandOver, HandOverState
+from elicense.log.check import Finding
+from elicense.v1 import license_pb2
+from elicense.view.model import ViewRow
+
+_Place = tuple[int, int]
+_Key = tuple[bytes, int, int, int, int]
+
+
+@dataclass(slots=True)
+class CustodyFold:
+    """Folds feed and log into what should be stored; the feed first.
+
+    Attributes:
+        city: Division code of this city.
+        states: What the registry decided on take-overs, by epoch and index.
+        void: Records that were written after custody had moved away.
+        flag_words: (licence, kind) of the words that count for flags, in order.
+        away: Where licences have moved, by licence.
+    """
+
+    city: int
+    states: dict[_Place, HandOverState] = field(default_factory=dict)
+    void: set[_Place] = field(default_factory=set)
+    flag_words: dict[bytes, list[int]] = field(default_factory=lambda: defaultdict(list))
+    away: dict[bytes, int] = field(default_factory=dict)
+    _departures: list[tuple[bytes, _Place]] = field(default_factory=list)
+    _hand_overs: dict[_Key, tuple[int, HandOverState]] = field(default_factory=dict)
+
+    def hear(self, word: StoredDisposition) -> None:
+        """Fold one word of the feed."""
+        place = (word.epoch, word.idx)
+        if word.kind == ACCEPTED:
+            self.states[place] = HandOverState.DONE
+            # Whatever a licence counted for before it moved away is over.
+            self.flag_words.pop(word.license_id, None)
+            self.away.pop(word.license_id, None)
+        elif word.kind == REFUSED:
+            self.states[place] = HandOverState.REFUSED
+        elif word.kind == AWAY:
+            self.away[word.license_id] = word.other_city or 0
+            self._departures.append((word.license_id, place))
+        elif word.kind == LATE:
+            made = notice(word)
+            self._hand_overs[_key(made)] = made.other_city, HandOverState.OPEN
+        elif word.kind == NOT_IN_CUSTODY and word.license_id in self.away:
+            self.void.add(place)
+        else:
+            self.flag_words[word.license_id].append(word.kind)
+
+    def arrives(self, record: license_pb2.LicenseRecord, index: int) -> bool:
+        """Fold a take-over; return whether it brought custody here."""
+        state = self.states.get((record.epoch, index), HandOverState.OPEN)
+        key = (record.license_id, int(Direction.IN), self.city, record.epoch, index)
+        self._hand_overs[key] = record.taken_over_from.city, state
+        return state is HandOverState.DONE
+
+    def wrote(self, record: license_pb2.LicenseRecord, index: int) -> None:
+        """Fold any other record."""
+        if record.event == license_pb2.LICENSE_EVENT_TRANSFERRED_OUT:
+            key = (record.license_id, int(Direction.OUT), self.city, record.epoch, index)
+            self._hand_overs[key] = record.license.offered_to_city, HandOverState.OPEN
+        elif record.event in ENDS:
+            for key in self._offers(record.license_id):
+                other, state = self._hand_overs[key]
+                if state is HandOverState.OPEN:
+                    self._hand_overs[key] = other, ENDS[record.event]
+
+    def moved(self, rows: Mapping[bytes, ViewRow]) -> dict[bytes, ViewRow]:
+        """Return the rows of licences that have moved away, as they should stand."""
+        return {
+            license_id: gone(rows[license_id], to_city)
+            for license_id, to_city in self.away.items()
+            if license_id in rows
+        }
+
+    def compare(self, stored: Iterable[HandOver]) -> list[Finding]:
+        """Compare with what is stored, once feed and log are folded."""
+        for license_id, place in self._departures:
+            self._depart(license_id, place)
+        held = {_key(each): (each.other_city, HandOverState(each.state)) for each in stored}
+        wrong = {key[0] for key in held.keys() | self._hand_overs.keys() if held.get(key) != self._hand_overs.get(key)}
+        what = "its hand-overs stand otherwise in the list than in the log and the feed"
+        return [Finding(f"license {UUID(bytes=license_id)}", what) for license_id in sorted(wrong)]
+
+    def _depart(self, license_id: bytes, last: _Place) -> None:
+        """Let the offer that was taken up be done, and those that came after it be void."""
+        offers = sorted(self._offers(license_id), key=lambda key: key[3:])
+        taken = [key for key in offers if key[3:] <= last]
+        for key in taken[-1:]:
+            self._hand_overs[key] = self._hand_overs[key][0], HandOverState.DONE
+        later = [key for key in offers if key[3:] > last and key[3:] in self.void]
+        for key in later:
+            other, state = self._hand_overs[key]
+            if state is HandOverState.OPEN:
+                self._hand_overs[key] = other, HandOverState.WITHDRAWN
+
+    def _offers(self, license_id: bytes) -> list[_Key]:
+        return [key for key in self._hand_overs if key[:2] == (license_id, int(Direction.OUT))]
+
+
+def _key(hand_over: HandOver) -> _Key:
+    return hand_over.license_id, hand_over.direction, hand_over.city, hand_over.epoch, hand_over.idx

@@ -1,0 +1,194 @@
+"""The city's table of hand-overs: the only SQL over it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Final
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Connection,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    PrimaryKeyConstraint,
+    SmallInteger,
+    String,
+    Table,
+    or_,
+    select,
+    tuple_,
+)
+
+from elicense.sql.row import Row
+
+DETAIL_LENGTH: Final = 200
+
+
+class Direction(IntEnum):
+    """Which way a licence moves; numbers as in the proto."""
+
+    OUT = 1
+    IN = 2
+    LATE = 3
+    """A notice: the city before changed the licence after the hand-over."""
+
+
+class HandOverState(IntEnum):
+    """How far a hand-over is; numbers as in the proto."""
+
+    OPEN = 1
+    DONE = 2
+    WITHDRAWN = 3
+    CANCELLED = 4
+    REFUSED = 5
+
+
+@dataclass(frozen=True, slots=True)
+class HandOver(Row):
+    """A hand-over that this city takes part in; fields in column order.
+
+    Attributes:
+        license_id: UUID bytes.
+        direction: :class:`Direction` number.
+        city: City whose log holds the record: this one, or the other one of a notice.
+        epoch: Epoch of the record of the offer or take-over, or of the late record.
+        idx: Its index.
+        other_city: The other city.
+        state: :class:`HandOverState` number.
+        updated_us: When that state was reached, by this node's clock.
+        detail: The registry's word; may be empty.
+    """
+
+    license_id: bytes
+    direction: int
+    city: int
+    epoch: int
+    idx: int
+    other_city: int
+    state: int
+    updated_us: int
+    detail: str
+
+
+def define_hand_over_table(metadata: MetaData) -> Table:
+    """Add ``hand_over`` to ``metadata`` and return it."""
+    table = Table(
+        "hand_over",
+        metadata,
+        Column("license_id", LargeBinary(16), nullable=False),
+        Column("direction", SmallInteger, nullable=False),
+        Column("city", Integer, nullable=False),
+        Column("epoch", BigInteger, nullable=False),
+        Column("idx", BigInteger, nullable=False),
+        Column("other_city", Integer, nullable=False),
+        Column("state", SmallInteger, nullable=False),
+        Column("updated_us", BigInteger, nullable=False),
+        Column("detail", String(DETAIL_LENGTH), nullable=False),
+        PrimaryKeyConstraint("license_id", "direction", "city", "epoch", "idx"),
+        info={"dist": "license_id"},
+        sqlite_with_rowid=False,
+    )
+    Index("hand_over_state", table.c.state, table.c.updated_us)
+    return table
+
+
+class HandOverStore:
+    """Reads and writes hand-overs inside a caller's transaction.
+
+    Args:
+        table: From :func:`define_hand_over_table`.
+    """
+
+    def __init__(self, table: Table) -> None:
+        self._table = table
+        self._select = select(*[table.c[name] for name in HandOver.__dataclass_fields__])
+
+    def add(self, conn: Connection, hand_overs: Sequence[HandOver]) -> None:
+        """Insert hand-overs."""
+        if hand_overs:
+            conn.execute(self._table.insert(), [hand_over.as_dict() for hand_over in hand_overs])
+
+    def end_offer(self, conn: Connection, license_id: bytes, state: HandOverState, *, now_us: int) -> None:
+        """End the open offer of a licence, if there is one."""
+        c = self._table.c
+        conn.execute(
+            self._table.update()
+            .where(c.license_id == license_id, c.direction == int(Direction.OUT), c.state == int(HandOverState.OPEN))
+            .values(state=int(state), updated_us=now_us)
+        )
+
+    def depart(self, conn: Connection, license_id: bytes, last: tuple[int, int], *, now_us: int) -> None:
+        """Note that a licence was taken over: the offer up to ``last`` (epoch, index) is done, later ones are void."""
+        offers = [each for each in self.of_license(conn, license_id) if each.direction == Direction.OUT]
+        taken = max((each for each in offers if (each.epoch, each.idx) <= last), key=_place, default=None)
+        c = self._table.c
+        for each in offers:
+            if each is taken:
+                state = HandOverState.DONE
+            elif (each.epoch, each.idx) > last and each.state == HandOverState.OPEN:
+                state = HandOverState.WITHDRAWN
+            else:
+                continue
+            conn.execute(
+                self._table.update()
+                .where(
+                    c.license_id == license_id,
+                    c.direction == int(Direction.OUT),
+                    c.epoch == each.epoch,
+                    c.idx == each.idx,
+                )
+                .values(state=int(state), updated_us=now_us)
+            )
+
+    def end_take_over(
+        self, conn: Connection, place: tuple[bytes, int, int], state: HandOverState, *, detail: str, now_us: int
+    ) -> None:
+        """Note what the registry decided on a take-over, by licence, epoch and index."""
+        c = self._table.c
+        license_id, epoch, index = place
+        conn.execute(
+            self._table.update()
+            .where(c.license_id == license_id, c.direction == int(Direction.IN), c.epoch == epoch, c.idx == index)
+            .values(state=int(state), updated_us=now_us, detail=detail)
+        )
+
+    def of_license(self, conn: Connection, license_id: bytes) -> list[HandOver]:
+        """Return every hand-over of one licence."""
+        rows = conn.execute(self._select.where(self._table.c.license_id == license_id))
+        return [HandOver(*row) for row in rows]
+
+    def arriving(self, conn: Connection, license_id: bytes) -> bool:
+        """Whether a take-over of a licence waits for the registry's word."""
+        open_ = int(HandOverState.OPEN)
+        return any(each.direction == Direction.IN and each.state == open_ for each in self.of_license(conn, license_id))
+
+    def page(
+        self, conn: Connection, *, since_us: int, before: tuple[int, bytes, int, int] | None, limit: int
+    ) -> list[HandOver]:
+        """Return open hand-overs and those that changed since ``since_us``, the newest first.
+
+        Args:
+            conn: The transaction.
+            since_us: Open ones are listed however old they are.
+            before: Time, licence, direction and index of the last one of the page before.
+            limit: At most this many.
+        """
+        c = self._table.c
+        key = (c.updated_us, c.license_id, c.direction, c.idx)
+        query = self._select.where(or_(c.state == int(HandOverState.OPEN), c.updated_us >= since_us))
+        if before is not None:
+            query = query.where(tuple_(*key) < tuple_(*before))
+        return [HandOver(*row) for row in conn.execute(query.order_by(*[each.desc() for each in key]).limit(limit))]
+
+    def all(self, conn: Connection) -> list[HandOver]:
+        """Return every hand-over, for checks of small stores."""
+        return [HandOver(*row) for row in conn.execute(self._select)]
+
+
+def _place(hand_over: HandOver) -> tuple[int, int]:
+    return hand_over.epoch, hand_over.idx

@@ -1,0 +1,219 @@
+"""What a city may know of licences that move: what is offered to it, and the history of what it has."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from elicense.clock import SECOND_US
+from elicense.errors import LicenseNotFound, Malformed, OfferNotFound, StoreCorrupt
+from elicense.license.verdict import ViewFlags
+from elicense.log.checkpoint import cosign
+from elicense.log.model import LogKey, StoredEntry
+from elicense.sql.database import Database
+from elicense.trust.signer import Signer
+from elicense.view.fold import read_record
+from elicense.view.model import Revision, ViewRow
+from registry.handovers import OpenOffer, Position
+from registry.store import RegistryStore
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+DEFAULT_PAGE: Final = 50
+LARGEST_PAGE: Final = 100
+LARGEST_HISTORY: Final = 200
+
+
+@dataclass(frozen=True, slots=True)
+class ProvedOffer:
+    """An open offer with its proof.
+
+    Attributes:
+        row: The licence as it stands.
+        entry: Its latest record.
+        checkpoint: Cosigned head over it.
+        hashes: Path from the record to that head.
+        log_key: Verification key of the log, in C2SP vkey form.
+    """
+
+    row: ViewRow
+    entry: StoredEntry
+    checkpoint: bytes
+    hashes: Sequence[bytes]
+    log_key: str
+
+
+@dataclass(frozen=True, slots=True)
+class ListedOffer:
+    """An open offer with the licence as it stands.
+
+    Attributes:
+        offer: The offer.
+        offered: The record that offers it.
+        latest: The latest record.
+    """
+
+    offer: OpenOffer
+    offered: StoredEntry
+    latest: StoredEntry
+
+
+class Custody:
+    """Answers cities; writes nothing.
+
+    Args:
+        database: The registry's database.
+        store: Its tables.
+        cosigner: Signs receipts.
+        cosigner_name: Name of the cosigner's key.
+        clock: UTC microseconds.
+    """
+
+    def __init__(
+        self,
+        *,
+        database: Database,
+        store: RegistryStore,
+        cosigner: Signer,
+        cosigner_name: str,
+        clock: Callable[[], int],
+    ) -> None:
+        self._database = database
+        self._store = store
+        self._cosigner = cosigner
+        self._cosigner_name = cosigner_name
+        self._clock = clock
+
+    async def offer(self, city: int, license_id: bytes) -> ProvedOffer:
+        """Return an open offer to a city.
+
+        Raises:
+            OfferNotFound: There is none.
+            StoreUnavailable: The database is away.
+        """
+
+        def read(conn: Connection) -> tuple[ViewRow, StoredEntry, bytes, list[bytes], str, bool]:
+            offer = self._store.transfers.offer(conn, to_city=city, license_id=license_id)
+            row = None if offer is None else self._row(conn, offer.person_key, license_id)
+            # The offer's city is a condition, not a hint: two cities may have two licences of one id.
+            if offer is None or row is None or row.city != offer.from_city or not row.flags & ViewFlags.OFFERED:
+                raise _no_offer()
+            key = LogKey(row.city, row.epoch)
+            entry = self._entry(conn, (row.city, row.epoch, row.idx))
+            head = self._store.logs.head(conn, key)
+            if head is None or head.note is None:
+                raise StoreCorrupt("a city's log has no signed head; run fsck", city=row.city)
+            held = self._store.logs.latest_cosigned(conn, key)
+            cosigned = held[1] if held is not None and held[0] == head.size else b""
+            hashes = self._store.logs.inclusion_proof(conn, key, row.idx, head.size)
+            vkey = next((c.log_key for c in self._store.cities(conn) if (c.city, c.epoch) == (row.city, row.epoch)), "")
+            return row, entry, cosigned or head.note, hashes, vkey, bool(cosigned)
+
+        row, entry, note, hashes, log_key, is_cosigned = await self._database.read(read)
+        if not is_cosigned:
+            # The head is durable; what was given out as a receipt is stored with the city's next batch.
+            time_s = self._clock() // SECOND_US
+            note = cosign(note, name=self._cosigner_name, signer=self._cosigner, time_s=time_s)
+        return ProvedOffer(row, entry, note, hashes, log_key)
+
+    async def offers(
+        self, city: int, *, person_key: bytes, page_size: int, page_token: str
+    ) -> tuple[list[ListedOffer], str]:
+        """Return a page of open offers to a city, and the token of the next page.
+
+        Args:
+            city: The city.
+            person_key: Only licences of this person; empty for all.
+            page_size: At most this many; a default when 0.
+            page_token: Token of the page before.
+
+        Raises:
+            Malformed: The token is not one of this list.
+        """
+        size = min(page_size, LARGEST_PAGE) or DEFAULT_PAGE
+        try:
+            after = bytes.fromhex(page_token)
+        except ValueError:
+            raise Malformed("the page token is not one of this list") from None
+
+        def read(conn: Connection) -> list[ListedOffer]:
+            found = self._store.transfers.offers(conn, to_city=city, person_key=person_key, after=after, limit=size + 1)
+            listed = []
+            for offer in found:
+                row = self._row(conn, offer.person_key, offer.license_id)
+                if row is not None:
+                    offered = self._entry(conn, (offer.from_city, offer.epoch, offer.idx))
+                    listed.append(ListedOffer(offer, offered, self._entry(conn, (row.city, row.epoch, row.idx))))
+            return listed
+
+        found = await self._database.read(read)
+        token = found[size - 1].offer.license_id.hex() if len(found) > size else ""
+        return found[:size], token
+
+    async def history(
+        self, city: int, license_id: bytes, *, after: int, page_size: int
+    ) -> list[tuple[Revision, StoredEntry]]:
+        """Return revisions of a licence in a city's custody that other cities wrote, in order.
+
+        Raises:
+            LicenseNotFound: The city does not have custody of such a licence.
+        """
+        size = min(page_size, LARGEST_HISTORY) or DEFAULT_PAGE
+
+        def read(conn: Connection) -> list[tuple[Revision, StoredEntry]]:
+            row = self._in_custody(conn, city, license_id)
+            revisions = self._store.view.history(conn, [license_id]).get(license_id, [])
+            foreign = [r for r in revisions if r.city != city and r.revision > after and r.person_key == row.person_key]
+            foreign.sort(key=lambda revision: revision.revision)
+            return [(r, self._entry(conn, (r.city, r.epoch, r.idx))) for r in foreign[:size]]
+
+        return await self._database.read(read)
+
+    async def record(self, city: int, license_id: bytes, where: Position) -> StoredEntry:
+        """Return one record of a licence in a city's custody, wherever it lies.
+
+        Raises:
+            LicenseNotFound: The city does not have custody of such a licence, or the record is not of it.
+        """
+
+        def read(conn: Connection) -> StoredEntry:
+            self._in_custody(conn, city, license_id)
+            found = self._store.logs.entries_at(conn, LogKey(where[0], where[1]), [where[2]]).get(where[2])
+            # The registry's own log has number 0; its records are no licences.
+            if where[0] == 0 or found is None or found.record is None:
+                raise _not_in_custody()
+            try:
+                if read_record(found.record).license_id != license_id:
+                    raise _not_in_custody()
+            except Malformed:
+                raise _not_in_custody() from None
+            return found
+
+        return await self._database.read(read)
+
+    def _in_custody(self, conn: Connection, city: int, license_id: bytes) -> ViewRow:
+        row = self._store.view.by_license(conn, license_id)
+        if row is None or row.city != city:
+            raise _not_in_custody()
+        return row
+
+    def _row(self, conn: Connection, person_key: bytes, license_id: bytes) -> ViewRow | None:
+        rows = self._store.view.by_person(conn, [person_key]).get(person_key, [])
+        return next((row for row in rows if row.license_id == license_id), None)
+
+    def _entry(self, conn: Connection, where: Position) -> StoredEntry:
+        city, epoch, index = where
+        entry = self._store.logs.entries_at(conn, LogKey(city, epoch), [index]).get(index)
+        if entry is None:
+            raise StoreCorrupt("a record is not where the view says; run fsck", city=city)
+        return entry
+
+
+def _no_offer() -> OfferNotFound:
+    return OfferNotFound("no open offer of this license to this city; ask the other city whether it still offers it")
+
+
+def _not_in_custody() -> LicenseNotFound:
+    return LicenseNotFound("no such record of a license in this city's custody")
