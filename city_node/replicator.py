@@ -287,10 +287,14 @@ class Replicator:
         dispositions: Sequence[replication_pb2.Disposition] = (),
     ) -> None:
         try:
+            before = self._receipts.cursor
             await self._receipts.take(epoch, receipt, next_index, dispositions)
         except _TWO_HISTORIES as error:
             self._gate.shut(error)
             raise
+        if self._receipts.cursor > before:
+            # Another city's licence may wait for no more than to hear that this one has stored the word.
+            self.wake()
 
     async def _send(
         self, batch: Batch, first_index: int, city_us: int, tip_size: int

@@ -63,6 +63,8 @@ def test_the_whole_main_job_comes_out_as_promised(tmp_path: Path) -> None:
     assert figures["refused_wrong_role"] == "CALLER_NOT_ALLOWED"
     assert figures["provisional_issued"] > 0
     assert figures["catch_up_s"] > 0
+    assert figures["conflict_s"] > 0
+    assert figures["accident_then"] == "VALID"
     assert children_of(folder) == []
 
 

@@ -30,6 +30,7 @@ def _command(name: str, package: str) -> tuple[str, ...]:
 
 REGISTRY: Final = _command("elicense-registry", "registry.cli")
 CITY_NODE: Final = _command("elicense-city", "city_node.cli")
+ELICENSE: Final = _command("elicense", "elicense.cli.main")
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,10 +139,11 @@ class Nation:
         await self.start(node)
 
     async def enroll_people(self) -> None:
-        """Give certificates to a clerk a city, a police force nationwide and a traffic window in Suzhou."""
+        """Give certificates to a clerk a city, police and an insurer nationwide, a traffic window in Suzhou."""
         await asyncio.gather(
             *(self.admit(self.nodes[city], self.clerk_folder(city), "clerk", "window-1") for city in CITIES),
             self.admit(self.registry, self.people("police"), "verifier", "police", "demo-highway-police"),
+            self.admit(self.registry, self.people("insurer"), "verifier", "insurer", "demo-insurance"),
             self.admit(self.nodes[SUZHOU], self.people("window"), "verifier", "traffic-window", "suzhou-window-3"),
         )
         for city in CITIES:
@@ -164,6 +166,15 @@ class Nation:
         credentials = ("--credentials", str(self.clerk_folder(city)))
         files = ("--rejects", str(rejects), "--progress", str(progress))
         return await self._run(self.nodes[city], "import", str(file), *credentials, *files)
+
+    async def clerk_command(self, city: City, *arguments: str) -> str:
+        """Run a verb as a city's clerk; returns what it printed."""
+        return await self._run(self.nodes[city], *arguments, "--credentials", str(self.clerk_folder(city)))
+
+    async def run(self, command: tuple[str, ...], *arguments: str) -> str:
+        """Run a command that belongs to no node; returns what it printed."""
+        name = f"{Path(command[0]).name} {arguments[0]}"
+        return await self.household.run([*command, *arguments], name=name, log=self.folder / "commands.log")
 
     async def start(self, node: Node) -> None:
         """Start a node and wait until it accepts connections."""

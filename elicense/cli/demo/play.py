@@ -13,7 +13,7 @@ from pathlib import Path
 
 import click
 
-from elicense.cli.demo import outage, scenes
+from elicense.cli.demo import dispute, outage, scenes
 from elicense.cli.demo.display import Display
 from elicense.cli.demo.figures import ExpectationFailed, Figures
 from elicense.cli.demo.nation import CHENGDU, Nation, plan_nation
@@ -89,7 +89,10 @@ async def _scenes(stage: Stage) -> None:
     ):
         await scene(stage)
     suspended = await outage.cut_off(stage)
+    await dispute.license_twice(stage)
     await outage.come_back(stage, suspended)
+    await dispute.settle(stage)
+    await dispute.accident(stage)
 
 
 async def _linger(stage: Stage) -> None:

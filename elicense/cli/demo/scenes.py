@@ -8,6 +8,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -192,6 +193,7 @@ async def suspend(stage: Stage) -> None:
     """Suspend that licence and measure until the registry, and Suzhou through it, say so."""
     stage.display.scene("Chengdu suspends it: how long until the nation sees it?")
     license_ = await _a_valid_license(stage)
+    stage.accident = license_, datetime.now(UTC)
     began = time.perf_counter()
     await stage.suspend(CHENGDU, license_.name)
     for key, place, ask in _places(stage):

@@ -7,7 +7,7 @@ import time
 import uuid
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import date, datetime
 from typing import Final
 
 import grpc
@@ -58,6 +58,7 @@ class Stage:
         rolls: Drivers by city.
         police: The police's connection to the registry.
         window: The traffic window's connection to Suzhou.
+        accident: A licence and a moment at which it was still valid; None before that scene.
     """
 
     nation: Nation
@@ -69,6 +70,7 @@ class Stage:
     rolls: dict[City, Roll] = field(default_factory=dict)
     police: AsyncClient = field(init=False)
     window: AsyncClient = field(init=False)
+    accident: tuple[License, datetime] | None = None
 
     async def ask_registry(self, license_: License) -> Verdict:
         """Verify at the registry, as a police officer."""
