@@ -17,6 +17,7 @@ from elicense.cli.command import Command
 _VERBS: Final = {
     "bench": "elicense.cli.bench.command:bench",
     "demo": "elicense.cli.demo.command:demo",
+    "load": "elicense.cli.load.command:load",
     "join": "elicense.cli.join:join_command",
     "log": "elicense.cli.log.command:log_group",
     "verify": "elicense.cli.verify:verify",

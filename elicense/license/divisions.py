@@ -66,6 +66,11 @@ def is_city(code: int) -> bool:
     return code in MUNICIPALITIES or (code % 10_000 != 0 and code in divisions())
 
 
+def city_codes() -> list[int]:
+    """Return the code of every city, in order."""
+    return sorted(code for code in divisions() if is_city(code))
+
+
 @cache
 def province_prefixes() -> frozenset[str]:
     """Return the first two digits of every province."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 
@@ -40,18 +41,19 @@ def token() -> None:
 
 
 @token.command("city")
-@click.argument("code", type=int)
+@click.argument("codes", metavar="CODE...", type=int, nargs=-1, required=True)
 @CONFIG
 @_VALID
-def city_token(code: int, config_path: Path, valid: timedelta) -> None:
-    """For the node of the city with division CODE."""
+def city_token(codes: tuple[int, ...], config_path: Path, valid: timedelta) -> None:
+    """For the node of each city with division CODE, one token a line."""
     config = load(config_path)
-    if not is_city(code):
-        raise Malformed(
-            f"{code} is not the division code of a city",
-            violations=[Violation("CODE", "UNKNOWN_CITY", "give the six-digit code of a city, such as 320500")],
-        )
-    _print_token(config, city_id(config.node.trust_domain, code), valid)
+    for code in codes:
+        if not is_city(code):
+            raise Malformed(
+                f"{code} is not the division code of a city",
+                violations=[Violation("CODE", "UNKNOWN_CITY", "give the six-digit code of a city, such as 320500")],
+            )
+    _print_tokens(config, [city_id(config.node.trust_domain, code) for code in codes], valid)
 
 
 @token.command("verifier")
@@ -62,7 +64,7 @@ def city_token(code: int, config_path: Path, valid: timedelta) -> None:
 def verifier_token(role: str, org: str, config_path: Path, valid: timedelta) -> None:
     """For a verifier of ROLE that belongs to ORG, with access to the whole nation."""
     config = load(config_path)
-    _print_token(config, SpiffeId(config.node.trust_domain, ("verifier", role, org)), valid)
+    _print_tokens(config, [SpiffeId(config.node.trust_domain, ("verifier", role, org))], valid)
 
 
 @token.command("operator")
@@ -72,7 +74,7 @@ def verifier_token(role: str, org: str, config_path: Path, valid: timedelta) -> 
 def operator_token(name: str, config_path: Path, valid: timedelta) -> None:
     """For an operator of the registry."""
     config = load(config_path)
-    _print_token(config, SpiffeId(config.node.trust_domain, (Role.OPERATOR.value, name)), valid)
+    _print_tokens(config, [SpiffeId(config.node.trust_domain, (Role.OPERATOR.value, name))], valid)
 
 
 @token.command("auditor")
@@ -82,27 +84,30 @@ def operator_token(name: str, config_path: Path, valid: timedelta) -> None:
 def auditor_token(name: str, config_path: Path, valid: timedelta) -> None:
     """For an auditor."""
     config = load(config_path)
-    _print_token(config, SpiffeId(config.node.trust_domain, (Role.AUDITOR.value, name)), valid)
+    _print_tokens(config, [SpiffeId(config.node.trust_domain, (Role.AUDITOR.value, name))], valid)
 
 
-def _print_token(config: RegistryConfig, subject: SpiffeId, valid: timedelta) -> None:
+def _print_tokens(config: RegistryConfig, subjects: Sequence[SpiffeId], valid: timedelta) -> None:
     require_current(config.database.url, "registry")
     keys = load_keys(config, random=secrets.token_bytes)
     database = Database(config.database.url, readers=1, writers=1)
-    try:
-        use_case = enrollment(config, keys, database, RegistryStore(), clock=utc_micros, random=secrets.token_bytes)
-        made = asyncio.run(
-            use_case.create_token(
+    use_case = enrollment(config, keys, database, RegistryStore(), clock=utc_micros, random=secrets.token_bytes)
+
+    async def make() -> None:
+        for subject in subjects:
+            made = await use_case.create_token(
                 subject=subject,
                 address=config.advertised,
                 # Whoever can read the keys acts as the registry itself.
                 issued_by=str(registry_id(config.node.trust_domain)),
                 lifetime_us=valid // timedelta(microseconds=1),
             )
-        )
+            click.echo(format_token(made))
+
+    try:
+        asyncio.run(make())
     finally:
         database.close()
-    click.echo(format_token(made))
 
 
 @click.command()

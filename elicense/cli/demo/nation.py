@@ -68,6 +68,7 @@ class Node:
         port: Loopback port.
         command: Its console command.
         log: File with its output.
+        workers: Processes that serve it.
         child: The process while it runs.
     """
 
@@ -76,6 +77,7 @@ class Node:
     port: int
     command: tuple[str, ...]
     log: Path
+    workers: int = 1
     child: Child | None = None
 
     @property
@@ -155,6 +157,11 @@ class Nation:
         token = await self._token(node, *what)
         await asyncio.to_thread(join, token, folder)
 
+    async def city_tokens(self, codes: Iterable[int]) -> list[str]:
+        """Return a token of the registry for each of these cities."""
+        words = ("token", "city", *map(str, codes), "--config", self.registry.config)
+        return (await self._run(self.registry, *words)).split()
+
     async def _token(self, node: Node, *what: str) -> str:
         return (await self._run(node, "token", *what, "--config", node.config)).strip()
 
@@ -178,7 +185,8 @@ class Nation:
 
     async def start(self, node: Node) -> None:
         """Start a node and wait until it accepts connections."""
-        node.child = await self.household.start([*node.command, "serve", "--config", node.config], log=node.log)
+        words = ("serve", "--config", node.config, "--workers", str(node.workers))
+        node.child = await self.household.start([*node.command, *words], log=node.log)
         await wait_listening(node.child, node.port, node.name)
 
     async def stop(self, node: Node) -> int:

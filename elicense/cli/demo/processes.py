@@ -133,7 +133,8 @@ class Household:
                 stdin=stdin,
                 stdout=sink if to_log else subprocess.PIPE,
                 stderr=sink,
-                process_group=0,
+                # A group of its own, too; uvloop knows no other way to get one.
+                start_new_session=True,
             )
         child = Child(process, log)
         self._children.append(child)
