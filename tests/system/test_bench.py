@@ -5,16 +5,38 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from typing import Any
+
+
+def measured(verb: str, *small: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The setting and the figures by name."""
+    command = [sys.executable, "-c", "from elicense.cli.main import main; main()", "bench", verb, *small, "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=180, check=False)
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    return report["setting"], {each["name"]: each for each in report["figures"]}
 
 
 def test_bench_measures_verifications_beside_a_bare_call() -> None:
-    small = ["--licenses", "1000", "--calls", "200", "--rounds", "1", "--batch", "100", "--json"]
-    command = [sys.executable, "-c", "from elicense.cli.main import main; main()", "bench", "verify", *small]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode == 0, done.stderr
-    report = json.loads(done.stdout)
-    figures = {each["name"]: each for each in report["figures"]}
+    small = ["--licenses", "1000", "--calls", "200", "--rounds", "1", "--batch", "100"]
+    setting, figures = measured("verify", *small)
     assert set(figures) == {"bare echo", "VerifyLicense", "VerifyLicense, access log off", "batch of 100"}
     # A ratio that was not measured, or a bare call that costs as much as a verification, would be wrong.
     assert 0 < figures["VerifyLicense"]["reference_ratio"] < 1
-    assert report["setting"]["licenses"] == 1_000
+    assert setting["licenses"] == 1_000
+
+
+def test_bench_measures_replication_beside_a_signature_check_a_record() -> None:
+    small = ["--licenses", "1000", "--cities", "2", "--batches", "1", "--rounds", "1"]
+    _, figures = measured("replicate", *small)
+    appended = figures["AppendEntries"]
+    assert appended["rounds"][0]["units"] == 2 * 2_048
+    assert appended["reference_ratio"] > 0
+    assert appended["notes"]["times the rate of the check"] > 0
+
+
+def test_bench_measures_licences_issued_and_imported_beside_a_bare_call() -> None:
+    _, figures = measured("issue", "--calls", "100", "--in-flight", "16", "--rows", "500", "--rounds", "1")
+    assert {"bare echo", "CreateLicense, 16 in flight", "CreateLicense, one at a time", "import"} == set(figures)
+    assert figures["import"]["rounds"][0]["units"] == 500
+    assert 0 < figures["CreateLicense, 16 in flight"]["reference_ratio"] < 1

@@ -10,6 +10,8 @@ from elicense.cli.command import Command
 
 _VERBS: Final = {
     "verify": "elicense.cli.bench.verify_command:verify",
+    "issue": "elicense.cli.bench.issue_command:issue",
+    "replicate": "elicense.cli.bench.replicate_command:replicate",
     "enumeration": "elicense.cli.bench.enumeration:enumeration",
 }
 

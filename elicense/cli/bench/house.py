@@ -93,7 +93,7 @@ class House:
         """
         url = ("--database", self.database.url) if self.database.url else ()
         where = ("--data", str(self.registry), "--listen", self.address(self.port), *url)
-        await self._run(*REGISTRY, "init", "--trust-domain", TRUST_DOMAIN, *where)
+        await self.command(*REGISTRY, "init", "--trust-domain", TRUST_DOMAIN, *where)
         self._raise_quotas()
         await self._load(licenses, cities)
 
@@ -118,7 +118,7 @@ class House:
         """Return the credentials of a verifier, enrolled at a registry that runs on its own port."""
         folder = self.folder / role
         if not folder.exists():
-            token = await self._run(*REGISTRY, "token", "verifier", role, "bench", "--config", self.config)
+            token = await self.command(*REGISTRY, "token", "verifier", role, "bench", "--config", self.config)
             await asyncio.to_thread(join, token.strip(), folder)
         return load_credentials(folder)
 
@@ -131,16 +131,12 @@ class House:
 
     async def echo(self) -> tuple[Child, str]:
         """Start the bare echo with the registry's credentials, and return it with its address."""
-        port = free_ports(1)[0]
-        options = ("--credentials", str(self.registry / "credentials"), "--listen", self.address(port))
-        child = await self.household.start([*_ECHO, *options], log=self.log)
-        await wait_listening(child, port, "the echo")
-        return child, self.address(port)
+        return await run_echo(self.household, self.registry / "credentials", self.log)
 
     async def raw_reads(self, keys: int) -> str:
         """Return what the store takes for that many look-ups with nothing around it, as JSON."""
         numbers = ("--licenses", str(self.licenses), "--keys", str(keys))
-        return await self._run(*_BENCH, "reads", "--config", self.config, *numbers)
+        return await self.command(*_BENCH, "reads", "--config", self.config, *numbers)
 
     def payers(self, child: Child) -> Mapping[str, Processes]:
         """Return whose CPU pays for what a server does."""
@@ -156,8 +152,22 @@ class House:
             await self._loader.wait()
         await self.household.stop_all()
 
-    async def _run(self, *arguments: str) -> str:
+    async def command(self, *arguments: str) -> str:
+        """Run a command to its end and return what it printed.
+
+        Raises:
+            ExpectationFailed: It ended with an error, or did not end.
+        """
         return await self.household.run(arguments, name=arguments[-1], log=self.log)
+
+
+async def run_echo(household: Household, credentials: Path, log: Path) -> tuple[Child, str]:
+    """Start the bare echo with a node's credentials, and return it with its address."""
+    port = free_ports(1)[0]
+    address = f"127.0.0.1:{port}"
+    child = await household.start([*_ECHO, "--credentials", str(credentials), "--listen", address], log=log)
+    await wait_listening(child, port, "the echo")
+    return child, address
 
 
 @asynccontextmanager

@@ -1,0 +1,140 @@
+"""A city that only sends: its log is made beforehand, so that what is measured is the registry's part."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Final
+
+from elicense.cli.bench.people import name_of, number_of
+from elicense.cli.demo.drivers import generate
+from elicense.cli.demo.figures import ExpectationFailed
+from elicense.clock import china_date, to_timestamp, utc_micros
+from elicense.license.codec import license_to_message
+from elicense.license.csv_format import parse_row
+from elicense.log.checkpoint import Checkpoint, sign_checkpoint
+from elicense.log.entry import leaf_hashes
+from elicense.log.tree import EMPTY_RANGE
+from elicense.rpc.channel import secure_channel
+from elicense.trust.credentials import load_credentials
+from elicense.trust.enrollment import FIRST_EPOCH, city_log_origin
+from elicense.trust.signer import load_signer
+from elicense.uuids import ordered_uuids, uuid_text
+from elicense.v1 import license_pb2, log_pb2, replication_pb2_grpc
+from elicense.v1 import replication_pb2 as pb
+
+BATCH: Final = 2_048
+"""Entries of one call: as many as the wire takes."""
+
+_CLAIMS_PER_CALL: Final = 1_000
+_CALL_S: Final = 60.0
+_TEMPLATES: Final = 64
+
+
+class SendingCity:
+    """A city that joined, and the batches that it is going to send.
+
+    Args:
+        code: Division code.
+        folder: Data folder that ``elicense-city join`` made.
+    """
+
+    def __init__(self, code: int, folder: Path) -> None:
+        credentials = load_credentials(folder / "credentials")
+        self._code = code
+        self._signer = load_signer(f"file:{folder.absolute()}/keys/log.pem")
+        self._origin = city_log_origin(credentials.subject.trust_domain, code, FIRST_EPOCH)
+        self._channel = secure_channel(credentials, local_pool=True, retries=False)
+        self._stub = replication_pb2_grpc.ReplicationServiceStub(self._channel)
+        self._tree = EMPTY_RANGE
+        self._records = [self._template(license_) for license_ in _templates(code)]
+        self._ready: list[pb.AppendEntriesRequest] = []
+
+    def _template(self, license_: license_pb2.License) -> license_pb2.LicenseRecord:
+        return license_pb2.LicenseRecord(
+            city=self._code,
+            epoch=FIRST_EPOCH,
+            revision=1,
+            event=license_pb2.LICENSE_EVENT_ISSUED,
+            actor=f"spiffe://elicense.example/clerk/{self._code}/window-1",
+            request_digest=secrets.token_bytes(32),
+            license=license_,
+            imported=True,
+        )
+
+    async def prepare(self, holders: Sequence[int]) -> None:
+        """Claim these holders and make the batches of their first records; at most ten minutes ahead.
+
+        Raises:
+            ExpectationFailed: The registry did not grant one.
+        """
+        records: list[bytes] = []
+        for start in range(0, len(holders), _CLAIMS_PER_CALL):
+            records += await self._granted(holders[start : start + _CLAIMS_PER_CALL])
+        for start in range(0, len(records), BATCH):
+            self._ready.append(self._batch(records[start : start + BATCH]))
+
+    async def _granted(self, holders: Sequence[int]) -> list[bytes]:
+        now_us = utc_micros()
+        ids = ordered_uuids(2 * len(holders), now_us=now_us, random=secrets.token_bytes)
+        request = pb.ClaimPersonsRequest()
+        for holder, license_id, request_id in zip(holders, ids[::2], ids[1::2], strict=True):
+            claim = request.claims.add(license_id=license_id, request_id=request_id)
+            claim.document.type = license_pb2.DOCUMENT_TYPE_RESIDENT_ID
+            claim.document.number = number_of(holder)
+        answer = await self._stub.ClaimPersons(request, timeout=_CALL_S)
+        records = []
+        for holder, claim, result in zip(holders, request.claims, answer.results, strict=True):
+            if not result.HasField("grant"):
+                raise ExpectationFailed("the registry did not grant a synthetic person")
+            record = self._records[holder % _TEMPLATES]
+            record.license_id = result.license_id
+            record.request_id = uuid_text(claim.request_id)
+            record.record_time.CopyFrom(to_timestamp(now_us))
+            record.effective_time.CopyFrom(record.record_time)
+            record.claim.CopyFrom(result.grant)
+            record.license.holder.full_name = name_of(holder)
+            record.license.holder.document.number = number_of(holder)
+            records.append(record.SerializeToString(deterministic=True))
+        return records
+
+    def _batch(self, records: Sequence[bytes]) -> pb.AppendEntriesRequest:
+        salts = [secrets.token_bytes(32) for _ in records]
+        first = self._tree.size
+        self._tree = self._tree.append_leaves(leaf_hashes(zip(salts, records, strict=True)))
+        return pb.AppendEntriesRequest(
+            checkpoint=sign_checkpoint(Checkpoint(self._origin, self._tree.size, self._tree.root()), self._signer),
+            epoch=FIRST_EPOCH,
+            first_index=first,
+            entries=[log_pb2.LogEntry(record=record, salt=salt) for record, salt in zip(records, salts, strict=True)],
+            tip_size=self._tree.size,
+            city_time=to_timestamp(utc_micros()),
+        )
+
+    async def send(self, batches: int) -> int:
+        """Send the next batches, one call in flight, and return how many records the registry took.
+
+        Raises:
+            ExpectationFailed: It did not take all.
+        """
+        taken = 0
+        for request in self._ready[:batches]:
+            answer = await self._stub.AppendEntries(request, timeout=_CALL_S)
+            if answer.next_index != request.first_index + len(request.entries) or answer.dispositions:
+                raise ExpectationFailed("the registry did not take a batch as it was sent")
+            taken += len(request.entries)
+        del self._ready[:batches]
+        return taken
+
+    async def close(self) -> None:
+        """Close the connection."""
+        await self._channel.close()
+
+
+def _templates(code: int) -> list[license_pb2.License]:
+    """Return valid licences of all sorts; only their holders are to be replaced."""
+    rows = generate(code, 4 * _TEMPLATES, seed=1, on=china_date(utc_micros()))
+    plain = (license_to_message(parse_row(row)) for row, _ in rows if not row["status_letters"])
+    return list(islice(plain, _TEMPLATES))
