@@ -10,7 +10,7 @@ BUF_VERSION := 1.75.0
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test faults check lint-protos clean help
+.PHONY: demo test faults simulate check lint-protos clean help
 
 help:  ## List the targets.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -30,6 +30,9 @@ test: $(INSTALLED)  ## Run every test; PostgreSQL comes with the test dependenci
 
 faults: $(INSTALLED)  ## Break everything that can break, a thousand kills among it, and write the table (FAULTS_ARGS=--help).
 	@$(BIN)/python -m tests.faults.campaign $(FAULTS_ARGS)
+
+simulate: $(INSTALLED)  ## Run registry and cities through SEEDS simulated disasters, each of which replays exactly.
+	@$(BIN)/python -m tests.simulation.run $(or $(SEEDS),1000)
 
 check: $(INSTALLED) lint-protos  ## Lint, type-check and verify the import contracts.
 	$(BIN)/ruff check .

@@ -21,13 +21,14 @@ from typing import Final, Protocol
 
 import grpc
 import structlog
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from city_node.batches import Batch, BatchReader
 from city_node.comparison import Comparison, RegistryHead
 from city_node.gate import SigningGate
 from city_node.metrics import ReplicationMetrics
 from city_node.receipts import Receipts
-from elicense.clock import to_timestamp
+from elicense.clock import SECOND_US, from_timestamp, to_timestamp
 from elicense.errors import (
     EpochClosed,
     EpochNotBound,
@@ -134,6 +135,8 @@ class Replicator:
         self._heartbeat_s = heartbeat_s
         self._jitter = jitter
         self._next_index: int | None = None
+        # The registry's clock as it answered last, and our monotonic clock when we heard it.
+        self._heard: tuple[int, float] | None = None
         self._decision_due = False
         self._compare_due = False
         self._connected = False
@@ -230,6 +233,7 @@ class Replicator:
             )
         except grpc.RpcError as error:
             raise from_rpc_error(error) from error
+        self._hear(state.registry_time)
         # A receipt of another epoch is signed with another key; that there is one says enough.
         known = state.epoch <= self._key.epoch
         head = self._receipts.open(state.epoch, state.receipt, state.next_index) if known else None
@@ -254,10 +258,12 @@ class Replicator:
         if self._there.epoch < self._key.epoch:
             await self._finish_epoch(self._there, next_index)
             return True
+        # Before anything is read: what is recorded from here on must not seem to be part of it.
+        left = self._registry_us()
         city_us, tip_size = await self._log.durable()
         batch = await self._batches.read(self._key, next_index)
         self._metrics.waiting(tip_size - next_index, batch.oldest_us)
-        response = await self._send(batch, next_index, city_us, max(tip_size, batch.size))
+        response = await self._send(batch, next_index, city_us, max(tip_size, batch.size), left)
         self._decision_due = response.decisions_pending
         self._note_success(response.next_index)
         feed_goes_on = len(response.dispositions) >= DISPOSITIONS_PER_ANSWER
@@ -275,8 +281,9 @@ class Replicator:
             self._next_index = None
             return
         # One more than it has: nothing is vouched for while a later epoch is not there.
+        left = self._registry_us()
         city_us, _ = await self._log.durable()
-        response = await self._send(batch, next_index, city_us, batch.size + 1)
+        response = await self._send(batch, next_index, city_us, batch.size + 1, left)
         self._next_index = response.next_index
 
     async def _take(
@@ -297,7 +304,7 @@ class Replicator:
             self.wake()
 
     async def _send(
-        self, batch: Batch, first_index: int, city_us: int, tip_size: int
+        self, batch: Batch, first_index: int, city_us: int, tip_size: int, left: int | None
     ) -> replication_pb2.AppendEntriesResponse:
         request = replication_pb2.AppendEntriesRequest(
             checkpoint=batch.checkpoint,
@@ -307,6 +314,7 @@ class Replicator:
             tip_size=tip_size,
             city_time=to_timestamp(city_us),
             dispositions_after=self._receipts.cursor,
+            registry_time=None if left is None else to_timestamp(left),
         )
         try:
             response: replication_pb2.AppendEntriesResponse = await self._stub.AppendEntries(
@@ -323,8 +331,22 @@ class Replicator:
             elif isinstance(raised, _TWO_HISTORIES):
                 self._gate.shut(raised)
             raise raised from error
+        self._hear(response.registry_time)
         await self._take(request.epoch, response.receipt, response.next_index, response.dispositions)
         return response
+
+    def _registry_us(self) -> int | None:
+        """Return what the registry's clock shows now, or less; None before it was heard.
+
+        Our own clock may be fast, and would then vouch for records that do not exist yet.
+        """
+        if self._heard is None:
+            return None
+        answered_us, heard_s = self._heard
+        return answered_us + int((asyncio.get_running_loop().time() - heard_s) * SECOND_US)
+
+    def _hear(self, registry_time: Timestamp) -> None:
+        self._heard = (from_timestamp(registry_time), asyncio.get_running_loop().time())
 
     def _note_success(self, next_index: int) -> None:
         if not self._connected:

@@ -65,7 +65,8 @@ class Batch:
         entries: Entries in log order; empty for a heartbeat.
         checkpoint: Signed note after the last entry.
         tip_size: Size of the city's log.
-        city_us: Up to when those ``tip_size`` entries are complete.
+        city_us: Up to when those ``tip_size`` entries are complete, by the city's clock.
+        left_us: What the registry's clock showed when the call was made, or less; None if the city could not tell.
         dispositions_after: Last number of the feed that the city has.
     """
 
@@ -76,7 +77,16 @@ class Batch:
     checkpoint: bytes
     tip_size: int
     city_us: int
+    left_us: int | None
     dispositions_after: int
+
+    def said_us(self, now_us: int) -> int:
+        """Return when the city said all this, by the registry's clock: never later than it did.
+
+        What the city recorded while the call was under way is not in it.  Its own
+        clock can not tell, if that is fast.
+        """
+        return now_us if self.left_us is None else min(now_us, self.left_us)
 
 
 @dataclass(frozen=True, slots=True)

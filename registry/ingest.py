@@ -212,7 +212,7 @@ class Ingest:
                 next_index=head.size,
                 tip_size=batch.tip_size,
                 city_clock_us=batch.city_us,
-                received_us=now_us,
+                received_us=batch.said_us(now_us),
                 recorded_us=head.recorded_us,
             ),
         )

@@ -35,7 +35,7 @@ class CityState(Row):
         next_index: Entries held.
         tip_size: Entries that the city said it has.
         city_clock_us: The city's clock when it said so.
-        received_us: The registry's clock then.
+        received_us: The registry's clock then, or less.
         recorded_us: When the city wrote the last record held; 0 before the first.
     """
 

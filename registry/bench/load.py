@@ -119,7 +119,7 @@ class SyntheticCity:
 
     def _as_batch(self, first: int, entries: Sequence[SentEntry]) -> Batch:
         size = self._tree.size
-        return Batch(self.code, FIRST_EPOCH, first, entries, self._note, size, utc_micros(), 0)
+        return Batch(self.code, FIRST_EPOCH, first, entries, self._note, size, utc_micros(), None, 0)
 
 
 def license_id_of(holder: int) -> bytes:

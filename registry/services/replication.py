@@ -129,6 +129,7 @@ def _batch(city: int, request: pb.AppendEntriesRequest) -> Batch:
         checkpoint=request.checkpoint,
         tip_size=request.tip_size,
         city_us=from_timestamp(request.city_time),
+        left_us=from_timestamp(request.registry_time) if request.HasField("registry_time") else None,
         dispositions_after=request.dispositions_after,
     )
 

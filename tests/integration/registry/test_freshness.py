@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from elicense.clock import from_timestamp
+from elicense.clock import from_timestamp, to_timestamp
 from elicense.v1 import verification_pb2 as pb
 from tests.integration.registry.world import SUZHOU, TIANJIN, Verifier, World
 from tests.support.city import City
@@ -45,6 +45,21 @@ async def test_a_heartbeat_makes_answers_fresh_again(world: World, city: City, p
     # The cached state may be a second old; the clock of the test goes on.
     world.clock.advance(seconds=1)
     assert as_of(await police.ask(NUMBER)) >= before + 300 * 1_000_000
+
+
+async def test_a_fast_clock_does_not_vouch_for_what_was_recorded_while_the_call_was_under_way(
+    world: World, city: City, police: Verifier
+) -> None:
+    left = world.clock() + 5_000_000
+    ahead = {"city_time": to_timestamp(left + 300_000_000), "registry_time": to_timestamp(left)}
+    call = city.batch(city.size)
+    for name, time in ahead.items():
+        getattr(call, name).CopyFrom(time)
+    # The call is on its way for twenty seconds, in which the city may have suspended the licence.
+    world.clock.advance(seconds=25)
+    await city.send(call)
+    world.clock.advance(seconds=1)
+    assert as_of(await police.ask(NUMBER)) == left
 
 
 async def test_a_city_unheard_for_too_long_is_indeterminate_with_what_was_last_known(

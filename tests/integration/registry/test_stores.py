@@ -117,6 +117,7 @@ def as_batch(code: int, request: AppendEntriesRequest) -> Batch:
         checkpoint=request.checkpoint,
         tip_size=request.tip_size,
         city_us=from_timestamp(request.city_time),
+        left_us=None,
         dispositions_after=request.dispositions_after,
     )
 

@@ -1,0 +1,238 @@
+"""What must hold after every step, looked up behind the nodes' backs.
+
+1. Nothing is signed twice over one size of one log.
+2. Whatever a citizen was told is in the city's database, and its proof verifies.
+3. The registry's log of a city is a prefix of the city's own.
+4. No freshness is over-claimed: what a city had committed by an as-of time is held by the registry.
+5. No person has two licences that count.
+6. No honest node stops signing, and none raises what is no answer.
+
+At the end, with everything healed, both sides are equal, ``fsck`` finds nothing
+(the national view is the fold of the logs), and everything asked for is there once.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final
+
+from city_node import fsck as city_fsck
+from elicense.clock import SECOND_US
+from elicense.errors import Error
+from elicense.license.verdict import ViewFlags
+from elicense.log.checkpoint import log_verifier_key, parse_checkpoint
+from elicense.log.merkle import verify_inclusion
+from elicense.log.note import parse_note
+from elicense.log.tree import EMPTY_ROOT
+from elicense.trust.enrollment import city_log_origin
+from elicense.trust.signer import Signer
+from elicense.v1 import issuance_pb2 as pb
+from elicense.v1.license_pb2 import LicenseRecord
+from registry import fsck as registry_fsck
+from tests.simulation.nodes import CITIES, START_US, CityNode, RegistryNode, Template
+
+_COUNTS_NOT: Final = int(ViewFlags.PROVISIONAL | ViewFlags.CONFLICT | ViewFlags.CANCELLED | ViewFlags.VOID)
+_COSIGNED: Final = b"cosignature/v1\n"
+
+
+class Violated(AssertionError):
+    """A promise was broken; the message says which."""
+
+
+class _Witnessed:
+    """A signer that tells the oracle what it is about to sign."""
+
+    def __init__(self, signer: Signer, seen: Callable[[str], None]) -> None:
+        self._signer = signer
+        self._seen = seen
+
+    @property
+    def algorithm(self) -> str:
+        return self._signer.algorithm
+
+    def public_key(self) -> bytes:
+        return self._signer.public_key()
+
+    def sign(self, message: bytes) -> bytes:
+        body = message.split(b"\n", 2)[2] if message.startswith(_COSIGNED) else message
+        self._seen(body.decode())
+        return self._signer.sign(message)
+
+
+@dataclass
+class _Watch:
+    """A database that is looked at after each step; cheap while it does not change."""
+
+    connection: sqlite3.Connection
+    version: int = -1
+
+    def changed(self) -> bool:
+        (version,) = self.connection.execute("PRAGMA data_version").fetchone()
+        before, self.version = self.version, version
+        return bool(version != before)
+
+    def head(self, log: int) -> tuple[int, bytes]:
+        size, root = self.connection.execute("SELECT size, root FROM log_head WHERE log = ?", (log,)).fetchone()
+        return size, root
+
+
+@dataclass
+class Oracle:
+    """Sees everything.
+
+    Attributes:
+        template: The nation's keys.
+        now_s: Virtual seconds.
+        checks: How many things it has compared.
+    """
+
+    template: Template
+    now_s: Callable[[], float]
+    registry: _Watch
+    cities: dict[int, _Watch]
+    checks: int = 0
+    _signed: dict[tuple[str, int], bytes] = field(default_factory=dict)
+    #: By city: at which true time the log had grown to which size.
+    _grown: dict[int, list[tuple[int, int]]] = field(default_factory=dict)
+
+    def witness(self, signer: Signer) -> Signer:
+        """Return the signer, watched."""
+        return _Witnessed(signer, self._saw)
+
+    def _saw(self, body: str) -> None:
+        try:
+            head = parse_checkpoint(body)
+        except Error:
+            return  # not a head
+        self.checks += 1
+        if self._signed.setdefault((head.origin, head.size), head.root) != head.root:
+            raise Violated(f"two heads were signed for {head.origin} at {head.size}")
+
+    def after_step(self) -> None:
+        """Check what can have changed."""
+        now_us = self._now_us()
+        grown = False
+        for code, watch in self.cities.items():
+            if watch.changed():
+                grown = True
+                size, _ = watch.head(code)
+                sizes = self._grown.setdefault(code, [(0, 0)])
+                if size < sizes[-1][1]:
+                    raise Violated(f"the log of {code} shrank from {sizes[-1][1]} to {size}")
+                if size > sizes[-1][1]:
+                    sizes.append((now_us, size))
+        if self.registry.changed() or grown:
+            self._check_registry(now_us)
+
+    def _check_registry(self, now_us: int) -> None:
+        self.checks += 1
+        for code, watch in self.cities.items():
+            size, root = self.registry.head(code)
+            own = watch.connection.execute(
+                "SELECT root FROM log_checkpoint WHERE log = ? AND size = ?", (code, size)
+            ).fetchone()
+            if (own[0] if own else EMPTY_ROOT if size == 0 else None) != root:
+                raise Violated(f"the registry's log of {code} is no prefix of the city's at {size}")
+        rows = self.registry.connection.execute(
+            "SELECT city, next_index, tip_size, city_clock_us, received_us FROM city_state"
+        )
+        for code, next_index, tip_size, city_us, received_us in rows:
+            # Of a city that lags behind, the registry says less: only the time of the last record.
+            if code not in self._grown or next_index < tip_size:
+                continue
+            as_of_us = min(city_us, received_us)
+            # A commit of this very step may be the one that the answer already counts.
+            had = max(size for at_us, size in self._grown[code] if at_us < as_of_us or size == 0)
+            if had > next_index:
+                raise Violated(
+                    f"the registry holds {next_index} of {code} and calls that complete at "
+                    f"{(as_of_us - START_US) / SECOND_US:.6f} s, when the city had {had}"
+                )
+        twice = self.registry.connection.execute(
+            "SELECT COUNT(*) FROM license_view WHERE (flags & ?) = 0 GROUP BY person_key HAVING COUNT(*) > 1",
+            (_COUNTS_NOT,),
+        ).fetchone()
+        if twice:
+            raise Violated("a person has two licences that count")
+
+    def acknowledged(self, code: int, request_id: str, answer: pb.CreateLicenseResponse | None) -> None:
+        """Check an answer at the moment when a citizen hears it."""
+        self.checks += 1
+        watch = self.cities[code]
+        records = watch.connection.execute("SELECT idx, record, leaf_hash FROM log_entry WHERE log = ?", (code,))
+        found = [
+            (index, leaf)
+            for index, record, leaf in records
+            if LicenseRecord.FromString(record).request_id == request_id
+        ]
+        if len(found) != 1:
+            raise Violated(f"an acknowledged request stands {len(found)} times in the log of {code}")
+        if answer is None:
+            return
+        index, leaf = found[0]
+        proof = answer.proof
+        signed = parse_checkpoint(parse_note(proof.checkpoint).text)
+        try:
+            verify_inclusion(leaf_hash=leaf, index=index, size=signed.size, proof=proof.hashes, root=signed.root)
+        except Error as error:
+            raise Violated(f"a proof of {code} does not verify: {error.message}") from error
+        if proof.position.index != index:
+            raise Violated(f"a proof of {code} is for another record")
+
+    def honest(self, city: CityNode) -> None:
+        """Check that a city has no reason to stop."""
+        if city.gate.reason is not None and not city.gate.waits:
+            raise Violated(f"{city.name} stopped signing: {city.gate.reason.message}")
+        if city.writer.failure is not None:
+            raise Violated(f"{city.name}'s log stopped: {city.writer.failure.message}")
+
+    def honest_registry(self, registry: RegistryNode) -> None:
+        """Check that the registry has no reason to stop."""
+        if registry.writer.failure is not None:
+            raise Violated(f"the registry's log stopped: {registry.writer.failure.message}")
+
+    def settled(self, registry: RegistryNode, cities: dict[int, CityNode]) -> None:
+        """Check everything, once everything is healed and has arrived."""
+        template, domain = self.template, self.template.registry.node.trust_domain
+        keys = template.registry_keys
+        report = registry_fsck.Fsck(
+            database=registry.database,
+            store=template.registry_store,
+            persons=keys.persons,
+            trust_domain=domain,
+            log_key=keys.log.public_key(),
+            cosigner_key=keys.cosigner.public_key(),
+            progress=lambda _: None,
+        ).run()
+        findings = list(report.findings)
+        for code in CITIES:
+            own = template.city_keys[code]
+            check = city_fsck.Fsck(
+                store=template.city_store,
+                persons=own.persons,
+                trust_domain=domain,
+                city=code,
+                keys={1: log_verifier_key(city_log_origin(domain, code, 1), own.log.of(1).public_key())},
+                cosigner=own.cosigner,
+                progress=lambda _: None,
+            )
+            findings += cities[code].database.read_now(check.run).findings
+            if self.registry.head(code) != self.cities[code].head(code):
+                raise Violated(f"the registry never caught up with {code}")
+        if findings:
+            raise Violated("; ".join(f"{finding.where}: {finding.what}" for finding in findings[:3]))
+
+    def _now_us(self) -> int:
+        return START_US + int(self.now_s() * SECOND_US)
+
+    def close(self) -> None:
+        for watch in (self.registry, *self.cities.values()):
+            watch.connection.close()
+
+
+def watch(path: object) -> _Watch:
+    """Return a database to be watched."""
+    connection = sqlite3.connect(f"file:{path}?mode=rw", uri=True, isolation_level=None)
+    return _Watch(connection)

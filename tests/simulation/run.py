@@ -1,0 +1,78 @@
+"""``make simulate SEEDS=10000``: many seeds, on every core; the first that fails is told, and how to run it again."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import os
+import shutil
+import sys
+import tempfile
+import time
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import structlog
+
+from tests.simulation.nodes import Template, make_template
+from tests.simulation.scenario import Outcome, simulate
+
+_template: list[Template] = []
+
+
+def _prepare(folder: str) -> None:
+    own = Path(folder) / str(os.getpid())
+    scratch = memory() / f"{Path(folder).name}-{os.getpid()}"
+    for made in (own, scratch):
+        made.mkdir()
+    # What nodes say of each disaster is of no use here.
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+    _template.append(asyncio.run(make_template(own, scratch)))
+
+
+def memory() -> Path:
+    """Return a folder in memory, where there is one: a crash in the simulation loses nothing that a disk would keep."""
+    shared = Path("/dev/shm")
+    return shared if os.access(shared, os.W_OK) else Path(tempfile.gettempdir())
+
+
+def _one(seed: int) -> Outcome:
+    return simulate(seed, _template[0])
+
+
+def tell(outcome: Outcome) -> str:
+    """Return a failed seed in words."""
+    events = "\n".join(outcome.events)
+    return f"{events}\nseed {outcome.seed} (trace {outcome.trace}): {outcome.violation}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="make simulate", description=__doc__)
+    parser.add_argument("seeds", type=int, help="How many seeds.")
+    parser.add_argument("--first", type=int, default=0, help="The first seed.")
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
+    words = parser.parse_args()
+    started, done, steps, crashes, acknowledged, checks = time.monotonic(), 0, 0, 0, 0, 0
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            with ProcessPoolExecutor(words.workers, initializer=_prepare, initargs=(folder,)) as pool:
+                for outcome in pool.map(_one, range(words.first, words.first + words.seeds), chunksize=4):
+                    if outcome.violation is not None:
+                        print(f"{tell(outcome)}\nagain: make simulate SEEDS='1 --first {outcome.seed}'")  # noqa: T201
+                        pool.shutdown(cancel_futures=True)
+                        sys.exit(1)
+                    done += 1
+                    steps, crashes = steps + outcome.steps, crashes + outcome.crashes
+                    acknowledged, checks = acknowledged + outcome.acknowledged, checks + outcome.checks
+        finally:
+            for scratch in memory().glob(f"{Path(folder).name}-*"):
+                shutil.rmtree(scratch)
+    print(  # noqa: T201
+        f"{done:,} seeds, {steps:,} steps, {crashes:,} crashes, {acknowledged:,} acknowledged, {checks:,} checks: "
+        f"no promise broken ({time.monotonic() - started:.0f} s)"
+    )
+
+
+if __name__ == "__main__":
+    main()
