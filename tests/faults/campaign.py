@@ -100,6 +100,7 @@ class Campaign:
 
     async def _attack(self, fault: Attack, trial: Trial, row: Row) -> None:
         async with trial.ledger.load(singles=1, imports=0):
+            await trial.ledger.more(_WARM)
             tally = await fault.send(trial)
             await trial.ledger.more(_WARM)
         row.times, row.accepted = tally.tried, tally.accepted

@@ -113,7 +113,7 @@ class Network:
         context = outside()
         context.run(OWNER.set, node)
         context.run(CALLER.set, line.caller)
-        handling = self.loop.create_task(self._handled(method, handler(request, None)), context=context)
+        handling = self.loop.create_task(self._handled(method, handler, request), context=context)
 
         def done(task: asyncio.Task[_Said]) -> None:
             if self._passes(line.name, name):
@@ -121,10 +121,10 @@ class Network:
 
         handling.add_done_callback(done, context=outside())
 
-    async def _handled(self, method: str, pending: Awaitable[Any]) -> _Said:
+    async def _handled(self, method: str, handler: Callable[..., Awaitable[Any]], request: Any) -> _Said:
         """Answer as a server does: bytes, or a status; no exception leaves it."""
         try:
-            message = await pending
+            message = await handler(request, None)
         except Error as error:
             status = to_status(error)
             return _failed(code_of(error), status.message, status.SerializeToString())

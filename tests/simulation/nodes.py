@@ -29,10 +29,12 @@ from city_node.citylog import CityLog
 from city_node.claims import PersonClaims
 from city_node.comparison import Comparison
 from city_node.config import CityConfig
+from city_node.custody import CustodyFeed
 from city_node.daily import DailyRules
 from city_node.decider import CityDecider
 from city_node.epochs import Epochs, RegistryEpochs
 from city_node.gate import SigningGate
+from city_node.history_reader import History
 from city_node.issuance import Issuance
 from city_node.keys import CityKeys
 from city_node.keys import load_keys as load_city_keys
@@ -59,6 +61,7 @@ from registry.config import RegistryConfig
 from registry.conflict_metrics import ConflictMetrics
 from registry.decider import RegistryDecider
 from registry.decisions import PendingDecisions
+from registry.disputes import Disputes
 from registry.freshness import Freshness
 from registry.history import own_doubt
 from registry.ingest import Ingest
@@ -178,11 +181,16 @@ class WatchedAnchor(Anchor):
 
 @dataclass
 class Doubles:
-    """Parts that a test may put in place of the real ones, to see whether the simulation notices."""
+    """Parts that a test may put in place of the real ones, to see whether the simulation notices.
+
+    Attributes:
+        clock_off_s: How far the cities' clocks are off at first.
+    """
 
     database: type[SimDatabase] = SimDatabase
     city_decider: type[CityDecider] = CityDecider
     ingest: type[Ingest] = Ingest
+    clock_off_s: float = 0.0
 
 
 @dataclass
@@ -305,6 +313,15 @@ class RegistryNode(Node):
         )
         self.heads = HeadPublisher(log=log, leads=lambda: True)
         freshness = Freshness(database=database, store=store, clock=self.clock)
+        self.disputes = Disputes(
+            database=database,
+            store=store,
+            log=log,
+            trust_domain=domain,
+            cosigner_name=cosigner_name(domain),
+            metrics=self.metrics,
+            clock=self.clock,
+        )
         replication = Replication(
             database=database,
             store=store,
@@ -315,6 +332,7 @@ class RegistryNode(Node):
                 cosigner=around.witness(keys.cosigner),
                 cosigner_name=cosigner_name(domain),
                 trust_domain=domain,
+                disputes=self.disputes,
                 clock=self.clock,
             ),
             decisions=self.decisions,
@@ -327,6 +345,7 @@ class RegistryNode(Node):
         self.services = [ReplicationServicer(replication=replication, persons=keys.persons, accesses=cast("Any", None))]
 
     async def begin(self) -> None:
+        await self.disputes.refresh()
         doubt = await self.database.read(
             lambda conn: own_doubt(
                 conn, self.around.template.registry_store.logs, LogKey(REGISTRY_LOG, FIRST_EPOCH), self.anchor
@@ -386,6 +405,7 @@ class CityNode(Node):
             store=store,
             key=key,
             keys=epochs.trusted({key.epoch: epochs.own_key(key.epoch)}, keys.cosigner),
+            custody=CustodyFeed(store=store, persons=keys.persons),
             clock=self.clock,
         )
 
@@ -405,7 +425,11 @@ class CityNode(Node):
         self.writer.add_listener(lambda _size: self.replicator.wake())
         answers = Answers(log=log, database=database, store=store, receipts=self.receipts)
         tokens = PageTokens(keys.index_key)
-        licenses = Licenses(city=self.code, database=database, store=store, answers=answers, tokens=tokens)
+        # No licence moves between cities here, so nobody asks another city for its history.
+        history = History(upstream)
+        licenses = Licenses(
+            city=self.code, database=database, store=store, answers=answers, history=history, tokens=tokens
+        )
         daily = DailyRules(
             city=self.code, log=log, database=database, store=store, gate=self.gate, tokens=tokens, clock=self.clock
         )

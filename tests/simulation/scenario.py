@@ -108,7 +108,7 @@ class _Nation:
         )
         self.registry: RegistryNode | None = None
         self.cities: dict[int, CityNode | None] = dict.fromkeys(CITIES)
-        self.offsets = dict.fromkeys(CITIES, 0.0)
+        self.offsets = dict.fromkeys(CITIES, doubles.clock_off_s)
         self.people = self._people()
         #: Chance that a node crashes before any one of its callbacks.
         self.crash_chance = self.random.choice((0.0, 0.0005, 0.002))

@@ -163,8 +163,9 @@ async def lying_city(trial: Trial) -> Tally:
     honest, other = await _liar(world), await _liar(world)
     liars = [honest, other]
     for lie, expected in _LIES:
-        # A fork may cost the city its standing, so each has a city of its own; of every other lie nothing stays.
-        city = await _liar(world) if "LOG_FORKED" in expected else honest
+        # What was signed and does not fit costs the city its standing, so each has a city of its own;
+        # of every other lie nothing stays.
+        city = await _liar(world) if {"LOG_FORKED", "ROOT_MISMATCH"} & set(expected) else honest
         liars.append(city)
         told = replace(city, records=list(city.records), salts=list(city.salts))
         await send(lie.__name__.strip("_").replace("_", " "), city, lie(told), *expected)
