@@ -35,6 +35,7 @@ _VERBS: Final = {
     "show": "city_node.cli.clerk:show",
     "status": "city_node.cli.node:status",
     "token": "city_node.cli.trust:token",
+    "transfer": "city_node.cli.transfer:transfer",
     "update": "city_node.cli.lifecycle:update",
 }
 

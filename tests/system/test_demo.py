@@ -61,6 +61,8 @@ def test_the_whole_main_job_comes_out_as_promised(tmp_path: Path) -> None:
     assert figures["refused_forged_record"] == "SIGNATURE_INVALID"
     assert figures["refused_other_city"] == "CHECKPOINT_INVALID"
     assert figures["refused_wrong_role"] == "CALLER_NOT_ALLOWED"
+    assert figures["refused_after_transfer"] == "LICENSE_MOVED"
+    assert figures["transfer_ms"] < 5_000
     assert figures["provisional_issued"] > 0
     assert figures["catch_up_s"] > 0
     assert figures["conflict_s"] > 0

@@ -17,7 +17,7 @@ from elicense.client import AsyncClient, connect_async
 from elicense.rpc.channel import secure_channel
 from elicense.trust.credentials import Credentials, load_credentials
 from elicense.trust.spiffe import server_name
-from elicense.v1 import issuance_pb2_grpc, replication_pb2_grpc
+from elicense.v1 import issuance_pb2_grpc, replication_pb2_grpc, transfer_pb2_grpc
 
 TRUST_DOMAIN: Final = "demo.elicense.example"
 
@@ -106,6 +106,7 @@ class Nation:
         registry: The registry.
         nodes: City nodes by city.
         clerks: Connections of one clerk a city to its node.
+        movers: The same connections, to hand licences over.
     """
 
     folder: Path
@@ -113,6 +114,7 @@ class Nation:
     registry: Node
     nodes: dict[City, Node]
     clerks: dict[City, issuance_pb2_grpc.IssuanceServiceStub] = field(default_factory=dict)
+    movers: dict[City, transfer_pb2_grpc.TransferServiceStub] = field(default_factory=dict)
     _replications: dict[City, replication_pb2_grpc.ReplicationServiceStub] = field(default_factory=dict)
     _channels: list[grpc.aio.Channel] = field(default_factory=list)
     _clients: list[AsyncClient] = field(default_factory=list)
@@ -147,10 +149,12 @@ class Nation:
             self.admit(self.registry, self.people("police"), "verifier", "police", "demo-highway-police"),
             self.admit(self.registry, self.people("insurer"), "verifier", "insurer", "demo-insurance"),
             self.admit(self.nodes[SUZHOU], self.people("window"), "verifier", "traffic-window", "suzhou-window-3"),
+            self.admit(self.nodes[CHENGDU], self.people("new-window"), "verifier", "traffic-window", "chengdu-hall"),
         )
         for city in CITIES:
             channel = self.channel(load_credentials(self.clerk_folder(city)))
             self.clerks[city] = issuance_pb2_grpc.IssuanceServiceStub(channel)
+            self.movers[city] = transfer_pb2_grpc.TransferServiceStub(channel)
 
     async def admit(self, node: Node, folder: Path, *what: str) -> None:
         """Give a certificate of a node to a clerk or verifier, into a folder."""
@@ -204,6 +208,10 @@ class Nation:
     def window(self) -> AsyncClient:
         """Return a new connection of Suzhou's traffic window to Suzhou's node."""
         return self._client(connect_async(self.people("window")))
+
+    def new_window(self) -> AsyncClient:
+        """Return a new connection of Chengdu's traffic window to Chengdu's node."""
+        return self._client(connect_async(self.people("new-window")))
 
     def replication_of(self, city: City) -> replication_pb2_grpc.ReplicationServiceStub:
         """Return the connection to the registry under a city's own certificate."""

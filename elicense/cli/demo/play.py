@@ -13,7 +13,7 @@ from pathlib import Path
 
 import click
 
-from elicense.cli.demo import dispute, outage, scenes
+from elicense.cli.demo import dispute, moving, outage, scenes
 from elicense.cli.demo.display import Display
 from elicense.cli.demo.figures import ExpectationFailed, Figures
 from elicense.cli.demo.nation import CHENGDU, Nation, plan_nation
@@ -86,6 +86,7 @@ async def _scenes(stage: Stage) -> None:
         scenes.suspend,
         scenes.issue,
         scenes.refuse,
+        moving.move,
     ):
         await scene(stage)
     suspended = await outage.cut_off(stage)
