@@ -28,7 +28,7 @@ from elicense.rpc.looks import Answers
 from elicense.sql.database import Database
 from elicense.v1 import license_pb2, verification_pb2_grpc
 from elicense.v1 import verification_pb2 as pb
-from elicense.verification.answer import CityFreshness, Question, as_message, effective_row, matches, verdict
+from elicense.verification.answer import CityFreshness, Question, Verdicts, as_message, effective_row, matches, verdict
 from elicense.verification.attest import Attestor, Judged, past_place_of, place_of
 from elicense.verification.given import restrict
 from elicense.verification.look import Look
@@ -110,7 +110,7 @@ class CityAnswers:
         if wish.moment is not None:
             judged = await self._judge_then(questions, wish.moment)
         else:
-            judged = await self._judge(questions, look)
+            judged = await self._judge(questions, look, places=wish.sign)
         asked = [position for position, given in enumerate(judged) if not given.own]
         forwarded = await self._forward(look, [queries[position] for position in asked], wish) if asked else None
         if forwarded is None:
@@ -136,7 +136,7 @@ class CityAnswers:
 
     async def judge(self, look: Look, query: pb.LicenseQuery) -> pb.Verdict | None:
         """Return the verdict of now on an own licence; None when the registry must be asked."""
-        judged = await self._judge([self._question(query)], look)
+        judged = await self._judge([self._question(query)], look, places=False)
         await self._give(look, judged)
         return judged[0].verdict if judged[0].own else None
 
@@ -151,17 +151,17 @@ class CityAnswers:
             self._persons.name_tag(query.holder_name) if query.holder_name else b"",
         )
 
-    async def _judge(self, questions: Sequence[Question], look: Look) -> list[Judged]:
+    async def _judge(self, questions: Sequence[Question], look: Look, *, places: bool) -> list[Judged]:
         # Time and size before the rows, so that the rows hold all that they vouch for.
-        now_us, limit_us = self._clock(), look.rule.freshness_limit_us
+        verdicts, limit_us = Verdicts(self._clock()), look.rule.freshness_limit_us
         complete_us, size = await self._log.recently_durable()
         rows = await self._lookups.submit(tuple(question.person_key for question in questions))
         freshness = self._freshness(complete_us, size, rows)
         return [
             Judged(
-                verdict(row, question, freshness=freshness, limit_us=limit_us, now_us=now_us),
+                verdict(row, question, freshness=freshness, limit_us=limit_us, verdicts=verdicts),
                 row,
-                place_of(row, freshness),
+                place_of(row, freshness) if places else None,
                 matches(row, question) and self._speaks_for(row),
             )
             for row, question in zip(rows, questions, strict=True)

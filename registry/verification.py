@@ -15,7 +15,7 @@ from elicense.rpc.looks import Answers
 from elicense.rpc.watching import Relay
 from elicense.sql.database import Database
 from elicense.v1 import verification_pb2 as pb
-from elicense.verification.answer import NEVER_HEARD, Question, effective_row, matches, verdict
+from elicense.verification.answer import NEVER_HEARD, Question, Verdicts, effective_row, matches, verdict
 from elicense.verification.attest import Attestor, Judged, past_place_of, place_of
 from elicense.verification.look import Look
 from elicense.verification.moment import Moment, Wish
@@ -78,7 +78,7 @@ class NationalAnswers:
         if wish.moment is not None:
             judged = await self._judge_then(questions, wish.moment)
         else:
-            judged = await self._judge(questions, look)
+            judged = await self._judge(questions, look, places=wish.sign)
         # Signed before fields are added: evidence holds none.
         evidence = (
             [
@@ -93,7 +93,7 @@ class NationalAnswers:
 
     async def judge(self, look: Look, query: pb.LicenseQuery) -> pb.Verdict:
         """Return the verdict of now; for whoever follows a licence."""
-        judged = await self._judge([self._question(query)], look)
+        judged = await self._judge([self._question(query)], look, places=False)
         await self._give(look, judged)
         return judged[0].verdict
 
@@ -101,17 +101,18 @@ class NationalAnswers:
         """The registry asks nobody else."""
         raise AssertionError("the registry judges every license itself")
 
-    async def _judge(self, questions: Sequence[Question], look: Look) -> list[Judged]:
+    async def _judge(self, questions: Sequence[Question], look: Look, *, places: bool) -> list[Judged]:
         # Before the rows, so that the rows hold all that it vouches for.
         cities = await self._freshness.of_cities()
         rows = await self._rows([question.person_key for question in questions])
-        now_us, limit_us = self._clock(), look.rule.freshness_limit_us
+        verdicts, limit_us = Verdicts(self._clock()), look.rule.freshness_limit_us
         judged = []
         for question in questions:
             row = effective_row(rows[question.person_key])
             freshness = cities.get(row.city, NEVER_HEARD)
-            given = verdict(row, question, freshness=freshness, limit_us=limit_us, now_us=now_us)
-            judged.append(Judged(given, row if matches(row, question) else None, place_of(row, freshness)))
+            given = verdict(row, question, freshness=freshness, limit_us=limit_us, verdicts=verdicts)
+            place = place_of(row, freshness) if places else None
+            judged.append(Judged(given, row if matches(row, question) else None, place))
         return judged
 
     async def _judge_then(self, questions: Sequence[Question], moment: Moment) -> list[Judged]:

@@ -76,12 +76,10 @@ _COPY: Mapping[LicenseField, Callable[[pb.License, pb.License], None]] = Mapping
 )
 
 
-def pick(license_: pb.License, fields: Iterable[LicenseField]) -> pb.License:
-    """Return a licence that holds these fields of ``license_`` and nothing else."""
-    picked = pb.License()
+def copy_fields(source: pb.License, target: pb.License, fields: Iterable[LicenseField]) -> None:
+    """Put these fields of ``source`` into a licence that has none of them."""
     for field in fields:
-        _COPY[field](license_, picked)
-    return picked
+        _COPY[field](source, target)
 
 
 def to_mask(numbers: Iterable[int]) -> bytes:

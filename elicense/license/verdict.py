@@ -197,7 +197,7 @@ def assess(standing: Standing, flags: int, on: date) -> Finding:
         # The usual licence: nothing on it but classes and dates.
         until = validity.until_date
         if validity.from_date <= on and (on <= until if until is not None else validity.kind == ValidityKind.LONG_TERM):
-            return _plainly_valid(codes)
+            return plainly_valid(codes)
     return _assess_fully(standing.validity, codes, _in_effect(letters, on), int(flags), on)
 
 
@@ -219,7 +219,7 @@ def _assess_fully(
     if unclear:
         return Finding(Outcome.INDETERMINATE, reasons, (), shown, f"Cannot be said now: {unclear_text}.")
     # (4)
-    plain = _plainly_valid(codes)
+    plain = plainly_valid(codes)
     noted = [letter for letter in shown if letter_info(letter.letter).effect is Effect.NOTE]
     if not noted:
         return replace(plain, letters=shown)
@@ -257,7 +257,7 @@ def _unclear(letters: tuple[StatusLetter, ...]) -> tuple[tuple[VerdictReason, ..
 
 
 @lru_cache(maxsize=4_096)
-def _plainly_valid(codes: tuple[str, ...]) -> Finding:
+def plainly_valid(codes: tuple[str, ...]) -> Finding:
     """Return the finding for a licence with these classes and nothing against it; few sets of classes exist."""
     drivable = tuple(sorted(covered_by(codes)))
     return Finding(Outcome.VALID, (), drivable, (), f"Valid for {', '.join(drivable)}.")

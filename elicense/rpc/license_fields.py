@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from elicense.license.fields import IN_STANDING
 from elicense.log.model import StoredEntry
 from elicense.v1 import log_pb2
 from elicense.v1 import verification_pb2 as pb
-from elicense.verification.given import add_fields, from_standing, gives_with, reads_record
+from elicense.verification.given import add_fields, add_standing, gives_with, reads_record
 from elicense.verification.look import Look
 from elicense.view.fold import read_record
 from elicense.view.model import ViewRow
@@ -48,7 +47,7 @@ class LicenseFields:
             return None
         if not reads_record(look):
             for given, row in shown:
-                add_fields(given, from_standing(row.standing), look.fields & IN_STANDING)
+                add_standing(given, row.standing, look.fields)
             return None
         entries = await self._records.latest([row for _, row in shown])
         for (given, _), entry in zip(shown, entries, strict=True):

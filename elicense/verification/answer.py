@@ -15,8 +15,8 @@ from typing import Final
 
 from elicense.clock import china_date, to_timestamp
 from elicense.errors import Malformed
-from elicense.license.standing import decode_standing
-from elicense.license.verdict import NO_MATCH, UNREADABLE, Finding, LastKnown, ViewFlags, apply_freshness, assess
+from elicense.license.finding import find
+from elicense.license.verdict import NO_MATCH, UNREADABLE, Finding, LastKnown, ViewFlags, apply_freshness
 from elicense.v1 import verification_pb2 as pb
 from elicense.view.model import NOBODY, ViewRow
 
@@ -62,7 +62,8 @@ def effective_row(rows: Sequence[ViewRow]) -> ViewRow:
     One at its end (void, cancelled or revoked) only when there is no other, then
     the latest; one in conflict only when there is none that counts or was revoked.
     """
-    return min(rows, key=_rank, default=NOBODY)
+    # Nearly everybody has one, and nobody has one as well.
+    return rows[0] if len(rows) == 1 else min(rows, key=_rank, default=NOBODY)
 
 
 def _rank(row: ViewRow) -> tuple[int, int]:
@@ -84,7 +85,34 @@ def matches(row: ViewRow, question: Question) -> bool:
     return same_name & (not compare_digest(row.license_id, NOBODY.license_id))
 
 
-def verdict(row: ViewRow, question: Question, *, freshness: CityFreshness, limit_us: int, now_us: int) -> pb.Verdict:
+class Verdicts:
+    """Puts findings of one moment into the wire's form; equal ones are made once and copied.
+
+    Args:
+        now_us: Verdict time.
+    """
+
+    __slots__ = ("_made", "now_us")
+
+    def __init__(self, now_us: int) -> None:
+        self.now_us = now_us
+        # With the finding itself, so that nothing else gets its identity meanwhile.
+        self._made: dict[tuple[int, int], tuple[Finding, pb.Verdict]] = {}
+
+    def of(self, finding: Finding, *, city: int = 0, freshness: CityFreshness | None = None) -> pb.Verdict:
+        """Return a verdict; the freshness of a city must be the same each time."""
+        made = self._made.get((id(finding), city))
+        if made is None:
+            message = as_message(finding, now_us=self.now_us, city=city, freshness=freshness)
+            made = self._made[id(finding), city] = finding, message
+        copy = pb.Verdict()
+        copy.CopyFrom(made[1])
+        return copy
+
+
+def verdict(
+    row: ViewRow, question: Question, *, freshness: CityFreshness, limit_us: int, verdicts: Verdicts
+) -> pb.Verdict:
     """Judge one question.
 
     Args:
@@ -92,8 +120,9 @@ def verdict(row: ViewRow, question: Question, *, freshness: CityFreshness, limit
         question: What was asked.
         freshness: How current the row's city is here.
         limit_us: Age of a city's records beyond which the role gets no VALID.
-        now_us: Verdict time.
+        verdicts: Those of the verdict time.
     """
+    now_us = verdicts.now_us
     matched = matches(row, question)
     # A person with many classes and letters takes longer to assess than one with
     # few, and a stale one longer than a fresh one: who did not match must not
@@ -101,13 +130,15 @@ def verdict(row: ViewRow, question: Question, *, freshness: CityFreshness, limit
     held = row if matched else NOBODY
     fresh = freshness if matched else NEVER_HEARD
     try:
-        finding = assess(decode_standing(held.standing), ViewFlags(held.flags), china_date(now_us))
+        finding = find(held.standing, held.flags, china_date(now_us))
     except Malformed:
         # A damaged row is no fault of the question, nor of those asked along with it.
         finding = UNREADABLE
     finding, last_known = apply_freshness(finding, as_of_us=fresh.as_of_us, now_us=now_us, limit_us=limit_us)
     if not matched:
-        return as_message(NO_MATCH, now_us=now_us)
+        return verdicts.of(NO_MATCH)
+    if last_known is None:
+        return verdicts.of(finding, city=held.city, freshness=freshness)
     return as_message(finding, now_us=now_us, last_known=last_known, city=held.city, freshness=freshness)
 
 

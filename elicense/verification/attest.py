@@ -26,7 +26,7 @@ class Judged:
     Attributes:
         verdict: Its verdict.
         row: The licence as it was judged, out of which fields may be given; None when there is none.
-        place: Where the verdict comes from.
+        place: Where the verdict comes from; None where it is not going to be signed.
         own: Whether this node has the last word; otherwise another one is asked.
     """
 

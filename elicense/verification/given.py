@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Final
+from functools import lru_cache
+from typing import Final, cast
 
-from elicense.license.fields import EVERY_FIELD, IN_STANDING, LicenseField, known_fields, pick
+from elicense.license.fields import EVERY_FIELD, IN_STANDING, LicenseField, copy_fields, known_fields
 from elicense.trust.roles import VerifierRule
 from elicense.v1 import license_pb2
 from elicense.v1 import verification_pb2 as pb
@@ -32,14 +33,21 @@ def add_fields(verdict: pb.Verdict, source: license_pb2.License, fields: frozens
     """Put these fields of ``source`` into a verdict, and say which."""
     if not fields:
         return
-    verdict.license.CopyFrom(pick(source, fields))
-    verdict.fields.extend(sorted(fields))  # type: ignore[arg-type]  # same numbers
+    verdict.license.SetInParent()
+    copy_fields(source, verdict.license, fields)
+    verdict.fields.extend(_in_order(fields))
 
 
-def from_standing(standing: bytes) -> license_pb2.License:
-    """Return what the licence view holds of a licence, in the form of one."""
+@lru_cache(maxsize=256)
+def _in_order(fields: frozenset[LicenseField]) -> tuple[pb.LicenseField, ...]:
+    return tuple(sorted(fields))  # type: ignore[arg-type]  # same numbers
+
+
+def add_standing(verdict: pb.Verdict, standing: bytes, fields: frozenset[LicenseField]) -> None:
+    """Put those of these fields into a verdict that the licence view holds itself."""
     held = license_pb2.LicenseStanding.FromString(standing)
-    return license_pb2.License(vehicle_classes=held.vehicle_classes, validity=held.validity)
+    # It names these fields as a licence does.
+    add_fields(verdict, cast("license_pb2.License", held), fields & IN_STANDING)
 
 
 def restrict(verdict: pb.Verdict, fields: frozenset[LicenseField]) -> None:

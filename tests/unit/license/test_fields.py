@@ -2,13 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import pytest
 
-from elicense.license.fields import EVERY_FIELD, IN_STANDING, LicenseField, from_mask, known_fields, pick, to_mask
+from elicense.license.fields import (
+    EVERY_FIELD,
+    IN_STANDING,
+    LicenseField,
+    copy_fields,
+    from_mask,
+    known_fields,
+    to_mask,
+)
 from elicense.license.standing import standing_of
-from elicense.v1 import verification_pb2
-from elicense.verification.given import from_standing
+from elicense.v1 import license_pb2, verification_pb2
+from elicense.verification.given import add_standing
 from tests.support.fields import FULL_LICENSE, shown_fields
+
+
+def pick(source: license_pb2.License, fields: Iterable[LicenseField]) -> license_pb2.License:
+    picked = license_pb2.License()
+    copy_fields(source, picked, fields)
+    return picked
 
 
 def test_fields_have_the_numbers_of_the_proto() -> None:
@@ -26,7 +42,10 @@ def test_all_fields_together_are_the_whole_license() -> None:
 
 
 def test_the_view_holds_the_fields_that_need_no_record() -> None:
-    assert pick(from_standing(standing_of(FULL_LICENSE)), IN_STANDING) == pick(FULL_LICENSE, IN_STANDING)
+    verdict = verification_pb2.Verdict()
+    add_standing(verdict, standing_of(FULL_LICENSE), EVERY_FIELD)
+    assert verdict.license == pick(FULL_LICENSE, IN_STANDING)
+    assert {int(field) for field in verdict.fields} == IN_STANDING
 
 
 def test_a_mask_keeps_every_number_also_unknown_ones() -> None:
