@@ -28,7 +28,8 @@ from typing import Self
 
 import grpc
 
-from elicense.client.requests import following, many, one
+from elicense.client.requests import following, many, one, streamed
+from elicense.client.stream import stream_async, stream_sync
 from elicense.client.verdict import (
     Freshness,
     LastKnown,
@@ -214,6 +215,25 @@ class Client:
             verdicts += map(read_verdict, answer.verdicts)
         return verdicts
 
+    def verify_many(
+        self, questions: Iterable[Question], *, purpose: Purpose, case_number: str = ""
+    ) -> Generator[Verdict, None, None]:
+        """Ask for any number of licences over one stream; yields one verdict a question, in their order.
+
+        Questions are taken as verdicts are, some thousands ahead, so neither must fit
+        into memory.  A connection that ends is opened again, and what was not answered
+        is asked again; an outage of more than the client's timeout is raised.
+
+        Args:
+            questions: Document numbers, with names where your role must give them.
+            purpose: Why you ask; one that your role may state.
+            case_number: Case under which you ask; police must give one.
+
+        Raises:
+            Error: As :meth:`verify`; the verdicts before it stand.
+        """
+        return stream_sync(self._service, streamed(questions, purpose, case_number), self._timeout_s)
+
     def close(self) -> None:
         """Close the connection; calls under way fail."""
         self._channel.close()
@@ -301,6 +321,15 @@ class AsyncClient:
                 raise from_rpc_error(error) from error
             verdicts += map(read_verdict, answer.verdicts)
         return verdicts
+
+    def verify_many(
+        self, questions: Iterable[Question], *, purpose: Purpose, case_number: str = ""
+    ) -> AsyncGenerator[Verdict, None]:
+        """Ask for any number of licences over one stream; as :meth:`Client.verify_many`.
+
+        Leave the loop with ``aclosing`` to end the stream at once.
+        """
+        return stream_async(self._service, streamed(questions, purpose, case_number), self._timeout_s)
 
     async def close(self) -> None:
         """Close the connection; calls under way fail."""

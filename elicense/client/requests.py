@@ -58,6 +58,16 @@ def many(
         yield pb.BatchVerifyLicensesRequest(queries=queries, context=context, **wish)
 
 
+def streamed(
+    questions: Iterable[Question], purpose: Purpose, case_number: str
+) -> Iterator[pb.StreamVerifyLicensesRequest]:
+    """Yield the chunks of a stream, made as they are asked for."""
+    rest = iter(questions)
+    context = _context(purpose, case_number)
+    while chunk := _take(rest):
+        yield pb.StreamVerifyLicensesRequest(queries=[question.to_message() for question in chunk], context=context)
+
+
 def following(question: Question, purpose: Purpose, case_number: str) -> pb.WatchLicenseRequest:
     """Return the request to follow one licence."""
     return pb.WatchLicenseRequest(query=question.to_message(), context=_context(purpose, case_number))

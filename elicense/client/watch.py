@@ -10,34 +10,27 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, Generator
 from dataclasses import replace
-from typing import Any, Final
+from typing import Any
 
 import grpc
 
+from elicense.client.patience import PAUSE_S, Patience
 from elicense.client.verdict import Verdict, read_verdict
-from elicense.errors import Error, ShuttingDown, Unavailable
+from elicense.errors import Error, ShuttingDown
 from elicense.rpc.errors import from_rpc_error
 from elicense.v1 import verification_pb2 as pb
 
-PAUSE_S: Final = 0.2
-"""Rest before a watch is opened again."""
 
-
-class _Patience:
-    """How long a watch may be without a server.
-
-    Args:
-        patience_s: Seconds.
-    """
+class _Watched(Patience):
+    """What was shown of a licence already."""
 
     def __init__(self, patience_s: float) -> None:
-        self._patience_s = patience_s
-        self._since: float | None = None
+        super().__init__(patience_s)
         self._shown: Verdict | None = None
 
     def news(self, message: pb.WatchLicenseResponse) -> Verdict | None:
         """Return what a server said, or None when it was said before."""
-        self._since = None
+        self.heard()
         verdict = read_verdict(message.verdict)
         face = replace(verdict, given_at=verdict.given_at.min, freshness=None)
         if face == self._shown:
@@ -45,19 +38,10 @@ class _Patience:
         self._shown = face
         return verdict
 
-    def check(self, error: Error) -> None:
-        """Raise what ended the watch, unless it is worth opening again."""
-        if not isinstance(error, Unavailable):
-            raise error
-        now = time.monotonic()
-        self._since = now if self._since is None else self._since
-        if now - self._since > self._patience_s:
-            raise error
-
 
 def watch_sync(service: Any, request: pb.WatchLicenseRequest, patience_s: float) -> Generator[Verdict, None, None]:
     """Yield verdicts; see :meth:`elicense.client.Client.watch`."""
-    patience = _Patience(patience_s)
+    patience = _Watched(patience_s)
     while True:
         call = service.WatchLicense(request)
         try:
@@ -76,7 +60,7 @@ async def watch_async(
     service: Any, request: pb.WatchLicenseRequest, patience_s: float
 ) -> AsyncGenerator[Verdict, None]:
     """Yield verdicts; see :meth:`elicense.client.AsyncClient.watch`."""
-    patience = _Patience(patience_s)
+    patience = _Watched(patience_s)
     while True:
         call = service.WatchLicense(request)
         try:

@@ -29,7 +29,7 @@ import grpc
 import structlog
 from google.protobuf.message import DecodeError
 
-from elicense.errors import CallerNotAllowed, Error, Malformed
+from elicense.errors import CallerNotAllowed, Error, Malformed, ShuttingDown
 from elicense.rpc.authentication import Authenticator
 from elicense.rpc.context import CALLER
 from elicense.rpc.errors import DETAILS_KEY, code_of, internal_status, to_status
@@ -111,6 +111,7 @@ class NodeInterceptor(grpc.aio.ServerInterceptor):
         self._running = 0
         self._idle = asyncio.Event()
         self._idle.set()
+        self._ending = asyncio.Event()
 
     async def intercept_service(
         self,
@@ -135,6 +136,10 @@ class NodeInterceptor(grpc.aio.ServerInterceptor):
     async def idle(self) -> None:
         """Return as soon as no call is being handled."""
         await self._idle.wait()
+
+    def end_streams(self) -> None:
+        """Read nothing more from callers that send a stream: each hears that it must open it anew."""
+        self._ending.set()
 
     # -- steps ---------------------------------------------------------------------------------------------------------
 
@@ -305,11 +310,36 @@ class NodeInterceptor(grpc.aio.ServerInterceptor):
 
     def _bidi_stream(self, method: _Method, behavior: Any) -> _Run:
         async def run(raws: AsyncIterator[bytes], context: _Context) -> None:
-            async with aclosing(behavior(self._parse_each(method, raws), context)) as responses:
+            async with aclosing(behavior(self._admit_each(method, raws, context), context)) as responses:
                 async for response in responses:
                     await context.write(response)
 
         return run
+
+    async def _admit_each(
+        self, method: _Method, raws: AsyncIterator[bytes], context: _Context
+    ) -> AsyncIterator[Message]:
+        ending = asyncio.create_task(self._ending.wait())
+        try:
+            while True:
+                reading = asyncio.create_task(_next(raws))
+                await asyncio.wait((reading, ending), return_when=asyncio.FIRST_COMPLETED)
+                if not reading.done():
+                    reading.cancel()
+                    raise ShuttingDown("this server ends; open the stream anew")
+                raw = reading.result()
+                if raw is None:
+                    return
+                yield await self._admit(method, raw, context)
+        finally:
+            ending.cancel()
+
+    async def _admit(self, method: _Method, raw: bytes, context: _Context) -> Message:
+        # A stream may outlive the certificate that opened it: whoever was revoked asks nothing more.
+        caller = await self._authenticator.caller(context)
+        self._authorize(method, caller)
+        CALLER.set(caller)
+        return self._parse(method, raw)
 
     async def _parse_each(self, method: _Method, raws: AsyncIterator[bytes]) -> AsyncIterator[Message]:
         async for raw in raws:
@@ -320,3 +350,7 @@ def _aborted_code(context: _Context) -> grpc.StatusCode:
     # A servicer context gives the number, whatever its annotation says.
     code: object = context.code()
     return code if isinstance(code, grpc.StatusCode) else _CODES.get(cast("int", code), grpc.StatusCode.UNKNOWN)
+
+
+async def _next(raws: AsyncIterator[bytes]) -> bytes | None:
+    return await anext(raws, None)

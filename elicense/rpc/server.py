@@ -238,6 +238,7 @@ class NodeServer:
 
     async def _drain(self, grace_s: float) -> None:
         await self.health.enter_graceful_shutdown()
+        self._interceptor.end_streams()
         stopping = asyncio.create_task(self.grpc.stop(grace_s))
         idle = asyncio.create_task(self._interceptor.idle())
         await asyncio.wait((stopping, idle), return_when=asyncio.FIRST_COMPLETED)

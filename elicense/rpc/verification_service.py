@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from contextlib import aclosing
 from typing import Any
 
@@ -38,10 +38,18 @@ class VerificationServicer(verification_pb2_grpc.VerificationServiceServicer):
         self, request: pb.BatchVerifyLicensesRequest, context: Any
     ) -> pb.BatchVerifyLicensesResponse:
         """Verify many licences with one look; see the proto."""
-        named = [(f"queries[{position}]", query) for position, query in enumerate(request.queries)]
-        look = admit(current_caller(), request.context, named)
+        look = admit(current_caller(), request.context, _named(request.queries))
         answers = await self._looks.make("BatchVerifyLicenses", look, request.queries, self._looks.wish(request))
         return pb.BatchVerifyLicensesResponse(verdicts=answers.verdicts, evidence=answers.evidence)
+
+    async def StreamVerifyLicenses(
+        self, requests: AsyncIterator[pb.StreamVerifyLicensesRequest], context: Any
+    ) -> AsyncGenerator[pb.StreamVerifyLicensesResponse, None]:
+        """Verify chunk after chunk, each a look of its own; see the proto."""
+        async for request in requests:
+            look = admit(current_caller(), request.context, _named(request.queries))
+            answers = await self._looks.make("StreamVerifyLicenses", look, request.queries)
+            yield pb.StreamVerifyLicensesResponse(verdicts=answers.verdicts)
 
     async def WatchLicense(
         self, request: pb.WatchLicenseRequest, context: Any
@@ -51,3 +59,8 @@ class VerificationServicer(verification_pb2_grpc.VerificationServiceServicer):
         async with aclosing(self._looks.follow("WatchLicense", look, request.query)) as pushed:
             async for verdict in pushed:
                 yield pb.WatchLicenseResponse(verdict=verdict)
+
+
+def _named(queries: Iterable[pb.LicenseQuery]) -> list[tuple[str, pb.LicenseQuery]]:
+    """Return queries with their paths in the request."""
+    return [(f"queries[{position}]", query) for position, query in enumerate(queries)]

@@ -232,6 +232,7 @@ REGISTRY_METHODS: Mapping[str, frozenset[Role]] = MappingProxyType(
         # A city asks for the verifiers that it enrolled itself.
         "/elicense.v1.VerificationService/VerifyLicense": VERIFIERS | _CITY,
         "/elicense.v1.VerificationService/BatchVerifyLicenses": VERIFIERS | _CITY,
+        "/elicense.v1.VerificationService/StreamVerifyLicenses": VERIFIERS,
         "/elicense.v1.AccessService/ListAccesses": _HOLDER,
         "/elicense.v1.VerificationService/WatchLicense": VERIFIERS | _CITY,
         "/elicense.v1.EnrollmentService/Enroll": _ENROLLEE,
@@ -273,6 +274,7 @@ CITY_METHODS: Mapping[str, frozenset[Role]] = MappingProxyType(
         "/elicense.v1.TransferService/GetLateRevision": _CLERK,
         "/elicense.v1.VerificationService/VerifyLicense": VERIFIERS,
         "/elicense.v1.VerificationService/BatchVerifyLicenses": VERIFIERS,
+        "/elicense.v1.VerificationService/StreamVerifyLicenses": VERIFIERS,
         "/elicense.v1.VerificationService/WatchLicense": VERIFIERS,
         "/elicense.v1.EnrollmentService/Enroll": _ENROLLEE,
         **_transparency(VERIFIERS | LATEST_HEADS | _CLERK),

@@ -10,7 +10,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from elicense.clock import utc_micros
-from elicense.errors import Error
+from elicense.errors import Error, ShuttingDown
 from elicense.rpc.active import ActiveCertificates
 from elicense.rpc.context import current_caller
 from elicense.rpc.interceptor import NodeInterceptor
@@ -35,6 +35,8 @@ class ScriptedVerification(verification_pb2_grpc.VerificationServiceServicer):
         self.error: Error | None = None
         self.asked: list[pb.LicenseQuery] = []
         self.batches: list[int] = []
+        self.streams = 0
+        self.chunks_a_stream = 1_000_000
 
     async def VerifyLicense(self, request: pb.VerifyLicenseRequest, context: Any) -> pb.VerifyLicenseResponse:  # noqa: N802
         admit(current_caller(), request.context, [("query", request.query)])
@@ -45,6 +47,19 @@ class ScriptedVerification(verification_pb2_grpc.VerificationServiceServicer):
     ) -> pb.BatchVerifyLicensesResponse:
         self.batches.append(len(request.queries))
         return pb.BatchVerifyLicensesResponse(verdicts=self._answer(request.queries))
+
+    async def StreamVerifyLicenses(  # noqa: N802
+        self, requests: AsyncIterator[pb.StreamVerifyLicensesRequest], context: Any
+    ) -> AsyncIterator[pb.StreamVerifyLicensesResponse]:
+        self.streams += 1
+        answered = 0
+        async for request in requests:
+            if answered == self.chunks_a_stream:
+                raise ShuttingDown("the server ends")
+            admit(current_caller(), request.context, [("queries", query) for query in request.queries])
+            self.batches.append(len(request.queries))
+            yield pb.StreamVerifyLicensesResponse(verdicts=self._answer(request.queries))
+            answered += 1
 
     def _answer(self, queries: Sequence[pb.LicenseQuery]) -> list[pb.Verdict]:
         if self.error is not None:
