@@ -5,6 +5,9 @@ with signed heads, claims, the national view, the revision index.  Only the wire
 is left out.  Persons come in the order of their keys, so that every table grows
 at its right end: random order would take hours for ten million.
 
+Ten million take long even so.  For verifications that read no record the view is
+enough, and it alone is filled many times faster, by the same fold.
+
 The cities are heard for as long as this process lives, as real ones are every
 few seconds; without that no licence would be VALID for long.
 """
@@ -39,6 +42,8 @@ from elicense.sql.database import Database
 from elicense.trust.enrollment import NewCity, city_log_origin
 from elicense.trust.signer import FileSigner
 from elicense.v1 import license_pb2
+from elicense.view.fold import row_of
+from elicense.view.model import ViewRow
 from elicense.view.person import PersonIndex
 from registry.batch import Batch, SentEntry
 from registry.cities import CityEnrollment
@@ -102,16 +107,28 @@ class SyntheticCity:
         """Return the next batch of its log: the first revision of a licence for each of these holders."""
         entries = []
         for holder in holders:
-            record = self._records[holder % len(self._records)]
-            record.license_id = license_id_of(holder)
-            record.license.holder.full_name = name_of(holder)
-            record.license.holder.document.number = number_of(holder)
+            record = self._record(holder)
             entries.append(SentEntry(record.SerializeToString(), secrets.token_bytes(32)))
         first = self._tree.size
         self._tree = self._tree.append_leaves([leaf_hash(entry.salt, entry.record) for entry in entries])
         checkpoint = Checkpoint(self._origin, self._tree.size, self._tree.root())
         self._note = sign_checkpoint(checkpoint, self._signer)
         return self._as_batch(first, entries)
+
+    def rows(self, holders: Sequence[tuple[bytes, int]], persons: PersonIndex) -> list[ViewRow]:
+        """Return what the view holds of such licences: (person key, holder) each; they are in no log."""
+        return [
+            row_of(self._record(holder), index=holder, leaf_hash=bytes(32), flags=0, persons=persons, person_key=key)
+            for key, holder in holders
+        ]
+
+    def _record(self, holder: int) -> license_pb2.LicenseRecord:
+        """Return the record of a holder; the next one changes it."""
+        record = self._records[holder % len(self._records)]
+        record.license_id = license_id_of(holder)
+        record.license.holder.full_name = name_of(holder)
+        record.license.holder.document.number = number_of(holder)
+        return record
 
     def heartbeat(self) -> Batch:
         """Return a batch without entries: all is held."""
@@ -161,8 +178,13 @@ class Loader:
         self._trust_domain = trust_domain
         self._cities: list[SyntheticCity] = []
 
-    async def fill(self, licenses: int, cities: int) -> None:
+    async def fill(self, licenses: int, cities: int, *, view_only: bool) -> None:
         """Write so many licences of so many cities.
+
+        Args:
+            licenses: How many.
+            cities: Of how many.
+            view_only: Leave out logs, claims and revisions.
 
         Raises:
             AlreadyExists: The store holds a city.
@@ -177,6 +199,10 @@ class Loader:
             await self._database.write(lambda conn, enrolled=enrolled: enroll(conn, enrolled))  # type: ignore[misc]
         for number, part in enumerate(_parts(by_key(self._persons, licenses), BATCH)):
             city = self._cities[number % cities]
+            if view_only:
+                rows = city.rows(part, self._persons)
+                await self._database.write(lambda conn, rows=rows: self._store.view.put(conn, rows))  # type: ignore[misc]
+                continue
             claims = [_lease(key, city.code, holder) for key, holder in part]
             await self._database.write(
                 lambda conn, claims=claims: self._store.acquire_claims(conn, claims, lapsed={})  # type: ignore[misc]
@@ -206,7 +232,7 @@ class _Trusting:
         return None
 
 
-async def _run(config_path: Path, licenses: int, cities: int) -> None:
+async def _run(config_path: Path, licenses: int, cities: int, *, view_only: bool) -> None:
     config = load(config_path)
     keys = load_keys(config, random=secrets.token_bytes)
     database = Database(config.database.url, readers=1, writers=1)
@@ -238,7 +264,7 @@ async def _run(config_path: Path, licenses: int, cities: int) -> None:
             trust_domain=config.node.trust_domain,
         )
         began = time.monotonic()
-        await loader.fill(licenses, cities)
+        await loader.fill(licenses, cities, view_only=view_only)
         click.echo(f"loaded {licenses} {time.monotonic() - began:.1f}")
         done = asyncio.create_task(asyncio.to_thread(sys.stdin.read))
         while not done.done():
@@ -252,6 +278,7 @@ async def _run(config_path: Path, licenses: int, cities: int) -> None:
 @CONFIG
 @click.option("--licenses", type=click.IntRange(1, MAX_PEOPLE), required=True, help="How many.")
 @click.option("--cities", type=click.IntRange(1, len(CITY_CODES)), default=3, show_default=True, help="Of how many.")
-def load_command(config_path: Path, licenses: int, cities: int) -> None:
+@click.option("--view-only", is_flag=True, help="Fill only what a verification reads.")
+def load_command(config_path: Path, licenses: int, cities: int, *, view_only: bool) -> None:
     """Fill an empty registry, say so in one line, and let its cities be heard until standard input ends."""
-    asyncio.run(_run(config_path, licenses, cities))
+    asyncio.run(_run(config_path, licenses, cities, view_only=view_only))

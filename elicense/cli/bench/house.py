@@ -85,8 +85,8 @@ class House:
         """Return the files of the registry's SQLite database."""
         return list(self.registry.glob("registry.db*"))
 
-    async def found(self, licenses: int, cities: int) -> None:
-        """Set the registry up and fill it.
+    async def found(self, licenses: int, cities: int, *, view_only: bool = False) -> None:
+        """Set the registry up and fill it; with ``view_only`` only with what a verification reads.
 
         Raises:
             ExpectationFailed: A command failed.
@@ -95,14 +95,14 @@ class House:
         where = ("--data", str(self.registry), "--listen", self.address(self.port), *url)
         await self.command(*REGISTRY, "init", "--trust-domain", TRUST_DOMAIN, *where)
         self._raise_quotas()
-        await self._load(licenses, cities)
+        await self._load(licenses, cities, *(("--view-only",) if view_only else ()))
 
     def _raise_quotas(self) -> None:
         with Path(self.config).open("a", encoding="utf-8") as sink:
             sink.write(_QUOTAS)
 
-    async def _load(self, licenses: int, cities: int) -> None:
-        numbers = ("--licenses", str(licenses), "--cities", str(cities))
+    async def _load(self, licenses: int, cities: int, *options: str) -> None:
+        numbers = ("--licenses", str(licenses), "--cities", str(cities), *options)
         with self.log.open("ab") as sink:
             self._loader = await asyncio.create_subprocess_exec(
                 *_BENCH, "load", "--config", self.config, *numbers,
@@ -172,12 +172,12 @@ async def run_echo(household: Household, credentials: Path, log: Path) -> tuple[
 
 @asynccontextmanager
 async def open_house(
-    folder: Path, household: Household, database: Database, *, licenses: int, cities: int
+    folder: Path, household: Household, database: Database, *, licenses: int, cities: int, view_only: bool = False
 ) -> AsyncIterator[House]:
     """Set a filled registry up and stop everything at the end."""
     house = House(folder, household, database, free_ports(1)[0])
     try:
-        await house.found(licenses, cities)
+        await house.found(licenses, cities, view_only=view_only)
         yield house
     finally:
         await house.close()

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import random
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Final
@@ -116,7 +117,9 @@ class Measurement:
                 await driver.close()
 
     async def _recorded(self, echo: Child, address: str, rounds: int) -> list[Figure]:
+        began = time.monotonic()
         serving = await self._house.serve()
+        started_s = time.monotonic() - began
         credentials = await self._house.admit(ROLE)
         verify = self._driver(credentials, VERIFY)
         batch = self._driver(credentials, BATCH, in_flight=2)
@@ -134,7 +137,11 @@ class Measurement:
         bare, single, many = await measure(rows, rounds=rounds)
         memory = Processes(serving.pid).anonymous_bytes() / 2**20
         await serving.stop()
-        return [bare, replace(single, notes={"anonymous MiB": round(memory)}), many]
+        return [
+            bare,
+            replace(single, notes={"s from start to serving": round(started_s, 1), "anonymous MiB": round(memory)}),
+            many,
+        ]
 
     async def _unrecorded(self, echo: Child, address: str, rounds: int) -> Figure:
         serving = await self._house.serve(recorded=False)

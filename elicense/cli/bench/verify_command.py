@@ -26,6 +26,7 @@ from elicense.cli.demo.processes import Household
 @click.option("--batch", type=click.IntRange(1, 1_000), default=1_000, show_default=True, help="Questions of a batch.")
 @click.option("--database", metavar="URL", help="An empty PostgreSQL database; SQLite when left out.")
 @click.option("--database-pid", type=int, help="Process id of that PostgreSQL server, whose CPU counts too.")
+@click.option("--view-only", is_flag=True, help="Fill only what a verification reads; for millions of licences.")
 @click.option("--json", "as_json", is_flag=True, help="Print every round as one JSON object.")
 def verify(
     licenses: int,
@@ -36,6 +37,8 @@ def verify(
     batch: int,
     database: str | None,
     database_pid: int | None,
+    *,
+    view_only: bool,
     as_json: bool,
 ) -> None:
     """Measure verifications, single and in batches, beside a bare call on the same server stack.
@@ -51,7 +54,7 @@ def verify(
 
     async def run() -> Report:
         where = Database(database, database_pid)
-        async with open_house(folder, household, where, licenses=licenses, cities=cities) as house:
+        async with open_house(folder, household, where, licenses=licenses, cities=cities, view_only=view_only) as house:
             setting = await facts(house, keys=max(1_000, calls))
             measurement = Measurement(house, calls=calls, in_flight=in_flight, batch=batch)
             return Report("Verification", {**setting, "in flight": in_flight}, await measurement.run(rounds=rounds))
