@@ -51,6 +51,7 @@ from elicense.log.anchor import Anchor
 from elicense.log.metrics import LogMetrics
 from elicense.log.transparency import Transparency
 from elicense.log.writer import LogWriter
+from elicense.quota.database import open_quota_database
 from elicense.quota.leases import Quotas
 from elicense.rpc.active import ActiveCertificates
 from elicense.rpc.channel import secure_channel
@@ -271,7 +272,12 @@ async def build(
     receipts.add_listener(hub.notify)
 
     # Who looked: recorded here, shipped to the registry.
-    quotas = Quotas(database=database, store=store.quota, clock=clock, looks=config.quotas.looks_per_day)
+    quotas = Quotas(
+        database=open_quota_database(config.database_url),
+        store=store.quota,
+        clock=clock,
+        looks=config.quotas.looks_per_day,
+    )
     accesses = AccessLog(
         config=config,
         stub=registry,
@@ -364,7 +370,7 @@ async def build(
         receipts=receipts,
         replicator=replicator,
         daily=daily,
-        coalescing=(applications, licenses, claims, verification, city_log, relays, certificates)
+        coalescing=(applications, licenses, claims, verification, city_log, relays, certificates, quotas)
         + ((forwarder,) if forwarder else ()),
         hub=hub,
         leadership=led,

@@ -71,14 +71,20 @@ class BatchReader:
         Raises:
             StoreUnavailable: The database is away.
         """
-        end, entries = await self._database.read(lambda conn: self._read(conn, key, start))
+
+        # Messages are made on the reader's thread: a full batch has thousands.
+        def read(conn: Connection) -> tuple[CheckpointRow | None, int, list[log_pb2.LogEntry]]:
+            end, entries = self._read(conn, key, start)
+            oldest_us = _recorded_us(entries[0], end) if entries and end is not None else 0
+            return end, oldest_us, [_to_message(entry) for entry in entries]
+
+        end, oldest_us, messages = await self._database.read(read)
         if end is None:
             return Batch((), b"", start, 0)
         # The note of the last commit is stored with the next one. The same head
         # signed again gives the same bytes, so whoever needs it earlier signs it.
         note = self._sign(key, end.size, end.root) if end.note is None else end.note
-        oldest_us = _recorded_us(entries[0], end) if entries else 0
-        return Batch([_to_message(entry) for entry in entries], note, end.size, oldest_us)
+        return Batch(messages, note, end.size, oldest_us)
 
     def _read(self, conn: Connection, key: LogKey, start: int) -> tuple[CheckpointRow | None, list[StoredEntry]]:
         end = self._logs.batch_end(conn, key, start, self._max_entries)

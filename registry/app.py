@@ -20,6 +20,7 @@ from elicense.log.model import LogKey
 from elicense.log.store import LogStore
 from elicense.log.transparency import Transparency
 from elicense.log.writer import LogWriter
+from elicense.quota.database import open_quota_database
 from elicense.quota.leases import Quotas
 from elicense.rpc.active import ActiveCertificates
 from elicense.rpc.enrollment_service import EnrollmentServicer
@@ -126,6 +127,7 @@ class _Parts:
     logs: LogStore
     anchor: Anchor
     certificates: ActiveCertificates
+    quotas: Quotas
     accesses: AccessLog
     answers: NationalAnswers
     writer: LogWriter[Command, Outcome]
@@ -166,6 +168,11 @@ class RunningNode:
     def watches(self) -> int:
         """How many licences are being followed now."""
         return self._parts.hub.watches
+
+    @property
+    def running_calls(self) -> int:
+        """How many calls are being handled now; health checks do not count."""
+        return self._parts.server.running
 
     async def publish_heads(self) -> bool:
         """Write the vector of city heads if one is due; tell whether it was."""
@@ -224,6 +231,7 @@ class RunningNode:
         await parts.colleagues.close()
         await parts.answers.close()
         await parts.accesses.close()
+        await parts.quotas.close()
         await parts.leadership.close()
         if parts.forwarder is not None:
             await parts.forwarder.close()
@@ -266,7 +274,12 @@ async def build(
     store = RegistryStore()
     database = Database(config.database.url, readers=config.database.readers, writers=config.database.writers)
     led = leadership(place, database=database, store=store.lease, name="registry", clock=clock)
-    quotas = Quotas(database=database, store=store.quota, clock=clock, looks=config.quotas.looks_per_day)
+    quotas = Quotas(
+        database=open_quota_database(config.database.url),
+        store=store.quota,
+        clock=clock,
+        looks=config.quotas.looks_per_day,
+    )
     accesses = AccessLog(
         config=config,
         registry=database,
@@ -426,6 +439,7 @@ async def build(
         logs=store.logs,
         anchor=anchor,
         certificates=certificates,
+        quotas=quotas,
         accesses=accesses,
         answers=answers,
         writer=writer,

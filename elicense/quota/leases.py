@@ -64,7 +64,7 @@ class Quotas:
     """Counts the looks of verifiers in one process.
 
     Args:
-        database: Where the shared table is.
+        database: Where the shared table is; closed with this.
         store: Its queries.
         clock: UTC microseconds.
         looks: Roles whose looks a day are others than the role table says.
@@ -115,6 +115,10 @@ class Quotas:
             else:
                 await self._take(lease, count, now_us)
         await self._take(self._verifier(verifier, day, quota), len(subjects), now_us)
+
+    async def close(self) -> None:
+        """Close the table's database."""
+        await asyncio.to_thread(self._database.close)
 
     async def housekeep(self) -> None:
         """Forget the quotas of past days."""

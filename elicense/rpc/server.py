@@ -223,6 +223,11 @@ class NodeServer:
         await self.grpc.start()
         return port
 
+    @property
+    def running(self) -> int:
+        """Calls being handled now; health checks do not count."""
+        return self._interceptor.running
+
     async def set_ready(self, ready: bool = True) -> None:
         """State whether the node can do its work."""
         await self.health.set_ready(ready)

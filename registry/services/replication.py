@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from functools import lru_cache
 from typing import Any, Final
 
+from elicense.access.entry import RecordedAccess
 from elicense.access.shipping import from_shipped
 from elicense.clock import from_timestamp, to_timestamp
 from elicense.errors import CallerNotAllowed, Malformed, Violation
@@ -95,9 +97,8 @@ class ReplicationServicer(replication_pb2_grpc.ReplicationServiceServicer):
         city = own_city(current_caller())
         if request.node.partition("/")[0] != f"city-{city}":
             raise CallerNotAllowed("a city ships the looks of its own processes; the name of another was given")
-        looks = [from_shipped(request.node, access) for access in request.accesses]
-        if any(identify(parse_spiffe_id(look.entry.caller)).city != city for look in looks):
-            raise CallerNotAllowed("a city answers by itself only verifiers that it enrolled")
+        # A thousand looks are read beside the event loop, which others wait for.
+        looks = await asyncio.to_thread(_looks, request, city)
         held = await self._accesses.take(
             node=request.node,
             city=city,
@@ -132,6 +133,15 @@ def _batch(city: int, request: pb.AppendEntriesRequest) -> Batch:
         left_us=from_timestamp(request.registry_time) if request.HasField("registry_time") else None,
         dispositions_after=request.dispositions_after,
     )
+
+
+def _looks(request: pb.ShipAccessesRequest, city: int) -> list[RecordedAccess]:
+    """Return the looks of a call; they must be of the city's own verifiers."""
+    looks = [from_shipped(request.node, access) for access in request.accesses]
+    for caller in {look.entry.caller for look in looks}:
+        if identify(parse_spiffe_id(caller)).city != city:
+            raise CallerNotAllowed("a city answers by itself only verifiers that it enrolled")
+    return looks
 
 
 def _result(claim: ClaimOutcome) -> pb.ClaimResult:
