@@ -33,6 +33,7 @@ from elicense.v1.verification_pb2 import (
 )
 from tests.integration.registry.world import CHENGDU, SUZHOU, TIANJIN, TRUST_DOMAIN, Verifier, World, running_world
 from tests.support.city import DEADLINE_S, City
+from tests.support.postgres import PostgresServer
 
 T = TypeVar("T")
 
@@ -124,6 +125,34 @@ async def open_dispute(world: World) -> Dispute:
 async def dispute(tmp_path: Path) -> AsyncIterator[Dispute]:
     async with running_world(tmp_path) as world:
         yield await open_dispute(world)
+
+
+@pytest.fixture
+async def dispute_on_postgres(tmp_path: Path, postgres: PostgresServer) -> AsyncIterator[Dispute]:
+    """The same on PostgreSQL."""
+    with postgres.database() as url:
+        async with running_world(tmp_path, database_url=url) as world:
+            yield await open_dispute(world)
+
+
+async def test_on_postgres_a_conflict_goes_the_same_way_to_its_end(dispute_on_postgres: Dispute) -> None:
+    dispute = dispute_on_postgres
+    await dispute.say(dispute.tianjin, CONTEST)
+    await dispute.say(dispute.suzhou, WITHDRAW)
+    assert dispute.valid() == []
+    dispute.check()
+    await dispute.suzhou.decided(2)
+    await dispute.suzhou.send(dispute.suzhou.batch(dispute.suzhou.size))
+    assert [word.kind for word in await dispute.tianjin.decided(2)] == [CONFLICT, CONFIRMED]
+    assert dispute.valid() == [dispute.waiting]
+    assert len((await dispute.inbox(dispute.operator, with_settled=True)).conflicts) == 1
+    # A revocation bars the person on PostgreSQL too, and its correction frees them.
+    for letters, barred in ((["F"], True), ([], False)):
+        dispute.tianjin.change(dispute.waiting, letters, event=license_pb2.LICENSE_EVENT_CORRECTED)
+        await dispute.tianjin.replicate()
+        (refused,) = await dispute.suzhou.claim(NUMBER)
+        assert refused.HasField("barred") is barred
+        dispute.check()
 
 
 async def test_both_cities_are_told_and_see_the_evidence_that_they_are_entitled_to(dispute: Dispute) -> None:

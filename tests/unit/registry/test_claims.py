@@ -45,6 +45,39 @@ def test_what_a_claim_means_to_a_city(held: Claim | None, states: dict[int, City
 
 
 @pytest.mark.parametrize(
+    ("held", "expected"),
+    [
+        (None, Standing.FREE),
+        (claim(TIANJIN, state=ClaimState.HELD), Standing.OVER),
+        (claim(SUZHOU, state=ClaimState.HELD), Standing.OVER),
+        (claim(TIANJIN, state=ClaimState.HELD, license_id=OTHER), Standing.HELD),
+        (claim(TIANJIN), Standing.HELD),
+        (claim(SUZHOU), Standing.LIVE),
+    ],
+)
+def test_a_license_at_its_end_holds_its_person_against_nobody(held: Claim | None, expected: Standing) -> None:
+    found = standing_of(held, city=SUZHOU, now_us=NOW_US, lease_us=LEASE_US, states={}, ended={LICENSE})
+    assert found is expected
+
+
+@pytest.mark.parametrize("state", ClaimState)
+@pytest.mark.parametrize("city", [SUZHOU, TIANJIN])
+def test_a_barred_person_gets_no_license_whoever_holds_them(city: int, state: ClaimState) -> None:
+    waiting = Pending(SUZHOU, 1, 0, bytes(32), OTHER, PERSON)
+    assert ruling_on(waiting, claim(city, state=state), now_us=NOW_US, states={}, barred=True) is Ruling.VOID
+    assert ruling_on(waiting, None, now_us=NOW_US, states={}, barred=True) is Ruling.VOID
+
+
+@pytest.mark.parametrize(
+    ("ended", "expected"), [({LICENSE}, Ruling.CONFIRMED), (frozenset(), Ruling.CONFLICT), ({OTHER}, Ruling.CONFLICT)]
+)
+def test_a_license_at_its_end_is_no_rival(ended: set[bytes], expected: Ruling) -> None:
+    waiting = Pending(SUZHOU, 1, 0, bytes(32), OTHER, PERSON)
+    held = claim(TIANJIN, state=ClaimState.HELD)
+    assert ruling_on(waiting, held, now_us=NOW_US, states={}, ended=ended) is expected
+
+
+@pytest.mark.parametrize(
     ("end_us", "states", "proved"),
     [
         (LONG_AGO_US, heard(TIANJIN), True),
