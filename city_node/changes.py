@@ -21,7 +21,7 @@ from city_node.decider import answer_again
 from city_node.encoding import etag_of, shown, with_license
 from city_node.gate import SigningGate
 from city_node.licenses import Licenses
-from city_node.revisions import Latest, require_revision, require_undoubted
+from city_node.revisions import Latest, require_counting, require_revision, require_undoubted
 from city_node.store import CityStore
 from elicense.clock import china_date
 from elicense.errors import Error, EtagMismatch
@@ -117,6 +117,7 @@ class LicenseChanges:
         if command.etag and command.etag != etag_of(current.row.entry_hash):
             raise EtagMismatch("the license has changed since it was read; read it again")
         require_revision(command.change, current.row)
+        require_counting(command.change, current.row)
         require_undoubted(command.change, current.row)
         today = china_date(self._clock())
         latest = Latest.read(current.row, current.entry)

@@ -9,7 +9,8 @@ from typing import Final
 from city_node.commands import ChangeLicense, TakeOverLicense
 from city_node.encoding import with_license
 from elicense.clock import china_date, china_midnight, to_timestamp
-from elicense.errors import Malformed, Violation
+from elicense.errors import IllegalTransition, Malformed, Violation
+from elicense.license.cancellation import Cancellation
 from elicense.license.change import Change
 from elicense.license.codec import license_from_message
 from elicense.license.daily import Step
@@ -17,6 +18,7 @@ from elicense.license.field_change import FieldCorrection
 from elicense.license.model import License
 from elicense.license.transfer import Offer, doubts
 from elicense.license.transitions import require
+from elicense.license.verdict import ViewFlags
 from elicense.log.model import LogKey
 from elicense.uuids import uuid_text
 from elicense.v1 import license_pb2
@@ -79,6 +81,7 @@ def changed_record(
         IllegalTransition: The licence can not change so.
     """
     require_undoubted(command.change, latest.row)
+    require_counting(command.change, latest.row)
     changed = command.change.apply(latest.license, china_date(now_us))
     record = _next(latest, changed.license, key=key, now_us=now_us)
     record.event = changed.event  # type: ignore[assignment]  # the same numbers
@@ -144,6 +147,17 @@ def require_revision(change: Change, row: ViewRow) -> None:
     """
     if isinstance(change, FieldCorrection) and change.revision > row.revision:
         raise _unknown_revision()
+
+
+def require_counting(change: Change, row: ViewRow) -> None:
+    """Refuse any change but its cancellation of a licence that is void nationwide.
+
+    Raises:
+        IllegalTransition: The licence is void.
+    """
+    if row.flags & ViewFlags.VOID and not isinstance(change, Cancellation):
+        advice = "Cancel the license: it is void nationwide, whatever is written of it here."
+        raise IllegalTransition("the license is void", violations=[Violation("license", "LICENSE_VOID", advice)])
 
 
 def _unknown_revision() -> Malformed:

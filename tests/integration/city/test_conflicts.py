@@ -19,6 +19,7 @@ from elicense.v1 import conflict_pb2_grpc, license_pb2
 from elicense.v1.verification_pb2 import OUTCOME_INDETERMINATE, OUTCOME_VALID, PURPOSE_WINDOW_SERVICE, Verdict
 from registry.cli import main as registry_main
 from tests.integration.city.test_bans import in_tianjin
+from tests.integration.city.test_issuance import set_status, suspension
 from tests.integration.city.test_lifecycle import change
 from tests.support.cluster import (
     DEADLINE_S,
@@ -173,6 +174,10 @@ async def test_a_clerk_contests_the_other_concedes_and_cancels_the_void_license(
         return not (await nation.inbox(TIANJIN)).conflicts and (await nation.verdict(TIANJIN)).freshness.city == SUZHOU
 
     await eventually(told)
+    for check_only in (True, False):
+        with pytest.raises(errors.IllegalTransition) as refused:
+            await set_status(nation.tianjin, nation.waiting.name, add_letters=[suspension()], validate_only=check_only)
+        assert [violation.reason for violation in refused.value.violations] == ["LICENSE_VOID"]
     await change(nation.tianjin, "CancelLicense", nation.waiting.name, legal_basis="void")
     await nation.tianjin.replicated()
     assert await nation.valid_in() == {SUZHOU: SUZHOU, TIANJIN: SUZHOU}
