@@ -7,7 +7,7 @@ request whose sender gave up long ago: the hardest kind of partition.
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
+from contextlib import closing, suppress
 
 _CHUNK = 64 * 1024
 
@@ -55,26 +55,21 @@ class Link:
         assert task is not None
         self._running.add(task)
         task.add_done_callback(self._running.discard)
-        try:
+        # A task of a stream server that ends as cancelled is reported as a failure of the server.
+        with suppress(asyncio.CancelledError, OSError), closing(writer):
             await self._open.wait()
-            onward = await asyncio.open_connection(self._host, self._port)
-        except OSError:
-            writer.close()
-            return
-        try:
-            pumps = [
-                asyncio.ensure_future(self._pump(reader, onward[1])),
-                asyncio.ensure_future(self._pump(onward[0], writer)),
-            ]
-            try:
-                await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                for pump in pumps:
-                    pump.cancel()
-                await asyncio.gather(*pumps, return_exceptions=True)
-        finally:
-            for end in (writer, onward[1]):
-                end.close()
+            back, onward = await asyncio.open_connection(self._host, self._port)
+            with closing(onward):
+                pumps = [
+                    asyncio.ensure_future(self._pump(reader, onward)),
+                    asyncio.ensure_future(self._pump(back, writer)),
+                ]
+                try:
+                    await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
+                finally:
+                    for pump in pumps:
+                        pump.cancel()
+                    await asyncio.gather(*pumps, return_exceptions=True)
 
     async def _pump(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
         with suppress(ConnectionError):

@@ -21,23 +21,34 @@ from typing import Any, ClassVar, TypeVar
 from click.testing import CliRunner
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from city_node.cli import main as city_main
 from elicense import errors
 from elicense.errors import Error
+from elicense.v1 import conflict_pb2 as cpb
+from elicense.v1 import conflict_pb2_grpc, log_pb2, transfer_pb2_grpc
 from elicense.v1 import issuance_pb2 as pb
+from elicense.v1 import transfer_pb2 as tpb
 from registry.cli import main as registry_main
 from tests.integration.city.test_issuance import suspension
-from tests.integration.nation.world import CITIES, PERSONS, Answer, Drivers, Nation
-from tests.support.cluster import City, call, eventually
+from tests.integration.nation.world import ANSWER_S, CITIES, PERSONS, Answer, Drivers, Nation
+from tests.support.cluster import DEADLINE_S, City, call, eventually
 
 T = TypeVar("T")
 
-REFUSALS = (errors.AlreadyExists, errors.Refused, errors.Unavailable, errors.Aborted)
+REFUSALS = (errors.AlreadyExists, errors.NotFound, errors.Refused, errors.Unavailable, errors.Aborted)
 """What a city may answer to a step that is not legal, or not possible now."""
 
 
+POSITIONS = (log_pb2.CONFLICT_POSITION_CONTEST, log_pb2.CONFLICT_POSITION_WITHDRAW)
 PEOPLE = st.integers(0, PERSONS - 1)
 CODES = st.sampled_from(CITIES)
 PICKS = st.integers(0, 20)
@@ -64,11 +75,28 @@ class History(RuleBasedStateMachine):
 
         return self.runner.run(tried())
 
+    def _patience(self, code: int) -> float:
+        """How long a clerk waits; one whose city falls silent leaves, and what was begun may still happen."""
+        return ANSWER_S if self.nation.links[code].frozen else DEADLINE_S
+
+    def silent(self) -> bool:
+        return any(link.frozen for link in self.nation.links.values())
+
     def _license(self, pick: int) -> tuple[City, str] | None:
         if not self.licenses:
             return None
         code, name = self.licenses[pick % len(self.licenses)]
         return self.nation.city(code), name
+
+    @initialize(codes=st.lists(CODES, min_size=PERSONS, max_size=PERSONS))
+    def everybody_applies(self, codes: list[int]) -> None:
+        for person, code in enumerate(codes):
+            self.issue(person, code)
+
+    @rule(person=PEOPLE, code=CODES)
+    def apply_where_nobody_can_ask(self, person: int, code: int) -> None:
+        self.nation.links[code].freeze()
+        self.issue(person, code)
 
     @rule(person=PEOPLE, code=CODES)
     def issue(self, person: int, code: int) -> None:
@@ -89,7 +117,7 @@ class History(RuleBasedStateMachine):
         if found is not None:
             city, name = found
             request = pb.SetStatusRequest(name=name, request_id=str(uuid.uuid4()), **fields)
-            self._do(city.issuance().SetStatus(request, timeout=20.0))
+            self._do(city.issuance().SetStatus(request, timeout=DEADLINE_S))
 
     @rule(pick=PICKS)
     def cancel(self, pick: int) -> None:
@@ -99,16 +127,79 @@ class History(RuleBasedStateMachine):
             request = pb.CancelLicenseRequest(
                 name=name, request_id=str(uuid.uuid4()), legal_basis="asked by the holder"
             )
-            self._do(city.issuance().CancelLicense(request, timeout=20.0))
+            self._do(city.issuance().CancelLicense(request, timeout=DEADLINE_S))
+
+    @rule(pick=PICKS, code=CODES)
+    def offer(self, pick: int, code: int) -> None:
+        found = self._license(pick)
+        if found is not None and found[0].code != code:
+            city, name = found
+            stub = transfer_pb2_grpc.TransferServiceStub(city.channel())
+            request = tpb.OfferTransferRequest(
+                name=name, to_city=code, legal_basis="Article 21", request_id=str(uuid.uuid4())
+            )
+            self._do(stub.OfferTransfer(request, timeout=DEADLINE_S))
+
+    @rule(pick=PICKS)
+    def take_the_offer_back(self, pick: int) -> None:
+        found = self._license(pick)
+        if found is not None:
+            city, name = found
+            stub = transfer_pb2_grpc.TransferServiceStub(city.channel())
+            request = tpb.WithdrawTransferRequest(name=name, legal_basis="Article 21", request_id=str(uuid.uuid4()))
+            self._do(stub.WithdrawTransfer(request, timeout=DEADLINE_S))
+
+    @rule(pick=PICKS, code=CODES)
+    def move(self, pick: int, code: int) -> None:
+        self.offer(pick, code)
+        self.take_over(pick, code)
+
+    @rule(pick=PICKS, code=CODES)
+    def take_over(self, pick: int, code: int) -> None:
+        found = self._license(pick)
+        if found is not None:
+            city, name = self.nation.city(code), found[1]
+            stub = transfer_pb2_grpc.TransferServiceStub(city.channel())
+            request = tpb.AcceptTransferRequest(
+                parent=city.parent, license=name, legal_basis="Article 21", request_id=str(uuid.uuid4())
+            )
+            done = self._do(stub.AcceptTransfer(request, timeout=self._patience(code)))
+            if done is not None:
+                self.licenses.append((code, done.license.name))
+
+    @rule(pick=PICKS, code=CODES, position=st.sampled_from(POSITIONS))
+    def speak_to_a_conflict(self, pick: int, code: int, position: log_pb2.ConflictPosition) -> None:
+        stub = conflict_pb2_grpc.ConflictServiceStub(self.nation.city(code).channel())
+        inbox = self._do(stub.ListConflicts(cpb.ListConflictsRequest(), timeout=self._patience(code)))
+        if inbox is not None and inbox.conflicts:
+            conflict = inbox.conflicts[pick % len(inbox.conflicts)]
+            request = cpb.StatePositionRequest(name=conflict.name, position=position, grounds="as the file shows")
+            self._do(stub.StatePosition(request, timeout=self._patience(code)))
+
+    @rule(pick=PICKS, waiting=st.booleans())
+    def decide_a_conflict(self, pick: int, waiting: bool) -> None:
+        channel = self.nation.channel_of_the_operator
+        stub = conflict_pb2_grpc.ConflictServiceStub(channel)
+        inbox = self._do(stub.ListConflicts(cpb.ListConflictsRequest(), timeout=DEADLINE_S))
+        if inbox is not None and inbox.conflicts:
+            conflict = inbox.conflicts[pick % len(inbox.conflicts)]
+            side = conflict.waiting if waiting else conflict.counting
+            request = cpb.DecideConflictRequest(
+                name=conflict.name, standing_license=side.license, basis="the earlier application"
+            )
+            ruling = conflict_pb2_grpc.ConflictRulingServiceStub(channel)
+            self._do(ruling.DecideConflict(request, timeout=DEADLINE_S))
 
     @rule(code=CODES)
     def fall_silent(self, code: int) -> None:
         self.nation.links[code].freeze()
 
+    @precondition(lambda self: self.silent())
     @rule(code=CODES)
     def speak_again(self, code: int) -> None:
         self.nation.links[code].thaw()
 
+    @precondition(lambda self: self.silent())
     @rule(code=CODES)
     def catch_up(self, code: int) -> None:
         self.nation.links[code].thaw()
@@ -154,8 +245,8 @@ def test_the_promises_hold_after_every_step_of_any_history(tmp_path: Path) -> No
             run_state_machine_as_test(
                 type("AnyHistory", (History,), {"nation": nation, "runner": runner, "seeds": count(1_000)}),
                 settings=settings(
-                    max_examples=6,
-                    stateful_step_count=20,
+                    max_examples=5,
+                    stateful_step_count=25,
                     deadline=None,
                     database=None,
                     derandomize=True,

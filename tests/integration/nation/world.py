@@ -40,6 +40,7 @@ class Nation:
     cluster: Cluster
     links: dict[int, Link] = field(default_factory=dict)
     channels: dict[int, grpc.aio.Channel] = field(default_factory=dict)
+    channel_of_the_operator: grpc.aio.Channel = field(init=False)
 
     @classmethod
     async def found(cls, folder: Path) -> Nation:
@@ -52,6 +53,10 @@ class Nation:
             window = ("city", str(code), "verifier", "traffic-window", "w1")
             credentials = await nation.cluster.enroll_at(city, window, folder / f"window-{code}")
             nation.channels[code] = secure_channel(credentials, address=city.running.address, retries=False)
+        operator = await nation.cluster.enroll_national(("operator", "duty"), folder / "operator")
+        nation.channel_of_the_operator = secure_channel(
+            operator, address=nation.cluster.registry.address, retries=False, local_pool=True
+        )
         police = await nation.cluster.enroll_national(("verifier", "police", "highway"), folder / "police")
         nation.channels[0] = secure_channel(police, address=nation.cluster.registry.address, retries=False)
         return nation
@@ -95,7 +100,7 @@ class Nation:
             await city.replicated()
 
     async def close(self) -> None:
-        for channel in self.channels.values():
+        for channel in (*self.channels.values(), self.channel_of_the_operator):
             await channel.close()
         await self.cluster.close()
         for link in self.links.values():
