@@ -69,7 +69,7 @@ async def _slow_senders(trial: Trial) -> AsyncIterator[None]:
             for byte in _PREFACE + _SETTINGS + bytes((0, 64, 0, 1, 4, 0, 0, 0, 1)) + bytes(1 << 14):
                 writer.write(bytes((byte,)))
                 await writer.drain()
-                await asyncio.sleep(0.01)
+                await asyncio.sleep(0.05)
 
     async with _background(*(crawl() for _ in range(50))):
         yield

@@ -161,8 +161,12 @@ def _database_files(city: CityNode) -> list[Path]:
 
 
 @asynccontextmanager
-async def set_back(trial: Trial) -> AsyncIterator[None]:
-    """Put an older copy of the city's database in place of the newer one that was replicated meanwhile."""
+async def set_back(trial: Trial, *, alone: bool) -> AsyncIterator[None]:
+    """Put an older copy of the city's database in place of the newer one that was replicated meanwhile.
+
+    Args:
+        alone: The registry is away meanwhile, so that only the anchor can tell.
+    """
     city, world, ledger = trial.city, trial.world, trial.ledger
     older, newer = (city.folder.with_name(f"{city.folder.name}-{name}") for name in ("older", "newer"))
     await city.kill()
@@ -176,10 +180,13 @@ async def set_back(trial: Trial) -> AsyncIterator[None]:
     world.look_away(city.database_url)
     await asyncio.to_thread(_copy, city, newer)
     await asyncio.to_thread(_put, older, city)
+    if alone:
+        city.upstream.cut()
     await city.start()
     yield
     # The right disk is found again.
     await city.kill()
+    city.upstream.heal()
     await asyncio.to_thread(_put, newer, city)
     await _looked_into(trial)
     await city.start()
@@ -234,5 +241,19 @@ STORAGE = (
         long_rounds=5,
         goes_on=3,
     ),
-    Fault("city's database set back to a copy", set_back, SUZHOU, long_rounds=3, refusals=("DATA_LOSS",)),
+    Fault(
+        "city's database set back to a copy",
+        partial(set_back, alone=False),
+        SUZHOU,
+        long_rounds=3,
+        refusals=("DATA_LOSS",),
+    ),
+    Fault(
+        "the same, with the registry away",
+        partial(set_back, alone=True),
+        SUZHOU,
+        rounds=0,
+        long_rounds=3,
+        refusals=("DATA_LOSS", "HISTORY_UNKNOWN"),
+    ),
 )
