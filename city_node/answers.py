@@ -69,7 +69,7 @@ class Answers:
             return await self.again(outcome.request)
         key, index = self._log.key, outcome.index
         entry_hash = entry_hash_of(committed, index)
-        proof = _proof(key, index, committed.checkpoint, committed.proof(0))
+        proof = proof_of(key, index, committed.checkpoint, committed.proof(0))
         license_ = shown(outcome.record, entry_hash=entry_hash, flags=flags | outcome.flags)
         return Answer(license_, self.durability(key.epoch, index), proof)
 
@@ -91,7 +91,7 @@ class Answers:
             if signed is None:
                 return entry, (0 if row is None else row.flags), None
             hashes = self._store.logs.inclusion_proof(conn, key, request.idx, signed[0])
-            return entry, (0 if row is None else row.flags), _proof(key, request.idx, signed[1], hashes)
+            return entry, (0 if row is None else row.flags), proof_of(key, request.idx, signed[1], hashes)
 
         entry, flags, proof = await self._database.read(read)
         if entry is None or entry.record is None:
@@ -101,7 +101,8 @@ class Answers:
         return Answer(license_, self.durability(request.epoch, request.idx), proof)
 
 
-def _proof(key: LogKey, index: int, checkpoint: bytes, hashes: list[bytes]) -> log_pb2.InclusionProof:
+def proof_of(key: LogKey, index: int, checkpoint: bytes, hashes: list[bytes]) -> log_pb2.InclusionProof:
+    """Return an inclusion proof as the wire has it."""
     return log_pb2.InclusionProof(
         position=log_pb2.LogPosition(city=key.log, epoch=key.epoch, index=index), checkpoint=checkpoint, hashes=hashes
     )

@@ -24,6 +24,7 @@ from city_node.custody import CustodyFeed
 from city_node.daily import DailyRules
 from city_node.decider import CityDecider, Outcomes
 from city_node.epochs import Epochs, RegistryEpochs, known_keys
+from city_node.erasure import Erasure
 from city_node.gate import SigningGate
 from city_node.history_reader import History
 from city_node.issuance import Issuance
@@ -317,7 +318,24 @@ async def build(
     )
     _serve_clerks(
         server,
-        IssuanceServicer(city=city, issuance=issuance, bulk=bulk, changes=changes, licenses=licenses, daily=daily),
+        IssuanceServicer(
+            city=city,
+            issuance=issuance,
+            bulk=bulk,
+            changes=changes,
+            licenses=licenses,
+            daily=daily,
+            erasure=Erasure(
+                log=city_log,
+                database=database,
+                url=config.database_url,
+                store=store,
+                receipts=receipts,
+                gate=gate,
+                retention_days=config.limits.retention_days,
+                clock=clock,
+            ),
+        ),
         ConflictServicer(
             stub=conflict_pb2_grpc.ConflictServiceStub(questions), cosigner=keys.cosigner, wake=replicator.wake
         ),

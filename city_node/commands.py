@@ -115,7 +115,28 @@ class TakeOverLicense:
     actor: str
 
 
-Command = IssueLicenses | ChangeLicense | ApplyRules | TakeOverLicense
+@dataclass(frozen=True, slots=True)
+class EraseLicense:
+    """Erase one licence; that it may be was checked.
+
+    Attributes:
+        request_id: Idempotency key, UUID bytes.
+        digest: SHA-256 of the request's meaning, which holds nothing of a person.
+        license_id: The licence.
+        entry_hash: Hash of the record that was its latest when that was checked.
+        basis: Law and reason.
+        actor: SPIFFE ID of the caller.
+    """
+
+    request_id: bytes
+    digest: bytes
+    license_id: bytes
+    entry_hash: bytes
+    basis: str
+    actor: str
+
+
+Command = IssueLicenses | ChangeLicense | ApplyRules | TakeOverLicense | EraseLicense
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +150,7 @@ class Written:
         person_key: Tag of the person.
         record: The record.
         flags: Flags that the licence gets in the city's view, besides those it has.
+        erases: Whether the record erases its licence.
     """
 
     request_id: bytes
@@ -137,6 +159,7 @@ class Written:
     person_key: bytes
     record: license_pb2.LicenseRecord
     flags: int
+    erases: bool = False
 
 
 @dataclass(frozen=True, slots=True)

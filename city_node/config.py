@@ -10,6 +10,7 @@ from pydantic import Field
 
 from elicense.config import Address, ConfigInvalid, Section, load_config
 from elicense.errors import Violation
+from elicense.license.retention import RETENTION_DAYS
 from elicense.quota.config import QuotasSection
 from elicense.sql.engines import sqlite_url
 from elicense.trust.enrollment import FIRST_EPOCH
@@ -87,12 +88,14 @@ class LimitsSection(Section):
         bulk_backlog: Entries without a receipt beyond which an import waits.
         claim_seconds: How long a single issue waits for the registry before policy decides.
         drain_seconds: How long running calls may take when the node stops.
+        retention_days: Days after its cancellation for which a licence can not be erased.
     """
 
     heartbeat_seconds: Annotated[float, Field(gt=0, le=60)] = 5.0
     bulk_backlog: Annotated[int, Field(ge=1, le=1_000_000)] = 4_096
     claim_seconds: Annotated[float, Field(gt=0, le=30)] = 3.0
     drain_seconds: Annotated[float, Field(ge=0, le=600)] = 10.0
+    retention_days: Annotated[int, Field(ge=0, le=36_600)] = RETENTION_DAYS
 
 
 class CitySection(Section):

@@ -12,7 +12,7 @@ is deferred to the next commit.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
 from typing import TYPE_CHECKING
 
@@ -24,6 +24,7 @@ from city_node.commands import (
     Command,
     Deferred,
     Done,
+    EraseLicense,
     GrantLapsed,
     IssueLicenses,
     NewLicense,
@@ -36,7 +37,15 @@ from city_node.custody import note_written
 from city_node.encoding import etag_of
 from city_node.gate import SigningGate
 from city_node.holding import refusals, require_custody
-from city_node.revisions import Latest, Wrong, changed_record, step_record, taken_over_record
+from city_node.removal import remove
+from city_node.revisions import (
+    Latest,
+    Wrong,
+    changed_record,
+    erased_record,
+    step_record,
+    taken_over_record,
+)
 from city_node.store import CityStore, Request
 from elicense.clock import china_date, to_timestamp
 from elicense.errors import (
@@ -121,6 +130,8 @@ class CityDecider:
                 outcomes = tuple(self._apply_rule(board, each, command.day) for _, each in command.licenses)
             elif isinstance(command, TakeOverLicense):
                 outcomes = (self._take_over(board, command),)
+            elif isinstance(command, EraseLicense):
+                outcomes = (self._erase(board, command),)
             else:
                 outcomes = (self._change(board, command),)
             records = tuple(
@@ -140,15 +151,19 @@ class CityDecider:
         ]
         size = appended[-1].index + 1
         received_us = self._clock()
-        requests, rows, revisions = [], [], []
+        requests, rows, revisions, erased = [], [], [], []
         for outcome, entry in zip(written, appended, strict=True):
-            record, person_key = outcome.record, outcome.person_key
+            record = outcome.record
             requests.append(
                 Request(outcome.request_id, outcome.digest, record.license_id, record.epoch, entry.index, size)
             )
+            if outcome.erases:
+                erased.append((record.city, record.license_id))
+                continue
             note_written(self._store, conn, record, index=entry.index, now_us=received_us)
             if record.event == license_pb2.LICENSE_EVENT_TRANSFERRED_IN:
                 continue  # it enters the view with the registry's word that custody has moved
+            person_key = outcome.person_key
             rows.append(
                 row_of(
                     record,
@@ -163,6 +178,8 @@ class CityDecider:
         self._store.add_requests(conn, requests)
         self._store.view.put(conn, rows)
         self._store.view.add_revisions(conn, revisions)
+        for city, license_id in erased:
+            remove(conn, self._store, city, license_id)
 
     # -- one command ---------------------------------------------------------------------------------------------------
 
@@ -219,6 +236,21 @@ class CityDecider:
         board.arriving.add(latest.license_id)
         return self._write(board, command.request_id, command.digest, latest.person_key, record)
 
+    def _erase(self, board: _Board, command: EraseLicense) -> Outcome:
+        known = self._known(board, command.request_id, command.digest)
+        if known is not None:
+            return known
+        try:
+            latest = self._latest(board, command.license_id)
+            if latest.row.entry_hash != command.entry_hash:
+                raise EtagMismatch("the license has changed since it was checked; ask again")
+        except Error as error:
+            return error
+        board.changed.add(command.license_id)
+        record = erased_record(latest, command, key=board.key, now_us=board.now_us)
+        written = self._write(board, command.request_id, command.digest, latest.row.person_key, record)
+        return replace(written, flags=0, erases=True)
+
     def _apply_rule(self, board: _Board, license_id: bytes, day: date) -> Outcome:
         try:
             latest = self._latest(board, license_id)
@@ -274,7 +306,9 @@ class CityDecider:
         request_ids += [move.request_id for move in moves]
         keys = {item.person_key for item in issued} | {move.latest.person_key for move in moves}
         rows: dict[bytes, ViewRow] = {}
-        for license_id in {change.license_id for change in changes}:
+        erasures = [command for command in commands if isinstance(command, EraseLicense)]
+        request_ids += [erasure.request_id for erasure in erasures]
+        for license_id in {change.license_id for change in changes} | {erasure.license_id for erasure in erasures}:
             row = self._store.view.by_license(conn, license_id)
             if row is not None:
                 rows[license_id] = row

@@ -25,6 +25,7 @@ from elicense.log.verifier_key import VerifierKey
 from elicense.trust.enrollment import FIRST_EPOCH, city_log_origin
 from elicense.uuids import uuid_bytes
 from elicense.v1 import license_pb2
+from elicense.view.erasure import read_erasure
 from elicense.view.fold import flags_of, kept_flags, person_key_of, read_record, row_of
 from elicense.view.model import ViewRow
 from elicense.view.opening import binds, read_opening
@@ -137,9 +138,7 @@ class Fsck:
                 record = read_record(entry.record)
                 request_id = uuid_bytes(record.request_id)
             except (Malformed, ValueError):
-                if read_opening(entry.record) is not None:
-                    continue
-                findings.append(Finding(where, "the record can not be read"))
+                self._without_license(entry, where, derived, findings)
                 continue
             if request_id in derived.requests:
                 findings.append(Finding(where, "the record repeats the request id of an earlier one"))
@@ -156,6 +155,17 @@ class Fsck:
             if (record.revision - 1, record.previous_entry_hash) != follows:
                 findings.append(Finding(where, "the record does not follow the revision before it"))
             self._stand(record, entry, before, derived)
+
+    def _without_license(self, entry: StoredEntry, where: str, derived: _Derived, findings: list[Finding]) -> None:
+        """Check a record that holds no licence: it opens an epoch, or erases a licence."""
+        erasure = read_erasure(entry.record)
+        if erasure is not None:
+            if erasure.license_id in derived.rows:
+                findings.append(Finding(where, "the records that it erases are still there"))
+            request_id = uuid_bytes(erasure.request_id)
+            derived.requests[request_id] = (erasure.epoch, entry.index, erasure.request_digest)
+        elif read_opening(entry.record) is None:
+            findings.append(Finding(where, "the record can not be read"))
 
     def _stand(
         self, record: license_pb2.LicenseRecord, entry: StoredEntry, before: ViewRow | None, derived: _Derived

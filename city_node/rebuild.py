@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from city_node.custody import note_written
+from city_node.removal import remove
 from city_node.store import CityStore, Request
 from elicense.clock import from_timestamp
 from elicense.errors import Malformed
 from elicense.license.verdict import ViewFlags
 from elicense.log.model import NewEntry
 from elicense.v1 import license_pb2
-from elicense.view.fold import flags_of, person_key_of, read_record, revision_of, row_of
+from elicense.view.erasure import read_erasure
+from elicense.view.fold import flags_of, kept_flags, person_key_of, read_record, revision_of, row_of
 from elicense.view.model import Revision, ViewRow
 from elicense.view.opening import read_opening
 from elicense.view.person import PersonIndex
@@ -52,6 +54,12 @@ class Rebuild:
         for index, entry in enumerate(entries, first_index):
             if entry.record is None or read_opening(entry.record) is not None:
                 continue
+            if (erasure := read_erasure(entry.record)) is not None:
+                self._write(conn, requests, rows, revisions)
+                requests, rows, revisions = {}, {}, []
+                requests[uuid.UUID(erasure.request_id).bytes] = _request(erasure, index, size)
+                remove(conn, self._store, erasure.city, erasure.license_id)
+                continue
             try:
                 record = read_record(entry.record)
                 request = _request(record, index, size)
@@ -65,10 +73,21 @@ class Rebuild:
             person_key = person_key_of(record, self._persons)
             row = self._row(record, index, entry.leaf_hash, person_key)
             earlier = rows.get(record.license_id)
-            rows[record.license_id] = row if earlier is None else replace(row, flags=row.flags | earlier.flags)
+            rows[record.license_id] = (
+                row if earlier is None else replace(row, flags=row.flags | kept_flags(earlier.flags))
+            )
             # When the city stored it is lost with its table; it did so as it wrote the record.
             revision = revision_of(record, index=index, received_us=row.recorded_us, person_key=person_key)
             revisions.append(revision)
+        self._write(conn, requests, rows, revisions)
+
+    def _write(
+        self,
+        conn: Connection,
+        requests: Mapping[bytes, Request],
+        rows: Mapping[bytes, ViewRow],
+        revisions: Sequence[Revision],
+    ) -> None:
         self._store.add_requests(conn, list(requests.values()))
         self._store.view.put(conn, list(rows.values()))
         self._store.view.add_revisions(conn, revisions)

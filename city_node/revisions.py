@@ -6,7 +6,7 @@ import uuid
 from dataclasses import dataclass
 from typing import Final
 
-from city_node.commands import ChangeLicense, TakeOverLicense
+from city_node.commands import ChangeLicense, EraseLicense, TakeOverLicense
 from city_node.encoding import with_license
 from elicense.clock import china_date, china_midnight, to_timestamp
 from elicense.errors import IllegalTransition, Malformed, Violation
@@ -184,6 +184,25 @@ def step_request_id(license_id: bytes, step: Step, revision: int) -> uuid.UUID:
     licence once a wrong date has been corrected.
     """
     return uuid.uuid5(_RULES, f"{license_id.hex()}/{step.day.isoformat()}/{step.rule}/{revision}")
+
+
+def erased_record(latest: Latest, command: EraseLicense, *, key: LogKey, now_us: int) -> license_pb2.LicenseRecord:
+    """Return the record that erases a licence: which one and why, and nothing of its holder."""
+    record = license_pb2.LicenseRecord(
+        city=key.log,
+        epoch=key.epoch,
+        license_id=latest.row.license_id,
+        revision=latest.row.revision + 1,
+        previous_entry_hash=latest.row.entry_hash,
+        event=license_pb2.LICENSE_EVENT_ERASED,
+        request_id=str(uuid.UUID(bytes=command.request_id)),
+        request_digest=command.digest,
+        actor=command.actor,
+        basis=command.basis,
+    )
+    record.record_time.CopyFrom(to_timestamp(now_us))
+    record.effective_time.CopyFrom(record.record_time)
+    return record
 
 
 def _next(latest: Latest, after: License, *, key: LogKey, now_us: int) -> license_pb2.LicenseRecord:

@@ -43,6 +43,7 @@ _ENDED: Final = (
     replication_pb2.DISPOSITION_KIND_VOID,
     replication_pb2.DISPOSITION_KIND_STANDS,
 )
+_KEYS_PER_QUERY: Final = 2_000
 
 #: The access log has a database of its own.
 access_metadata = MetaData()
@@ -213,6 +214,12 @@ class CityStore:
         self.logs.create(conn, LogKey(key.log, key.epoch))
         statement = insert_for(conn.dialect.name, epoch_table)
         conn.execute(statement.on_conflict_do_nothing(index_elements=["log", "epoch"]), [key.as_dict()])
+
+    def remove_requests(self, conn: Connection, ids: Sequence[bytes]) -> None:
+        """Forget request ids: what they hash could be guessed."""
+        table = request_table
+        for start in range(0, len(ids), _KEYS_PER_QUERY):
+            conn.execute(table.delete().where(table.c.request_id.in_(list(ids[start : start + _KEYS_PER_QUERY]))))
 
     def disposition_cursor(self, conn: Connection, city: int) -> int:
         """Return the number of the last disposition that is stored; 0 before the first."""

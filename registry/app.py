@@ -36,6 +36,7 @@ from elicense.rpc.watch_hub import WatchHub
 from elicense.rpc.watching import Watching
 from elicense.sql.database import Database
 from elicense.sql.migrations import require_current
+from elicense.sql.scrub import Scrubber
 from elicense.trust.roles import registry_policy
 from elicense.trust.spiffe import registry_id
 from elicense.v1 import (
@@ -126,6 +127,7 @@ class _Parts:
     database: Database
     logs: LogStore
     anchor: Anchor
+    scrubber: Scrubber
     certificates: ActiveCertificates
     quotas: Quotas
     accesses: AccessLog
@@ -228,6 +230,7 @@ class RunningNode:
         if self._flushing is not None:
             self._flushing.cancel()
         await asyncio.to_thread(parts.anchor.close)
+        await parts.scrubber.close()
         await parts.colleagues.close()
         await parts.answers.close()
         await parts.accesses.close()
@@ -369,8 +372,10 @@ async def build(
     )
     await disputes.refresh()
     oversight_pb2_grpc.add_OversightServiceServicer_to_server(OversightServicer(disputes), server.grpc)
-    shared = [(HALT_S, halt), (REFRESH_S, reseed), (REFRESH_S, disputes.refresh)]
-    colleagues = Colleagues(shared if place.accompanied else [])
+    colleagues = Colleagues(
+        [(HALT_S, halt), (REFRESH_S, reseed), (REFRESH_S, disputes.refresh)] if place.accompanied else []
+    )
+    scrubber = Scrubber(config.database.url)
     replication = Replication(
         database=database,
         store=store,
@@ -383,6 +388,7 @@ async def build(
             trust_domain=config.node.trust_domain,
             disputes=disputes,
             clock=clock,
+            on_erased=scrubber.due,
         ),
         decisions=decisions,
         log=decision_log,
@@ -438,6 +444,7 @@ async def build(
         database=database,
         logs=store.logs,
         anchor=anchor,
+        scrubber=scrubber,
         certificates=certificates,
         quotas=quotas,
         accesses=accesses,

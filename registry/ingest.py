@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
 from elicense import errors
@@ -35,6 +35,7 @@ from elicense.view.person import PersonIndex
 from registry.batch import Batch, Taken, leaves_of
 from registry.disputes import Disputes
 from registry.epochs import previous_head
+from registry.erasure import erase
 from registry.heads import open_head
 from registry.model import City, CityState, NotedDisposition
 from registry.names import FIRST_EPOCH
@@ -61,6 +62,8 @@ class _Read:
 
     leaves: Sequence[bytes]
     received: Sequence[ReceivedRecord]
+    traces: list[bytes] = field(default_factory=list)
+    """Bytes of what the batch erased; filled in its transaction, anew whenever that runs again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +89,7 @@ class Ingest:
         trust_domain: Prefix of log origins.
         disputes: Judges batches that do not fit.
         clock: UTC microseconds.
+        on_erased: Called with bytes that must not be found in the database's files any more.
     """
 
     def __init__(
@@ -99,7 +103,9 @@ class Ingest:
         trust_domain: str,
         disputes: Disputes,
         clock: Callable[[], int],
+        on_erased: Callable[[Sequence[bytes]], None] | None = None,
     ) -> None:
+        self._on_erased = on_erased
         self._database = database
         self._store = store
         self._persons = persons
@@ -143,6 +149,8 @@ class Ingest:
                 lambda conn: self._append(conn, batch, read, now_us), lambda held: self._answer(held, now_us)
             )
             self._feeds[batch.city] = max(batch.dispositions_after, self._feeds.get(batch.city, 0))
+            if read.traces and self._on_erased is not None:
+                self._on_erased(read.traces)
         except (errors.LogForked, errors.RootMismatch, errors.Quarantined) as error:
             # In transactions of its own: the refused one leaves nothing behind.
             await self._disputes.raise_over(batch, error.reason)
@@ -250,7 +258,10 @@ class Ingest:
         )
         for record in received:
             fold.apply(record)
-        self._write(conn, batch, fold.change)
+        if fold.change.erasures:
+            self._write_erasures(conn, batch, read, fold.change)
+        else:
+            self._write(conn, batch, fold.change)
         return moved, bool(fold.change.pending or fold.change.arrivals or fold.change.releases)
 
     def _check_opening(self, conn: Connection, key: LogKey, batch: Batch) -> int:
@@ -261,6 +272,14 @@ class Ingest:
                 "the first entry of the epoch does not follow the head of the one before", heldSize=previous.size
             )
         return recorded_us
+
+    def _write_erasures(self, conn: Connection, batch: Batch, read: _Read, change: NationalChange) -> None:
+        erasures, change.erasures = change.erasures, []
+        self._write(conn, batch, change)
+        # Behind everything else: what is erased may have come with this very batch.
+        traces, notes = erase(conn, self._store, batch.city, erasures)
+        self._store.add_dispositions(conn, batch.city, batch.epoch, notes)
+        read.traces[:] = traces
 
     def _write(self, conn: Connection, batch: Batch, change: NationalChange) -> None:
         self._store.view.put(conn, list(change.rows.values()))

@@ -26,6 +26,7 @@ from elicense.clock import china_date, from_timestamp
 from elicense.errors import Malformed
 from elicense.license.verdict import ViewFlags
 from elicense.v1 import license_pb2, replication_pb2
+from elicense.view.erasure import read_erasure
 from elicense.view.fold import flags_of, kept_flags, person_key_of, read_with_standing, revision_of, row_of
 from elicense.view.model import Revision, ViewRow
 from elicense.view.opening import read_opening
@@ -72,6 +73,7 @@ class ReceivedRecord:
         message: The record; None when it can not be read.
         person_key: Tag of the person; empty when unreadable.
         standing: Serialized standing of its licence; empty when unreadable.
+        erasure: The record, when it erases a licence; there is no ``message`` then.
     """
 
     index: int
@@ -79,6 +81,7 @@ class ReceivedRecord:
     message: license_pb2.LicenseRecord | None
     person_key: bytes
     standing: bytes
+    erasure: license_pb2.LicenseRecord | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +114,7 @@ class NationalChange:
         offers: Licences that are offered to another city now, by licence; None where that has ended.
         late: Records of licences in another city's custody.
         notes: Records without national effect: (index, kind, licence id, detail).
+        erasures: Records that erase licences, with their indices.
     """
 
     rows: dict[tuple[bytes, bytes], ViewRow] = field(default_factory=dict)
@@ -123,6 +127,7 @@ class NationalChange:
     offers: dict[bytes, OpenOffer | None] = field(default_factory=dict)
     late: list[LateRecord] = field(default_factory=list)
     notes: list[tuple[int, int, bytes, str]] = field(default_factory=list)
+    erasures: list[tuple[int, license_pb2.LicenseRecord]] = field(default_factory=list)
 
 
 def receive(
@@ -137,7 +142,10 @@ def receive(
         try:
             message, standing = read_with_standing(record)
         except Malformed:
-            if read_opening(record) is None:
+            erasure = read_erasure(record)
+            if erasure is not None and (erasure.city, erasure.epoch) == (city, epoch):
+                received.append(ReceivedRecord(index, leaf_hash, None, b"", b"", erasure))
+            elif read_opening(record) is None:
                 received.append(ReceivedRecord(index, leaf_hash, None, b"", b""))
             continue
         if message.city != city or message.epoch != epoch:
@@ -182,7 +190,7 @@ class NationalFold:
         """Fold one record."""
         message = received.message
         if message is None:
-            self._note(received, _UNREADABLE, b"", "The record can not be read, or is of another log.")
+            self._without_license(received)
             return
         held = self._rows.setdefault(received.person_key, {})
         before = held.get(message.license_id)
@@ -312,6 +320,12 @@ class NationalFold:
             self._note(received, _UNREADABLE, message.license_id, "The license is cancelled and stays so.")
             return None
         return ViewFlags(0) if message.event in KNOWN_EVENTS else ViewFlags.UNKNOWN_EVENT
+
+    def _without_license(self, received: ReceivedRecord) -> None:
+        if received.erasure is not None:
+            self.change.erasures.append((received.index, received.erasure))
+        else:
+            self._note(received, _UNREADABLE, b"", "The record can not be read, or is of another log.")
 
     def _note(self, received: ReceivedRecord, kind: int, license_id: bytes, detail: str) -> None:
         self.change.notes.append((received.index, kind, license_id, detail))

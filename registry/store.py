@@ -308,6 +308,17 @@ class RegistryStore:
         """Release persons whom a city held for licences that are cancelled now; ``releases`` maps person to licence."""
         self._release.execute(conn, [(_RELEASED, key, city, of, _HELD) for key, of in sorted(releases.items())])
 
+    def forget_claim(self, conn: Connection, person_key: bytes, license_id: bytes) -> None:
+        """Delete a claim that was released, with the licence that it was for."""
+        table = claim_table
+        conn.execute(
+            table.delete().where(
+                table.c.person_key == person_key,
+                table.c.license_id == license_id,
+                table.c.state == int(ClaimState.RELEASED),
+            )
+        )
+
     def move_claim(self, conn: Connection, person_key: bytes, license_id: bytes, *, source: int, target: int) -> bool:
         """Give a person whom one city holds to another, with the licence; False when that city does not hold it."""
         table = claim_table

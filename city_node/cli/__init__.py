@@ -19,6 +19,7 @@ _VERBS: Final = {
     "conflicts": "city_node.cli.conflicts:conflicts",
     "correct": "city_node.cli.lifecycle:correct",
     "daily": "city_node.cli.lifecycle:daily",
+    "erase": "city_node.cli.erasing:erase",
     "fsck": "city_node.cli.node:fsck",
     "import": "city_node.cli.importing:import_file",
     "issue": "city_node.cli.clerk:issue",

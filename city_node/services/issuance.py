@@ -12,6 +12,7 @@ from city_node.bulk import BulkIssuance, Imported
 from city_node.changes import LicenseChanges
 from city_node.daily import DailyRules
 from city_node.encoding import license_name, parse_license_name
+from city_node.erasure import Erasure
 from city_node.issuance import Issuance
 from city_node.licenses import Licenses
 from city_node.requests import change_of
@@ -36,6 +37,7 @@ class IssuanceServicer(issuance_pb2_grpc.IssuanceServiceServicer):
         changes: Changes them.
         licenses: Reads them.
         daily: Applies what the days bring.
+        erasure: Erases them.
     """
 
     def __init__(
@@ -47,6 +49,7 @@ class IssuanceServicer(issuance_pb2_grpc.IssuanceServiceServicer):
         changes: LicenseChanges,
         licenses: Licenses,
         daily: DailyRules,
+        erasure: Erasure,
     ) -> None:
         self._city = city
         self._issuance = issuance
@@ -54,6 +57,7 @@ class IssuanceServicer(issuance_pb2_grpc.IssuanceServiceServicer):
         self._changes = changes
         self._licenses = licenses
         self._daily = daily
+        self._erasure = erasure
 
     async def CreateLicense(self, request: pb.CreateLicenseRequest, context: Any) -> pb.CreateLicenseResponse:
         """Issue a licence; see the proto."""
@@ -107,6 +111,21 @@ class IssuanceServicer(issuance_pb2_grpc.IssuanceServiceServicer):
     async def CancelLicense(self, request: pb.CancelLicenseRequest, context: Any) -> pb.CancelLicenseResponse:
         """Cancel a licence; see the proto."""
         return pb.CancelLicenseResponse(**await self._change(request))
+
+    async def EraseLicense(self, request: pb.EraseLicenseRequest, context: Any) -> pb.EraseLicenseResponse:
+        """Erase a licence; see the proto."""
+        answer = await self._erasure.erase(
+            self._own_license(request.name),
+            basis=request.legal_basis,
+            request_id=request.request_id,
+            validate_only=request.validate_only,
+            actor=_actor(),
+        )
+        return pb.EraseLicenseResponse(
+            durability=answer.durability,  # type: ignore[arg-type]  # same numbers
+            proof=answer.proof,
+            traces_gone=answer.traces_gone,
+        )
 
     async def CorrectLicense(self, request: pb.CorrectLicenseRequest, context: Any) -> pb.CorrectLicenseResponse:
         """Put a wrong record right; see the proto."""

@@ -243,6 +243,15 @@ class LogStore:
                 found[LogKey(row[0], row[1]), row[2]] = StoredEntry(*row[2:])
         return found
 
+    def erase(self, conn: Connection, key: LogKey, indices: Iterable[int]) -> None:
+        """Delete record and salt of these entries; their leaf hashes, and with them every proof, stay."""
+        entry = self._tables.entry
+        wanted = sorted(set(indices))
+        for start in range(0, len(wanted), _MAX_KEYS):
+            place = entry.c.log == key.log, entry.c.epoch == key.epoch
+            part = entry.c.idx.in_(wanted[start : start + _MAX_KEYS])
+            conn.execute(entry.update().where(*place, part).values(record=None, salt=None))
+
     def leaf_hashes(self, conn: Connection, key: LogKey, start: int, stop: int) -> list[bytes]:
         """Return the hashes of leaves ``start`` to ``stop - 1``.
 

@@ -28,6 +28,8 @@ _SQLITE_PRAGMAS: Final = (
     "PRAGMA fullfsync = ON",
     "PRAGMA checkpoint_fullfsync = ON",
     "PRAGMA foreign_keys = OFF",
+    # What is deleted is overwritten: an erased record must not stay readable in the file.
+    "PRAGMA secure_delete = ON",
     "PRAGMA temp_store = MEMORY",
     "PRAGMA cache_size = -16384",
 )

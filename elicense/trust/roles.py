@@ -264,6 +264,7 @@ CITY_METHODS: Mapping[str, frozenset[Role]] = MappingProxyType(
         "/elicense.v1.IssuanceService/ChangeVehicleClasses": _CLERK,
         "/elicense.v1.IssuanceService/RecordPoints": _CLERK,
         "/elicense.v1.IssuanceService/CancelLicense": _CLERK,
+        "/elicense.v1.IssuanceService/EraseLicense": _CLERK,
         "/elicense.v1.IssuanceService/CorrectLicense": _CLERK,
         "/elicense.v1.IssuanceService/ApplyDailyRules": _CLERK,
         "/elicense.v1.TransferService/OfferTransfer": _CLERK,

@@ -202,6 +202,14 @@ class ViewStore:
             found[row[0]].append(Revision(*row))
         return dict(found)
 
+    def remove(self, conn: Connection, license_id: bytes) -> None:
+        """Delete a licence and its revision index; without effect when there is none."""
+        row = self.by_license(conn, license_id)
+        if row is not None:
+            table = self._view
+            conn.execute(table.delete().where(table.c.person_key == row.person_key, table.c.license_id == license_id))
+        conn.execute(self._revision.delete().where(self._revision.c.license_id == license_id))
+
     def all_rows(self, conn: Connection) -> list[ViewRow]:
         """Return the whole view in key order, for checks of small stores."""
         return [ViewRow(*row) for row in conn.execute(select(*self._columns).order_by(*self._columns[:2]))]

@@ -1,0 +1,91 @@
+"""Taking the last remnants of deleted data out of an SQLite database's files.
+
+Rows are overwritten as they are deleted (``secure_delete``), but what was moved
+between pages before, and the write-ahead log, may still hold copies.  So the log
+is emptied, the files are searched for what must not be there, and only if it is
+found the database is written anew.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import mmap
+import sqlite3
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from elicense.sql.engines import parse_url
+
+_log = structlog.stdlib.get_logger(__name__)
+
+_WAIT_S: Final = 10.0
+
+
+def scrub(url: str, traces: Sequence[bytes]) -> bool:
+    """Remove traces of deleted data; return whether none is left in any of the database's files.
+
+    Args:
+        url: The database, which may be in use.  Only SQLite's files are this project's; a database
+            server frees its own space.
+        traces: Bytes that must not be found, such as salts.
+    """
+    parsed = parse_url(url)
+    if parsed.get_backend_name() != "sqlite":
+        return False
+    path = Path(parsed.database or "").absolute()
+    try:
+        location = f"{path.as_uri()}?mode=rw"
+        with closing(sqlite3.connect(location, uri=True, isolation_level=None, timeout=_WAIT_S)) as db:
+            db.execute("PRAGMA secure_delete = ON").close()
+            db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            if not _found(path, traces):
+                return True
+            db.execute("VACUUM").close()
+            db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+    except sqlite3.Error:
+        return False
+    return not _found(path, traces)
+
+
+def _found(path: Path, traces: Sequence[bytes]) -> bool:
+    """Whether one of ``traces`` stands anywhere in the database's file or its write-ahead log."""
+    for file in (path, path.with_name(f"{path.name}-wal")):
+        if not file.exists() or not file.stat().st_size:
+            continue
+        with file.open("rb") as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            if any(content.find(trace) >= 0 for trace in traces):
+                return True
+    return False
+
+
+class Scrubber:
+    """Scrubs in the background, one run at a time; for whoever must answer without waiting for it.
+
+    Args:
+        url: The database.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._running: set[asyncio.Task[None]] = set()
+        self._turn = asyncio.Lock()
+
+    def due(self, traces: Sequence[bytes]) -> None:
+        """Have these traces removed soon."""
+        task = asyncio.get_running_loop().create_task(self._run(traces))
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+
+    async def close(self) -> None:
+        """Wait for what is under way."""
+        if self._running:
+            await asyncio.wait(self._running)
+
+    async def _run(self, traces: Sequence[bytes]) -> None:
+        async with self._turn:
+            gone = await asyncio.to_thread(scrub, self._url, traces)
+        _log.info("erased", traces_gone=gone)

@@ -1,0 +1,71 @@
+"""Erasing a licence at the registry, when its city's ERASED entry arrives.
+
+The city in custody of a cancelled licence says so; its records are then taken
+out of the city's log here, the national view and the revision index forget the
+licence, and its released claim goes.  Bars from applying anew stay in their own
+table as long as the law requires.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final
+
+from elicense.license.verdict import ViewFlags
+from elicense.log.model import LogKey
+from elicense.v1 import license_pb2, replication_pb2
+from registry.store import RegistryStore
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+_NOT_IN_CUSTODY: Final = replication_pb2.DISPOSITION_KIND_NOT_IN_CUSTODY
+_UNREADABLE: Final = replication_pb2.DISPOSITION_KIND_UNREADABLE
+#: Bytes of a record that are looked for afterwards, at both its ends; its salt is looked for whole.
+_TRACE: Final = 64
+
+
+def erase(
+    conn: Connection, store: RegistryStore, city: int, erasures: Sequence[tuple[int, license_pb2.LicenseRecord]]
+) -> tuple[list[bytes], list[tuple[int, int, bytes, str]]]:
+    """Erase licences of a city, in the transaction that appended their ERASED entries.
+
+    Args:
+        conn: The transaction.
+        store: The registry's tables.
+        city: Division code of the city whose log says so.
+        erasures: Index and record of each ERASED entry.
+
+    Returns:
+        Bytes that must not be found any more, and what has no effect: (index, kind, licence id, detail).
+    """
+    traces: list[bytes] = []
+    notes: list[tuple[int, int, bytes, str]] = []
+    for index, message in erasures:
+        row = store.view.by_license(conn, message.license_id)
+        if row is None:
+            continue  # its records came without their content: there is nothing to erase
+        if row.city != city:
+            notes.append((index, _NOT_IN_CUSTODY, message.license_id, "The city does not have custody of the license."))
+            continue
+        if not row.flags & ViewFlags.CANCELLED or row.entry_hash != message.previous_entry_hash:
+            detail = "The license is not cancelled, or the erasure does not follow its latest record."
+            notes.append((index, _UNREADABLE, message.license_id, detail))
+            continue
+        traces += _remove(conn, store, city, message.license_id)
+        store.forget_claim(conn, row.person_key, message.license_id)
+    return traces, notes
+
+
+def _remove(conn: Connection, store: RegistryStore, city: int, license_id: bytes) -> list[bytes]:
+    revisions = [each for each in store.view.history(conn, [license_id]).get(license_id, []) if each.city == city]
+    traces: list[bytes] = []
+    for epoch in {revision.epoch for revision in revisions}:
+        key = LogKey(city, epoch)
+        indices = [revision.idx for revision in revisions if revision.epoch == epoch]
+        for entry in store.logs.entries_at(conn, key, indices).values():
+            if entry.record is not None and entry.salt is not None:
+                traces += [entry.salt, entry.record[:_TRACE], entry.record[-_TRACE:]]
+        store.logs.erase(conn, key, indices)
+    store.view.remove(conn, license_id)
+    return traces

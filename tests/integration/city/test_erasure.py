@@ -1,0 +1,257 @@
+"""A licence is erased: nobody can tell any more what was there, and every proof holds."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from pathlib import Path
+
+import pytest
+
+import city_node.cli
+import registry.cli
+from city_node.store import CityStore
+from elicense import errors
+from elicense.log.entry import SALT_SIZE, leaf_hash
+from elicense.log.merkle import verify_inclusion
+from elicense.log.model import LogKey, StoredEntry
+from elicense.sql.database import Database
+from elicense.v1 import issuance_pb2 as pb
+from elicense.v1 import license_pb2
+from elicense.v1.verification_pb2 import OUTCOME_NO_MATCH, OUTCOME_VALID, PURPOSE_ROADSIDE_CHECK
+from tests.integration.city.test_anchor import copy_database, set_back
+from tests.integration.city.test_issuance import set_status, suspension
+from tests.integration.city.test_restore import all_is_well, both, command, lose_database, restore
+from tests.support.cluster import DEADLINE_S, SUZHOU, City, Cluster, call, drivers, eventually
+
+
+@pytest.fixture
+async def lenient(suzhou: City) -> City:
+    """Suzhou, where the law lets a cancelled licence go at once."""
+    await suzhou.stop()
+    limits = suzhou.config.limits.model_copy(update={"retention_days": 0})
+    suzhou.config = suzhou.config.model_copy(update={"limits": limits})
+    await suzhou.start()
+    return suzhou
+
+
+async def cancel(city: City, name: str) -> None:
+    request = pb.CancelLicenseRequest(name=name, legal_basis="on request", request_id=str(uuid.uuid4()))
+    await call(city.issuance().CancelLicense(request, timeout=DEADLINE_S))
+
+
+async def erase(
+    city: City, name: str, *, request_id: str | None = None, validate_only: bool = False
+) -> pb.EraseLicenseResponse:
+    request = pb.EraseLicenseRequest(
+        name=name,
+        legal_basis="Personal Information Protection Law, Article 47",
+        request_id=request_id or str(uuid.uuid4()),
+        validate_only=validate_only,
+    )
+    return await call(city.issuance().EraseLicense(request, timeout=DEADLINE_S))
+
+
+async def cancelled(city: City, license_: license_pb2.License) -> str:
+    """Issue a licence, suspend it, cancel it; three records that the registry holds."""
+    issued = (await city.issue(license_)).license
+    await set_status(city, issued.name, add_letters=[suspension()])
+    await set_status(city, issued.name, lift_letters=["D"])
+    await cancel(city, issued.name)
+    await city.replicated()
+    return issued.name
+
+
+def store_files(cluster: Cluster, city: City) -> list[Path]:
+    """Every file of every store of both sides."""
+    folders = (city.folder, cluster.folder / "registry")
+    return [path for folder in folders for path in folder.iterdir() if ".db" in path.name]
+
+
+def attack(files: list[Path], records: list[StoredEntry]) -> int:
+    """Try whatever stands in the files as the salt of the true records; return how many it opens."""
+    candidates = set()
+    for path in files:
+        content = path.read_bytes()
+        for record in records:
+            assert record.salt is not None
+            assert record.salt not in content, path.name
+        candidates |= {content[i : i + SALT_SIZE] for i in range(0, len(content) - SALT_SIZE, 1) if content[i]}
+    return sum(
+        any(leaf_hash(salt, record.record or b"") == record.leaf_hash for salt in candidates) for record in records
+    )
+
+
+async def test_an_erased_license_leaves_its_leaf_hashes_and_nothing_else(
+    cluster: Cluster, lenient: City, tmp_path: Path
+) -> None:
+    first, second = drivers(SUZHOU, 2)
+    kept = (await lenient.issue(second)).license
+    name = await cancelled(lenient, first)
+    before, _ = both(cluster, lenient, 1)
+    mine = [entry for entry in before if entry.index > 0]
+    root_before = _root(lenient, len(before))
+    police = await cluster.enroll_national(("verifier", "police", "highway"), tmp_path / "police")
+    await erase(lenient, name, validate_only=True)
+    request_id = str(uuid.uuid4())
+    answer = await erase(lenient, name, request_id=request_id)
+    assert answer.traces_gone
+    assert answer.proof.position.index == len(before)
+    again = await erase(lenient, name, request_id=request_id)
+    assert again.proof.position.index == answer.proof.position.index
+    await lenient.replicated()
+    with pytest.raises(errors.LicenseNotFound):
+        await erase(lenient, name)
+    with pytest.raises(errors.LicenseNotFound):
+        await call(lenient.issuance().GetLicense(pb.GetLicenseRequest(name=name), timeout=DEADLINE_S))
+    ours, theirs = both(cluster, lenient, 1)
+    assert ours == theirs
+    assert [entry.leaf_hash for entry in ours[: len(before)]] == [entry.leaf_hash for entry in before]
+    assert all(entry.record is None and entry.salt is None for entry in ours[1 : len(before)])
+    assert ours[0] == before[0]
+    # What was proved before is proved still.
+    _prove_all(lenient, before, root_before)
+    assert cluster.registry is not None
+    verdict = await cluster.verify(
+        police, cluster.registry.address, first.holder.document, purpose=PURPOSE_ROADSIDE_CHECK
+    )
+    assert verdict.outcome == OUTCOME_NO_MATCH
+    await all_is_well(cluster, lenient)
+    files = store_files(cluster, lenient)
+    assert attack(files, mine) == 0
+    number, holder = first.holder.document.number.encode(), first.holder.full_name.encode()
+    for path in files:
+        content = path.read_bytes()
+        assert number not in content, path.name
+        assert holder not in content or holder == second.holder.full_name.encode(), path.name
+    assert kept.name
+
+
+def _root(city: City, size: int) -> bytes:
+    database = Database(city.config.database_url, readers=1)
+    try:
+
+        def read(conn: object) -> bytes:
+            head = CityStore().logs.head(conn, LogKey(SUZHOU, 1))  # type: ignore[arg-type]
+            assert head is not None
+            return CityStore().logs.root_at(conn, head, size)  # type: ignore[arg-type]
+
+        return database.read_now(read)
+    finally:
+        database.close()
+
+
+def _prove_all(city: City, entries: list[StoredEntry], root: bytes) -> None:
+    """Prove the true entries, as whoever kept them can, with paths from the log as it is now."""
+    database, size = Database(city.config.database_url, readers=1), len(entries)
+    try:
+        proofs = database.read_now(
+            lambda conn: CityStore().logs.inclusion_proofs(conn, LogKey(SUZHOU, 1), range(size), size)
+        )
+    finally:
+        database.close()
+    for entry, proof in zip(entries, proofs, strict=True):
+        computed = leaf_hash(entry.salt or b"", entry.record or b"")
+        verify_inclusion(leaf_hash=computed, index=entry.index, size=size, proof=proof, root=root)
+
+
+async def test_a_person_whose_license_was_erased_may_apply_anew(
+    cluster: Cluster, lenient: City, tmp_path: Path
+) -> None:
+    (wanted,) = drivers(SUZHOU, 1)
+    name = await cancelled(lenient, wanted)
+    await erase(lenient, name)
+    await lenient.replicated()
+    issued = await lenient.issue(wanted)
+    assert issued.license.name != name
+    assert not issued.license.provisional
+    await lenient.replicated()
+    police = await cluster.enroll_national(("verifier", "police", "highway"), tmp_path / "police")
+    assert cluster.registry is not None
+    verdict = await cluster.verify(
+        police, cluster.registry.address, wanted.holder.document, purpose=PURPOSE_ROADSIDE_CHECK
+    )
+    assert verdict.outcome == OUTCOME_VALID
+    await all_is_well(cluster, lenient)
+
+
+async def test_what_the_law_keeps_is_not_erased(cluster: Cluster, suzhou: City) -> None:
+    first, second = drivers(SUZHOU, 2)
+    name = await cancelled(suzhou, first)
+    with pytest.raises(errors.IllegalTransition) as refused:
+        await erase(suzhou, name)
+    assert [each.reason for each in refused.value.violations] == ["RETENTION_RUNS"]
+    standing = (await suzhou.issue(second)).license.name
+    await suzhou.replicated()
+    with pytest.raises(errors.IllegalTransition) as refused:
+        await erase(suzhou, standing)
+    assert [each.reason for each in refused.value.violations] == ["LICENSE_NOT_CANCELLED"]
+    await cluster.stop_registry()
+    await set_status(suzhou, standing, add_letters=[suspension()])
+    with pytest.raises(errors.IllegalTransition) as refused:
+        await erase(suzhou, standing)
+    assert {each.reason for each in refused.value.violations} == {"LICENSE_NOT_CANCELLED", "NOT_NATIONAL"}
+
+
+async def test_a_restore_brings_back_no_erased_license(cluster: Cluster, lenient: City) -> None:
+    """Neither from a backup that still has it, nor from the registry, which refills the log with its leaf hashes."""
+    first, second = drivers(SUZHOU, 2)
+    name = await cancelled(lenient, first)
+    await lenient.stop()
+    kept = copy_database(lenient)
+    before, _ = both(cluster, lenient, 1)
+    await lenient.start()
+    await erase(lenient, name)
+    await lenient.issue(second)
+    await lenient.replicated()
+    await lenient.stop()
+    erased, theirs = both(cluster, lenient, 1)
+    assert erased == theirs
+    set_back(lenient, kept)
+    await restore(lenient)
+    ours, _ = both(cluster, lenient, 1)
+    assert ours == erased
+    assert attack([lenient.folder / "city.db"], before) == 0
+    lose_database(lenient)
+    await restore(lenient)
+    ours, _ = both(cluster, lenient, 1)
+    assert ours == erased
+    await lenient.start()
+    await lenient.replicated()
+    await all_is_well(cluster, lenient)
+
+
+async def test_an_erased_log_fills_a_registry_that_was_set_back(cluster: Cluster, lenient: City) -> None:
+    first, second = drivers(SUZHOU, 2)
+    await lenient.issue(second)
+    await lenient.replicated()
+    await cluster.stop_registry()
+    folder = cluster.folder / "registry"
+    kept = {path: path.read_bytes() for path in folder.iterdir() if path.name.startswith("registry.db")}
+    await cluster.start_registry()
+    name = await cancelled(lenient, first)
+    await erase(lenient, name)
+    await lenient.replicated()
+    await cluster.stop_registry()
+    for path in folder.iterdir():
+        if path.name.startswith("registry.db"):
+            path.unlink()
+    for path, content in kept.items():
+        path.write_bytes(content)
+    await command(registry.cli.main, "allow-signing", "--yes", "--config", str(folder / "config.toml"))
+    await cluster.start_registry()
+
+    async def all_there() -> bool:
+        ours, theirs = await asyncio.to_thread(both, cluster, lenient, 1)
+        return ours == theirs
+
+    await eventually(all_there)
+    await all_is_well(cluster, lenient)
+
+
+async def test_a_clerk_erases_by_command(cluster: Cluster, lenient: City) -> None:
+    (wanted,) = drivers(SUZHOU, 1)
+    name = await cancelled(lenient, wanted)
+    options = ("--credentials", str(lenient.clerk), "--address", lenient.running.address, "--basis", "on request")
+    assert "nothing was erased" in await command(city_node.cli.main, "erase", name, *options, "--check-only")
+    assert "no trace is left" in await command(city_node.cli.main, "erase", name, *options)
