@@ -48,7 +48,9 @@ def open_log(keys: Sequence[LogKey], city: int) -> LogKey:
     """
     own = [key for key in keys if key.log == city]
     if not own:
-        raise NotFound("this node has no log; run `elicense-city join` first", city=city)
+        raise NotFound(
+            "this node has no log; run `elicense-city join` first, or `restore` if it joined again", city=city
+        )
     return max(own)
 
 
@@ -62,7 +64,9 @@ def own_head(conn: Connection, store: CityStore, city: int) -> Head:
     key = open_log(store.logs.keys(conn), city)
     head = store.logs.head(conn, key)
     if head is None:
-        raise NotFound("this node has no log; run `elicense-city join` first", city=city)
+        raise NotFound(
+            "this node has no log; run `elicense-city join` first, or `restore` if it joined again", city=city
+        )
     return head
 
 

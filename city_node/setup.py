@@ -79,6 +79,7 @@ class Plan:
         database_url: Database; None makes an SQLite file in the folder.
         metrics: Where Prometheus reads, host:port; None for nowhere.
         provisional_policy: Whether to issue while the registry is away.
+        again: Whether the city is enrolled already and lost its keys.
     """
 
     token: str = field(repr=False)
@@ -88,10 +89,24 @@ class Plan:
     database_url: str | None = None
     metrics: str | None = None
     provisional_policy: Literal["issue", "refuse"] = "issue"
+    again: bool = False
 
 
-def join(plan: Plan, *, random: Callable[[int], bytes]) -> CityConfig:
-    """Set up a city node and return its configuration, which is on disk by then.
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """A node that was set up.
+
+    Attributes:
+        config: Its configuration.
+        enrolled_before: Whether its log has to be restored before it is served.
+    """
+
+    config: CityConfig
+    enrolled_before: bool
+
+
+def join(plan: Plan, *, random: Callable[[int], bytes]) -> Joined:
+    """Set up a city node; its configuration is on disk on return.
 
     Raises:
         AlreadyExists: The folder, or the database, holds a node already.
@@ -127,14 +142,15 @@ def join(plan: Plan, *, random: Callable[[int], bytes]) -> CityConfig:
     parse_vkey(answer.registry_log_key)
     parse_vkey(answer.registry_cosigner_key)
     _keep_answer(plan, token, answer, tls_key, authority_key, random)
-    _open_log(planned, EpochKey(identity.city, FIRST_EPOCH, request.log_verifier_key))
-    # The first head there is; a node without any anchor would not know what it signed.
-    create_anchor(planned.anchor_path, request.log_possession_note)
+    if not answer.enrolled_before:
+        _open_log(planned, EpochKey(identity.city, FIRST_EPOCH, request.log_verifier_key))
+        # The first head there is; a node without any anchor would not know what it signed.
+        create_anchor(planned.anchor_path, request.log_possession_note)
     # 0600: the URL of a database may hold its password.
     write_secret(path, _configuration(plan, token, identity.city, answer).encode())
     for leftover in (_TLS_KEY, _AUTHORITY_KEY, _REQUEST):
         (keys / leftover).unlink(missing_ok=True)
-    return load_city_config(path)
+    return Joined(load_city_config(path), answer.enrolled_before)
 
 
 def _signer(path: Path) -> FileSigner:
@@ -161,7 +177,7 @@ def _request(
     earlier = _earlier_request(path)
     if earlier is not None:
         asked = parse_request(earlier.tls_csr)
-        if (list(asked.dns_names), list(asked.addresses)) == (names, addresses):
+        if (list(asked.dns_names), list(asked.addresses), earlier.again) == (names, addresses, plan.again):
             return earlier
         # The command was given again with another address: the old request would certify the wrong one.
         path.unlink()
@@ -171,6 +187,7 @@ def _request(
         authority_csr=build_request(authority_key),
         log_verifier_key=format_vkey(log_verifier_key(origin, signer.public_key())),
         log_possession_note=sign_checkpoint(Checkpoint(origin, 0, EMPTY_ROOT), signer),
+        again=plan.again,
     )
     write_secret(path, request.SerializeToString())
     return request

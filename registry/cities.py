@@ -28,21 +28,34 @@ class CityEnrollment:
         self._store = store
         self._clock = clock
 
-    def enroll(self, conn: Connection, city: NewCity) -> None:
+    def enroll(self, conn: Connection, city: NewCity) -> bool:
         """Make a city known and open its log; without effect when that was done with the same key.
+
+        A city that lost its keys is known already, and so is its log: it goes on in
+        the next epoch, under a key that the city shows when it opens that.
 
         Args:
             conn: The transaction.
             city: The city, which has proved that it holds its log's key.
 
+        Returns:
+            Whether the city's log was opened before, with another key.
+
         Raises:
-            AlreadyExists: The city is enrolled with another key.
+            AlreadyExists: The city is enrolled with another key, and does not say that it lost that.
         """
         known = self._store.city(conn, city.city)
         if known is not None:
-            if known.log_key != city.log_verifier_key:
-                raise AlreadyExists("this city is enrolled with another log key; restore its old one", city=city.city)
-            return
+            if known.log_key == city.log_verifier_key:
+                return False
+            if not city.again:
+                raise AlreadyExists(
+                    "this city is enrolled with another log key; put its old keys back, or join with --again if they "
+                    "are lost",
+                    city=city.city,
+                )
+            return True
         row = City(city=city.city, epoch=FIRST_EPOCH, log_key=city.log_verifier_key, enrolled_us=self._clock())
         self._store.add_city(conn, row)
         self._store.logs.create(conn, LogKey(city.city, FIRST_EPOCH))
+        return False

@@ -54,6 +54,7 @@ _MAX_PRINTED = 1_000
     show_default=True,
     help="Whether to issue provisional licences while the registry is away.",
 )
+@click.option("--again", is_flag=True, help="The city is enrolled already, and its keys are lost.")
 def join(
     token: str,
     data_dir: Path,
@@ -62,6 +63,7 @@ def join(
     database_url: str | None,
     metrics: str | None,
     provisional: Literal["issue", "refuse"],
+    again: bool,
 ) -> None:
     """Join the registry with the one-time TOKEN that its operator gave you.
 
@@ -78,12 +80,15 @@ def join(
         database_url=database_url,
         metrics=metrics,
         provisional_policy=provisional,
+        again=again,
     )
-    config = setup.join(plan, random=secrets.token_bytes)
-    click.echo(
-        f"joined as city {config.city.code}; start the node with: "
-        f"elicense-city serve --config {plan.data_dir / 'config.toml'}"
+    joined = setup.join(plan, random=secrets.token_bytes)
+    verb = (
+        "get its log back with: elicense-city restore"
+        if joined.enrolled_before
+        else ("start the node with: elicense-city serve")
     )
+    click.echo(f"joined as city {joined.config.city.code}; {verb} --config {plan.data_dir / 'config.toml'}")
 
 
 @click.command()

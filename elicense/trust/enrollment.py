@@ -80,11 +80,13 @@ class NewCity:
         city: Division code.
         log_key: Key of its log, epoch 1.
         log_verifier_key: The same in C2SP vkey form.
+        again: Whether the city says that it is enrolled and its keys are lost.
     """
 
     city: int
     log_key: VerifierKey = field(repr=False)
     log_verifier_key: str
+    again: bool = False
 
 
 def city_log_origin(trust_domain: str, city: int, epoch: int) -> str:
@@ -104,7 +106,8 @@ class Enrollment:
         clock: UTC microseconds.
         random: Gives that many random bytes.
         keys: What cities learn of the registry; None on a city node.
-        on_city: Called in the transaction that enrols a city; may run again, must not commit.
+        on_city: Called in the transaction that enrols a city; may run again, must not commit.  Tells whether a log of
+            that city, signed with another key, is held already.
     """
 
     def __init__(
@@ -118,7 +121,7 @@ class Enrollment:
         clock: Callable[[], int],
         random: Callable[[int], bytes],
         keys: NodeKeys | None = None,
-        on_city: Callable[[Connection, NewCity], None] | None = None,
+        on_city: Callable[[Connection, NewCity], bool] | None = None,
     ) -> None:
         self._database = database
         self._store = store
@@ -232,7 +235,7 @@ class Enrollment:
         response, certificate, city = self._certify(subject, request, now_us)
         # 4. Certificates are in force, and the token is spent, in one transaction.
         if city is not None and self._on_city is not None:
-            self._on_city(connection, city)
+            response.enrolled_before = self._on_city(connection, city)
         self._store.add(connection, active_certificate(certificate), issued_us=now_us, issued_by=str(caller.spiffe_id))
         serialized = response.SerializeToString()
         if not self._store.spend_token(
@@ -321,4 +324,4 @@ def _check_city(subject: SpiffeId, tls: CertificateRequest, request: enrollment_
         raise Malformed(f"the log's key must be an Ed25519 key named {origin}")
     if open_checkpoint(request.log_possession_note, origin=origin, key=key).size != 0:
         raise CheckpointInvalid("the possession note must be over the empty log")
-    return NewCity(city, key, request.log_verifier_key)
+    return NewCity(city, key, request.log_verifier_key, request.again)

@@ -33,6 +33,7 @@ from city_node.custody import CustodyFeed
 from city_node.daily import DailyRules
 from city_node.decider import CityDecider
 from city_node.epochs import Epochs, RegistryEpochs
+from city_node.erasure import Erasure
 from city_node.gate import SigningGate
 from city_node.history_reader import History
 from city_node.issuance import Issuance
@@ -467,7 +468,22 @@ class CityNode(Node):
         )
         self.services = [
             IssuanceServicer(
-                city=self.code, issuance=issuance, bulk=bulk, changes=changes, licenses=licenses, daily=daily
+                city=self.code,
+                issuance=issuance,
+                bulk=bulk,
+                changes=changes,
+                licenses=licenses,
+                daily=daily,
+                erasure=Erasure(
+                    log=log,
+                    database=database,
+                    url=config.database_url,
+                    store=store,
+                    receipts=self.receipts,
+                    gate=self.gate,
+                    retention_days=config.limits.retention_days,
+                    clock=self.clock,
+                ),
             )
         ]
 

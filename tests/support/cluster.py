@@ -199,7 +199,7 @@ class Cluster:
             database_url=database_url,
             provisional_policy=provisional,  # type: ignore[arg-type]
         )
-        config = await asyncio.to_thread(city_setup.join, plan, random=secrets.token_bytes)
+        config = (await asyncio.to_thread(city_setup.join, plan, random=secrets.token_bytes)).config
         limits = config.limits.model_copy(update={"heartbeat_seconds": heartbeat_s, "claim_seconds": claim_s})
         config = config.model_copy(update={"limits": limits})
         if through is not None:

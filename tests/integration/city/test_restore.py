@@ -13,18 +13,20 @@ from click.testing import CliRunner
 
 import city_node.cli
 import registry.cli
+from city_node.config import load_city_config
 from city_node.store import CityStore
 from elicense import errors
 from elicense.log.entry import leaf_hash
 from elicense.log.model import LogKey, StoredEntry
 from elicense.sql.database import Database
+from elicense.trust.spiffe import city_id
 from elicense.v1 import issuance_pb2 as pb
 from elicense.v1 import log_pb2
 from elicense.v1.verification_pb2 import OUTCOME_INVALID, OUTCOME_VALID, PURPOSE_ROADSIDE_CHECK
 from registry.store import RegistryStore
 from tests.integration.city.test_anchor import copy_database, set_back
 from tests.integration.city.test_issuance import set_status, suspension
-from tests.support.cluster import DEADLINE_S, SUZHOU, City, Cluster, call, drivers, eventually
+from tests.support.cluster import DEADLINE_S, SUZHOU, TRUST_DOMAIN, City, Cluster, call, drivers, eventually
 
 
 async def command(main: Any, *arguments: str, status: int = 0) -> str:
@@ -303,3 +305,37 @@ async def test_a_refilled_log_is_proved_entry_by_entry(cluster: Cluster, suzhou:
     said = await command(city_node.cli.main, "restore", *config, status=1)
     assert "does not lead to the head" in said
     assert entries(suzhou.config.database_url, CityStore(), 1) == []
+
+
+async def test_a_city_that_lost_its_whole_machine_joins_again_and_goes_on(
+    cluster: Cluster, suzhou: City, tmp_path: Path
+) -> None:
+    """Database, anchor and every key are gone: what is left is at the registry."""
+    first, second, third = drivers(SUZHOU, 3)
+    issued = (await suzhou.issue(first)).license
+    await suzhou.issue(second)
+    await suzhou.replicated()
+    await suzhou.stop()
+    before = entries(cluster.registry_config.database.url, RegistryStore(), 1)
+    lost = suzhou.folder.rename(tmp_path / "lost")
+    listen = ("--listen", "127.0.0.1:0", "--data", str(suzhou.folder))
+    token = await cluster.national_token(city_id(TRUST_DOMAIN, SUZHOU))
+    # Only whoever says so takes the place of a city that is enrolled.
+    said = await command(city_node.cli.main, "join", token, *listen, status=1)
+    assert "--again" in said
+    said = await command(city_node.cli.main, "join", token, *listen, "--again")
+    assert "elicense-city restore" in said
+    config = ("--config", str(suzhou.folder / "config.toml"))
+    assert "restore" in await command(city_node.cli.main, "status", *config, status=1)
+    assert (await restore(suzhou))["epoch"] == 2
+    ours, theirs = both(cluster, suzhou, 1)
+    assert ours == theirs == before
+    suzhou.config = load_city_config(suzhou.folder / "config.toml")
+    await suzhou.start()
+    suzhou.clerk_credentials = await cluster.enroll_at(suzhou, ("clerk", str(SUZHOU), "w2"), tmp_path / "clerk-again")
+    changed = await set_status(suzhou, issued.name, add_letters=[suspension()])
+    assert (changed.license.revision, changed.proof.position.epoch) == (2, 2)
+    await suzhou.issue(third)
+    await suzhou.replicated()
+    assert lost.exists()
+    await all_is_well(cluster, suzhou)

@@ -76,7 +76,7 @@ async def test_a_join_whose_answer_was_lost_is_given_again(
         with pytest.raises(errors.StoreUnavailable):
             await asyncio.to_thread(setup.join, plan, random=secrets.token_bytes)
     assert not (plan.data_dir / "config.toml").exists()
-    config = await asyncio.to_thread(setup.join, plan, random=secrets.token_bytes)
+    config = (await asyncio.to_thread(setup.join, plan, random=secrets.token_bytes)).config
     assert config.city.code == TIANJIN
     assert not list(config.keys_dir.glob("joining-*"))
     assert {path.stat().st_mode & 0o777 for path in config.keys_dir.iterdir() if path.is_file()} == {0o600}
@@ -101,7 +101,7 @@ async def test_a_join_that_can_not_be_right_writes_nothing_and_leaves_the_token_
     assert field in str(refused.value)
     assert "secret" not in str(refused.value)
     assert not plan.data_dir.exists()
-    assert (await asyncio.to_thread(setup.join, plan, random=secrets.token_bytes)).city.code == TIANJIN
+    assert (await asyncio.to_thread(setup.join, plan, random=secrets.token_bytes)).config.city.code == TIANJIN
 
 
 async def test_a_join_given_again_with_another_address_asks_for_that_one(
@@ -118,7 +118,7 @@ async def test_a_join_given_again_with_another_address_asks_for_that_one(
         with pytest.raises(errors.PeerUnreachable):
             await asyncio.to_thread(setup.join, plan, random=secrets.token_bytes)
     plan = replace(plan, listen="right.example:7500")
-    config = await asyncio.to_thread(setup.join, plan, random=secrets.token_bytes)
+    config = (await asyncio.to_thread(setup.join, plan, random=secrets.token_bytes)).config
     leaf = chain_from_pem((config.credentials_dir / "chain.pem").read_bytes())[0]
     names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     assert "right.example" in names.get_values_for_type(x509.DNSName)
@@ -144,7 +144,7 @@ async def test_a_database_with_a_log_is_adopted_by_no_other_node(
 async def test_a_folder_may_have_any_name(cluster: Cluster, tmp_path: Path) -> None:
     token = await cluster.national_token(city_id(TRUST_DOMAIN, TIANJIN))
     plan = setup.Plan(token=token, data_dir=tmp_path / "q?x#y %41 市", listen="127.0.0.1:0")
-    config = await asyncio.to_thread(setup.join, plan, random=secrets.token_bytes)
+    config = (await asyncio.to_thread(setup.join, plan, random=secrets.token_bytes)).config
     assert (plan.data_dir / "city.db").exists()
     assert run("check-config", "--config", str(plan.data_dir / "config.toml")).exit_code == 0
     assert config.data_dir == plan.data_dir

@@ -96,7 +96,7 @@ async def enrolling(pki: TestAuthority, folder: Path, *, city: int | None = None
         clock=node.clock,
         random=secrets.token_bytes,
         keys=NodeKeys("registry-log-key", "registry-cosigner-key", b"s" * 32) if city is None else None,
-        on_city=lambda _, new: cities.append(new),
+        on_city=lambda _, new: bool(cities.append(new)),  # type: ignore[func-returns-value]
     )
     node.read_table = lambda fingerprints: database.read(lambda c: store.active(c, fingerprints))
 
