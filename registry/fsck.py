@@ -11,14 +11,17 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from elicense.errors import Malformed
 from elicense.log.check import Finding, LogCheck, LogKeys, position
 from elicense.log.checkpoint import cosigner_verifier_key, log_verifier_key
 from elicense.log.model import LogKey, StoredEntry
 from elicense.log.verifier_key import VerifierKey, parse_vkey
 from elicense.sql.database import Database
+from elicense.trust.check import check_trust
 from elicense.trust.enrollment import city_log_origin
 from elicense.view.opening import binds
 from elicense.view.person import PersonIndex
+from registry.check_state import check_feeds, check_grants, check_reasons, check_states, check_waiting
 from registry.epochs import previous_head
 from registry.names import FIRST_EPOCH, REGISTRY_LOG, cosigner_name, registry_origin
 from registry.refold import Refold
@@ -97,7 +100,7 @@ class Fsck:
             self._progress(count)
 
         refold = Refold(conn, self._store, persons=self._persons, found=found)
-        signers = {LogKey(city.city, city.epoch): parse_vkey(city.log_key) for city in self._store.cities(conn)}
+        signers = self._signers(conn, found)
         logs = self._store.logs.keys(conn)
         for missing in sorted(signers.keys() - set(logs)):
             found(Finding(f"log {missing.log}/{missing.epoch}", "the city is enrolled, but its log is missing"))
@@ -111,8 +114,25 @@ class Fsck:
                 continue
             check = LogCheck(conn, self._store.logs, key, keys=keys, found=found, progress=progress)
             self._fold(refold, key, check.entries(), found)
+        for stray in self._store.logs.strays(conn):
+            found(Finding(f"log {stray.log}/{stray.epoch}", "it has rows, but no head"))
         self._check_epochs(conn, refold.decided.epochs, found)
+        check_states(conn, self._store, found)
+        check_waiting(conn, self._store, found, persons=self._persons)
+        check_grants(conn, self._store, found)
+        check_feeds(conn, self._store, found)
+        check_reasons(conn, self._store, found)
+        check_trust(conn, self._store.trust, found)
         return Report(len(logs), entries, refold.compare(), tuple(findings))
+
+    def _signers(self, conn: Connection, found: Callable[[Finding], None]) -> dict[LogKey, VerifierKey]:
+        signers = {}
+        for city in self._store.cities(conn):
+            try:
+                signers[LogKey(city.city, city.epoch)] = parse_vkey(city.log_key)
+            except Malformed as error:
+                found(Finding(f"key of log {city.city}/{city.epoch}", error.message))
+        return signers
 
     def _check_epochs(
         self, conn: Connection, opened: dict[LogKey, tuple[str, int, bytes]], found: Callable[[Finding], None]

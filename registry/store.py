@@ -255,6 +255,12 @@ class RegistryStore:
         lookup = self._locked_claims if lock else self._claims
         return {row[0]: Claim(*row) for row in lookup.execute(conn, keys)}
 
+    def claims_page(self, conn: Connection, *, after: bytes, limit: int) -> list[Claim]:
+        """Return up to ``limit`` claims of persons behind ``after``, in order of person."""
+        query = select(*[claim_table.c[name] for name in Claim.__dataclass_fields__])
+        query = query.where(claim_table.c.person_key > after).order_by(claim_table.c.person_key).limit(limit)
+        return [Claim(*row) for row in conn.execute(query)]
+
     def held_claims(self, conn: Connection) -> list[tuple[bytes, int, bytes]]:
         """Return every hold, for checks: (person key, city, licence id)."""
         c = claim_table.c
@@ -450,6 +456,19 @@ class RegistryStore:
         query = select(table.c.city, table.c.digest, table.c.body).order_by(table.c.city, table.c.digest)
         for row in conn.execute(query):
             yield row[0], row[1], row[2]
+
+    def evidence_reasons(self, conn: Connection) -> list[tuple[int, bytes, str]]:
+        """Return why each piece of evidence is kept: city, digest, reason."""
+        table = evidence_table
+        return [(row[0], row[1], row[2]) for row in conn.execute(select(table.c.city, table.c.digest, table.c.reason))]
+
+    def feeds(self, conn: Connection) -> dict[int, int]:
+        """Return the last number of each city's feed."""
+        return {row[0]: row[1] for row in conn.execute(select(feed_table.c.city, feed_table.c.seq))}
+
+    def cities_with_words(self, conn: Connection) -> set[int]:
+        """Return the cities that have words in their feeds."""
+        return set(conn.execute(select(disposition_table.c.city).distinct()).scalars())
 
     def published(self, conn: Connection) -> list[PublishedHead]:
         """Return how far each log is public, in order."""

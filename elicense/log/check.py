@@ -94,6 +94,8 @@ class LogCheck:
         self._subtrees: list[list[bytes]] = []
         self._leaves: list[bytes] = []
         self._commits: dict[int, CheckpointRow] = {}
+        self._seen = 0
+        self._recorded_us = 0
 
     def entries(self) -> Iterator[Sequence[StoredEntry]]:
         """Check the whole log; yield its entries in order for whoever folds them."""
@@ -162,6 +164,8 @@ class LogCheck:
         """Compare a full tile of leaves, and what it completes above, with the stored tiles."""
         start = end - TILE_WIDTH
         middle = start + _HALF
+        if not self._store.has_tile(self._conn, self._key, 0, start // TILE_WIDTH):
+            self._found(Finding(f"{self._name} tile over {start} to {end}", "the tile is missing"))
         self._check_node(start, middle, subtree_root(self._leaves[:_HALF]))
         self._check_node(middle, end, subtree_root(self._leaves[_HALF:]))
         root, width, level = subtree_root(self._leaves), TILE_WIDTH, 0
@@ -189,6 +193,10 @@ class LogCheck:
     def _check_commit(self, row: CheckpointRow, tree: CompactRange) -> None:
         where = f"{self._name} checkpoint {row.size}"
         root = tree.root()
+        self._seen += 1
+        if row.recorded_us < self._recorded_us:
+            self._found(Finding(where, "it is older than the commit before it"))
+        self._recorded_us = row.recorded_us
         if row.root != root:
             self._found(Finding(where, "the stored root differs from the records"))
         if row.note is not None:
@@ -204,6 +212,12 @@ class LogCheck:
             self._check_note(f"{self._name} head", head.note, head.size, self._tree.root())
         if head.size and self._store.checkpoint(self._conn, self._key, head.size) is None:
             self._found(Finding(f"{self._name} checkpoint {head.size}", "the commit's checkpoint is missing"))
+        if head.recorded_us != self._recorded_us:
+            self._found(Finding(self._name, "the head is not as old as its last commit"))
+        self._check_census(head.size)
+        cosigned_size, cosigned = self._store.cosigned_head(self._conn, self._key)
+        if (cosigned_size == 0) != (cosigned is None):
+            self._found(Finding(f"{self._name} receipt {cosigned_size}", "a receipt and its size do not go together"))
         latest = self._store.latest_cosigned(self._conn, self._key)
         if latest is not None:
             row = self._store.checkpoint(self._conn, self._key, latest[0])
@@ -212,6 +226,21 @@ class LogCheck:
             else:
                 # The row's root was compared with the records on the way.
                 self._check_receipt(f"{self._name} receipt {latest[0]}", latest[1], row.size, row.root)
+
+    def _check_census(self, size: int) -> None:
+        """Compare how many rows there are with how many there must be: none may stand where nobody looks."""
+        held = self._store.census(self._conn, self._key)
+        if held.entries != size:
+            self._found(Finding(self._name, f"it has {held.entries} entries, not {size}"))
+        if held.commits != self._seen:
+            self._found(Finding(self._name, f"it has {held.commits} checkpoints, but only {self._seen} in their place"))
+        tiles = nodes = size // TILE_WIDTH
+        while nodes:
+            # Above the leaves the last tile of a level is kept while it fills.
+            tiles += -(-nodes // TILE_WIDTH)
+            nodes //= TILE_WIDTH
+        if held.tiles != tiles:
+            self._found(Finding(self._name, f"it has {held.tiles} tiles, not {tiles}"))
 
     def _check_note(self, where: str, note: bytes, size: int, root: bytes) -> None:
         try:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from elicense.errors import CheckpointInvalid, SignatureInvalid
-from elicense.log.note import check_text, cosign_note, open_note, parse_note, sign_note
+from elicense.log.note import MAX_NOTE_SIZE, check_text, cosign_note, open_note, parse_note, sign_note
 from elicense.log.tree import EMPTY_ROOT, HASH_SIZE, MAX_LOG_SIZE
 from elicense.log.verifier_key import COSIGNATURE, ED25519, VerifierKey, canonical_base64, encode_base64
 
@@ -110,6 +110,8 @@ def parse_checkpoint(text: str) -> Checkpoint:
     Raises:
         CheckpointInvalid: The text is not a checkpoint in its one canonical form.
     """
+    if len(text) > MAX_NOTE_SIZE:
+        raise CheckpointInvalid("a checkpoint must not be larger than a note")
     check_text(text)
     lines = text[:-1].split("\n")
     if len(lines) < _BODY_LINES:

@@ -102,3 +102,18 @@ class CheckpointRow:
     note: bytes | None
     cosigned: bytes | None
     recorded_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class Census:
+    """How many rows a log has.
+
+    Attributes:
+        entries: Entries.
+        commits: Heads that commits left.
+        tiles: Tiles.
+    """
+
+    entries: int
+    commits: int
+    tiles: int

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import Connection, Table, bindparam, select, tuple_
+from sqlalchemy import Connection, Table, bindparam, func, select, tuple_
 
 from elicense.errors import Malformed, StoreCorrupt
 from elicense.log import merkle
-from elicense.log.model import CheckpointRow, Head, HeadMoved, LogKey, NewEntry, StoredEntry
+from elicense.log.model import Census, CheckpointRow, Head, HeadMoved, LogKey, NewEntry, StoredEntry
 from elicense.log.tables import LogTables, define_log_tables
 from elicense.log.tile_store import TileStore
 from elicense.log.tree import EMPTY_ROOT, CompactRange
@@ -317,6 +317,34 @@ class LogStore:
             return None
         found = CheckpointRow(*row)
         return found.cosigned or found.note
+
+    def has_tile(self, conn: Connection, key: LogKey, level: int, n: int) -> bool:
+        """Whether a tile is stored."""
+        return self._tiles.read_tile(conn, key, level, n) is not None
+
+    def census(self, conn: Connection, key: LogKey) -> Census:
+        """Return how many rows of each kind a log has; reads all of their keys."""
+
+        def count(table: Table, *where: Any) -> int:
+            query = select(func.count()).select_from(table).where(table.c.log == key.log, table.c.epoch == key.epoch)
+            return int(conn.execute(query.where(*where)).scalar_one())
+
+        tables = self._tables
+        return Census(count(tables.entry), count(tables.checkpoint), count(tables.tile))
+
+    def strays(self, conn: Connection) -> list[LogKey]:
+        """Return logs that have rows but no head."""
+        known = set(self.keys(conn))
+        found: set[LogKey] = set()
+        for table in (self._tables.entry, self._tables.checkpoint, self._tables.tile):
+            rows = conn.execute(select(table.c.log, table.c.epoch).distinct())
+            found |= {LogKey(*row) for row in rows} - known
+        return sorted(found)
+
+    def cosigned_head(self, conn: Connection, key: LogKey) -> tuple[int, bytes | None]:
+        """Return size and note of the greatest cosigned checkpoint as they are stored."""
+        row = conn.execute(self._latest_cosigned, _key(key)).one()
+        return row[0], row[1]
 
     def node(self, conn: Connection, key: LogKey, start: int, end: int) -> bytes:
         """Return the root over leaves ``[start, end)``, a complete aligned subtree.

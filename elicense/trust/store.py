@@ -22,6 +22,7 @@ from sqlalchemy import (
     update,
 )
 
+from elicense.errors import StoreCorrupt
 from elicense.sql.database import insert_for
 from elicense.trust.roles import Role
 from elicense.trust.spiffe import MAX_SPIFFE_ID, ActiveCertificate
@@ -203,6 +204,26 @@ class TrustStore:
             CertificateRecord(_active(*row[:5]), CertificateState(row.state), row.issued_us, row.issued_by)
             for row in rows
         ]
+
+    def all_certificates(self, connection: Connection) -> list[CertificateRecord]:
+        """Return every certificate, in order.
+
+        Raises:
+            StoreCorrupt: A row holds a role or a state that there is not.
+        """
+        found = []
+        for row in connection.execute(select(*self._record).order_by(self._certificate.c.fingerprint)):
+            try:
+                record = CertificateRecord(_active(*row[:5]), CertificateState(row.state), row.issued_us, row.issued_by)
+            except ValueError as error:
+                raise StoreCorrupt(f"certificate {row.fingerprint.hex()} has a role or state that is none") from error
+            found.append(record)
+        return found
+
+    def all_tokens(self, connection: Connection) -> list[TokenRecord]:
+        """Return every join token, in order."""
+        query = select(*self._token_record).order_by(self._token.c.token_id)
+        return [TokenRecord(*row) for row in connection.execute(query)]
 
     def create_token(self, connection: Connection, token: TokenRecord) -> None:
         """Add a token that has not been spent."""

@@ -1,0 +1,157 @@
+"""Check what the registry keeps of each city, and the feeds to them, against logs and records."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+from uuid import UUID
+
+from google.protobuf.message import DecodeError
+
+from elicense.clock import from_timestamp
+from elicense.errors import Malformed, StoreCorrupt
+from elicense.log.check import Finding, position
+from elicense.log.model import LogKey
+from elicense.v1 import log_pb2, replication_pb2
+from elicense.view.fold import person_key_of, read_record
+from elicense.view.person import PersonIndex
+from registry.ingest import MAX_CLOCK_SKEW_US
+from registry.model import CityState, NotedDisposition, Pending
+from registry.names import REGISTRY_LOG
+from registry.store import RegistryStore
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+_PAGE: Final = 1_000
+_REASONS: Final = frozenset({"LOG_FORKED", "ROOT_MISMATCH", "QUARANTINED"})
+
+
+def check_states(conn: Connection, store: RegistryStore, found: Callable[[Finding], None]) -> None:
+    """Compare the replication state of each city with the head of its open epoch."""
+    open_epochs: dict[int, int] = {}
+    for city in store.cities(conn):
+        open_epochs[city.city] = max(city.epoch, open_epochs.get(city.city, 0))
+    for state in store.states(conn):
+        where = f"state of city {state.city}"
+        try:
+            head = store.logs.head(conn, LogKey(state.city, state.epoch))
+        except StoreCorrupt:
+            continue  # the check of the log has said so
+        if head is None or state.city not in open_epochs:
+            found(Finding(where, "the city has no log of this epoch"))
+        elif (state.next_index, state.recorded_us) != (head.size, head.recorded_us):
+            found(Finding(where, "it differs from the head of the city's log"))
+        elif not _is_sane(state):
+            found(Finding(where, "its times or its tip are none that the registry takes in"))
+
+
+def _is_sane(state: CityState) -> bool:
+    skew_us = abs(state.city_clock_us - state.received_us)
+    return skew_us <= MAX_CLOCK_SKEW_US and state.tip_size >= state.next_index
+
+
+def check_feeds(conn: Connection, store: RegistryStore, found: Callable[[Finding], None]) -> None:
+    """Every word of a feed must be about the record that it names, and none may be ahead of its feed.
+
+    Numbers may be left out: a database that was set back goes on behind what its cities have.
+    """
+    last = store.feeds(conn)
+    cities = set(last) | store.cities_with_words(conn)
+    for city in sorted(cities):
+        after = 0
+        unreadable: set[tuple[int, int]] = set()
+        while page := store.dispositions(conn, city, after=after, limit=_PAGE):
+            _check_words(conn, store, page, found)
+            for word in page:
+                if word.kind == replication_pb2.DISPOSITION_KIND_UNREADABLE and not word.license_id:
+                    # Such a word names nothing but its record; two of them can not be about one.
+                    if (word.epoch, word.idx) in unreadable:
+                        found(Finding(f"feed of city {city}, word {word.seq}", "it repeats another word"))
+                    unreadable.add((word.epoch, word.idx))
+            after = page[-1].seq
+        if after > last.get(city, 0) or (not after and city not in last):
+            found(Finding(f"feed of city {city}", "its last number is not that of its last word"))
+
+
+def _check_words(
+    conn: Connection, store: RegistryStore, page: list[NotedDisposition], found: Callable[[Finding], None]
+) -> None:
+    places = [(LogKey(word.city, word.epoch), word.idx) for word in page]
+    entries = store.logs.entries_anywhere(conn, places)
+    for word, place in zip(page, places, strict=True):
+        where = f"feed of city {word.city}, word {word.seq}"
+        entry = entries.get(place)
+        if word.kind not in replication_pb2.DispositionKind.values() or not word.kind:
+            found(Finding(where, "it is of a kind that there is not"))
+        if entry is None:
+            # About another city's record, where it says so.
+            if not word.other_city:
+                found(Finding(where, "the city's log has no such record"))
+            continue
+        if entry.record is None or not word.license_id or word.other_city:
+            continue
+        try:
+            license_id = read_record(entry.record).license_id
+        except Malformed:
+            license_id = b""
+        if license_id != word.license_id:
+            found(Finding(where, "it is about another license than the record that it names"))
+
+
+def check_reasons(conn: Connection, store: RegistryStore, found: Callable[[Finding], None]) -> None:
+    """Evidence is kept for one of few reasons."""
+    for city, digest, reason in store.evidence_reasons(conn):
+        if reason not in _REASONS:
+            found(Finding(f"evidence against city {city}, digest {digest.hex()}", "its reason is none that there is"))
+
+
+def check_waiting(
+    conn: Connection, store: RegistryStore, found: Callable[[Finding], None], *, persons: PersonIndex
+) -> None:
+    """What waits for a decision must be about the record that it names."""
+    after: Pending | None = None
+    while page := store.pending(conn, limit=_PAGE, after=after):
+        after = page[-1]
+        places = {(LogKey(each.city, each.epoch), each.idx): each for each in page}
+        entries = store.logs.entries_anywhere(conn, places)
+        for place, waiting in places.items():
+            entry = entries.get(place)
+            if entry is None or entry.record is None:
+                continue  # erased, or reported with the view
+            try:
+                record = read_record(entry.record)
+            except Malformed:
+                continue
+            told = (entry.leaf_hash, record.license_id, person_key_of(record, persons))
+            if told != (waiting.entry_hash, waiting.license_id, waiting.person_key):
+                where = f"{position(*place)}, which waits for a decision"
+                found(Finding(where, "what is kept of it differs from the record"))
+
+
+def check_grants(conn: Connection, store: RegistryStore, found: Callable[[Finding], None]) -> None:
+    """Every claim must say of its grant what the granting entry of the registry's log does."""
+    after = b""
+    while page := store.claims_page(conn, after=after, limit=_PAGE):
+        after = page[-1].person_key
+        places = {(LogKey(REGISTRY_LOG, claim.registry_epoch), claim.registry_index) for claim in page}
+        entries = store.logs.entries_anywhere(conn, places)
+        for claim in page:
+            entry = entries.get((LogKey(REGISTRY_LOG, claim.registry_epoch), claim.registry_index))
+            granted = _grant_in(None if entry is None else entry.record, claim.person_key)
+            told = (claim.request_id, claim.lease_end_us)
+            if told != (granted or ("", 0)) or (granted is None and (claim.registry_epoch or claim.registry_index)):
+                where = f"claim for license {UUID(bytes=claim.license_id)}"
+                found(Finding(where, "what it says of its grant differs from the registry's log"))
+
+
+def _grant_in(record: bytes | None, person_key: bytes) -> tuple[str, int] | None:
+    """Return request id and end of lease of a grant, or None when an entry does not grant the person."""
+    try:
+        decision = log_pb2.RegistryRecord.FromString(record or b"")
+    except DecodeError:
+        return None
+    for granted in decision.claims_granted.claims:
+        if granted.person_tag == person_key:
+            return str(UUID(bytes=granted.request_id)), from_timestamp(decision.claims_granted.lease_end_time)
+    return None

@@ -1,0 +1,52 @@
+"""One flipped bit in one column of one row, on a copy of an SQLite database."""
+
+from __future__ import annotations
+
+import random
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+from sqlalchemy import Table
+
+
+def copy_database(source: Path, target: Path) -> None:
+    """Copy a database with what its write-ahead log holds."""
+    with closing(sqlite3.connect(source)) as old, closing(sqlite3.connect(target)) as new:
+        old.backup(new)
+
+
+def flip(database: Path, table: Table, column: str, chance: random.Random) -> dict[str, object] | None:
+    """Flip one bit of one value that is not null and return the key of its row; None when there is no such value."""
+    keys = [key.name for key in table.primary_key.columns]
+    names = ", ".join(f'"{name}"' for name in [*keys, column])
+    with closing(sqlite3.connect(database)) as connection:
+        rows = connection.execute(f'SELECT {names} FROM "{table.name}" WHERE "{column}" IS NOT NULL').fetchall()
+        rows = [row for row in rows if row[-1] not in ("", b"")]
+        if not rows:
+            return None
+        row = chance.choice(rows)
+        # A flip may give a key that is taken: that one shows itself by the constraint, so another bit is taken.
+        for _ in range(100):
+            where = " AND ".join(f'"{key}" = ?' for key in keys)
+            statement = f'UPDATE "{table.name}" SET "{column}" = ? WHERE {where}'
+            try:
+                connection.execute(statement, [flipped(row[-1], chance), *row[:-1]])
+            except sqlite3.IntegrityError:
+                continue
+            connection.commit()
+            return dict(zip(keys, row, strict=False))
+    raise AssertionError("every flip of this value was refused")
+
+
+def flipped(value: object, chance: random.Random) -> object:
+    """Return a value with one bit flipped."""
+    if isinstance(value, int):
+        return value ^ 1 << chance.randrange(max(16, value.bit_length()))
+    if isinstance(value, str):
+        # A bit that leaves ASCII ASCII, so that the text can still be read.
+        at = chance.randrange(len(value))
+        return value[:at] + chr(ord(value[at]) ^ 1 << chance.randrange(3)) + value[at + 1 :]
+    assert isinstance(value, bytes)
+    at = chance.randrange(len(value))
+    return value[:at] + bytes([value[at] ^ 1 << chance.randrange(8)]) + value[at + 1 :]
