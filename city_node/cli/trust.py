@@ -9,9 +9,9 @@ from pathlib import Path
 
 import click
 
-from city_node.app import enrollment
 from city_node.cli.options import CONFIG
 from city_node.config import CityConfig, load_city_config
+from city_node.enrollment import enrollment
 from city_node.keys import load_keys
 from city_node.store import CityStore
 from elicense.cli.options import Duration

@@ -1,7 +1,8 @@
 """Nodes put together from the real parts, without sockets, threads or clocks of their own.
 
-The composition follows ``city_node/app.py`` and ``registry/app.py``; what is
-left out (servers, certificates, access logs, watches) does not touch a log.
+The composition follows ``city_node/app.py`` and ``registry/app.py``, with the
+groups that these put together; what is left out (servers, certificates, access
+logs, watches) does not touch a log.
 """
 
 from __future__ import annotations

@@ -19,7 +19,9 @@ from typing import TypeVar
 import grpc
 
 import city_node.app
+import city_node.enrollment
 import registry.app
+import registry.enrollment
 from city_node import setup as city_setup
 from city_node.config import CityConfig, load_city_config
 from city_node.keys import load_keys as load_city_keys
@@ -44,6 +46,7 @@ from registry.config import RegistryConfig
 from registry.config import load as load_registry_config
 from registry.init import Plan, initialize
 from registry.keys import load_keys as load_registry_keys
+from registry.node import RunningNode as RunningRegistry
 from registry.store import RegistryStore
 from tests.support.link import Link
 
@@ -164,7 +167,7 @@ class Cluster:
             random=secrets.token_bytes,
         )
         self.registry_config: RegistryConfig = load_registry_config(path)
-        self.registry: registry.app.RunningNode | None = None
+        self.registry: RunningRegistry | None = None
 
     async def start_registry(self) -> None:
         self.registry = await registry.app.build(self.registry_config, clock=self.clock)
@@ -218,7 +221,7 @@ class Cluster:
         keys = load_registry_keys(config, random=secrets.token_bytes)
         database = Database(config.database.url, readers=1, writers=1)
         try:
-            use_case = registry.app.enrollment(
+            use_case = registry.enrollment.enrollment(
                 config, keys, database, RegistryStore(), clock=self.clock, random=secrets.token_bytes
             )
             return await _token(use_case, subject, config.node.listen)
@@ -235,7 +238,7 @@ class Cluster:
         keys = load_city_keys(city.config, random=secrets.token_bytes)
         database = Database(city.config.database_url, readers=1, writers=1)
         try:
-            use_case = city_node.app.enrollment(
+            use_case = city_node.enrollment.enrollment(
                 city.config, keys, database, CityStore(), clock=self.clock, random=secrets.token_bytes
             )
             token = await _token(use_case, SpiffeId(TRUST_DOMAIN, path), city.running.address)

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-import city_node.app
+import city_node.enrollment
 import registry.enrollment
 from city_node.config import load_city_config
 from city_node.keys import load_keys as load_city_keys
@@ -219,7 +219,7 @@ class Pair:
         keys = load_city_keys(config, random=secrets.token_bytes)
         return _token(
             config.database_url,
-            lambda database: city_node.app.enrollment(
+            lambda database: city_node.enrollment.enrollment(
                 config, keys, database, CityStore(), clock=utc_micros, random=secrets.token_bytes
             ),
             SpiffeId(TRUST_DOMAIN, path),

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
-from city_node.app import enrollment
+from city_node.enrollment import enrollment
 from city_node.keys import load_keys as load_city_keys
 from city_node.store import CityStore
 from elicense.cli.join import join as join_person

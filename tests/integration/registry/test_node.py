@@ -29,11 +29,11 @@ from elicense.trust.signer import generate_key_file
 from elicense.trust.spiffe import city_id
 from elicense.trust.token import parse_token
 from elicense.v1 import verification_pb2
-from registry.app import SERVICES
 from registry.cli import main
 from registry.config import MetricsSection, load
 from registry.init import Plan, initialize
 from registry.keys import load_keys
+from registry.serving import SERVICES
 from tests.integration.registry.world import SUZHOU, TIANJIN, TRUST_DOMAIN, Verifier, World, set_up
 from tests.support.city import enroll
 

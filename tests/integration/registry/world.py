@@ -22,12 +22,13 @@ from elicense.trust.spiffe import city_id, parse_spiffe_id
 from elicense.trust.token import JoinToken, format_token
 from elicense.v1 import verification_pb2, verification_pb2_grpc
 from elicense.v1.license_pb2 import DOCUMENT_TYPE_RESIDENT_ID, IdentityDocument
-from registry.app import RunningNode, build
+from registry.app import build
 from registry.config import RegistryConfig, load
 from registry.enrollment import enrollment
 from registry.fsck import Fsck, Report
 from registry.init import Plan, initialize
 from registry.keys import RegistryKeys, load_keys
+from registry.node import RunningNode
 from registry.store import RegistryStore
 from tests.support.city import DEADLINE_S, City
 

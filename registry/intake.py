@@ -1,0 +1,73 @@
+"""What cities send, put together: their batches, what is decided on them and what is counted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from elicense.sql.scrub import Scrubber
+from registry.decisions import PendingDecisions
+from registry.disputes import Disputes
+from registry.freshness import Freshness
+from registry.ground import Ground
+from registry.ingest import Ingest
+from registry.metrics import CityMetrics
+from registry.replication import DecisionLog, Replication
+
+
+class Intake:
+    """Takes in the logs of cities.
+
+    Args:
+        ground: What the registry stands on.
+        log: Writes decisions.
+        decisions: What is still to be decided.
+        disputes: Which cities are in quarantine.
+        freshness: How far behind each city the view is.
+        on_change: Called after something was taken in.
+
+    Attributes:
+        scrubber: Wipes what was erased from the database's files.
+        replication: What cities ask for.
+    """
+
+    def __init__(
+        self,
+        ground: Ground,
+        *,
+        log: DecisionLog,
+        decisions: PendingDecisions,
+        disputes: Disputes,
+        freshness: Freshness,
+        on_change: Callable[[], None],
+    ) -> None:
+        self._ground = ground
+        self._metrics = CityMetrics(registry=ground.metrics, clock=ground.clock)
+        self.scrubber = Scrubber(ground.config.database.url)
+        self.replication = Replication(
+            database=ground.database,
+            store=ground.store,
+            ingest=Ingest(
+                database=ground.database,
+                store=ground.store,
+                persons=ground.keys.persons,
+                cosigner=ground.keys.cosigner,
+                cosigner_name=ground.cosigner_name,
+                trust_domain=ground.trust_domain,
+                disputes=disputes,
+                clock=ground.clock,
+                on_erased=self.scrubber.due,
+            ),
+            decisions=decisions,
+            log=log,
+            freshness=freshness,
+            on_change=on_change,
+            metrics=self._metrics,
+        )
+
+    async def reseed(self) -> None:
+        """Count from what the database holds: from the start, and what other processes took in since.
+
+        Raises:
+            StoreUnavailable: The database is away.
+        """
+        self._metrics.seed(await self._ground.database.read(self._ground.store.states))

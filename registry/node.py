@@ -1,0 +1,184 @@
+"""A registry that was put together: how it starts and how it ends."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import structlog
+
+from elicense.log.anchor import Anchor
+from elicense.log.model import LogKey
+from elicense.log.store import LogStore
+from elicense.quota.leases import Quotas
+from elicense.rpc.active import ActiveCertificates
+from elicense.rpc.forwarding import Forwarder
+from elicense.rpc.server import DRAIN_GRACE_S, NodeServer
+from elicense.rpc.telemetry import MetricsServer
+from elicense.rpc.watch_hub import WatchHub
+from elicense.sql.database import Database
+from elicense.sql.scrub import Scrubber
+from elicense.workers.colleagues import Colleagues
+from elicense.workers.leader import Leadership
+from elicense.workers.place import Place
+from registry.access_log import AccessLog
+from registry.config import RegistryConfig
+from registry.decisions import PendingDecisions
+from registry.history import own_doubt
+from registry.names import FIRST_EPOCH, REGISTRY_LOG
+from registry.publishing import HeadPublisher
+from registry.verification import NationalAnswers
+
+if TYPE_CHECKING:
+    from prometheus_client import CollectorRegistry
+
+    from elicense.log.writer import LogWriter
+    from registry.board import Outcome
+    from registry.decider import Command
+
+_log = structlog.stdlib.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What must be started and ended.
+
+    Attributes:
+        database: The registry's database.
+        logs: Its tables of logs.
+        anchor: The head that was signed last.
+        scrubber: Wipes what was erased from the database's files.
+        certificates: Which certificates are in force.
+        quotas: How many looks each caller has left.
+        accesses: The access log.
+        answers: What verifiers are answered.
+        writer: Writes the registry's own log.
+        decisions: What is still to be decided.
+        heads: Has the vector of city heads written.
+        hub: Wakes those who follow licences.
+        leadership: Whether this process does what is to be done once.
+        colleagues: Looks at what the registry's other processes did.
+        forwarder: Passes calls on to the process that writes; None in that one.
+        server: The listening server.
+    """
+
+    database: Database
+    logs: LogStore
+    anchor: Anchor
+    scrubber: Scrubber
+    certificates: ActiveCertificates
+    quotas: Quotas
+    accesses: AccessLog
+    answers: NationalAnswers
+    writer: LogWriter[Command, Outcome]
+    decisions: PendingDecisions
+    heads: HeadPublisher
+    hub: WatchHub
+    leadership: Leadership
+    colleagues: Colleagues
+    forwarder: Forwarder | None
+    server: NodeServer
+
+
+class RunningNode:
+    """A registry; serves between :meth:`start` and :meth:`stop`.
+
+    Args:
+        config: Its configuration.
+        parts: What it is made of.
+        metrics: What it counts.
+        place: Which of the registry's processes it is.
+    """
+
+    def __init__(self, *, config: RegistryConfig, parts: Parts, metrics: CollectorRegistry, place: Place) -> None:
+        self._config = config
+        self._place = place
+        self._parts = parts
+        self._metrics = metrics
+        self._metrics_server: MetricsServer | None = None
+        self._flushing: asyncio.Task[None] | None = None
+        self.address = ""
+
+    @property
+    def metrics_port(self) -> int | None:
+        """Port that Prometheus reads, while there is one."""
+        return None if self._metrics_server is None else self._metrics_server.port
+
+    @property
+    def watches(self) -> int:
+        """How many licences are being followed now."""
+        return self._parts.hub.watches
+
+    @property
+    def running_calls(self) -> int:
+        """How many calls are being handled now; health checks do not count."""
+        return self._parts.server.running
+
+    async def publish_heads(self) -> bool:
+        """Write the vector of city heads if one is due; tell whether it was."""
+        return await self._parts.heads.publish()
+
+    async def start(self) -> None:
+        """Listen, read and sign the log's head, then say that the node is ready.
+
+        Raises:
+            PeerUnreachable: An address can not be listened on.
+            StoreUnavailable: The database can not be used.
+            StoreCorrupt: The registry's own log contradicts itself.
+        """
+        parts = self._parts
+        port = await parts.server.start()
+        self.address = f"{self._config.node.listen.rpartition(':')[0]}:{port}"
+        if self._place.writes:
+            await self._start_writer()
+            parts.leadership.start(parts.decisions.wake, lambda: None)
+            parts.decisions.start()
+            parts.heads.start()
+        parts.colleagues.start()
+        parts.accesses.start()
+        parts.hub.start()
+        if self._config.metrics is not None:
+            host, _, metrics_port = self._place.metrics(self._config.metrics.listen).rpartition(":")
+            self._metrics_server = MetricsServer(
+                self._metrics, host=host.strip("[]"), port=int(metrics_port), credentials=self._config.credentials_dir
+            )
+        await parts.server.set_ready()
+        _log.info("registry_ready", address=self.address)
+
+    async def _start_writer(self) -> None:
+        """Compare the registry's own log with its anchor; one that was set back decides nothing more."""
+        parts, key = self._parts, LogKey(REGISTRY_LOG, FIRST_EPOCH)
+        reason = await parts.database.read(lambda conn: own_doubt(conn, parts.logs, key, parts.anchor))
+        if reason is not None:
+            _log.critical("history_in_doubt", reason=reason.reason, detail=reason.message)
+            parts.writer.halt(reason)
+            return
+        await parts.writer.start()
+        self._flushing = asyncio.create_task(parts.anchor.flush_for_ever(), name="anchor")
+
+    async def stop(self, grace_s: float = DRAIN_GRACE_S) -> None:
+        """Take no new call, let running ones finish, and close everything."""
+        parts = self._parts
+        # Watches last until somebody ends them; nothing else would.
+        await parts.hub.close()
+        await parts.server.drain(grace_s)
+        await parts.decisions.stop()
+        await parts.heads.stop()
+        await parts.writer.close()
+        if self._flushing is not None:
+            self._flushing.cancel()
+        await asyncio.to_thread(parts.anchor.close)
+        await parts.scrubber.close()
+        await parts.colleagues.close()
+        await parts.answers.close()
+        await parts.accesses.close()
+        await parts.quotas.close()
+        await parts.leadership.close()
+        if parts.forwarder is not None:
+            await parts.forwarder.close()
+        await parts.certificates.close()
+        if self._metrics_server is not None:
+            await asyncio.to_thread(self._metrics_server.close)
+        await asyncio.to_thread(parts.database.close)
+        _log.info("registry_stopped")
