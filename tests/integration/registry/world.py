@@ -130,7 +130,10 @@ class Verifier:
         )
         try:
             answer = await verification_pb2_grpc.VerificationServiceStub(self.channel).VerifyLicense(
-                request, timeout=DEADLINE_S
+                # A channel whose server was started again waits before it tries again.
+                request,
+                timeout=DEADLINE_S,
+                wait_for_ready=True,
             )
         except grpc.aio.AioRpcError as error:
             raise from_rpc_error(error) from error
