@@ -147,8 +147,9 @@ class House:
 
     async def close(self) -> None:
         """Stop every process."""
-        if self._loader is not None and self._loader.stdin is not None:
-            self._loader.stdin.close()
+        if self._loader is not None and self._loader.returncode is None:
+            # It keeps nothing that would be missed, and one that still fills would not look at its input for minutes.
+            self._loader.terminate()
             await self._loader.wait()
         await self.household.stop_all()
 
