@@ -24,8 +24,8 @@ from elicense.v1 import issuance_pb2_grpc
 from registry.config import RegistryConfig
 from registry.store import RegistryStore
 from tests.faults.processes import DEADLINE_S, Nursery, Process, SteppingClock, running_nursery
-from tests.faults.proxy import Proxy, running_proxy
 from tests.support.cluster import CHENGDU, SUZHOU, TIANJIN, Cluster
+from tests.support.proxy import Proxy, running_proxy
 
 __all__ = ["CHENGDU", "SUZHOU", "TIANJIN", "CityNode", "Node", "World", "running_world"]
 

@@ -10,7 +10,7 @@ import asyncio
 import secrets
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
@@ -48,7 +48,7 @@ from registry.init import Plan, initialize
 from registry.keys import load_keys as load_registry_keys
 from registry.node import RunningNode as RunningRegistry
 from registry.store import RegistryStore
-from tests.support.link import Link
+from tests.support.proxy import Proxy, running_proxy
 
 T = TypeVar("T")
 
@@ -182,6 +182,11 @@ class Cluster:
             node, self.registry = self.registry, None
             await node.stop(grace_s=1)
 
+    def wire(self) -> AbstractAsyncContextManager[Proxy]:
+        """Return a wire to the registry, which has to run, that can be cut or go silent."""
+        host, _, port = self.registry_config.node.listen.rpartition(":")
+        return running_proxy((host, int(port)))
+
     async def add_city(
         self,
         code: int,
@@ -189,10 +194,10 @@ class Cluster:
         provisional: str = "issue",
         heartbeat_s: float = 0.2,
         claim_s: float = 5.0,
-        through: Link | None = None,
+        through: Proxy | None = None,
         database_url: str | None = None,
     ) -> City:
-        """Enrol a city with a token, start its node, which may reach the registry by a link, and enrol a clerk."""
+        """Enrol a city with a token, start its node, which may reach the registry by a wire, and enrol a clerk."""
         folder = self.folder / str(code)
         token = await self.national_token(city_id(TRUST_DOMAIN, code))
         plan = city_setup.Plan(

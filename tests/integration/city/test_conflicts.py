@@ -32,7 +32,7 @@ from tests.support.cluster import (
     eventually,
     run_cluster,
 )
-from tests.support.link import Link, open_link
+from tests.support.proxy import Proxy
 
 
 @dataclass
@@ -42,7 +42,7 @@ class Nation:
     Attributes:
         cluster: The registry and the cities.
         folder: Where credentials lie.
-        link: Suzhou's wire to the registry.
+        wire: Suzhou's wire to the registry.
         windows: Credentials of each city's traffic window.
         held: The licence with a grant.
         waiting: The licence without.
@@ -50,7 +50,7 @@ class Nation:
 
     cluster: Cluster
     folder: Path
-    link: Link
+    wire: Proxy
     windows: dict[int, Credentials]
     held: license_pb2.License
     waiting: license_pb2.License
@@ -125,10 +125,8 @@ class Nation:
 @pytest.fixture
 async def nation(tmp_path: Path) -> AsyncIterator[Nation]:
     """Suzhou licensed a person; Tianjin, cut off, licensed the same person; then the registry came back."""
-    async with run_cluster(tmp_path) as cluster:
-        assert cluster.registry is not None
-        link = await open_link(cluster.registry.address)
-        suzhou, tianjin = await cluster.add_city(SUZHOU, through=link), await cluster.add_city(TIANJIN)
+    async with run_cluster(tmp_path) as cluster, cluster.wire() as wire:
+        suzhou, tianjin = await cluster.add_city(SUZHOU, through=wire), await cluster.add_city(TIANJIN)
         windows = {}
         for code, city in cluster.cities.items():
             path = ("city", str(code), "verifier", "traffic-window", "w")
@@ -141,12 +139,11 @@ async def nation(tmp_path: Path) -> AsyncIterator[Nation]:
         await cluster.stop_registry()
         waiting = (await tianjin.issue(in_tianjin(wanted))).license
         assert waiting.provisional
-        nation = Nation(cluster, tmp_path, link, windows, held, waiting)
+        nation = Nation(cluster, tmp_path, wire, windows, held, waiting)
         assert await nation.valid_in() == {SUZHOU: SUZHOU}
         await cluster.start_registry()
         yield nation
-        link.thaw()
-    await link.close()
+        wire.heal()
 
 
 async def test_a_clerk_contests_the_other_concedes_and_cancels_the_void_license(nation: Nation) -> None:
@@ -197,7 +194,7 @@ async def test_a_winner_does_not_count_while_the_losing_city_is_cut_off(nation: 
     for code in (SUZHOU, TIANJIN):
         await nation.clerk(code, "contest", conflict, "--grounds", "ours")
     # Suzhou is cut off now, and goes on to vouch for its licence.
-    nation.link.freeze()
+    nation.wire.hold()
     listed = await asyncio.to_thread(CliRunner().invoke, registry_main, ["conflicts", "list", *where])
     assert "1 open" in listed.output
     stands = nation.waiting.name.rpartition("/")[2]
@@ -213,7 +210,7 @@ async def test_a_winner_does_not_count_while_the_losing_city_is_cut_off(nation: 
     await nation.tianjin.replicated()
     assert await nation.valid_in() == {SUZHOU: SUZHOU}
     assert (await nation.verdict(TIANJIN)).outcome == OUTCOME_INDETERMINATE
-    nation.link.thaw()
+    nation.wire.heal()
     await nation.settled_for(TIANJIN)
     await nation.fsck()
 

@@ -77,10 +77,10 @@ class History(RuleBasedStateMachine):
 
     def _patience(self, code: int) -> float:
         """How long a clerk waits; one whose city falls silent leaves, and what was begun may still happen."""
-        return ANSWER_S if self.nation.links[code].frozen else DEADLINE_S
+        return ANSWER_S if self.nation.wires[code].holding else DEADLINE_S
 
     def silent(self) -> bool:
-        return any(link.frozen for link in self.nation.links.values())
+        return any(wire.holding for wire in self.nation.wires.values())
 
     def _license(self, pick: int) -> tuple[City, str] | None:
         if not self.licenses:
@@ -95,7 +95,7 @@ class History(RuleBasedStateMachine):
 
     @rule(person=PEOPLE, code=CODES)
     def apply_where_nobody_can_ask(self, person: int, code: int) -> None:
-        self.nation.links[code].freeze()
+        self.nation.wires[code].hold()
         self.issue(person, code)
 
     @rule(person=PEOPLE, code=CODES)
@@ -192,17 +192,17 @@ class History(RuleBasedStateMachine):
 
     @rule(code=CODES)
     def fall_silent(self, code: int) -> None:
-        self.nation.links[code].freeze()
+        self.nation.wires[code].hold()
 
     @precondition(lambda self: self.silent())
     @rule(code=CODES)
     def speak_again(self, code: int) -> None:
-        self.nation.links[code].thaw()
+        self.nation.wires[code].heal()
 
     @precondition(lambda self: self.silent())
     @rule(code=CODES)
     def catch_up(self, code: int) -> None:
-        self.nation.links[code].thaw()
+        self.nation.wires[code].heal()
         self.runner.run(self.nation.city(code).replicated())
 
     @rule(code=CODES)
@@ -211,7 +211,7 @@ class History(RuleBasedStateMachine):
             await self.nation.city(code).stop()
             await self.nation.city(code).start()
 
-        if not self.nation.links[code].frozen:
+        if not self.nation.wires[code].holding:
             self.runner.run(again())
 
     @invariant()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from elicense.rpc.channel import secure_channel
 from elicense.v1 import license_pb2, verification_pb2_grpc
 from elicense.v1 import verification_pb2 as vpb
 from tests.support.cluster import CHENGDU, SUZHOU, TIANJIN, City, Cluster, drivers
-from tests.support.link import Link, open_link
+from tests.support.proxy import Proxy
 
 CITIES = (SUZHOU, TIANJIN, CHENGDU)
 PERSONS = 3
@@ -38,7 +39,8 @@ class Nation:
     """Three cities, each with a wire to the registry that can go silent."""
 
     cluster: Cluster
-    links: dict[int, Link] = field(default_factory=dict)
+    wires: dict[int, Proxy] = field(default_factory=dict)
+    running: AsyncExitStack = field(default_factory=AsyncExitStack)
     channels: dict[int, grpc.aio.Channel] = field(default_factory=dict)
     channel_of_the_operator: grpc.aio.Channel = field(init=False)
 
@@ -48,8 +50,8 @@ class Nation:
         await nation.cluster.start_registry()
         assert nation.cluster.registry is not None
         for code in CITIES:
-            nation.links[code] = await open_link(nation.cluster.registry.address)
-            city = await nation.cluster.add_city(code, claim_s=0.3, through=nation.links[code])
+            nation.wires[code] = await nation.running.enter_async_context(nation.cluster.wire())
+            city = await nation.cluster.add_city(code, claim_s=0.3, through=nation.wires[code])
             window = ("city", str(code), "verifier", "traffic-window", "w1")
             credentials = await nation.cluster.enroll_at(city, window, folder / f"window-{code}")
             nation.channels[code] = secure_channel(credentials, address=city.running.address, retries=False)
@@ -73,7 +75,7 @@ class Nation:
             else vpb.LookContext(purpose=vpb.PURPOSE_ROADSIDE_CHECK, case_number="case 1")
         )
         request = vpb.VerifyLicenseRequest(query=vpb.LicenseQuery(document=document), context=context)
-        silent = node and self.links[node].frozen
+        silent = node and self.wires[node].holding
         try:
             response = await stub.VerifyLicense(
                 request, timeout=ANSWER_S if silent else 20.0, wait_for_ready=not silent
@@ -94,8 +96,8 @@ class Nation:
 
     async def heal(self) -> None:
         """End every partition, and wait until there is nothing left to say."""
-        for link in self.links.values():
-            link.thaw()
+        for wire in self.wires.values():
+            wire.heal()
         for city in self.cluster.cities.values():
             await city.replicated()
 
@@ -103,8 +105,7 @@ class Nation:
         for channel in (*self.channels.values(), self.channel_of_the_operator):
             await channel.close()
         await self.cluster.close()
-        for link in self.links.values():
-            await link.close()
+        await self.running.aclose()
 
 
 class Drivers:

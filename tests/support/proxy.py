@@ -1,4 +1,8 @@
-"""A TCP proxy that can cut, hold, slow or half-close what passes through it."""
+"""A TCP proxy that can cut, hold, slow or half-close what passes through it.
+
+One that holds drops nothing.  What was on its way arrives when it heals, also a
+request whose sender gave up long ago: the hardest kind of partition.
+"""
 
 from __future__ import annotations
 
@@ -47,6 +51,16 @@ class Proxy:
     inspect_after: Callable[[bytes], bool] | None = None
     _open: asyncio.Event = field(default_factory=asyncio.Event)
     _links: set[_Link] = field(default_factory=set)
+
+    @property
+    def address(self) -> str:
+        """Where it listens, host:port."""
+        return f"127.0.0.1:{self.port}"
+
+    @property
+    def holding(self) -> bool:
+        """Whether nothing gets through, in silence."""
+        return not self._open.is_set()
 
     def cut(self) -> None:
         """Reset every connection and refuse new ones."""
