@@ -325,8 +325,9 @@ class Replicator:
             if isinstance(raised, SequenceGap):
                 # The registry holds something else than we thought: ask, compare, and send from there.
                 self._next_index = None
-            elif isinstance(raised, EpochClosed) and request.epoch < self._key.epoch:
-                # Another process of this node was faster.
+            elif isinstance(raised, EpochClosed):
+                # Another process of this node was faster, or the registry was set back to before this
+                # epoch: only the comparison can tell whether the city may go on signing.
                 self._next_index = None
             elif isinstance(raised, _TWO_HISTORIES):
                 self._gate.shut(raised)

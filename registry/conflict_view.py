@@ -155,22 +155,28 @@ class Conflicts:
         statements = self._store.conflicts.statements(conn, [conflict.license_id]) if evidence else {}
         return Shown(
             conflict,
-            self._side(conn, conflict.held_license, city, evidence=evidence),
-            self._side(conn, conflict.license_id, city, evidence=evidence),
+            self._side(conn, conflict.person_key, conflict.held_license, city, evidence=evidence),
+            self._side(conn, conflict.person_key, conflict.license_id, city, evidence=evidence),
             statements.get(conflict.license_id, ()),
             conflict.overdue(now_us),
         )
 
-    def _side(self, conn: Connection, license_id: bytes, reader: int | None, *, evidence: bool) -> Side | None:
-        first = self._store.view.revisions(conn, license_id, after=0, limit=1)
-        if not first:
+    def _side(
+        self, conn: Connection, person_key: bytes, license_id: bytes, reader: int | None, *, evidence: bool
+    ) -> Side | None:
+        # A licence id is a city's own choice, so another person's licence may bear the same.
+        own = [
+            r for r in self._store.view.history(conn, [license_id]).get(license_id, []) if r.person_key == person_key
+        ]
+        if not own:
             return None
-        revision = first[0]
+        revision = min(own, key=lambda each: (each.revision, each.epoch, each.idx))
         place = LogKey(revision.city, revision.epoch)
         entry = self._store.logs.entries_at(conn, place, [revision.idx]).get(revision.idx)
         if entry is None:
             return None
-        now = self._store.view.by_license(conn, license_id)
+        rows = self._store.view.by_person(conn, [person_key]).get(person_key, [])
+        now = next((row for row in rows if row.license_id == license_id), None)
         owner = revision.city if now is None else now.city
         cosigned = self._store.logs.latest_cosigned(conn, place) if evidence else None
         checkpoint = b""

@@ -13,8 +13,9 @@ from elicense.log.checkpoint import cosign
 from elicense.log.model import LogKey, StoredEntry
 from elicense.sql.database import Database
 from elicense.trust.signer import Signer
-from elicense.view.fold import read_record
+from elicense.view.fold import person_key_of, read_record
 from elicense.view.model import Revision, ViewRow
+from elicense.view.person import PersonIndex
 from registry.handovers import OpenOffer, Position
 from registry.store import RegistryStore
 
@@ -68,6 +69,7 @@ class Custody:
         store: Its tables.
         cosigner: Signs receipts.
         cosigner_name: Name of the cosigner's key.
+        persons: Computes person tags.
         clock: UTC microseconds.
     """
 
@@ -76,12 +78,14 @@ class Custody:
         *,
         database: Database,
         store: RegistryStore,
+        persons: PersonIndex,
         cosigner: Signer,
         cosigner_name: str,
         clock: Callable[[], int],
     ) -> None:
         self._database = database
         self._store = store
+        self._persons = persons
         self._cosigner = cosigner
         self._cosigner_name = cosigner_name
         self._clock = clock
@@ -179,13 +183,19 @@ class Custody:
         """
 
         def read(conn: Connection) -> StoredEntry:
-            self._in_custody(conn, city, license_id)
+            row = self._in_custody(conn, city, license_id)
+            # A licence id is a city's own choice, so another person's licence may bear the same: the person counts too.
+            revisions = self._store.view.history(conn, [license_id]).get(license_id, [])
+            its_own = any((r.city, r.epoch, r.idx) == where and r.person_key == row.person_key for r in revisions)
             found = self._store.logs.entries_at(conn, LogKey(where[0], where[1]), [where[2]]).get(where[2])
             # The registry's own log has number 0; its records are no licences.
             if where[0] == 0 or found is None or found.record is None:
                 raise _not_in_custody()
             try:
-                if read_record(found.record).license_id != license_id:
+                message = read_record(found.record)
+                # What came too late stands in no index, but names the person.
+                its_own = its_own or person_key_of(message, self._persons) == row.person_key
+                if message.license_id != license_id or not its_own:
                     raise _not_in_custody()
             except Malformed:
                 raise _not_in_custody() from None

@@ -159,6 +159,9 @@ def _judge(
 def _open(board: Board, command: OpenQuarantine, held: Quarantine | None, actor: str) -> tuple[list[bytes], Outcome]:
     if held is not None and held.open and held.epoch == command.epoch and held.kind <= command.kind:
         return [], Outcome()  # in quarantine already, for as much
+    if held is not None and held.epoch == command.epoch and held.kind == Kind.FORK:
+        # Nothing of that epoch is taken in any more: the same evidence must not undo what two operators decided.
+        return [], Outcome()
     opened = Quarantine(
         city=command.city,
         epoch=command.epoch,

@@ -95,7 +95,12 @@ def serve_cities(
         RecoveryServicer(held=held, log=log, trust_domain=ground.trust_domain), server.grpc
     )
     custody = Custody(
-        database=database, store=store, cosigner=keys.cosigner, cosigner_name=ground.cosigner_name, clock=clock
+        database=database,
+        store=store,
+        persons=keys.persons,
+        cosigner=keys.cosigner,
+        cosigner_name=ground.cosigner_name,
+        clock=clock,
     )
     custody_pb2_grpc.add_CustodyServiceServicer_to_server(
         CustodyServicer(custody=custody, persons=keys.persons), server.grpc
