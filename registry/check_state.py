@@ -16,7 +16,7 @@ from elicense.v1 import log_pb2, replication_pb2
 from elicense.view.fold import person_key_of, read_record
 from elicense.view.person import PersonIndex
 from registry.ingest import MAX_CLOCK_SKEW_US
-from registry.model import CityState, NotedDisposition, Pending
+from registry.model import CityState, ClaimState, NotedDisposition, Pending
 from registry.names import REGISTRY_LOG
 from registry.store import RegistryStore
 
@@ -138,18 +138,22 @@ def check_grants(conn: Connection, store: RegistryStore, found: Callable[[Findin
         entries = store.logs.entries_anywhere(conn, places)
         for claim in page:
             entry = entries.get((LogKey(REGISTRY_LOG, claim.registry_epoch), claim.registry_index))
-            granted = _grant_in(None if entry is None else entry.record, claim.person_key)
+            # A hold moves to another city with its licence; a lease does not.
+            leased_to = claim.city if claim.state == ClaimState.LEASED else 0
+            granted = _grant_in(None if entry is None else entry.record, claim.person_key, leased_to)
             told = (claim.request_id, claim.lease_end_us)
             if told != (granted or ("", 0)) or (granted is None and (claim.registry_epoch or claim.registry_index)):
                 where = f"claim for license {UUID(bytes=claim.license_id)}"
                 found(Finding(where, "what it says of its grant differs from the registry's log"))
 
 
-def _grant_in(record: bytes | None, person_key: bytes) -> tuple[str, int] | None:
-    """Return request id and end of lease of a grant, or None when an entry does not grant the person."""
+def _grant_in(record: bytes | None, person_key: bytes, leased_to: int) -> tuple[str, int] | None:
+    """Return request id and end of lease of a grant; None when an entry does not grant the person, or elsewhere."""
     try:
         decision = log_pb2.RegistryRecord.FromString(record or b"")
     except DecodeError:
+        return None
+    if leased_to and decision.claims_granted.city != leased_to:
         return None
     for granted in decision.claims_granted.claims:
         if granted.person_tag == person_key:
