@@ -46,7 +46,7 @@ from city_node.refill import Refill
 from city_node.replicator import Replicator
 from city_node.store import CityStore, EpochKey
 from city_node.verify_only import verify_only_mark
-from elicense.errors import Error, NotFound, StoreCorrupt
+from elicense.errors import Error, LogBehind, NotFound, StoreCorrupt
 from elicense.log.anchor import Anchor, create_anchor, epoch_of
 from elicense.log.checkpoint import Checkpoint
 from elicense.log.entry import SALT_SIZE, leaf_hash
@@ -142,6 +142,10 @@ class Restore:
             LogForked: City and registry hold two histories; a person must look.
             Error: The registry sent what can not be this city's log.
         """
+        mark = verify_only_mark(self._config, self._clock)
+        if mark.read() is None:
+            # Refilled, but not yet judged by what the anchor can not know: a start in between must not sign.
+            mark.set(LogBehind("a restore of this log has not ended; run it again"))
         channel = secure_channel(self._keys.credentials, address=self._config.city.registry_address, retries=True)
         try:
             recovery = recovery_pb2_grpc.RecoveryServiceStub(channel)
@@ -159,7 +163,7 @@ class Restore:
                 registered = False
         finally:
             await channel.close()
-        verify_only_mark(self._config, self._clock).clear()  # (7)
+        mark.clear()  # (7)
         return replace(restored, refilled=refilled, registered=registered)
 
     async def run_alone(self) -> Restored:
@@ -312,8 +316,12 @@ class Restore:
         return head.size
 
     def _make_key(self, epoch: int) -> None:
-        """Make the key of a new epoch, unless it is there."""
-        try:
+        """Make the key of a new epoch; one that is there may have signed another beginning, and is put aside."""
+        uri = urlsplit(self._config.log_key_uri(epoch))
+        if uri.scheme != "file":
             self._keys.log.of(epoch)
-        except NotFound:
-            generate_key_file(Path(unquote(urlsplit(self._config.log_key_uri(epoch)).path)))
+            return
+        path = Path(unquote(uri.path))
+        if path.exists():
+            path.rename(path.with_name(f"{path.name}.before-{self._clock()}"))
+        generate_key_file(path)

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 from city_node.keys import load_keys
 from city_node.restore import Restore, Restored
+from city_node.verify_only import verify_only_mark
 from elicense.clock import utc_micros
 from elicense.sql.database import Database
 from elicense.sql.migrations import upgrade
@@ -100,6 +101,8 @@ async def test_a_restore_may_end_after_any_of_its_commits(cluster: Cluster, suzh
             await restored(suzhou, commits)
             continue
         died += 1
+        # A node that is started now, between refill and judgement, must not sign.
+        assert verify_only_mark(suzhou.config, utc_micros).read() is not None
     assert died > 3
     await restored(suzhou, MANY)
     await check(cluster, suzhou, size)
