@@ -138,6 +138,8 @@ def check_grants(conn: Connection, store: RegistryStore, found: Callable[[Findin
         entries = store.logs.entries_anywhere(conn, places)
         for claim in page:
             entry = entries.get((LogKey(REGISTRY_LOG, claim.registry_epoch), claim.registry_index))
+            if claim.state not in frozenset(ClaimState):
+                found(Finding(f"claim for license {UUID(bytes=claim.license_id)}", f"its state {claim.state} is none"))
             # A hold moves to another city with its licence; a lease does not.
             leased_to = claim.city if claim.state == ClaimState.LEASED else 0
             granted = _grant_in(None if entry is None else entry.record, claim.person_key, leased_to)
