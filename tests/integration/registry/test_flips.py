@@ -33,6 +33,7 @@ UNCHECKED = {
     "city_state.tip_size": _BEAT,
     "city_state.city_clock_us": _BEAT,
     "city_state.received_us": _BEAT,
+    "claim.license_id": "that of a hold is checked; a lease has no record yet that could tell",
     "conflict.notice_city": _WORD,
     "conflict.notice_seq": _WORD,
     "disposition.seq": "a feed leaves numbers out after a restore; one that is ahead of its feed is found",
