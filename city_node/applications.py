@@ -59,7 +59,7 @@ class Applications:
 
         def read(conn: Connection) -> list[tuple[Request | None, Error | None]]:
             requests = self._store.requests(conn, [draft.request_id for draft in drafts])
-            rows = self._store.view.by_person(conn, {draft.person_key for draft in drafts})
+            rows = self._store.view.by_document(conn, {draft.person_key for draft in drafts})
             taken = refusals(rows, china_date(self._clock()), city=self._city)
             return [(requests.get(draft.request_id), taken.get(draft.person_key)) for draft in drafts]
 

@@ -1,7 +1,8 @@
 """Changing licences that exist: a new revision of one licence, whatever the change.
 
-A change never needs the registry: the city has custody, so it suspends, renews
-and cancels with the centre unplugged.  What the days bring a licence is written
+Only a changed identity number needs the registry, which must know that nobody else
+has it.  For all else the city has custody, so it suspends, renews and cancels with
+the centre unplugged.  What the days bring a licence is written
 before any change of a clerk, so that the change is judged upon the licence as
 it stands today.
 """
@@ -11,25 +12,34 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from city_node.answers import Answer, Answers
 from city_node.citylog import CityLog
-from city_node.commands import ChangeLicense, Deferred
+from city_node.claims import PersonClaims
+from city_node.commands import ChangeLicense, Deferred, GrantLapsed
 from city_node.daily import DailyRules
 from city_node.decider import answer_again
 from city_node.encoding import etag_of, shown, with_license
 from city_node.gate import SigningGate
+from city_node.holding import refusal_of
 from city_node.licenses import Licenses
 from city_node.revisions import Latest, require_counting, require_revision, require_undoubted
 from city_node.store import CityStore
 from elicense.clock import china_date
 from elicense.errors import Error, EtagMismatch
 from elicense.license.daily import caught_up
+from elicense.license.identity_change import IdentityChange
 from elicense.sql.database import Database
+from elicense.v1 import license_pb2, replication_pb2
+from elicense.view.model import ViewRow
+from elicense.view.person import PersonIndex
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+
+    from sqlalchemy import Connection
 
 #: Most bytes that a change adds to the record before: letters, classes, a name, ids and times.
 _CHANGE_BYTES: Final = 16_384
@@ -45,6 +55,8 @@ class LicenseChanges:
         database: The city's database.
         store: Its tables.
         licenses: Reads licences.
+        persons: Computes person tags.
+        claims: Claims a new number at the registry.
         daily: Writes what the days bring.
         answers: Encodes what was written.
         gate: Whether this node may sign.
@@ -58,6 +70,8 @@ class LicenseChanges:
         database: Database,
         store: CityStore,
         licenses: Licenses,
+        persons: PersonIndex,
+        claims: PersonClaims,
         daily: DailyRules,
         answers: Answers,
         gate: SigningGate,
@@ -67,6 +81,8 @@ class LicenseChanges:
         self._database = database
         self._store = store
         self._licenses = licenses
+        self._persons = persons
+        self._claims = claims
         self._daily = daily
         self._answers = answers
         self._gate = gate
@@ -83,6 +99,10 @@ class LicenseChanges:
             IllegalTransition: The licence can not change so; what is missing is named.
             EtagMismatch: It has changed since it was read.
             DataLoss: This node only verifies.
+            PersonClaimed: Another city holds whoever a new document is of.
+            LicenseExists: This city does.
+            PersonBanned: They may not apply.
+            RegistryUnreachable: The registry is away, and a new document can not be claimed.
         """
         async with self._turn(command.license_id):
             known = await self._database.read(lambda conn: self._store.requests(conn, [command.request_id]))
@@ -91,6 +111,9 @@ class LicenseChanges:
                 if isinstance(done, Error):
                     raise done
                 return await self._answers.again(done.request)
+            if isinstance(command.change, IdentityChange):
+                document = command.change.document
+                command = replace(command, new_key=self._persons.person_key(document.type, document.number))
             if validate_only:
                 return await self._preview(command)
             self._gate.check()
@@ -101,16 +124,52 @@ class LicenseChanges:
             current = await self._licenses.current(command.license_id)
             if await self._daily.settle(current):
                 continue
+            if isinstance(command.change, IdentityChange):
+                # Judged before anybody is claimed, and once more as it is written.
+                await self._preview(command)
+                command = await self._claimed(command, command.change, current.row)
             size = len(current.entry) + _CHANGE_BYTES
             committed = await self._log.submit(command, entries=1, size=size)
             outcome = committed.result[0]
-            if not isinstance(outcome, Deferred):
+            if not isinstance(outcome, Deferred | GrantLapsed):
                 break
         else:
             raise Deferred("other changes of the license keep coming first; try again")
         if isinstance(outcome, Error):
             raise outcome
         return await self._answers.of(committed, outcome, flags=current.row.flags)
+
+    async def _require_free(self, command: ChangeLicense) -> None:
+        """Refuse a new document of which somebody else has a licence in this city."""
+
+        def read(conn: Connection) -> list[ViewRow]:
+            return self._store.view.by_document(conn, [command.new_key]).get(command.new_key, [])
+
+        rows = await self._database.read(read)
+        if any(row.license_id == command.license_id for row in rows):
+            return
+        refusal = refusal_of(rows, china_date(self._clock()), city=self._log.key.log)
+        if refusal is not None:
+            raise refusal
+
+    async def _claimed(self, command: ChangeLicense, change: IdentityChange, row: ViewRow) -> ChangeLicense:
+        """Return the change with the registry's grant of the new document, unless it names the holder already."""
+        links = await self._database.read(
+            lambda conn: self._store.view.links.of(conn, [command.new_key, row.person_key])
+        )
+        if links.get(command.new_key, command.new_key) == links.get(row.person_key, row.person_key):
+            return replace(command, grant=None)
+        grant = await self._claims.claim(
+            replication_pb2.PersonClaim(
+                document=license_pb2.IdentityDocument(
+                    type=int(change.document.type),  # type: ignore[arg-type]  # the same numbers
+                    number=change.document.number,
+                ),
+                license_id=command.license_id,
+                request_id=command.request_id,
+            )
+        )
+        return replace(command, grant=grant.citation)
 
     async def _preview(self, command: ChangeLicense) -> Answer:
         current = await self._licenses.current(command.license_id)
@@ -119,6 +178,8 @@ class LicenseChanges:
         require_revision(command.change, current.row)
         require_counting(command.change, current.row)
         require_undoubted(command.change, current.row)
+        if command.new_key:
+            await self._require_free(command)
         today = china_date(self._clock())
         latest = Latest.read(current.row, current.entry)
         after = command.change.apply(caught_up(latest.license, today), today).license

@@ -71,6 +71,8 @@ class ChangeLicense:
         change: What to change.
         etag: Version that was read; empty when it does not matter.
         actor: SPIFFE ID of the caller.
+        new_key: Tag of the new document of a changed identity; empty for any other change.
+        grant: The registry's grant of it, as the record cites it; None where none is needed.
     """
 
     request_id: bytes
@@ -79,6 +81,8 @@ class ChangeLicense:
     change: Change
     etag: str
     actor: str
+    new_key: bytes = b""
+    grant: license_pb2.ClaimGrant | None = None
 
 
 @dataclass(frozen=True, slots=True)

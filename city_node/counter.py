@@ -70,6 +70,8 @@ class Counter:
             database=database,
             store=store,
             licenses=self.licenses,
+            persons=keys.persons,
+            claims=self.claims,
             daily=self.daily,
             answers=answers,
             gate=gate,

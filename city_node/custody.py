@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING, Final
 
 from city_node.store import CityStore, StoredDisposition
 from city_node.transfer_store import DETAIL_LENGTH, Direction, HandOver, HandOverState
+from city_node.uniting import unite
 from elicense.errors import StoreCorrupt
 from elicense.license.verdict import ViewFlags
 from elicense.log.model import LogKey
 from elicense.v1 import license_pb2, replication_pb2
-from elicense.view.fold import flags_of, person_key_of, read_record, revision_of, row_of
+from elicense.view.fold import flags_of, links_of, person_key_of, read_record, revision_of, row_of
 from elicense.view.model import ViewRow
 from elicense.view.person import PersonIndex
 
@@ -93,7 +94,7 @@ class CustodyFeed:
         if entry is None or entry.record is None:
             raise StoreCorrupt("the record of a take-over is missing; run fsck", index=word.idx)
         message = read_record(entry.record)
-        person_key = person_key_of(message, self._persons)
+        person_key = self._store.view.links.root(conn, person_key_of(message, self._persons))
         row = row_of(
             message,
             index=word.idx,
@@ -106,6 +107,7 @@ class CustodyFeed:
         # Whatever this city knew of the licence before it moved away is over, flags and all.
         self._store.view.replace(conn, [row])
         self._store.view.add_revisions(conn, [revision])
+        unite(conn, self._store, links_of(message, self._persons, index=word.idx))
 
     def _drop_late(self, conn: Connection, word: StoredDisposition) -> bool:
         """Take out of the history what was written here after the hand-over; it never had effect."""

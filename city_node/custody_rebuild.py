@@ -15,10 +15,12 @@ from city_node.custody_check import CustodyFold
 from city_node.receipts import flags_after
 from city_node.store import CityStore
 from city_node.transfer_store import Direction
+from city_node.uniting import unite
 from elicense.license.verdict import ViewFlags
 from elicense.log.model import LogKey
 from elicense.v1 import license_pb2
-from elicense.view.fold import flags_of, kept_flags, person_key_of, read_record, revision_of, row_of
+from elicense.view.fold import flags_of, kept_flags, links_of, person_key_of, read_record, revision_of, row_of
+from elicense.view.links import PersonLink
 from elicense.view.model import Revision, ViewRow
 from elicense.view.person import PersonIndex
 
@@ -62,6 +64,7 @@ class CustodyRebuild:
     ) -> None:
         row: ViewRow | None = None
         revisions: list[Revision] = []
+        links: list[PersonLink] = []
         for epoch, index in places:
             key = LogKey(self._city, epoch)
             self._store.view.drop_revision(conn, license_id, key, index)
@@ -73,7 +76,8 @@ class CustodyRebuild:
                 if not custody.arrives(record, index):
                     continue
                 row = None
-            person_key = person_key_of(record, self._persons)
+            person_key = self._store.view.links.root(conn, person_key_of(record, self._persons))
+            links += links_of(record, self._persons, index=index)
             provisional = ViewFlags.PROVISIONAL if record.provisional else ViewFlags(0)
             kept = 0 if row is None else kept_flags(row.flags)
             row = row_of(
@@ -91,3 +95,4 @@ class CustodyRebuild:
             row = custody.moved({license_id: row}).get(license_id, row)
             self._store.view.replace(conn, [row])
         self._store.view.add_revisions(conn, revisions)
+        unite(conn, self._store, links)

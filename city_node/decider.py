@@ -47,7 +47,8 @@ from city_node.revisions import (
     taken_over_record,
 )
 from city_node.store import CityStore, Request
-from elicense.clock import china_date, to_timestamp
+from city_node.uniting import unite
+from elicense.clock import china_date, from_timestamp, to_timestamp
 from elicense.errors import (
     Error,
     EtagMismatch,
@@ -67,7 +68,7 @@ from elicense.log.decision import Appended, Decision
 from elicense.log.model import Head, LogKey, StoredEntry
 from elicense.uuids import uuid_bytes
 from elicense.v1 import license_pb2
-from elicense.view.fold import flags_of, revision_of, row_of
+from elicense.view.fold import flags_of, links_of, revision_of, row_of
 from elicense.view.model import ViewRow
 from elicense.view.person import PersonIndex
 
@@ -151,7 +152,8 @@ class CityDecider:
         ]
         size = appended[-1].index + 1
         received_us = self._clock()
-        requests, rows, revisions, erased = [], [], [], []
+        known = self._store.view.links.of(conn, {outcome.person_key for outcome in written})
+        requests, rows, revisions, erased, links = [], [], [], [], []
         for outcome, entry in zip(written, appended, strict=True):
             record = outcome.record
             requests.append(
@@ -163,7 +165,8 @@ class CityDecider:
             note_written(self._store, conn, record, index=entry.index, now_us=received_us)
             if record.event == license_pb2.LICENSE_EVENT_TRANSFERRED_IN:
                 continue  # it enters the view with the registry's word that custody has moved
-            person_key = outcome.person_key
+            links += links_of(record, self._persons, index=entry.index)
+            person_key = known.get(outcome.person_key, outcome.person_key)
             rows.append(
                 row_of(
                     record,
@@ -178,6 +181,7 @@ class CityDecider:
         self._store.add_requests(conn, requests)
         self._store.view.put(conn, rows)
         self._store.view.add_revisions(conn, revisions)
+        unite(conn, self._store, links)
         for city, license_id in erased:
             remove(conn, self._store, city, license_id)
 
@@ -209,12 +213,30 @@ class CityDecider:
                 raise Deferred("the days bring the license another change first; try again")
             if command.etag and command.etag != etag_of(latest.row.entry_hash):
                 raise EtagMismatch("the license has changed since it was read; read it again")
+            self._require_free(board, command)
             wrong = board.wrong.get(command.request_id)
             record = changed_record(latest, command, key=board.key, now_us=board.now_us, wrong=wrong)
         except Error as error:
             return error
         board.changed.add(command.license_id)
+        if command.new_key:
+            board.taken[command.new_key] = LicenseExists("this person holds a license in this city already")
         return self._write(board, command.request_id, command.digest, latest.row.person_key, record)
+
+    def _require_free(self, board: _Board, command: ChangeLicense) -> None:
+        """Refuse a new document of which somebody has a licence, or whose grant is over.
+
+        Raises:
+            LicenseExists: Somebody has.
+            PersonBanned: They are barred.
+            GrantLapsed: The grant is over.
+        """
+        if command.grant is None:
+            return
+        if (refusal := board.taken.get(command.new_key)) is not None:
+            raise refusal
+        if from_timestamp(command.grant.lease_end_time) <= board.now_us:
+            raise GrantLapsed("the registry's grant has lapsed; try again")
 
     def _take_over(self, board: _Board, command: TakeOverLicense) -> Outcome:
         known = self._known(board, command.request_id, command.digest)
@@ -305,6 +327,7 @@ class CityDecider:
         request_ids = [item.request_id for item in issued] + [change.request_id for change in changes]
         request_ids += [move.request_id for move in moves]
         keys = {item.person_key for item in issued} | {move.latest.person_key for move in moves}
+        keys |= {change.new_key for change in changes if change.grant is not None}
         rows: dict[bytes, ViewRow] = {}
         erasures = [command for command in commands if isinstance(command, EraseLicense)]
         request_ids += [erasure.request_id for erasure in erasures]
@@ -342,7 +365,7 @@ class CityDecider:
         )
 
     def _refusals(self, conn: Connection, keys: set[bytes], city: int, now_us: int) -> dict[bytes, Error]:
-        return refusals(self._store.view.by_person(conn, keys), china_date(now_us), city=city)
+        return refusals(self._store.view.by_document(conn, keys), china_date(now_us), city=city)
 
     def _wrong(self, conn: Connection, command: ChangeLicense) -> Wrong | None:
         """Return the revision that a correction puts right."""

@@ -26,7 +26,8 @@ from elicense.trust.enrollment import FIRST_EPOCH, city_log_origin
 from elicense.uuids import uuid_bytes
 from elicense.v1 import license_pb2
 from elicense.view.erasure import read_erasure
-from elicense.view.fold import flags_of, kept_flags, person_key_of, read_record, row_of
+from elicense.view.fold import flags_of, kept_flags, links_of, person_key_of, read_record, row_of
+from elicense.view.links import Roots
 from elicense.view.model import ViewRow
 from elicense.view.opening import binds, read_opening
 from elicense.view.person import PersonIndex
@@ -63,12 +64,16 @@ class _Derived:
         revisions: Revisions of each licence: (epoch, index, revision).
         requests: Request ids: (epoch, index, digest).
         custody: Where custody is.
+        roots: Which documents are one person's.
+        links: Where records say so: (licence, city, epoch, index).
     """
 
     custody: CustodyFold
     rows: dict[bytes, ViewRow] = field(default_factory=dict)
     revisions: dict[bytes, list[tuple[int, int, int]]] = field(default_factory=dict)
     requests: dict[bytes, tuple[int, int, bytes]] = field(default_factory=dict)
+    roots: Roots = field(default_factory=Roots)
+    links: set[tuple[bytes, int, int, int]] = field(default_factory=set)
 
 
 class Fsck:
@@ -125,6 +130,7 @@ class Fsck:
                 self._derive(key, chunk, derived, findings)
         self._set_flags(derived)
         findings.extend(derived.custody.compare(self._store.hand_overs.all(conn)))
+        self._compare_links(conn, derived, findings)
         self._compare_view(conn, derived, findings)
         self._compare_requests(conn, derived, findings)
         return Report(len(logs), entries, len(derived.rows), tuple(findings))
@@ -179,6 +185,9 @@ class Fsck:
             persons=self._persons,
             person_key=person_key_of(record, self._persons),
         )
+        for link in links_of(record, self._persons, index=entry.index):
+            derived.roots.add(link.person_key, link.first_key)
+            derived.links.add((link.license_id, link.city, link.epoch, link.idx))
         if (record.epoch, entry.index) not in derived.custody.void:
             place = (record.epoch, entry.index, record.revision)
             derived.revisions.setdefault(record.license_id, []).append(place)
@@ -214,6 +223,25 @@ class Fsck:
             if row is not None:
                 derived.rows[license_id] = replace(row, flags=reduce(flags_after, kinds, row.flags))
         derived.rows.update(derived.custody.moved(derived.rows))
+
+    def _compare_links(self, conn: Connection, derived: _Derived, findings: list[Finding]) -> None:
+        """Every link must rest on a record; only where that was erased may it stand alone."""
+        expected = derived.roots.as_dict()
+        for link in self._store.view.links.all(conn):
+            root = expected.pop(link.person_key, None)
+            if root is None:
+                key = LogKey(link.city, link.epoch)
+                entry = self._store.logs.entries_at(conn, key, [link.idx]).get(link.idx)
+                if entry is not None and entry.record is None:
+                    derived.roots.add(link.person_key, link.first_key)
+                    continue
+            if root != link.first_key or (link.license_id, link.city, link.epoch, link.idx) not in derived.links:
+                where = f"license {uuid.UUID(bytes=link.license_id)}"
+                findings.append(Finding(where, "a link between documents differs from the log"))
+        if expected:
+            findings.append(Finding(f"city {self._city}", f"{len(expected)} links between documents are missing"))
+        for license_id, row in derived.rows.items():
+            derived.rows[license_id] = replace(row, person_key=derived.roots.root(row.person_key))
 
     def _compare_view(self, conn: Connection, derived: _Derived, findings: list[Finding]) -> None:
         stored = {row.license_id: row for row in self._store.view.all_rows(conn)}

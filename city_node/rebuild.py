@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING
 from city_node.custody import note_written
 from city_node.removal import remove
 from city_node.store import CityStore, Request
+from city_node.uniting import unite
 from elicense.clock import from_timestamp
 from elicense.errors import Malformed
 from elicense.license.verdict import ViewFlags
 from elicense.log.model import NewEntry
 from elicense.v1 import license_pb2
 from elicense.view.erasure import read_erasure
-from elicense.view.fold import flags_of, kept_flags, person_key_of, read_record, revision_of, row_of
+from elicense.view.fold import flags_of, kept_flags, links_of, person_key_of, read_record, revision_of, row_of
+from elicense.view.links import PersonLink
 from elicense.view.model import Revision, ViewRow
 from elicense.view.opening import read_opening
 from elicense.view.person import PersonIndex
@@ -51,6 +53,7 @@ class Rebuild:
         requests: dict[bytes, Request] = {}
         rows: dict[bytes, ViewRow] = {}
         revisions: list[Revision] = []
+        links: list[PersonLink] = []
         for index, entry in enumerate(entries, first_index):
             if entry.record is None or read_opening(entry.record) is not None:
                 continue
@@ -71,6 +74,7 @@ class Rebuild:
             if record.event == license_pb2.LICENSE_EVENT_TRANSFERRED_IN:
                 continue  # whether it brought custody is for the registry's feed to say
             person_key = person_key_of(record, self._persons)
+            links += links_of(record, self._persons, index=index)
             row = self._row(record, index, entry.leaf_hash, person_key)
             earlier = rows.get(record.license_id)
             rows[record.license_id] = (
@@ -80,6 +84,7 @@ class Rebuild:
             revision = revision_of(record, index=index, received_us=row.recorded_us, person_key=person_key)
             revisions.append(revision)
         self._write(conn, requests, rows, revisions)
+        unite(conn, self._store, links)
 
     def _write(
         self,
@@ -89,8 +94,11 @@ class Rebuild:
         revisions: Sequence[Revision],
     ) -> None:
         self._store.add_requests(conn, list(requests.values()))
-        self._store.view.put(conn, list(rows.values()))
-        self._store.view.add_revisions(conn, revisions)
+        known = self._store.view.links.of(conn, {row.person_key for row in rows.values()})
+        put = [replace(row, person_key=known.get(row.person_key, row.person_key)) for row in rows.values()]
+        self._store.view.put(conn, put)
+        moved = [replace(each, person_key=known.get(each.person_key, each.person_key)) for each in revisions]
+        self._store.view.add_revisions(conn, moved)
 
     def _row(self, record: license_pb2.LicenseRecord, index: int, leaf_hash: bytes, person_key: bytes) -> ViewRow:
         provisional = ViewFlags.PROVISIONAL if record.provisional else ViewFlags(0)

@@ -12,8 +12,10 @@ from elicense.license.cancellation import Cancellation
 from elicense.license.change import Change
 from elicense.license.class_change import AddedClass, ClassChange
 from elicense.license.codec import date_from_message, letter_from_message, license_values
+from elicense.license.document import normalize_number
 from elicense.license.field_change import FieldCorrection, Update
-from elicense.license.model import Photo, StatusLetter
+from elicense.license.identity_change import IdentityChange
+from elicense.license.model import DocumentType, IdentityDocument, Photo, StatusLetter
 from elicense.license.points import ExamPassed, Points
 from elicense.license.renewal import Renewal
 from elicense.license.status_change import StatusChange
@@ -90,6 +92,11 @@ def _correction(request: pb.CorrectLicenseRequest, city: int) -> FieldCorrection
     )
 
 
+def _identity(request: pb.ChangeIdentityRequest, city: int) -> IdentityChange:
+    document = IdentityDocument(DocumentType(request.document.type), normalize_number(request.document.number))
+    return IdentityChange(document, request.full_name.strip(), city, request.legal_basis)
+
+
 _READERS: Final[dict[type[Any], Callable[[Any, int], Change]]] = {
     pb.SetStatusRequest: _status,
     pb.UpdateLicenseRequest: _update,
@@ -98,6 +105,7 @@ _READERS: Final[dict[type[Any], Callable[[Any, int], Change]]] = {
     pb.RecordPointsRequest: _points,
     pb.CancelLicenseRequest: _cancellation,
     pb.CorrectLicenseRequest: _correction,
+    pb.ChangeIdentityRequest: _identity,
 }
 
 

@@ -15,6 +15,7 @@ from elicense.license.change import Change
 from elicense.license.codec import license_from_message
 from elicense.license.daily import Step
 from elicense.license.field_change import FieldCorrection
+from elicense.license.identity_change import IdentityChange
 from elicense.license.model import License
 from elicense.license.transfer import Offer, doubts
 from elicense.license.transitions import require
@@ -89,6 +90,10 @@ def changed_record(
     record.request_digest = command.digest
     record.actor = command.actor
     record.basis = command.change.basis
+    if isinstance(command.change, IdentityChange):
+        record.earlier_documents.append(latest.record.license.holder.document)
+        if command.grant is not None:
+            record.claim.CopyFrom(command.grant)
     if isinstance(command.change, FieldCorrection):
         if wrong is None:
             raise _unknown_revision()
@@ -102,12 +107,12 @@ def changed_record(
 
 
 def require_undoubted(change: Change, row: ViewRow) -> None:
-    """Refuse to offer a licence that does not count nationwide for certain.
+    """Refuse to offer a licence, or to change its holder's document, when it does not count for certain.
 
     Raises:
         IllegalTransition: It does not.
     """
-    if isinstance(change, Offer):
+    if isinstance(change, Offer | IdentityChange):
         require(tuple(doubts(row.flags)))
 
 

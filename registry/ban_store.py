@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Final
 
 from sqlalchemy import (
@@ -68,6 +69,12 @@ class BanStore:
     def all(self, conn: Connection) -> list[PersonBan]:
         """Return every bar, for checks of small stores."""
         return [PersonBan(*row) for row in conn.execute(self._all)]
+
+    def move(self, conn: Connection, source: bytes, target: bytes) -> None:
+        """Have the bars of one tag stand under another."""
+        held = self.of(conn, [source]).get(source, [])
+        self.put(conn, {(source, ban.license_id): None for ban in held})
+        self.put(conn, {(target, ban.license_id): replace(ban, person_key=target) for ban in held})
 
     def put(self, conn: Connection, bans: Mapping[tuple[bytes, bytes], PersonBan | None]) -> None:
         """Write what licences bring by (person, licence): a bar in place of the one before, or none any more."""

@@ -123,7 +123,7 @@ def check_waiting(
                 record = read_record(entry.record)
             except Malformed:
                 continue
-            told = (entry.leaf_hash, record.license_id, person_key_of(record, persons))
+            told = (entry.leaf_hash, record.license_id, store.view.links.root(conn, person_key_of(record, persons)))
             if told != (waiting.entry_hash, waiting.license_id, waiting.person_key):
                 where = f"{position(*place)}, which waits for a decision"
                 found(Finding(where, "what is kept of it differs from the record"))

@@ -143,7 +143,8 @@ class Custody:
             raise Malformed("the page token is not one of this list") from None
 
         def read(conn: Connection) -> list[ListedOffer]:
-            found = self._store.transfers.offers(conn, to_city=city, person_key=person_key, after=after, limit=size + 1)
+            known = self._store.view.links.root(conn, person_key) if person_key else b""
+            found = self._store.transfers.offers(conn, to_city=city, person_key=known, after=after, limit=size + 1)
             listed = []
             for offer in found:
                 row = self._row(conn, offer.person_key, offer.license_id)

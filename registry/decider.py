@@ -86,6 +86,7 @@ class RegistryDecider:
 
     def decide(self, conn: Connection, head: Head, commands: Sequence[Command]) -> list[Decision[Outcome]]:
         """Return one decision a command, in order; reads and locks, writes nothing."""
+        commands = self._known(conn, commands)
         board = self._board(conn, head, commands)
         decisions, outcomes = [], []
         for command in commands:
@@ -97,6 +98,24 @@ class RegistryDecider:
                 outcomes.append(decision.result)
         self._cite(outcomes, self._older_hashes(conn, head, outcomes))
         return decisions
+
+    def _known(self, conn: Connection, commands: Sequence[Command]) -> list[Command]:
+        """Return the commands with every person under the tag that they are known by."""
+        wanted = [claim for command in commands if isinstance(command, GrantClaims) for claim in command.wanted]
+        links = self._store.view.links.of(conn, {claim.person_key for claim in wanted})
+        if not links:
+            return list(commands)
+        return [
+            replace(
+                command,
+                wanted=tuple(
+                    replace(claim, person_key=links.get(claim.person_key, claim.person_key)) for claim in command.wanted
+                ),
+            )
+            if isinstance(command, GrantClaims)
+            else command
+            for command in commands
+        ]
 
     def _decide(self, conn: Connection, board: Board, command: Command) -> Decision[Outcome]:
         match command:
@@ -194,12 +213,16 @@ class RegistryDecider:
             city = self._store.city(conn, code)
             if city is not None:
                 self._store.logs.head(conn, LogKey(code, city.epoch), lock=True)
+        claims = self._store.claims(conn, persons, lock=True)
+        if self._store.view.links.of(conn, {claim.person_key for claim in wanted}):
+            # A batch linked a person to another tag while this waited for its claim.
+            raise Aborted("a person was claimed meanwhile; ask again")
         conflicts = {c.license_id: c for c in self._store.conflicts.of_persons(conn, persons)}
         return Board(
             key=head.key,
             next_index=head.size,
             now_us=now_us,
-            claims=self._store.claims(conn, persons, lock=True),
+            claims=claims,
             # Only what is locked can prove that a lease is unused.
             states={s.city: s for s in self._store.states(conn) if s.city in locked} if locked else {},
             rows=self._store.view.by_person(conn, read) if read else {},

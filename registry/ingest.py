@@ -37,7 +37,7 @@ from registry.disputes import Disputes
 from registry.epochs import previous_head
 from registry.erasure import erase
 from registry.heads import open_head
-from registry.model import City, CityState, NotedDisposition
+from registry.model import City, CityState, NotedDisposition, Pending
 from registry.names import FIRST_EPOCH
 from registry.national import LateRecord, NationalChange, NationalFold, ReceivedRecord, receive
 from registry.quarantine import Kind
@@ -249,6 +249,11 @@ class Ingest:
         written = [from_timestamp(record.message.record_time) for record in received if record.message is not None]
         recorded_us = min(max(written, default=recorded_us), now_us)
         moved = self._store.logs.advance(conn, head, entries, recorded_us=recorded_us, note=batch.checkpoint)
+        links = self._store.view.links.of(conn, {record.person_key for record in received})
+        if links:
+            received = [
+                replace(record, person_key=links.get(record.person_key, record.person_key)) for record in received
+            ]
         keys = sorted({record.person_key for record in received if record.person_key})
         fold = NationalFold(
             rows=self._store.view.by_person(conn, keys),
@@ -258,11 +263,26 @@ class Ingest:
         )
         for record in received:
             fold.apply(record)
+        self._require_known(conn, fold.change.pending)
         if fold.change.erasures:
             self._write_erasures(conn, batch, read, fold.change)
         else:
             self._write(conn, batch, fold.change)
         return moved, bool(fold.change.pending or fold.change.arrivals or fold.change.releases)
+
+    def _require_known(self, conn: Connection, pending: Sequence[Pending]) -> None:
+        """Refuse a batch whose waiting licence is of a person whom another batch links to another tag just now.
+
+        Raises:
+            Aborted: Send again; then the link is known.
+        """
+        persons = {waiting.person_key for waiting in pending}
+        if not persons:
+            return
+        # Whoever makes the link takes the claim first: either it waits for this batch, or its link shows.
+        self._store.claims(conn, persons, lock=True)
+        if self._store.view.links.of(conn, persons):
+            raise errors.Aborted("a person has got another number meanwhile; send again")
 
     def _check_opening(self, conn: Connection, key: LogKey, batch: Batch) -> int:
         """Check that a new epoch follows the one before; return when that one's last record was written."""
@@ -290,6 +310,8 @@ class Ingest:
         self._store.add_pending(conn, change.pending)
         self._store.transfers.add_arrivals(conn, change.arrivals)
         self._store.transfers.set_offers(conn, change.offers)
+        for link in change.links:
+            self._store.unite(conn, link)
         self._store.add_dispositions(conn, batch.city, batch.epoch, change.notes)
         self._tell_of_late(conn, batch, change.late)
 

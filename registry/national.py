@@ -27,7 +27,8 @@ from elicense.errors import Malformed
 from elicense.license.verdict import ViewFlags
 from elicense.v1 import license_pb2, replication_pb2
 from elicense.view.erasure import read_erasure
-from elicense.view.fold import flags_of, kept_flags, person_key_of, read_with_standing, revision_of, row_of
+from elicense.view.fold import flags_of, kept_flags, links_of, person_key_of, read_with_standing, revision_of, row_of
+from elicense.view.links import PersonLink
 from elicense.view.model import Revision, ViewRow
 from elicense.view.opening import read_opening
 from elicense.view.person import PersonIndex
@@ -113,6 +114,7 @@ class NationalChange:
         arrivals: Take-overs that wait for a decision in the registry's log.
         offers: Licences that are offered to another city now, by licence; None where that has ended.
         late: Records of licences in another city's custody.
+        links: Links between documents that records ask for.
         notes: Records without national effect: (index, kind, licence id, detail).
         erasures: Records that erase licences, with their indices.
     """
@@ -126,6 +128,7 @@ class NationalChange:
     arrivals: list[Arrival] = field(default_factory=list)
     offers: dict[bytes, OpenOffer | None] = field(default_factory=dict)
     late: list[LateRecord] = field(default_factory=list)
+    links: list[PersonLink] = field(default_factory=list)
     notes: list[tuple[int, int, bytes, str]] = field(default_factory=list)
     erasures: list[tuple[int, license_pb2.LicenseRecord]] = field(default_factory=list)
 
@@ -232,6 +235,7 @@ class NationalFold:
         if (stood | own) & _OFFERED or message.event == _TAKEN_OVER:
             self._note_offer(received, message)
         self.custody.wrote(message, where, received.leaf_hash)
+        self.change.links += links_of(message, self._persons, index=received.index)
         self.change.revisions.append(
             revision_of(message, index=received.index, received_us=self._received_us, person_key=received.person_key)
         )

@@ -18,6 +18,7 @@ from uuid import UUID
 from elicense.license.verdict import ViewFlags
 from elicense.log.check import Finding, position
 from elicense.log.model import LogKey, StoredEntry
+from elicense.view.links import PersonLink, Roots
 from elicense.view.model import Revision, ViewRow
 from elicense.view.person import PersonIndex
 from registry.bans import PersonBan
@@ -57,6 +58,8 @@ class Refold:
         self._first: dict[tuple[bytes, bytes], _Position] = {}
         self._revisions: dict[bytes, list[Revision]] = {}
         self._bans: dict[tuple[bytes, bytes], PersonBan] = {}
+        self._links: list[PersonLink] = []
+        self._roots = Roots()
         self._custody = CustodyCheck(conn, store.transfers, found=found)
         self._fold: tuple[int, NationalFold] | None = None
         self.decided = Decided()
@@ -88,6 +91,7 @@ class Refold:
             self._first[pending.person_key, pending.license_id] = where
         for revision in fold.change.revisions:
             self._revisions.setdefault(revision.license_id, []).append(revision)
+        self._links += fold.change.links
         away = self._custody.take(fold)
         for row in fold.change.rows.values():
             if row.license_id not in away:
@@ -97,6 +101,7 @@ class Refold:
     def compare(self) -> int:
         """Compare with the stored view and return the number of licences."""
         self._take()
+        self._unite()
         waiting = {(p.city, p.epoch, p.idx): p for p in self._waiting()}
         stored = {(row.person_key, row.license_id): row for row in self._store.view.all_rows(self._conn)}
         for key, folded in self._expected.items():
@@ -117,6 +122,44 @@ class Refold:
         self._custody.compare(self.decided.handovers)
         self.decided.quarantines.compare(self._conn, self._store, self._found)
         return len(self._expected)
+
+    def _unite(self) -> None:
+        """Have every person known under one tag, as the records say to whose cities the later one was granted."""
+        left = list(self._links)
+        while True:
+            ready = [link for link in left if (self._roots.root(link.person_key), link.city) in self.decided.granted]
+            if not ready:
+                break
+            done = set(ready)
+            left = [link for link in left if link not in done]
+            for link in ready:
+                self._roots.add(link.person_key, link.first_key)
+        expected = self._roots.as_dict()
+        places = {(link.license_id, link.city, link.epoch, link.idx) for link in self._links}
+        for link in self._store.view.links.all(self._conn):
+            root = expected.pop(link.person_key, None)
+            if root is None and self._is_erased(LogKey(link.city, link.epoch), link.idx):
+                self._roots.add(link.person_key, link.first_key)
+            elif root != link.first_key or (link.license_id, link.city, link.epoch, link.idx) not in places:
+                where = position(LogKey(link.city, link.epoch), link.idx)
+                self._found(Finding(where, "the link between two documents differs from the logs"))
+        if expected:
+            self._found(Finding("national view", f"{len(expected)} links between documents are missing"))
+        self._rekey(self._roots.root)
+
+    def _rekey(self, root: Callable[[bytes], bytes]) -> None:
+        """Put everything under the tags that persons are known by."""
+        self._expected = {(root(p), of): replace(r, person_key=root(p)) for (p, of), r in self._expected.items()}
+        self._first = {(root(p), of): where for (p, of), where in self._first.items()}
+        self._bans = {(root(p), of): replace(b, person_key=root(p)) for (p, of), b in self._bans.items()}
+        self._revisions = {
+            of: [replace(each, person_key=root(each.person_key)) for each in held]
+            for of, held in self._revisions.items()
+        }
+        decided = self.decided
+        decided.granted = {(root(p), city) for p, city in decided.granted}
+        decided.ruled = {(root(p), of): flags for (p, of), flags in decided.ruled.items()}
+        decided.confirmed = {(root(p), of) for p, of in decided.confirmed}
 
     def _flags(self, key: tuple[bytes, bytes], row: ViewRow, waiting: Mapping[_Position, Pending]) -> int:
         """Return the flags that the logs give a licence."""
@@ -190,7 +233,10 @@ class Refold:
 
     def _erased(self, ban: PersonBan) -> bool:
         """Whether the record that brought a bar has been erased; the bar stays while the law requires it."""
-        entry = self._store.logs.entries_at(self._conn, LogKey(ban.city, ban.epoch), [ban.idx]).get(ban.idx)
+        return self._is_erased(LogKey(ban.city, ban.epoch), ban.idx)
+
+    def _is_erased(self, key: LogKey, index: int) -> bool:
+        entry = self._store.logs.entries_at(self._conn, key, [index]).get(index)
         return entry is not None and entry.record is None
 
     def _compare_rulings(self) -> None:

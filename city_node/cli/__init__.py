@@ -15,6 +15,7 @@ _VERBS: Final = {
     "backup": "city_node.cli.recovery:backup",
     "cancel": "city_node.cli.lifecycle:cancel",
     "change-classes": "city_node.cli.lifecycle:change_classes",
+    "change-identity": "city_node.cli.lifecycle:change_identity",
     "check-config": "city_node.cli.node:check_config",
     "conflicts": "city_node.cli.conflicts:conflicts",
     "correct": "city_node.cli.lifecycle:correct",

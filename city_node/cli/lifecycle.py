@@ -18,6 +18,7 @@ from elicense.cli.options import ADDRESS
 from elicense.errors import Malformed
 from elicense.license.codec import date_to_message
 from elicense.license.field_change import CORRECTABLE, UPDATABLE
+from elicense.license.model import DocumentType
 from elicense.rpc.channel import DEFAULT_TIMEOUT_S
 from elicense.v1 import issuance_pb2, issuance_pb2_grpc, license_pb2
 
@@ -100,6 +101,20 @@ def change_classes(basis: str, withdraw: tuple[str, ...], add: tuple[str, ...], 
         code, _, limits = each.partition(":")
         request.add_classes.add(code=code, limits=[limit for limit in limits.split(",") if limit])
     _send("ChangeVehicleClasses", request, **options)
+
+
+@click.command("change-identity")
+@_change_options
+@_BASIS
+@click.option("--type", "kind", required=True, type=click.Choice([each.name for each in DocumentType]))
+@click.option("--number", required=True, help="Number of the new document.")
+@click.option("--name", "new_name", default="", help="New name, if it changes as well.")
+def change_identity(basis: str, kind: str, number: str, new_name: str, **options: Any) -> None:
+    """Give the holder of a LICENSE another identity document; the old number leads to the licence too."""
+    request = issuance_pb2.ChangeIdentityRequest(full_name=new_name, legal_basis=basis)
+    request.document.type = DocumentType[kind]  # type: ignore[assignment]  # the same numbers
+    request.document.number = number
+    _send("ChangeIdentity", request, **options)
 
 
 @click.command()

@@ -131,6 +131,10 @@ class IssuanceServicer(issuance_pb2_grpc.IssuanceServiceServicer):
         """Put a wrong record right; see the proto."""
         return pb.CorrectLicenseResponse(**await self._change(request))
 
+    async def ChangeIdentity(self, request: pb.ChangeIdentityRequest, context: Any) -> pb.ChangeIdentityResponse:
+        """Give a holder another identity document; see the proto."""
+        return pb.ChangeIdentityResponse(**await self._change(request))
+
     async def ApplyDailyRules(self, request: pb.ApplyDailyRulesRequest, context: Any) -> pb.ApplyDailyRulesResponse:
         """Apply what the days bring to one page of licences; see the proto."""
         self._own_parent(request.parent)

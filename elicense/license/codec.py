@@ -264,6 +264,8 @@ def encode_record(record: LicenseRecord) -> bytes:
         source = record.taken_over_from
         message.taken_over_from.city, message.taken_over_from.epoch = source.city, source.epoch
         message.taken_over_from.index = source.index
+    for document in record.earlier_documents:
+        message.earlier_documents.add(type=document.type, number=document.number)
     return message.SerializeToString()
 
 
@@ -306,6 +308,10 @@ def decode_record(data: bytes) -> LicenseRecord:
         )
         if message.HasField("taken_over_from")
         else None,
+        earlier_documents=tuple(
+            IdentityDocument(_DOCUMENT_TYPES.get(document.type, document.type), document.number)
+            for document in message.earlier_documents
+        ),
     )
     if faults:
         raise Malformed("the record holds dates that do not exist", violations=faults)

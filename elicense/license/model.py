@@ -268,6 +268,7 @@ class LicenseRecord:
         basis: Law, decision or rule on which the change rests; may be empty.
         correction: What was put right; of a correction alone.
         taken_over_from: Where the revision before it lies; of a take-over alone.
+        earlier_documents: Documents that named the holder before the present one, oldest first.
     """
 
     city: int
@@ -288,6 +289,7 @@ class LicenseRecord:
     basis: str = ""
     correction: Correction | None = None
     taken_over_from: TransferSource | None = None
+    earlier_documents: tuple[IdentityDocument, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

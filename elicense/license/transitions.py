@@ -33,6 +33,7 @@ class Action(StrEnum):
     EXAM = "pass the exam"
     CANCEL = "cancel"
     CORRECT = "correct"
+    CHANGE_IDENTITY = "change the identity document"
     OFFER = "offer to another city"
     WITHDRAW_OFFER = "withdraw the offer"
     TAKE_OVER = "take over from another city"
@@ -153,6 +154,7 @@ TRANSITIONS: Mapping[Action, tuple[Need, ...]] = MappingProxyType(
         Action.EXAM: (NOT_CANCELLED, NOT_REVOKED, AT_LIMIT, NOT_OFFERED),
         Action.CANCEL: (NOT_CANCELLED, NOT_REVOKED, NOT_WITHHELD, SETTLED),
         Action.CORRECT: (NOT_CANCELLED, NOT_OFFERED),
+        Action.CHANGE_IDENTITY: (NOT_CANCELLED, NOT_OFFERED),
         Action.OFFER: (*_MOVABLE, NOT_OFFERED),
         Action.WITHDRAW_OFFER: (OFFERED,),
         Action.TAKE_OVER: (*_MOVABLE, OFFERED),

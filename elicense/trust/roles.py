@@ -266,6 +266,7 @@ CITY_METHODS: Mapping[str, frozenset[Role]] = MappingProxyType(
         "/elicense.v1.IssuanceService/CancelLicense": _CLERK,
         "/elicense.v1.IssuanceService/EraseLicense": _CLERK,
         "/elicense.v1.IssuanceService/CorrectLicense": _CLERK,
+        "/elicense.v1.IssuanceService/ChangeIdentity": _CLERK,
         "/elicense.v1.IssuanceService/ApplyDailyRules": _CLERK,
         "/elicense.v1.TransferService/OfferTransfer": _CLERK,
         "/elicense.v1.TransferService/WithdrawTransfer": _CLERK,

@@ -18,6 +18,7 @@ from elicense.license.model import Ban
 from elicense.license.standing import decode_standing, standing_of
 from elicense.license.verdict import OF_LATEST_RECORD, ViewFlags
 from elicense.v1 import license_pb2 as pb
+from elicense.view.links import PersonLink
 from elicense.view.model import Revision, ViewRow
 from elicense.view.person import PersonIndex
 
@@ -68,6 +69,8 @@ def read_with_standing(record: bytes) -> tuple[pb.LicenseRecord, bytes]:
     # Two spellings of one number would be two persons.
     if number != normalize_number(number):
         raise Malformed("the document number is not in normal form")
+    if any(each.number != normalize_number(each.number) for each in message.earlier_documents):
+        raise Malformed("an earlier document number is not in normal form")
     if message.revision > MAX_REVISION or not 0 <= message.event <= MAX_EVENT:
         raise Malformed("the event or revision number is out of range")
     for instant in (message.record_time, message.effective_time):
@@ -152,6 +155,18 @@ def revision_of(message: pb.LicenseRecord, *, index: int, received_us: int, pers
 
 
 def person_key_of(message: pb.LicenseRecord, persons: PersonIndex) -> bytes:
-    """Return the tag of the person whom ``message`` is about."""
-    document = message.license.holder.document
+    """Return the tag of the person whom ``message`` is about: that of their first document."""
+    earlier = message.earlier_documents
+    document = earlier[0] if earlier else message.license.holder.document
     return persons.person_key(document.type, document.number)
+
+
+def links_of(message: pb.LicenseRecord, persons: PersonIndex, *, index: int) -> list[PersonLink]:
+    """Return the links that ``message``, at ``index`` of its log, makes: from every later document to the first."""
+    if not message.earlier_documents:
+        return []
+    first = person_key_of(message, persons)
+    later = [*message.earlier_documents[1:], message.license.holder.document]
+    keys = dict.fromkeys(persons.person_key(document.type, document.number) for document in later)
+    keys.pop(first, None)
+    return [PersonLink(key, first, message.license_id, message.city, message.epoch, index) for key in keys]

@@ -26,16 +26,17 @@ class PersonLookup:
 
     Args:
         view: The table ``license_view``.
+        link: The table ``person_link``, which every key is looked up in, linked or not.
     """
 
-    def __init__(self, view: Table) -> None:
+    def __init__(self, view: Table, link: Table) -> None:
         # The place of the next key is counted in bytes from 1, as substr does.
         self._cut = (
             f"WITH RECURSIVE asked(place, person_key) AS (SELECT 1, substr(?1, 1, {_KEY_BYTES})"  # noqa: S608  # our own names, no data
             f" UNION ALL SELECT place + {_KEY_BYTES}, substr(?1, place + {_KEY_BYTES}, {_KEY_BYTES})"
-            f" FROM asked WHERE place + {_KEY_BYTES} <= length(?1)) {_outer_join(view, 'asked', _sqlite_literal)}"
+            f" FROM asked WHERE place + {_KEY_BYTES} <= length(?1)) {_outer_join(view, link, 'asked', _sqlite_literal)}"
         )
-        self._array = _outer_join(view, "unnest(%b::bytea[]) AS asked(person_key)", _postgres_literal)
+        self._array = _outer_join(view, link, "unnest(%b::bytea[]) AS asked(person_key)", _postgres_literal)
 
     def query(self, dialect: str, keys: Sequence[bytes]) -> Query:
         """Return the query for these persons.
@@ -54,13 +55,14 @@ class PersonLookup:
         return found
 
 
-def _outer_join(view: Table, asked: str, literal: Any) -> str:
+def _outer_join(view: Table, link: Table, asked: str, literal: Any) -> str:
     columns = ", ".join(
         f"coalesce(held.{name}, {literal(value)})" for name, value in NOBODY.as_dict().items() if name != "person_key"
     )
     return (
         f"SELECT asked.person_key, {columns} FROM {asked} "  # noqa: S608  # our own names and NOBODY's values, no data
-        f"LEFT JOIN {view.name} AS held ON held.person_key = asked.person_key"
+        f"LEFT JOIN {link.name} AS link ON link.person_key = asked.person_key "
+        f"LEFT JOIN {view.name} AS held ON held.person_key = coalesce(link.first_key, asked.person_key)"
     )
 
 

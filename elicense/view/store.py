@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Sequence
 from typing import Final
@@ -25,6 +26,7 @@ from elicense.license.verdict import OF_LATEST_RECORD
 from elicense.log.model import LogKey
 from elicense.sql.bulk import BulkInsert, BulkLookup, BulkUpdate
 from elicense.sql.row import values_of
+from elicense.view.links import LinkStore, PersonLink, define_link_table
 from elicense.view.lookup import PersonLookup
 from elicense.view.model import Revision, ViewRow
 
@@ -38,8 +40,8 @@ _row_values = values_of(ViewRow)
 _revision_values = values_of(Revision)
 
 
-def define_view_tables(metadata: MetaData) -> tuple[Table, Table]:
-    """Add ``license_view`` and ``license_revision`` to ``metadata`` and return them."""
+def define_view_tables(metadata: MetaData) -> tuple[Table, Table, Table]:
+    """Add ``license_view``, ``license_revision`` and ``person_link`` to ``metadata`` and return them."""
     view = Table(
         "license_view",
         metadata,
@@ -76,7 +78,7 @@ def define_view_tables(metadata: MetaData) -> tuple[Table, Table]:
         info={"dist": "license_id"},
         sqlite_with_rowid=False,
     )
-    return view, revision
+    return view, revision, define_link_table(metadata)
 
 
 class ViewStore:
@@ -85,18 +87,21 @@ class ViewStore:
     Args:
         view: The table ``license_view``.
         revision: The table ``license_revision``.
+        link: The table ``person_link``.
 
     Attributes:
+        links: Which documents lead to which person.
         persons: The query of :meth:`of_persons`, for those who need no transaction around it.
     """
 
-    def __init__(self, view: Table, revision: Table) -> None:
+    def __init__(self, view: Table, revision: Table, link: Table) -> None:
+        self.links = LinkStore(link)
         self._view = view
         self._revision = revision
         fields = ViewRow.__dataclass_fields__
         self._columns = [view.c[name] for name in fields]
         self._by_person = BulkLookup(self._columns, view.c.person_key)
-        self.persons = PersonLookup(view)
+        self.persons = PersonLookup(view, link)
         self._by_license = (
             select(*self._columns)
             .join(revision, (revision.c.person_key == view.c.person_key) & (revision.c.license_id == view.c.license_id))
@@ -134,11 +139,29 @@ class ViewStore:
 
     def marks(self, conn: Connection, keys: Iterable[bytes]) -> dict[bytes, Hashable]:
         """Return by person a value that changes whenever one of the person's licences does."""
-        found = self.by_person(conn, keys)
+        found = self.by_document(conn, keys)
         return {
             key: frozenset((row.license_id, row.city, row.epoch, row.idx, row.flags) for row in rows)
             for key, rows in found.items()
         }
+
+    def by_document(self, conn: Connection, keys: Iterable[bytes]) -> dict[bytes, list[ViewRow]]:
+        """Return every licence of whoever each document leads to, by document; where there is none it is absent."""
+        asked = list(keys)
+        links = self.links.of(conn, asked)
+        found = self.by_person(conn, [links.get(key, key) for key in asked])
+        return {key: rows for key in asked if (rows := found.get(links.get(key, key)))}
+
+    def unite(self, conn: Connection, link: PersonLink) -> None:
+        """Have a person be known under another tag: licences and revisions move there, and a link leads there."""
+        held = self.by_person(conn, [link.person_key]).get(link.person_key, [])
+        if held:
+            conn.execute(self._view.delete().where(self._view.c.person_key == link.person_key))
+            self.replace(conn, [dataclasses.replace(row, person_key=link.first_key) for row in held])
+            c = self._revision.c
+            of_held = c.license_id.in_([row.license_id for row in held])
+            conn.execute(self._revision.update().where(of_held).values(person_key=link.first_key))
+        self.links.add(conn, link)
 
     def by_license(self, conn: Connection, license_id: bytes) -> ViewRow | None:
         """Return the row of one licence, or None."""

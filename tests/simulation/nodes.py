@@ -462,6 +462,8 @@ class CityNode(Node):
             database=database,
             store=store,
             licenses=licenses,
+            persons=keys.persons,
+            claims=claims,
             daily=daily,
             answers=answers,
             gate=self.gate,

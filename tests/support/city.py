@@ -159,6 +159,13 @@ class City:
             message.license.offered_to_city = offered_to_city
         self.append(message.SerializeToString())
 
+    def renumber(self, license_id: bytes, number: str) -> None:
+        """Write the revision of a changed identity number."""
+        message = self._following(license_id, license_pb2.LICENSE_EVENT_UPDATED)
+        message.earlier_documents.append(message.license.holder.document)
+        message.license.holder.document.number = number
+        self.append(message.SerializeToString())
+
     def offer(self, license_id: bytes, to_city: int) -> None:
         """Write an offer of custody; its withdrawal when no city is given."""
         withdrawn = license_pb2.LICENSE_EVENT_TRANSFER_WITHDRAWN

@@ -64,9 +64,12 @@ async def test_a_clerk_leads_a_license_through_its_life(counter: Counter) -> Non
     assert (await counter.run("points", "--add", "12", "--basis", "某法")).exit_code == 0
     assert letters(await counter.last()) == "B"
     assert (await counter.run("points", "--exam-passed", "--basis", "某法")).exit_code == 0
+    passport = ("--type", "PASSPORT", "--number", "e12345678", "--name", "新名", "--basis", "某法")
+    assert (await counter.run("change-identity", *passport)).exit_code == 0
+    assert (await counter.last()).holder.document.number == "E12345678"
     cancelled = await counter.run("cancel", "--basis", "本人申请")
     assert "letters   G" in cancelled.output
-    assert [revision.revision for revision in await revisions(counter.city, counter.name)] == list(range(1, 8))
+    assert [revision.revision for revision in await revisions(counter.city, counter.name)] == list(range(1, 9))
 
 
 async def test_a_correction_from_a_file_and_the_daily_job(counter: Counter) -> None:

@@ -20,7 +20,7 @@ from tests.support.flips import copy_database, flip
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 NUMBERS = [f"11010519900101{number:04d}" for number in range(12)]
-WAITING, OTHER = "44052418800101001X", "11010519491231002X"
+WAITING, OTHER, RENUMBERED = "44052418800101001X", "11010519491231002X", "110101199003074514"
 
 _OWN = "nothing else states it, and nothing that is signed or answered rests on it"
 _BEAT = "the city's next heartbeat, seconds later, writes it anew; only its bounds are checked"
@@ -115,6 +115,8 @@ async def fill(world: World) -> None:
     suzhou.change(licenses[0], ["D"])
     suzhou.change(licenses[1], ["F"])
     suzhou.offer(licenses[2], CHENGDU)
+    await suzhou.claim(RENUMBERED)
+    suzhou.renumber(licenses[3], RENUMBERED)
     # A full tile, of records that cost little to fold.
     while suzhou.size < 258:
         suzhou.append(b"unreadable %d" % suzhou.size)

@@ -107,6 +107,7 @@ def a_record(**changes: Any) -> LicenseRecord:
         basis="道路交通安全法第九十一条",
         correction=Correction(1, bytes(range(32)), "typed wrongly"),
         taken_over_from=TransferSource(510100, 1, 42),
+        earlier_documents=(IdentityDocument(DocumentType.PASSPORT, "E12345678"),),
     )
     return replace(record, **changes)
 

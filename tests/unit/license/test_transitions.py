@@ -12,7 +12,17 @@ from elicense.license.cancellation import Cancellation
 from elicense.license.change import Change
 from elicense.license.class_change import AddedClass, ClassChange
 from elicense.license.field_change import FieldCorrection, Update
-from elicense.license.model import License, LicenseEvent, Photo, Validity, ValidityKind, VehicleClass
+from elicense.license.identity_change import IdentityChange
+from elicense.license.model import (
+    DocumentType,
+    IdentityDocument,
+    License,
+    LicenseEvent,
+    Photo,
+    Validity,
+    ValidityKind,
+    VehicleClass,
+)
 from elicense.license.points import ExamPassed, Points
 from elicense.license.renewal import Renewal
 from elicense.license.status_change import StatusChange
@@ -26,6 +36,7 @@ DUE = Validity(ValidityKind.SIX_YEARS, date(2015, 8, 1), date(2021, 8, 1))
 
 MOVED = replace(a_license(), holder=a_holder(address="苏州市另一条路2号"), photo=Photo(bytes(32), TODAY))
 CHENGDU = 510100
+PASSPORT = IdentityDocument(DocumentType.PASSPORT, "E12345678")
 OFFICE = Office("510112345678", "四川省成都市公安局交通管理局", "510100")
 CHANGES: dict[Action, Change] = {
     Action.UPDATE: Update(MOVED, ("holder.address", "photo")),
@@ -40,11 +51,12 @@ CHANGES: dict[Action, Change] = {
     Action.OFFER: Offer(CHENGDU, SUZHOU, BASIS),
     Action.WITHDRAW_OFFER: OfferWithdrawal(BASIS),
     Action.TAKE_OVER: TakeOver(CHENGDU, OFFICE, BASIS),
+    Action.CHANGE_IDENTITY: IdentityChange(PASSPORT, "", SUZHOU, BASIS),
 }
 
 # What each state lacks for each change, in the order of the actions above; "ok" is a legal change.
 # U update, R renew, S set status, W withdraw, A add, P points, E exam, C cancel, K correct
-# O offer, X withdraw the offer, T take over
+# O offer, X withdraw the offer, T take over, I change the identity document
 OK = "ok"
 MATRIX: list[tuple[str, str, str]] = [
     # state, letters, refused actions
@@ -55,7 +67,7 @@ MATRIX: list[tuple[str, str, str]] = [
     ("suspended", "D", "RAECOXT"),
     ("annulled", "E", "URWAPECOXT"),
     ("revoked", "F", "URWAPECOXT"),
-    ("cancelled", "G", "URSWAPECKOXT"),
+    ("cancelled", "G", "URSWAPECKOXTI"),
     ("open violation", "H", "RAECOXT"),
     ("open accident", "I", "RAECOXT"),
     ("out of use", "J", "RAECOXT"),
@@ -70,7 +82,7 @@ MATRIX: list[tuple[str, str, str]] = [
     ("retained", "U", "RAECOXT"),
     ("other", "Z", "EXT"),
 ]
-KEYS = dict(zip("URSWAPECKOXT", CHANGES, strict=True))
+KEYS = dict(zip("URSWAPECKOXTI", CHANGES, strict=True))
 
 
 def in_state(codes: str) -> License:
