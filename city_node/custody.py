@@ -9,7 +9,7 @@ where it is.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
@@ -35,7 +35,7 @@ LATE: Final = replication_pb2.DISPOSITION_KIND_LATE_RECORD
 NOT_IN_CUSTODY: Final = replication_pb2.DISPOSITION_KIND_NOT_IN_CUSTODY
 ENDS: Final[Mapping[int, HandOverState]] = MappingProxyType(
     {
-        license_pb2.LICENSE_EVENT_TRANSFER_WITHDRAWN: HandOverState.WITHDRAWN,
+        license_pb2.LICENSE_EVENT_TRANSFER_WITHDRAWN: HandOverState.RECALLED,
         license_pb2.LICENSE_EVENT_CANCELLED: HandOverState.CANCELLED,
     }
 )
@@ -45,7 +45,18 @@ OF_HAND_OVERS: Final = frozenset({ACCEPTED, REFUSED, AWAY, LATE})
 
 def gone(row: ViewRow, to_city: int) -> ViewRow:
     """Return the row of a licence that another city has taken over."""
-    return replace(row, city=to_city, flags=row.flags & ~int(ViewFlags.OFFERED))
+    return replace(row, city=to_city, flags=row.flags & ~int(ViewFlags.OFFERED | ViewFlags.RECALLED))
+
+
+def record_flags(record: license_pb2.LicenseRecord) -> int:
+    """Return the flags that a record of this city's log gives its licence in this city's view.
+
+    A withdrawn offer may have been taken up before the registry saw the withdrawal, so
+    this city is silent about the licence until the registry has confirmed it.
+    """
+    provisional = ViewFlags.PROVISIONAL if record.provisional else ViewFlags(0)
+    recalled = record.event == license_pb2.LICENSE_EVENT_TRANSFER_WITHDRAWN
+    return flags_of(record) | int(provisional) | (int(ViewFlags.RECALLED) if recalled else 0)
 
 
 class CustodyFeed:
@@ -88,6 +99,44 @@ class CustodyFeed:
             self._store.hand_overs.add(conn, [notice(word)])
         return True
 
+    def confirm_recalls(self, conn: Connection, held: tuple[int, int], *, now_us: int) -> None:
+        """Let licences count again whose withdrawn offer nobody had taken up before.
+
+        Args:
+            conn: The transaction.
+            held: Epoch and number of entries under the registry's receipt; whatever it decided before it
+                had them has been applied.
+            now_us: When that was heard.
+        """
+        waiting = self._store.hand_overs.recalled(conn)
+        withdrawn = self._withdrawals(conn, waiting)
+        left: set[bytes] = set()
+        for offer in waiting:
+            if withdrawn[offer] < held:
+                self._store.hand_overs.set_state(conn, offer, HandOverState.WITHDRAWN, now_us=now_us)
+            else:
+                left.add(offer.license_id)
+        for license_id in {offer.license_id for offer in waiting} - left:
+            row = self._store.view.by_license(conn, license_id)
+            if row is not None:
+                place = (row.person_key, row.license_id, row.flags & ~int(ViewFlags.RECALLED))
+                self._store.view.set_flags(conn, [place])
+
+    def _withdrawals(self, conn: Connection, offers: Sequence[HandOver]) -> dict[HandOver, tuple[int, int]]:
+        """Return where each of these offers was withdrawn: epoch and index."""
+        history = self._store.view.history(conn, {offer.license_id for offer in offers})
+        found = {}
+        for offer in offers:
+            ends = [
+                (revision.epoch, revision.idx)
+                for revision in history.get(offer.license_id, ())
+                if revision.city == offer.city and revision.event == license_pb2.LICENSE_EVENT_TRANSFER_WITHDRAWN
+            ]
+            after = [end for end in ends if end > (offer.epoch, offer.idx)]
+            # A licence without history was erased, which only a confirmed one can be.
+            found[offer] = min(after, default=(0, 0))
+        return found
+
     def _arrive(self, conn: Connection, word: StoredDisposition) -> None:
         """Put a licence that was taken over into the view."""
         entry = self._store.logs.entries_at(conn, LogKey(word.city, word.epoch), [word.idx]).get(word.idx)
@@ -99,7 +148,7 @@ class CustodyFeed:
             message,
             index=word.idx,
             leaf_hash=entry.leaf_hash,
-            flags=flags_of(message),
+            flags=record_flags(message),
             persons=self._persons,
             person_key=person_key,
         )

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from uuid import UUID
 
 from city_node.custody import ACCEPTED, AWAY, ENDS, LATE, NOT_IN_CUSTODY, REFUSED, gone, notice
 from city_node.store import StoredDisposition
 from city_node.transfer_store import Direction, HandOver, HandOverState
+from elicense.license.verdict import ViewFlags
 from elicense.log.check import Finding
 from elicense.v1 import license_pb2
 from elicense.view.model import ViewRow
@@ -37,6 +38,7 @@ class CustodyFold:
     away: dict[bytes, int] = field(default_factory=dict)
     _departures: list[tuple[bytes, _Place]] = field(default_factory=list)
     _hand_overs: dict[_Key, tuple[int, HandOverState]] = field(default_factory=dict)
+    _withdrawn: dict[_Key, _Place] = field(default_factory=dict)
 
     def hear(self, word: StoredDisposition) -> None:
         """Fold one word of the feed."""
@@ -76,19 +78,43 @@ class CustodyFold:
                 other, state = self._hand_overs[key]
                 if state is HandOverState.OPEN:
                     self._hand_overs[key] = other, ENDS[record.event]
+                    self._withdrawn[key] = record.epoch, index
 
     def moved(self, rows: Mapping[bytes, ViewRow]) -> dict[bytes, ViewRow]:
-        """Return the rows of licences that have moved away, as they should stand."""
-        return {
+        """Return the rows of licences that have moved away, or whose recall is confirmed, as they should stand."""
+        recalled = {key[0] for key, (_, state) in self._hand_overs.items() if state is HandOverState.RECALLED}
+        confirmed = {key[0] for key in self._withdrawn} - recalled
+        stand = {
+            license_id: replace(rows[license_id], flags=rows[license_id].flags & ~int(ViewFlags.RECALLED))
+            for license_id in confirmed
+            if license_id in rows
+        }
+        away = {
             license_id: gone(rows[license_id], to_city)
             for license_id, to_city in self.away.items()
             if license_id in rows
         }
+        return stand | away
 
-    def compare(self, stored: Iterable[HandOver]) -> list[Finding]:
-        """Compare with what is stored, once feed and log are folded."""
+    def settle(self, stored: Iterable[HandOver], confirmed: _Place) -> None:
+        """End hand-overs as the feed says, once feed and log are folded.
+
+        Args:
+            stored: The list of hand-overs.  Where a recall is confirmed by the receipt alone, it says whether
+                the whole feed had come by then.
+            confirmed: Epoch and number of entries under the registry's latest receipt.
+        """
         for license_id, place in self._departures:
             self._depart(license_id, place)
+        listed = {_key(each): each.state for each in stored}
+        for key, place in self._withdrawn.items():
+            other, state = self._hand_overs[key]
+            ended = listed.get(key) == HandOverState.WITHDRAWN
+            if state is HandOverState.RECALLED and ended and place < confirmed:
+                self._hand_overs[key] = other, HandOverState.WITHDRAWN
+
+    def compare(self, stored: Iterable[HandOver]) -> list[Finding]:
+        """Compare with what is stored, once all is settled."""
         held = {_key(each): (each.other_city, HandOverState(each.state)) for each in stored}
         wrong = {key[0] for key in held.keys() | self._hand_overs.keys() if held.get(key) != self._hand_overs.get(key)}
         what = "its hand-overs stand otherwise in the list than in the log and the feed"
@@ -103,7 +129,7 @@ class CustodyFold:
         later = [key for key in offers if key[3:] > last and key[3:] in self.void]
         for key in later:
             other, state = self._hand_overs[key]
-            if state is HandOverState.OPEN:
+            if state in (HandOverState.OPEN, HandOverState.RECALLED):
                 self._hand_overs[key] = other, HandOverState.WITHDRAWN
 
     def _offers(self, license_id: bytes) -> list[_Key]:

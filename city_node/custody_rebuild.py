@@ -11,15 +11,15 @@ from dataclasses import replace
 from functools import reduce
 from typing import TYPE_CHECKING, Final
 
+from city_node.custody import record_flags
 from city_node.custody_check import CustodyFold
 from city_node.receipts import flags_after
 from city_node.store import CityStore
 from city_node.transfer_store import Direction
 from city_node.uniting import unite
-from elicense.license.verdict import ViewFlags
 from elicense.log.model import LogKey
 from elicense.v1 import license_pb2
-from elicense.view.fold import flags_of, kept_flags, links_of, person_key_of, read_record, revision_of, row_of
+from elicense.view.fold import kept_flags, links_of, person_key_of, read_record, revision_of, row_of
 from elicense.view.links import PersonLink
 from elicense.view.model import Revision, ViewRow
 from elicense.view.person import PersonIndex
@@ -78,13 +78,12 @@ class CustodyRebuild:
                 row = None
             person_key = self._store.view.links.root(conn, person_key_of(record, self._persons))
             links += links_of(record, self._persons, index=index)
-            provisional = ViewFlags.PROVISIONAL if record.provisional else ViewFlags(0)
             kept = 0 if row is None else kept_flags(row.flags)
             row = row_of(
                 record,
                 index=index,
                 leaf_hash=entry.leaf_hash,
-                flags=int(provisional) | flags_of(record) | kept,
+                flags=record_flags(record) | kept,
                 persons=self._persons,
                 person_key=person_key,
             )

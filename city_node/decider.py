@@ -33,7 +33,7 @@ from city_node.commands import (
     TakeOverLicense,
     Written,
 )
-from city_node.custody import note_written
+from city_node.custody import note_written, record_flags
 from city_node.encoding import etag_of
 from city_node.gate import SigningGate
 from city_node.holding import refusals, require_custody
@@ -63,12 +63,11 @@ from elicense.license.civil_date import civil_date, shared_message
 from elicense.license.daily import next_step
 from elicense.license.field_change import FieldCorrection
 from elicense.license.points import next_cycle
-from elicense.license.verdict import ViewFlags
 from elicense.log.decision import Appended, Decision
 from elicense.log.model import Head, LogKey, StoredEntry
 from elicense.uuids import uuid_bytes
 from elicense.v1 import license_pb2
-from elicense.view.fold import flags_of, links_of, revision_of, row_of
+from elicense.view.fold import links_of, revision_of, row_of
 from elicense.view.model import ViewRow
 from elicense.view.person import PersonIndex
 
@@ -314,8 +313,7 @@ class CityDecider:
         index = board.next_index
         board.next_index += 1
         board.requests[request_id] = Request(request_id, digest, record.license_id, record.epoch, index, 0)
-        flags = flags_of(record) | (int(ViewFlags.PROVISIONAL) if record.provisional else 0)
-        return Written(request_id, digest, index, person_key, record, flags)
+        return Written(request_id, digest, index, person_key, record, record_flags(record))
 
     # -- what a commit needs to know -----------------------------------------------------------------------------------
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from functools import reduce
 from typing import TYPE_CHECKING, Final
 
+from city_node.custody import record_flags
 from city_node.custody_check import CustodyFold
 from city_node.receipts import flags_after
 from city_node.store import CityStore
@@ -26,7 +27,7 @@ from elicense.trust.enrollment import FIRST_EPOCH, city_log_origin
 from elicense.uuids import uuid_bytes
 from elicense.v1 import license_pb2
 from elicense.view.erasure import read_erasure
-from elicense.view.fold import flags_of, kept_flags, links_of, person_key_of, read_record, row_of
+from elicense.view.fold import kept_flags, links_of, person_key_of, read_record, row_of
 from elicense.view.links import Roots
 from elicense.view.model import ViewRow
 from elicense.view.opening import binds, read_opening
@@ -128,8 +129,10 @@ class Fsck:
             for chunk in check.entries():
                 entries += len(chunk)
                 self._derive(key, chunk, derived, findings)
+        hand_overs = self._store.hand_overs.all(conn)
+        derived.custody.settle(hand_overs, self._confirmed(conn, logs))
         self._set_flags(derived)
-        findings.extend(derived.custody.compare(self._store.hand_overs.all(conn)))
+        findings.extend(derived.custody.compare(hand_overs))
         self._compare_links(conn, derived, findings)
         self._compare_view(conn, derived, findings)
         self._compare_requests(conn, derived, findings)
@@ -176,12 +179,11 @@ class Fsck:
     def _stand(
         self, record: license_pb2.LicenseRecord, entry: StoredEntry, before: ViewRow | None, derived: _Derived
     ) -> None:
-        flags = ViewFlags.PROVISIONAL if record.provisional else ViewFlags(0)
         derived.rows[record.license_id] = row_of(
             record,
             index=entry.index,
             leaf_hash=entry.leaf_hash,
-            flags=int(flags) | flags_of(record) | (0 if before is None else kept_flags(before.flags)),
+            flags=record_flags(record) | (0 if before is None else kept_flags(before.flags)),
             persons=self._persons,
             person_key=person_key_of(record, self._persons),
         )
@@ -215,6 +217,11 @@ class Fsck:
             for word in page:
                 custody.hear(word)
             after = page[-1].seq
+
+    def _confirmed(self, conn: Connection, logs: Sequence[LogKey]) -> tuple[int, int]:
+        """Return epoch and number of the entries that the registry has confirmed."""
+        held = [(key.epoch, self._store.logs.latest_cosigned(conn, key)) for key in logs]
+        return max(((epoch, receipt[0]) for epoch, receipt in held if receipt is not None), default=(0, 0))
 
     def _set_flags(self, derived: _Derived) -> None:
         """Apply the registry's feed in its order, as the node did when it came."""

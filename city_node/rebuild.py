@@ -7,17 +7,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from city_node.custody import note_written
+from city_node.custody import note_written, record_flags
 from city_node.removal import remove
 from city_node.store import CityStore, Request
 from city_node.uniting import unite
 from elicense.clock import from_timestamp
 from elicense.errors import Malformed
-from elicense.license.verdict import ViewFlags
 from elicense.log.model import NewEntry
 from elicense.v1 import license_pb2
 from elicense.view.erasure import read_erasure
-from elicense.view.fold import flags_of, kept_flags, links_of, person_key_of, read_record, revision_of, row_of
+from elicense.view.fold import kept_flags, links_of, person_key_of, read_record, revision_of, row_of
 from elicense.view.links import PersonLink
 from elicense.view.model import Revision, ViewRow
 from elicense.view.opening import read_opening
@@ -101,12 +100,11 @@ class Rebuild:
         self._store.view.add_revisions(conn, moved)
 
     def _row(self, record: license_pb2.LicenseRecord, index: int, leaf_hash: bytes, person_key: bytes) -> ViewRow:
-        provisional = ViewFlags.PROVISIONAL if record.provisional else ViewFlags(0)
         return row_of(
             record,
             index=index,
             leaf_hash=leaf_hash,
-            flags=int(provisional) | flags_of(record),
+            flags=record_flags(record),
             persons=self._persons,
             person_key=person_key,
         )

@@ -71,6 +71,7 @@ class Receipts:
         self._sizes: dict[int, int] = {}
         self._heads: dict[int, Checkpoint] = {}
         self._cursor = 0
+        self._confirmed = (0, 0)
         self._listeners: list[Callable[[], None]] = []
 
     def add_listener(self, listener: Callable[[], None]) -> None:
@@ -107,7 +108,13 @@ class Receipts:
         self._heads.clear()
 
     async def take(
-        self, epoch: int, receipt: bytes, next_index: int, dispositions: Sequence[replication_pb2.Disposition] = ()
+        self,
+        epoch: int,
+        receipt: bytes,
+        next_index: int,
+        dispositions: Sequence[replication_pb2.Disposition] = (),
+        *,
+        whole_feed: bool = False,
     ) -> None:
         """Check what the registry says, and store what is new of it.
 
@@ -119,6 +126,7 @@ class Receipts:
             receipt: Cosigned checkpoint of what the registry holds; empty when it holds nothing.
             next_index: How many entries it says that it holds.
             dispositions: What follows in the city's feed.
+            whole_feed: Whether with them the city has all that the registry had decided when it signed the receipt.
 
         Raises:
             CheckpointInvalid: The receipt is not a checkpoint of this log, or not of ``next_index`` entries.
@@ -128,14 +136,11 @@ class Receipts:
             DataLoss: The feed has a gap.
         """
         head = self.open(epoch, receipt, next_index)
-        fresh = [disposition for disposition in dispositions if disposition.sequence > self._cursor]
-        if [disposition.sequence for disposition in fresh] != list(
-            range(self._cursor + 1, self._cursor + 1 + len(fresh))
-        ):
-            raise DataLoss("the registry's feed of dispositions has a gap", expectedSequence=self._cursor + 1)
+        fresh = self._fresh(dispositions)
         key = LogKey(self._key.log, epoch)
         news = head is not None and head != self._heads.get(epoch)
-        if not news and not fresh:
+        confirms = whole_feed and head is not None and (epoch, head.size) > self._confirmed
+        if not news and not fresh and not confirms:
             return
 
         def write(conn: Connection) -> None:
@@ -144,15 +149,28 @@ class Receipts:
                 if head.size > self._sizes.get(epoch, 0):
                     self._store.logs.store_cosigned(conn, key, head.size, receipt)
             self._keep(conn, fresh)
+            if head is not None and confirms:
+                self._custody.confirm_recalls(conn, (epoch, head.size), now_us=self._clock())
 
         await self._database.write(write)
         if head is not None:
             self._heads[epoch] = head
             self._sizes[epoch] = max(self._sizes.get(epoch, 0), head.size)
+            if confirms:
+                self._confirmed = (epoch, head.size)
         self._cursor += len(fresh)
         if fresh:
             for listener in self._listeners:
                 listener()
+
+    def _fresh(self, dispositions: Sequence[replication_pb2.Disposition]) -> list[replication_pb2.Disposition]:
+        """Return what is not stored yet, without a gap."""
+        fresh = [disposition for disposition in dispositions if disposition.sequence > self._cursor]
+        if [disposition.sequence for disposition in fresh] != list(
+            range(self._cursor + 1, self._cursor + 1 + len(fresh))
+        ):
+            raise DataLoss("the registry's feed of dispositions has a gap", expectedSequence=self._cursor + 1)
+        return fresh
 
     def open(self, epoch: int, receipt: bytes, next_index: int) -> Checkpoint | None:
         """Return the head of a receipt, both signatures checked; None when there is none because nothing is held.

@@ -292,10 +292,12 @@ class Replicator:
         receipt: bytes,
         next_index: int,
         dispositions: Sequence[replication_pb2.Disposition] = (),
+        *,
+        whole_feed: bool = False,
     ) -> None:
         try:
             before = self._receipts.cursor
-            await self._receipts.take(epoch, receipt, next_index, dispositions)
+            await self._receipts.take(epoch, receipt, next_index, dispositions, whole_feed=whole_feed)
         except _TWO_HISTORIES as error:
             self._gate.shut(error)
             raise
@@ -333,7 +335,9 @@ class Replicator:
                 self._gate.shut(raised)
             raise raised from error
         self._hear(response.registry_time)
-        await self._take(request.epoch, response.receipt, response.next_index, response.dispositions)
+        words = response.dispositions
+        whole = len(words) < DISPOSITIONS_PER_ANSWER
+        await self._take(request.epoch, response.receipt, response.next_index, words, whole_feed=whole)
         return response
 
     def _registry_us(self) -> int | None:

@@ -46,6 +46,8 @@ class HandOverState(IntEnum):
     WITHDRAWN = 3
     CANCELLED = 4
     REFUSED = 5
+    RECALLED = 6
+    """Withdrawn here; the registry has not confirmed that nobody was faster."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,24 +128,30 @@ class HandOverStore:
         """Note that a licence was taken over: the offer up to ``last`` (epoch, index) is done, later ones are void."""
         offers = [each for each in self.of_license(conn, license_id) if each.direction == Direction.OUT]
         taken = max((each for each in offers if (each.epoch, each.idx) <= last), key=_place, default=None)
-        c = self._table.c
         for each in offers:
             if each is taken:
                 state = HandOverState.DONE
-            elif (each.epoch, each.idx) > last and each.state == HandOverState.OPEN:
+            elif (each.epoch, each.idx) > last and each.state in (HandOverState.OPEN, HandOverState.RECALLED):
                 state = HandOverState.WITHDRAWN
             else:
                 continue
-            conn.execute(
-                self._table.update()
-                .where(
-                    c.license_id == license_id,
-                    c.direction == int(Direction.OUT),
-                    c.epoch == each.epoch,
-                    c.idx == each.idx,
-                )
-                .values(state=int(state), updated_us=now_us)
-            )
+            self.set_state(conn, each, state, now_us=now_us)
+
+    def set_state(self, conn: Connection, hand_over: HandOver, state: HandOverState, *, now_us: int) -> None:
+        """Note how far one hand-over is."""
+        c = self._table.c
+        place = (hand_over.license_id, hand_over.direction, hand_over.city, hand_over.epoch, hand_over.idx)
+        columns = (c.license_id, c.direction, c.city, c.epoch, c.idx)
+        conn.execute(
+            self._table.update()
+            .where(*[column == value for column, value in zip(columns, place, strict=True)])
+            .values(state=int(state), updated_us=now_us)
+        )
+
+    def recalled(self, conn: Connection) -> list[HandOver]:
+        """Return the offers that were withdrawn here and wait for the registry to confirm it."""
+        rows = conn.execute(self._select.where(self._table.c.state == int(HandOverState.RECALLED)))
+        return [HandOver(*row) for row in rows]
 
     def end_take_over(
         self, conn: Connection, place: tuple[bytes, int, int], state: HandOverState, *, detail: str, now_us: int
@@ -180,7 +188,8 @@ class HandOverStore:
         """
         c = self._table.c
         key = (c.updated_us, c.license_id, c.direction, c.idx)
-        query = self._select.where(or_(c.state == int(HandOverState.OPEN), c.updated_us >= since_us))
+        waiting = c.state.in_((int(HandOverState.OPEN), int(HandOverState.RECALLED)))
+        query = self._select.where(or_(waiting, c.updated_us >= since_us))
         if before is not None:
             query = query.where(tuple_(*key) < tuple_(*before))
         return [HandOver(*row) for row in conn.execute(query.order_by(*[each.desc() for each in key]).limit(limit))]

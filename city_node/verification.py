@@ -205,9 +205,10 @@ class CityAnswers:
         city's licence.  Not of a cancelled licence, or of a revoked one whose bar
         is over: the person may hold a new one elsewhere.  Not while its own
         history is in doubt: its database may have been set back.  Not of a licence
-        that is offered to another city, or that another city has taken over.
+        that is offered to another city, nor of one whose offer was withdrawn until the
+        registry has confirmed that, nor of one that another city has taken over.
         """
-        foreign = ViewFlags.CONFLICT | ViewFlags.CANCELLED | ViewFlags.VOID | ViewFlags.OFFERED
+        foreign = ViewFlags.CONFLICT | ViewFlags.CANCELLED | ViewFlags.VOID | ViewFlags.OFFERED | ViewFlags.RECALLED
         if row.city != self._log.key.log:
             return False
         if (ban := row_ban(row)) is not None and until_of(ban) < china_date(self._clock()):

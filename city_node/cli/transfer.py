@@ -45,6 +45,7 @@ _WORDS: Final = {
     (pb.TRANSFER_DIRECTION_OUT, pb.TRANSFER_STATE_OPEN): "offered to",
     (pb.TRANSFER_DIRECTION_OUT, pb.TRANSFER_STATE_DONE): "moved to",
     (pb.TRANSFER_DIRECTION_OUT, pb.TRANSFER_STATE_WITHDRAWN): "offer withdrawn from",
+    (pb.TRANSFER_DIRECTION_OUT, pb.TRANSFER_STATE_RECALLED): "offer withdrawn, not confirmed yet, from",
     (pb.TRANSFER_DIRECTION_OUT, pb.TRANSFER_STATE_CANCELLED): "cancelled, no longer offered to",
     (pb.TRANSFER_DIRECTION_IN, pb.TRANSFER_STATE_OPEN): "arriving from",
     (pb.TRANSFER_DIRECTION_IN, pb.TRANSFER_STATE_DONE): "arrived from",

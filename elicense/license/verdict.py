@@ -62,6 +62,11 @@ class ViewFlags(IntFlag):
     """Declared void by the registry: it never counts, whatever its own record says."""
     OFFERED = 64
     """Custody is offered to another city; says nothing about the right to drive."""
+    RECALLED = 128
+    """An offer was taken back, and the registry has not confirmed it: another city may have been faster.
+
+    Stands in a city's own view alone.
+    """
 
 
 OF_LATEST_RECORD: Final = int(ViewFlags.REVOKED | ViewFlags.OFFERED)

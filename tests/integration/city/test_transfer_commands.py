@@ -45,7 +45,7 @@ async def test_two_clerks_hand_a_license_over(cluster: Cluster) -> None:
     await said(suzhou, "offer", short, "--to", "510100", "--basis", "迁出")
     assert f"{name}  offered to 510100 Chengdu" in await said(suzhou, "list")
     await said(suzhou, "withdraw", short, "--basis", "本人放弃")
-    assert f"{name}  offer withdrawn from 510100 Chengdu" in await said(suzhou, "list")
+    assert f"{name}  offer withdrawn" in await said(suzhou, "list")
     await said(suzhou, "offer", short, "--to", "510100", "--basis", "迁出")
     await suzhou.replicated()
     assert f"{name}  offered by 320500 Suzhou" in await said(chengdu, "list")

@@ -306,11 +306,47 @@ async def test_while_the_registry_is_away_an_offered_license_is_valid_nowhere_an
     await set_letter(nation.suzhou, goes.name, "H")
     back = await withdraw(nation.suzhou, goes.name)
     assert back.license.offered_to_city == 0
-    assert await nation.outcome(goes, nation.suzhou) == OUTCOME_VALID
+    # It may have been taken up meanwhile: only the registry knows, and no restart makes the city forget that.
+    assert await nation.outcome(goes, nation.suzhou) == OUTCOME_INDETERMINATE
+    assert await listed(nation.suzhou) == [(pb.TRANSFER_DIRECTION_OUT, pb.TRANSFER_STATE_RECALLED, CHENGDU)]
+    await check(city_node.cli.main, nation.suzhou.folder / "config.toml")
+    await nation.restart(nation.suzhou)
+    assert await nation.outcome(goes, nation.suzhou) == OUTCOME_INDETERMINATE
     await nation.cluster.start_registry()
     await nation.suzhou.replicated()
+
+    async def confirmed() -> bool:
+        return await listed(nation.suzhou) == [
+            (pb.TRANSFER_DIRECTION_OUT, pb.TRANSFER_STATE_WITHDRAWN, CHENGDU)
+        ]  # fmt: skip
+
+    await eventually(confirmed)
     with pytest.raises(errors.OfferNotFound):
         await accept(nation.chengdu, goes.name)
+    await nation.sound()
+    # What the registry has confirmed, the city says again on its own.
+    await nation.cluster.stop_registry()
+    assert await nation.outcome(goes, nation.suzhou) == OUTCOME_VALID
+
+
+async def test_a_city_that_is_cut_off_does_not_vouch_for_an_offer_that_it_withdrew_too_late(
+    nation: Nation,
+) -> None:
+    license_ = await nation.issued()
+    await offer(nation.suzhou, license_.name, CHENGDU)
+    await nation.suzhou.replicated()
+    nation.suzhou.running.replicator.stop()
+    taken = await accept(nation.chengdu, license_.name)
+    assert taken.state == pb.TRANSFER_STATE_DONE
+    await set_letter(nation.chengdu, same(license_, CHENGDU), "D")
+    await nation.chengdu.replicated()
+    await withdraw(nation.suzhou, license_.name)
+    # Suzhou asks instead of answering: the suspension is seen through it too.
+    await nation.everywhere(license_, OUTCOME_INVALID)
+    await nation.restart(nation.suzhou)
+    await moved(nation.suzhou, license_.name)
+    await nation.everywhere(license_, OUTCOME_INVALID)
+    assert await listed(nation.suzhou) == [(pb.TRANSFER_DIRECTION_OUT, pb.TRANSFER_STATE_DONE, CHENGDU)]
     await nation.sound()
 
 
