@@ -26,7 +26,7 @@ demo: $(INSTALLED)  ## Run registry and three cities on loopback and show the ma
 	@$(BIN)/elicense demo $(DEMO_ARGS)
 
 test: $(INSTALLED)  ## Run every test; PostgreSQL comes with the test dependencies.
-	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadscope --no-loadscope-reorder $(PYTEST_ARGS)
 
 faults: $(INSTALLED)  ## Break everything that can break, a thousand kills among it, and write the table (FAULTS_ARGS=--help).
 	@$(BIN)/python -m tests.faults.campaign $(FAULTS_ARGS)

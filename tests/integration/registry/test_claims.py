@@ -216,7 +216,9 @@ async def test_a_granted_license_that_arrives_late_beats_a_provisional_one_that_
     assert refused.held_by_city == SUZHOU
     (noted,) = await tianjin.decided(1)
     assert (noted.kind, noted.license_id) == (replication_pb2.DISPOSITION_KIND_CONFLICT, provisional)
-    assert not suzhou.feed
+    # The license that counts is contested, and nothing worse.
+    (asked,) = await suzhou.decided(1)
+    assert (asked.kind, asked.license_id) == (replication_pb2.DISPOSITION_KIND_CONTESTED, lawful)
     key = world.keys.persons.person_key(DOCUMENT_TYPE_RESIDENT_ID, NUMBER)
     held = world.database.read_now(lambda conn: world.store.claims(conn, [key]))[key]
     assert (held.city, held.license_id) == (SUZHOU, lawful)
