@@ -244,6 +244,9 @@ class CityDecider:
         latest = command.latest
         if (refusal := board.taken.get(latest.person_key)) is not None:
             return refusal
+        own = board.rows.get(latest.license_id)
+        if own is not None and own.person_key != latest.person_key:
+            return LicenseExists("another person's license has this id here; have the other city issue a new one")
         if latest.license_id in board.arriving:
             return IllegalTransition(
                 "the license is being taken over already; wait for the registry's word",
@@ -329,7 +332,8 @@ class CityDecider:
         rows: dict[bytes, ViewRow] = {}
         erasures = [command for command in commands if isinstance(command, EraseLicense)]
         request_ids += [erasure.request_id for erasure in erasures]
-        for license_id in {change.license_id for change in changes} | {erasure.license_id for erasure in erasures}:
+        named = {change.license_id for change in changes} | {erasure.license_id for erasure in erasures}
+        for license_id in named | {move.latest.license_id for move in moves}:
             row = self._store.view.by_license(conn, license_id)
             if row is not None:
                 rows[license_id] = row

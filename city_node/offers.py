@@ -74,15 +74,16 @@ class Offers:
         self._cosigner = cosigner
         self._persons = persons
 
-    async def get(self, license_id: bytes) -> ProvedOffer:
-        """Return an open offer to this city, proved.
+    async def get(self, license_id: bytes, *, from_city: int) -> ProvedOffer:
+        """Return an open offer of a licence in a city's custody to this city, proved.
 
         Raises:
             OfferNotFound: There is none.
             RegistryUnreachable: The registry did not answer, or what it answered is not proved.
         """
         try:
-            found = await self._stub.GetOffer(custody_pb2.GetOfferRequest(license_id=license_id), timeout=CALL_SECONDS)
+            request = custody_pb2.GetOfferRequest(license_id=license_id, from_city=from_city)
+            found = await self._stub.GetOffer(request, timeout=CALL_SECONDS)
         except grpc.RpcError as error:  # (1)
             raised = from_rpc_error(error)
             raise (raised if isinstance(raised, OfferNotFound) else as_registry_fault(raised)) from error

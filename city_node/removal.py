@@ -23,6 +23,9 @@ def entries_of(conn: Connection, store: CityStore, city: int, revisions: Sequenc
 
 def remove(conn: Connection, store: CityStore, city: int, license_id: bytes) -> None:
     """Take a licence out of every table, in the transaction that appends its ERASED entry."""
+    row = store.view.by_license(conn, license_id)
+    if row is None:
+        return  # its records came without their content: there is nothing to erase
     revisions = store.view.history(conn, [license_id]).get(license_id, [])
     requests = [
         uuid.UUID(read_record(entry.record).request_id).bytes
@@ -33,4 +36,4 @@ def remove(conn: Connection, store: CityStore, city: int, license_id: bytes) -> 
     for epoch in {revision.epoch for revision in revisions if revision.city == city}:
         indices = [revision.idx for revision in revisions if (revision.city, revision.epoch) == (city, epoch)]
         store.logs.erase(conn, LogKey(city, epoch), indices)
-    store.view.remove(conn, license_id)
+    store.view.remove(conn, row.person_key, license_id)

@@ -157,9 +157,17 @@ class Transfers:
         return await self._changes.change(command, validate_only=validate_only)
 
     async def accept(
-        self, license_id: bytes, *, office: Office | None, basis: str, request_id: str, validate_only: bool, actor: str
+        self,
+        license_id: bytes,
+        *,
+        from_city: int,
+        office: Office | None,
+        basis: str,
+        request_id: str,
+        validate_only: bool,
+        actor: str,
     ) -> TakenOver:
-        """Take over a licence that another city offers.
+        """Take over a licence that another city, the one in custody, offers.
 
         Raises:
             RequestIdReused: The request id came with another body before.
@@ -179,7 +187,7 @@ class Transfers:
                 raise done
             return await self._again(done.request)
         self._gate.check()
-        offer = await self._offers.get(license_id)  # (2)
+        offer = await self._offers.get(license_id, from_city=from_city)  # (2)
         command = TakeOverLicense(key, digest, offer.row, offer.entry, TakeOver(self.city, office, basis), actor)
         if validate_only:
             latest = Latest.read(offer.row, offer.entry)

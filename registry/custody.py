@@ -13,7 +13,7 @@ from elicense.log.checkpoint import cosign
 from elicense.log.model import LogKey, StoredEntry
 from elicense.sql.database import Database
 from elicense.trust.signer import Signer
-from elicense.view.fold import person_key_of, read_record
+from elicense.view.fold import LICENSE_ID_SIZE, person_key_of, read_record
 from elicense.view.model import Revision, ViewRow
 from elicense.view.person import PersonIndex
 from registry.handovers import OpenOffer, Position
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 DEFAULT_PAGE: Final = 50
 LARGEST_PAGE: Final = 100
 LARGEST_HISTORY: Final = 200
+#: Bytes of a division code, six decimal digits, in a page token.
+_CITY_SIZE: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,8 +92,13 @@ class Custody:
         self._cosigner_name = cosigner_name
         self._clock = clock
 
-    async def offer(self, city: int, license_id: bytes) -> ProvedOffer:
+    async def offer(self, city: int, license_id: bytes, *, from_city: int) -> ProvedOffer:
         """Return an open offer to a city.
+
+        Args:
+            city: The city to which it is offered.
+            license_id: The licence.
+            from_city: City in custody; 0 for whichever offers a licence with that id.
 
         Raises:
             OfferNotFound: There is none.
@@ -99,7 +106,8 @@ class Custody:
         """
 
         def read(conn: Connection) -> tuple[ViewRow, StoredEntry, bytes, list[bytes], str, bool]:
-            offer = self._store.transfers.offer(conn, to_city=city, license_id=license_id)
+            transfers = self._store.transfers
+            offer = transfers.offer(conn, to_city=city, license_id=license_id, from_city=from_city)
             row = None if offer is None else self._row(conn, offer.person_key, license_id)
             # The offer's city is a condition, not a hint: two cities may have two licences of one id.
             if offer is None or row is None or row.city != offer.from_city or not row.flags & ViewFlags.OFFERED:
@@ -137,14 +145,11 @@ class Custody:
             Malformed: The token is not one of this list.
         """
         size = min(page_size, LARGEST_PAGE) or DEFAULT_PAGE
-        try:
-            after = bytes.fromhex(page_token)
-        except ValueError:
-            raise Malformed("the page token is not one of this list") from None
+        behind = _behind(page_token)
 
         def read(conn: Connection) -> list[ListedOffer]:
             known = self._store.view.links.root(conn, person_key) if person_key else b""
-            found = self._store.transfers.offers(conn, to_city=city, person_key=known, after=after, limit=size + 1)
+            found = self._store.transfers.offers(conn, to_city=city, person_key=known, after=behind, limit=size + 1)
             listed = []
             for offer in found:
                 row = self._row(conn, offer.person_key, offer.license_id)
@@ -154,8 +159,10 @@ class Custody:
             return listed
 
         found = await self._database.read(read)
-        token = found[size - 1].offer.license_id.hex() if len(found) > size else ""
-        return found[:size], token
+        if len(found) <= size:
+            return found, ""
+        last = found[size - 1].offer
+        return found[:size], (last.license_id + last.from_city.to_bytes(_CITY_SIZE, "big")).hex()
 
     async def history(
         self, city: int, license_id: bytes, *, after: int, page_size: int
@@ -205,8 +212,9 @@ class Custody:
         return await self._database.read(read)
 
     def _in_custody(self, conn: Connection, city: int, license_id: bytes) -> ViewRow:
-        row = self._store.view.by_license(conn, license_id)
-        if row is None or row.city != city:
+        # A licence id is a city's own choice, so another city's licence may bear the same.
+        row = next((row for row in self._store.view.of_license(conn, license_id) if row.city == city), None)
+        if row is None:
             raise _not_in_custody()
         return row
 
@@ -220,6 +228,19 @@ class Custody:
         if entry is None:
             raise StoreCorrupt("a record is not where the view says; run fsck", city=city)
         return entry
+
+
+def _behind(page_token: str) -> tuple[bytes, int]:
+    """Return licence and city of the last offer of the page before."""
+    if not page_token:
+        return b"", 0
+    try:
+        place = bytes.fromhex(page_token)
+    except ValueError:
+        place = b""
+    if len(place) != LICENSE_ID_SIZE + _CITY_SIZE:
+        raise Malformed("the page token is not one of this list")
+    return place[:LICENSE_ID_SIZE], int.from_bytes(place[LICENSE_ID_SIZE:], "big")
 
 
 def _no_offer() -> OfferNotFound:

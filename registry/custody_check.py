@@ -32,7 +32,7 @@ class CustodyCheck:
         self._store = store
         self._found = found
         self._arrivals: set[Arrival] = set()
-        self._offers: dict[bytes, OpenOffer] = {}
+        self._offers: set[OpenOffer] = set()
         self._halves: set[tuple[Position, bool]] = set()
 
     def take(self, fold: NationalFold) -> set[bytes]:
@@ -41,9 +41,7 @@ class CustodyCheck:
         self._arrivals.update(fold.change.arrivals)
         self._halves |= fold.custody.halves()
         self._offers.update(
-            (license_id, offer)
-            for license_id, offer in fold.change.offers.items()
-            if offer is not None and license_id not in away
+            offer for license_id, offer in fold.change.offers.items() if offer is not None and license_id not in away
         )
         return away
 
@@ -59,7 +57,7 @@ class CustodyCheck:
             where = (arrival.city, arrival.epoch, arrival.idx)
             self._say(where, "the take-over waits in the table or in the logs, not in both")
         stored = set(self._store.all_offers(self._conn))
-        for offer in stored ^ set(self._offers.values()):
+        for offer in stored ^ self._offers:
             self._found(
                 Finding(f"license {UUID(bytes=offer.license_id)}", "what is offered of it differs from the logs")
             )

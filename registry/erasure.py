@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 from elicense.license.verdict import ViewFlags
 from elicense.log.model import LogKey
 from elicense.v1 import license_pb2, replication_pb2
+from elicense.view.model import ViewRow
 from registry.store import RegistryStore
 
 if TYPE_CHECKING:
@@ -42,30 +43,41 @@ def erase(
     traces: list[bytes] = []
     notes: list[tuple[int, int, bytes, str]] = []
     for index, message in erasures:
-        row = store.view.by_license(conn, message.license_id)
-        if row is None:
+        rows = store.view.of_license(conn, message.license_id)
+        if not rows:
             continue  # its records came without their content: there is nothing to erase
-        if row.city != city:
+        own = [row for row in rows if row.city == city]
+        if not own:
             notes.append((index, _NOT_IN_CUSTODY, message.license_id, "The city does not have custody of the license."))
             continue
-        if not row.flags & ViewFlags.CANCELLED or row.entry_hash != message.previous_entry_hash:
+        row = next((row for row in own if _may_go(row, message)), None)
+        if row is None:
             detail = "The license is not cancelled, or the erasure does not follow its latest record."
             notes.append((index, _UNREADABLE, message.license_id, detail))
             continue
-        traces += _remove(conn, store, city, message.license_id)
-        store.forget_claim(conn, row.person_key, message.license_id)
+        traces += _remove(conn, store, row)
+        store.forget_claim(conn, row.person_key, row.license_id)
     return traces, notes
 
 
-def _remove(conn: Connection, store: RegistryStore, city: int, license_id: bytes) -> list[bytes]:
-    revisions = [each for each in store.view.history(conn, [license_id]).get(license_id, []) if each.city == city]
+def _may_go(row: ViewRow, erasure: license_pb2.LicenseRecord) -> bool:
+    return bool(row.flags & ViewFlags.CANCELLED) and row.entry_hash == erasure.previous_entry_hash
+
+
+def _remove(conn: Connection, store: RegistryStore, row: ViewRow) -> list[bytes]:
+    # A licence id is a city's own choice, so another person's licence may bear the same: the person counts too.
+    revisions = [
+        each
+        for each in store.view.history(conn, [row.license_id]).get(row.license_id, [])
+        if (each.city, each.person_key) == (row.city, row.person_key)
+    ]
     traces: list[bytes] = []
     for epoch in {revision.epoch for revision in revisions}:
-        key = LogKey(city, epoch)
+        key = LogKey(row.city, epoch)
         indices = [revision.idx for revision in revisions if revision.epoch == epoch]
         for entry in store.logs.entries_at(conn, key, indices).values():
             if entry.record is not None and entry.salt is not None:
                 traces += [entry.salt, entry.record[:_TRACE], entry.record[-_TRACE:]]
         store.logs.erase(conn, key, indices)
-    store.view.remove(conn, license_id)
+    store.view.remove(conn, row.person_key, row.license_id)
     return traces

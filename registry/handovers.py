@@ -141,13 +141,13 @@ class TransferBoard:
 
     Attributes:
         open: Take-overs that are not decided yet.
-        rows: Licences as they stand, by id.
+        rows: Licences as they stand, by person and id.
         sizes: Entries that the registry holds of each city's open log.
         records: Records by position: the take-overs, and the latest ones of their licences.
     """
 
     open: set[Arrival] = field(default_factory=set)
-    rows: dict[bytes, ViewRow] = field(default_factory=dict)
+    rows: dict[tuple[bytes, bytes], ViewRow] = field(default_factory=dict)
     sizes: dict[tuple[int, int], int] = field(default_factory=dict)
     records: dict[tuple[int, int, int], bytes] = field(default_factory=dict)
 

@@ -309,7 +309,7 @@ class Ingest:
         self._store.bans.put(conn, change.bans)
         self._store.add_pending(conn, change.pending)
         self._store.transfers.add_arrivals(conn, change.arrivals)
-        self._store.transfers.set_offers(conn, change.offers)
+        self._store.transfers.set_offers(conn, batch.city, change.offers)
         for link in change.links:
             self._store.unite(conn, link)
         self._store.add_dispositions(conn, batch.city, batch.epoch, change.notes)

@@ -75,13 +75,12 @@ class TransferDecider:
             board.sizes[city, epoch] = 0 if head is None else head.size
         return board
 
-    def _rows(self, conn: Connection, arrivals: Sequence[Arrival]) -> dict[bytes, ViewRow]:
-        """Return the licences concerned, by id; one of another person than the take-over says is not there."""
+    def _rows(self, conn: Connection, arrivals: Sequence[Arrival]) -> dict[tuple[bytes, bytes], ViewRow]:
+        """Return the licences concerned, by person and id."""
         wanted = {(arrival.person_key, arrival.license_id) for arrival in arrivals}
         found = self._store.view.by_person(conn, {person_key for person_key, _ in wanted})
-        return {
-            row.license_id: row for rows in found.values() for row in rows if (row.person_key, row.license_id) in wanted
-        }
+        rows = {(row.person_key, row.license_id): row for held in found.values() for row in held}
+        return {place: row for place, row in rows.items() if place in wanted}
 
     def decide(
         self, board: TransferBoard, arrival: Arrival, claims: dict[bytes, Claim], *, contested: bool, now_us: int
@@ -95,7 +94,8 @@ class TransferDecider:
         if record is None:
             raise StoreCorrupt("the record of a take-over is missing; run fsck")
         message = read_record(record)
-        row = board.rows.get(arrival.license_id)
+        place = arrival.person_key, arrival.license_id
+        row = board.rows.get(place)
         latest = b"" if row is None else board.records.get((row.city, row.epoch, row.idx), b"")
         claim = claims.get(arrival.person_key)
         refusal = refusal_of(message, row, latest, claim, contested=contested, on=china_date(now_us))
@@ -103,7 +103,7 @@ class TransferDecider:
         decided = TransferDecision(arrival, refusal, row)
         if refusal is None and claim is not None:
             decided = self._moved(arrival, message, row, now_us)
-            board.rows[arrival.license_id] = decided.after or board.rows[arrival.license_id]
+            board.rows[place] = decided.after or board.rows[place]
             claims[arrival.person_key] = replace(claim, city=arrival.city)
         size = board.sizes[arrival.city, arrival.epoch]
         return transfer_decided(arrival, row, None if refusal is None else refusal.number, size), decided
@@ -116,7 +116,9 @@ class TransferDecider:
             if arrival not in board.transfers.open:
                 continue
             contested = any(
-                conflict.state != ConflictState.SETTLED and arrival.license_id in conflict.licenses
+                conflict.person_key == arrival.person_key
+                and conflict.state != ConflictState.SETTLED
+                and arrival.license_id in conflict.licenses
                 for conflict in board.conflicts.values()
             )
             entry, decided = self.decide(
@@ -143,7 +145,7 @@ class TransferDecider:
                     raise Aborted("a person was claimed meanwhile; ask again")
                 self._store.view.put(conn, [each.after])
                 self._store.view.add_revisions(conn, [each.revision])
-                self._store.transfers.set_offers(conn, {arrival.license_id: None})
+                self._store.transfers.set_offers(conn, before.city, {arrival.license_id: None})
             for city, epoch, note, other in _notes(each):
                 self._store.add_dispositions(conn, city, epoch, [note], other_city=other)
         self._store.transfers.end_arrivals(conn, [each.arrival for each in decided])

@@ -44,12 +44,12 @@ def define_transfer_tables(metadata: MetaData) -> tuple[Table, Table]:
         metadata,
         Column("to_city", Integer, nullable=False, autoincrement=False),
         Column("license_id", LargeBinary(16), nullable=False),
-        Column("from_city", Integer, nullable=False),
+        Column("from_city", Integer, nullable=False, autoincrement=False),
         Column("epoch", BigInteger, nullable=False),
         Column("idx", BigInteger, nullable=False),
         Column("offered_us", BigInteger, nullable=False),
         Column("person_key", LargeBinary(16), nullable=False),
-        PrimaryKeyConstraint("to_city", "license_id"),
+        PrimaryKeyConstraint("to_city", "license_id", "from_city"),
         info={"dist": "to_city"},
     )
     Index("transfer_offer_license", offer.c.license_id)
@@ -106,31 +106,38 @@ class TransferStore:
         )
         conn.execute(statement, [{"of_city": a.city, "of_epoch": a.epoch, "of_idx": a.idx} for a in arrivals])
 
-    def set_offers(self, conn: Connection, offers: Mapping[bytes, OpenOffer | None]) -> None:
-        """Replace what is offered of licences; None ends an offer."""
+    def set_offers(self, conn: Connection, from_city: int, offers: Mapping[bytes, OpenOffer | None]) -> None:
+        """Replace what a city offers of licences; None ends an offer."""
         if not offers:
             return
         ordered = sorted(offers)
+        c = self._offer.c
         for start in range(0, len(ordered), _MAX_KEYS):
             part = ordered[start : start + _MAX_KEYS]
-            conn.execute(self._offer.delete().where(self._offer.c.license_id.in_(part)))
+            conn.execute(self._offer.delete().where(c.license_id.in_(part), c.from_city == from_city))
         made = [offer.as_dict() for license_id in ordered if (offer := offers[license_id]) is not None]
         if made:
             conn.execute(self._offer.insert(), made)
 
-    def offer(self, conn: Connection, *, to_city: int, license_id: bytes) -> OpenOffer | None:
-        """Return the open offer of one licence to one city, or None."""
-        table = self._offer
-        row = conn.execute(self._offers.where(table.c.to_city == to_city, table.c.license_id == license_id)).first()
+    def offer(self, conn: Connection, *, to_city: int, license_id: bytes, from_city: int) -> OpenOffer | None:
+        """Return the open offer of one licence from one city, or from any with 0, to one city; or None."""
+        c = self._offer.c
+        query = self._offers.where(c.to_city == to_city, c.license_id == license_id)
+        if from_city:
+            query = query.where(c.from_city == from_city)
+        row = conn.execute(query.order_by(c.from_city)).first()
         return None if row is None else OpenOffer(*row)
 
-    def offers(self, conn: Connection, *, to_city: int, person_key: bytes, after: bytes, limit: int) -> list[OpenOffer]:
-        """Return up to ``limit`` open offers to a city whose licence follows ``after``; of one person if given."""
-        table = self._offer
-        query = self._offers.where(table.c.to_city == to_city, table.c.license_id > after)
+    def offers(
+        self, conn: Connection, *, to_city: int, person_key: bytes, after: tuple[bytes, int], limit: int
+    ) -> list[OpenOffer]:
+        """Return up to ``limit`` open offers to a city that follow a licence and its city; of one person if given."""
+        c = self._offer.c
+        key = (c.license_id, c.from_city)
+        query = self._offers.where(c.to_city == to_city, tuple_(*key) > tuple_(*after))
         if person_key:
-            query = query.where(table.c.person_key == person_key)
-        return [OpenOffer(*row) for row in conn.execute(query.order_by(table.c.license_id).limit(limit))]
+            query = query.where(c.person_key == person_key)
+        return [OpenOffer(*row) for row in conn.execute(query.order_by(*key).limit(limit))]
 
     def all_offers(self, conn: Connection) -> list[OpenOffer]:
         """Return every open offer, for checks of small stores."""

@@ -64,9 +64,10 @@ class TransferServicer(transfer_pb2_grpc.TransferServiceServicer):
         if request.HasField("office"):
             given = request.office
             office = Office(given.archive_number, given.issuing_authority, given.division_code)
-        _, license_id = parse_license_name(request.license)
+        from_city, license_id = parse_license_name(request.license)
         taken = await self._transfers.accept(
             license_id,
+            from_city=from_city,
             office=office,
             basis=request.legal_basis,
             request_id=request.request_id,

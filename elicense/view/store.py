@@ -159,14 +159,21 @@ class ViewStore:
             conn.execute(self._view.delete().where(self._view.c.person_key == link.person_key))
             self.replace(conn, [dataclasses.replace(row, person_key=link.first_key) for row in held])
             c = self._revision.c
-            of_held = c.license_id.in_([row.license_id for row in held])
+            of_held = c.license_id.in_([row.license_id for row in held]) & (c.person_key == link.person_key)
             conn.execute(self._revision.update().where(of_held).values(person_key=link.first_key))
         self.links.add(conn, link)
 
     def by_license(self, conn: Connection, license_id: bytes) -> ViewRow | None:
-        """Return the row of one licence, or None."""
+        """Return the row of one licence, or None; where persons may share a licence id, of any of them."""
         row = conn.execute(self._by_license, {"license_id": license_id}).first()
         return None if row is None else ViewRow(*row)
+
+    def of_license(self, conn: Connection, license_id: bytes) -> list[ViewRow]:
+        """Return the rows of every licence with an id: ids are a city's own choice, so persons may share one."""
+        of_id = self._revision.c.license_id == license_id
+        persons = select(self._revision.c.person_key).where(of_id).distinct()
+        rows = select(*self._columns).where(self._view.c.license_id == license_id, self._view.c.person_key.in_(persons))
+        return [ViewRow(*row) for row in conn.execute(rows.order_by(self._view.c.person_key))]
 
     def page(self, conn: Connection, *, city: int, after: tuple[bytes, bytes] | None, limit: int) -> list[ViewRow]:
         """Return up to ``limit`` licences of ``city`` that follow ``after`` in key order."""
@@ -225,13 +232,10 @@ class ViewStore:
             found[row[0]].append(Revision(*row))
         return dict(found)
 
-    def remove(self, conn: Connection, license_id: bytes) -> None:
+    def remove(self, conn: Connection, person_key: bytes, license_id: bytes) -> None:
         """Delete a licence and its revision index; without effect when there is none."""
-        row = self.by_license(conn, license_id)
-        if row is not None:
-            table = self._view
-            conn.execute(table.delete().where(table.c.person_key == row.person_key, table.c.license_id == license_id))
-        conn.execute(self._revision.delete().where(self._revision.c.license_id == license_id))
+        for table in (self._view, self._revision):
+            conn.execute(table.delete().where(table.c.license_id == license_id, table.c.person_key == person_key))
 
     def all_rows(self, conn: Connection) -> list[ViewRow]:
         """Return the whole view in key order, for checks of small stores."""

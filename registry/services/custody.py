@@ -29,7 +29,7 @@ class CustodyServicer(custody_pb2_grpc.CustodyServiceServicer):
 
     async def GetOffer(self, request: pb.GetOfferRequest, context: Any) -> pb.GetOfferResponse:
         """Read an open offer to the caller; see the proto."""
-        found = await self._custody.offer(_city(), request.license_id)
+        found = await self._custody.offer(_city(), request.license_id, from_city=request.from_city)
         row = found.row
         return pb.GetOfferResponse(
             entry=_entry(found.entry),

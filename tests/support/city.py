@@ -173,6 +173,12 @@ class City:
         message.license.offered_to_city = to_city
         self.append(message.SerializeToString())
 
+    def erase(self, license_id: bytes) -> int:
+        """Write the record that erases a licence; its slots keep their content here."""
+        message = self._following(license_id, license_pb2.LICENSE_EVENT_ERASED)
+        message.ClearField("license")
+        return self.append(message.SerializeToString())
+
     def take_over(self, license_id: bytes, source: City, *, index: int | None = None, **changes: Any) -> int:
         """Write a take-over of the latest revision of ``source``, or of another one; ``changes`` replace its fields."""
         message = source._following(license_id, license_pb2.LICENSE_EVENT_TRANSFERRED_IN, index=index)
