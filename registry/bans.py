@@ -4,20 +4,27 @@ A bar belongs to the person, whichever city recorded it on whichever licence.  I
 is a fold of the city logs: the latest record of a licence says whether it brings
 one, so a correction that takes a wrong revocation back takes its bar back too.
 It stays while the law requires it, also when the record itself has been erased.
+
+Such a correction is written only while the bar runs.  So once a city's log is
+held beyond the end of a bar, none is on its way any more: only then another city
+may have the person, and both licences can never count.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date
 from typing import Final
 
-from elicense.license.bans import FOR_LIFE, until_of
+from elicense.clock import china_midnight
+from elicense.license.bans import FOR_LIFE, keeps_revocation, until_of
+from elicense.license.standing import decode_standing
 from elicense.sql.row import Row
 from elicense.view.fold import row_ban
 from elicense.view.model import ViewRow
+from registry.model import LAPSE_MARGIN_US, CityState
 
 _GROUND: Final = re.compile(r"[A-Z][A-Z0-9_]{0,39}")
 
@@ -80,6 +87,31 @@ def running(bans: Iterable[PersonBan], on: date, *, besides: bytes = b"") -> Per
     return max(left, key=lambda ban: (ban.until_day, ban.license_id), default=None)
 
 
-def ended(bans: Sequence[PersonBan], on: date) -> frozenset[bytes]:
-    """Return the licences that are at their end and stand in nobody's way any more."""
+def over(bans: Iterable[PersonBan], on: date) -> frozenset[bytes]:
+    """Return the licences whose bar is over."""
     return frozenset(ban.license_id for ban in bans if not ban.runs(on))
+
+
+def ended(bans: Iterable[PersonBan], on: date, states: Mapping[int, CityState]) -> frozenset[bytes]:
+    """Return the licences that are at their end for certain and stand in nobody's way any more.
+
+    Args:
+        bans: The person's bars.
+        on: The day in China.
+        states: What the registry holds of the cities that recorded them.
+    """
+    return over([ban for ban in bans if not ban.runs(on) and _is_final(ban, states.get(ban.city))], on)
+
+
+def _is_final(ban: PersonBan, state: CityState | None) -> bool:
+    """Whether no record that was written while a bar ran is on its way any more."""
+    if state is None or state.next_index < state.tip_size:
+        return False
+    end_us = china_midnight(date.fromordinal(ban.until_day + 1))
+    return state.as_of_us > end_us + LAPSE_MARGIN_US
+
+
+def takes_back(before: ViewRow, standing: bytes) -> bool:
+    """Whether a next revision, of that standing, takes back or changes what ended a licence."""
+    letters = decode_standing(before.standing).status_letters
+    return not keeps_revocation(letters, decode_standing(standing).status_letters)

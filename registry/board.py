@@ -12,7 +12,7 @@ from elicense.license.verdict import ViewFlags
 from elicense.log.model import LogKey
 from elicense.v1 import log_pb2
 from elicense.view.model import ViewRow
-from registry.bans import PersonBan, ended, running
+from registry.bans import PersonBan, ended, over, running
 from registry.claims import ClaimOutcome
 from registry.conflict_model import Conflict, ConflictState, Statement
 from registry.handovers import TransferBoard, TransferDecision
@@ -91,7 +91,11 @@ class Board:
 
     def ended(self, person_key: bytes) -> frozenset[bytes]:
         """Return the licences of a person that stand in nobody's way any more."""
-        return ended(self.bans.get(person_key, ()), self.today)
+        return ended(self.bans.get(person_key, ()), self.today, self.states)
+
+    def ending(self, person_key: bytes) -> frozenset[bytes]:
+        """Return the licences of a person whose bar is over, whether or not all that was written by then is held."""
+        return over(self.bans.get(person_key, ()), self.today)
 
     def barred(self, person_key: bytes, *, besides: bytes = b"") -> PersonBan | None:
         """Return the bar that keeps a person from applying, other than that of one licence."""

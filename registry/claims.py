@@ -9,7 +9,8 @@ of a cancellation arrives: from then on the claim is *released*, and whoever ask
 next gets the person.
 
 Whoever is barred from applying anew gets no claim from any city.  Once the bar is
-over, the revoked licence still holds its claim, but not against the next one.
+over, the revoked licence still holds its claim, but not against the next one, as
+soon as no record that takes the revocation back can be on its way any more.
 """
 
 from __future__ import annotations
@@ -20,10 +21,8 @@ from datetime import date
 from enum import Enum
 from typing import Final
 
-from registry.model import CityState, Claim, ClaimState, Pending
+from registry.model import LAPSE_MARGIN_US, CityState, Claim, ClaimState, Pending
 
-#: A city may be this far behind or ahead of the registry (see ``ingest.MAX_CLOCK_SKEW_US``).
-LAPSE_MARGIN_US: Final = 10 * 60 * 1_000_000
 #: Grants in one entry of the registry's log.
 CLAIMS_PER_ENTRY: Final = 256
 
@@ -183,7 +182,7 @@ class Ruling(Enum):
     CONFIRMED = "it counts nationwide"
     CONFLICT = "another licence of the person counts"
     VOID = "the person may not apply anew"
-    WAITS = "another city may still use its lease"
+    WAITS = "another city may still use its lease, or take back in time what ended its licence"
 
 
 def ruling_on(
@@ -194,6 +193,7 @@ def ruling_on(
     states: Mapping[int, CityState],
     waiting: Container[int] = (),
     ended: Container[bytes] = (),
+    ending: Container[bytes] = (),
     barred: bool = False,
 ) -> Ruling:
     """Return what becomes of a waiting licence, given who holds its person.
@@ -205,6 +205,7 @@ def ruling_on(
         states: What the registry holds of each city.
         waiting: Cities of which a licence of the person waits for a decision.
         ended: Licences of the person that are at their end and stand in nobody's way.
+        ending: Licences of the person whose bar is over, ended for certain or not.
         barred: Whether another licence of the person brings a bar from applying anew that runs.
     """
     if barred:
@@ -213,6 +214,8 @@ def ruling_on(
         return Ruling.CONFIRMED
     if claim.state == ClaimState.HELD and claim.license_id in ended:
         return Ruling.CONFIRMED
+    if claim.state == ClaimState.HELD and claim.license_id in ending and claim.license_id != pending.license_id:
+        return Ruling.WAITS
     if claim.city == pending.city:
         if claim.state == ClaimState.LEASED or claim.license_id == pending.license_id:
             return Ruling.CONFIRMED

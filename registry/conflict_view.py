@@ -155,22 +155,26 @@ class Conflicts:
         statements = self._store.conflicts.statements(conn, [conflict.license_id]) if evidence else {}
         return Shown(
             conflict,
-            self._side(conn, conflict.person_key, conflict.held_license, city, evidence=evidence),
-            self._side(conn, conflict.person_key, conflict.license_id, city, evidence=evidence),
+            self._side(conn, conflict, conflict.held_license, city, evidence=evidence),
+            self._side(conn, conflict, conflict.license_id, city, evidence=evidence),
             statements.get(conflict.license_id, ()),
             conflict.overdue(now_us),
         )
 
     def _side(
-        self, conn: Connection, person_key: bytes, license_id: bytes, reader: int | None, *, evidence: bool
+        self, conn: Connection, conflict: Conflict, license_id: bytes, reader: int | None, *, evidence: bool
     ) -> Side | None:
+        person_key = conflict.person_key
         # A licence id is a city's own choice, so another person's licence may bear the same.
         own = [
             r for r in self._store.view.history(conn, [license_id]).get(license_id, []) if r.person_key == person_key
         ]
         if not own:
             return None
-        revision = min(own, key=lambda each: (each.revision, each.epoch, each.idx))
+        # The record that led to the conflict, else the first: a licence that was restored waits for a later one.
+        cause = (conflict.city, conflict.epoch, conflict.idx) if license_id == conflict.license_id else None
+        led = [each for each in own if (each.city, each.epoch, each.idx) == cause]
+        revision = min(led or own, key=lambda each: (each.revision, each.epoch, each.idx))
         place = LogKey(revision.city, revision.epoch)
         entry = self._store.logs.entries_at(conn, place, [revision.idx]).get(revision.idx)
         if entry is None:

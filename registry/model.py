@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import Final
 
 from elicense.sql.row import Row
+
+#: A city may be this far behind or ahead of the registry (see ``ingest.MAX_CLOCK_SKEW_US``).
+LAPSE_MARGIN_US: Final = 10 * 60 * 1_000_000
 
 
 @dataclass(frozen=True, slots=True)

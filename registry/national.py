@@ -13,6 +13,9 @@ A take-over from another city waits likewise (:mod:`registry.handovers`), and
 leaves the licence where it is until it is decided.  A record that the old city
 wrote too late does not vanish in silence: the new city gets a notice.
 
+A licence that was revoked gets its person back, when a correction says so, only
+while nobody else has got them: else it waits as a first revision does.
+
 A cancelled licence stays cancelled and frees its person: whoever asks for the
 person next may have it.  A revoked one does not.
 """
@@ -32,7 +35,7 @@ from elicense.view.links import PersonLink
 from elicense.view.model import Revision, ViewRow
 from elicense.view.opening import read_opening
 from elicense.view.person import PersonIndex
-from registry.bans import PersonBan, ban_by, running
+from registry.bans import PersonBan, ban_by, running, takes_back
 from registry.custody_fold import Custody
 from registry.handovers import Arrival, Handovers, OpenOffer, Position
 from registry.model import Claim, ClaimState, Pending
@@ -111,6 +114,7 @@ class NationalChange:
         releases: Persons whose licence was cancelled, with the licence.
         bans: Bars from applying anew that licences bring, by person and licence; None where one was taken back.
         pending: Licences that wait for a decision in the registry's log.
+        restored: Records that take back what ended a licence, whether or not they wait.
         arrivals: Take-overs that wait for a decision in the registry's log.
         offers: Licences that are offered to another city now, by licence; None where that has ended.
         late: Records of licences in another city's custody.
@@ -125,6 +129,7 @@ class NationalChange:
     releases: dict[bytes, bytes] = field(default_factory=dict)
     bans: dict[tuple[bytes, bytes], PersonBan | None] = field(default_factory=dict)
     pending: list[Pending] = field(default_factory=list)
+    restored: list[Pending] = field(default_factory=list)
     arrivals: list[Arrival] = field(default_factory=list)
     offers: dict[bytes, OpenOffer | None] = field(default_factory=dict)
     late: list[LateRecord] = field(default_factory=list)
@@ -263,16 +268,7 @@ class NationalFold:
                 # The grant was made but its answer lost: the city does not know that it held the person.
                 self._note(received, _CONFIRMED, message.license_id, "The license counts nationwide.")
             return ViewFlags(0)
-        self.change.pending.append(
-            Pending(
-                city=message.city,
-                epoch=message.epoch,
-                idx=received.index,
-                entry_hash=received.leaf_hash,
-                license_id=message.license_id,
-                person_key=received.person_key,
-            )
-        )
+        self.change.pending.append(_pending(received, message))
         return ViewFlags.PROVISIONAL
 
     def _barred(self, rows: Iterable[ViewRow], message: license_pb2.LicenseRecord) -> bool:
@@ -323,7 +319,21 @@ class NationalFold:
         if before.flags & ViewFlags.CANCELLED and not flags_of(message) & ViewFlags.CANCELLED:
             self._note(received, _UNREADABLE, message.license_id, "The license is cancelled and stays so.")
             return None
-        return ViewFlags(0) if message.event in KNOWN_EVENTS else ViewFlags.UNKNOWN_EVENT
+        added = ViewFlags(0) if message.event in KNOWN_EVENTS else ViewFlags.UNKNOWN_EVENT
+        if before.flags & _REVOKED and takes_back(before, received.standing):
+            restored = _pending(received, message)
+            self.change.restored.append(restored)
+            if not before.flags & _NOT_COUNTING and not self._has_person(received.person_key, message.license_id):
+                self.change.pending.append(restored)
+                return added | ViewFlags.PROVISIONAL
+        return added
+
+    def _has_person(self, person_key: bytes, license_id: bytes) -> bool:
+        """Whether a licence holds its person, so that nobody else can have been licensed since."""
+        if self.change.holds.get(person_key) == license_id:
+            return True
+        claim = self._claims.get(person_key)
+        return claim is not None and (claim.state, claim.license_id) == (ClaimState.HELD, license_id)
 
     def _without_license(self, received: ReceivedRecord) -> None:
         if received.erasure is not None:
@@ -333,3 +343,14 @@ class NationalFold:
 
     def _note(self, received: ReceivedRecord, kind: int, license_id: bytes, detail: str) -> None:
         self.change.notes.append((received.index, kind, license_id, detail))
+
+
+def _pending(received: ReceivedRecord, message: license_pb2.LicenseRecord) -> Pending:
+    return Pending(
+        city=message.city,
+        epoch=message.epoch,
+        idx=received.index,
+        entry_hash=received.leaf_hash,
+        license_id=message.license_id,
+        person_key=received.person_key,
+    )

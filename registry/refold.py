@@ -10,7 +10,7 @@ tables of what waits.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
@@ -56,6 +56,7 @@ class Refold:
         self._found = found
         self._expected: dict[tuple[bytes, bytes], ViewRow] = {}
         self._first: dict[tuple[bytes, bytes], _Position] = {}
+        self._restored: set[_Position] = set()
         self._revisions: dict[bytes, list[Revision]] = {}
         self._bans: dict[tuple[bytes, bytes], PersonBan] = {}
         self._links: list[PersonLink] = []
@@ -86,9 +87,13 @@ class Refold:
         if self._fold is None:
             return
         fold, self._fold = self._fold[1], None
+        restored = set(fold.change.restored)
+        self._restored.update((each.city, each.epoch, each.idx) for each in restored)
         for pending in fold.change.pending:
-            where = (pending.city, pending.epoch, pending.idx)
-            self._first[pending.person_key, pending.license_id] = where
+            # Without claims a licence that was taken over and restored since seems to wait as well.
+            if pending not in restored:
+                where = (pending.city, pending.epoch, pending.idx)
+                self._first[pending.person_key, pending.license_id] = where
         for revision in fold.change.revisions:
             self._revisions.setdefault(revision.license_id, []).append(revision)
         self._links += fold.change.links
@@ -104,9 +109,10 @@ class Refold:
         self._unite()
         waiting = {(p.city, p.epoch, p.idx): p for p in self._waiting()}
         stored = {(row.person_key, row.license_id): row for row in self._store.view.all_rows(self._conn)}
+        again = {(p.person_key, p.license_id) for place, p in waiting.items() if place in self._restored}
         for key, folded in self._expected.items():
             row = stored.pop(key, None)
-            expected = replace(folded, flags=self._flags(key, folded, waiting))
+            expected = replace(folded, flags=self._flags(key, folded, waiting, again))
             if row is None:
                 self._report(expected, "the view lacks the license")
             elif row != expected:
@@ -161,13 +167,21 @@ class Refold:
         decided.ruled = {(root(p), of): flags for (p, of), flags in decided.ruled.items()}
         decided.confirmed = {(root(p), of) for p, of in decided.confirmed}
 
-    def _flags(self, key: tuple[bytes, bytes], row: ViewRow, waiting: Mapping[_Position, Pending]) -> int:
-        """Return the flags that the logs give a licence."""
+    def _flags(
+        self,
+        key: tuple[bytes, bytes],
+        row: ViewRow,
+        waiting: Mapping[_Position, Pending],
+        again: Container[tuple[bytes, bytes]],
+    ) -> int:
+        """Return the flags that the logs give a licence; one of ``again`` waits though it counted before."""
         flags = ViewFlags(row.flags) & ~ViewFlags.PROVISIONAL
         first = self._first.get(key)
         if first is None:
             self._report(row, "no log holds the first revision of the license")
             return int(flags)
+        if key in again:
+            return int(flags | ViewFlags.PROVISIONAL)
         if key in self.decided.ruled:
             return int(flags | self.decided.ruled[key])
         if first in waiting:

@@ -54,6 +54,7 @@ def rule(board: Board, command: DecidePending, *, actor: str, term_us: int) -> t
             states=board.states,
             waiting=board.waiting(pending.person_key),
             ended=board.ended(pending.person_key),
+            ending=board.ending(pending.person_key),
             barred=ban is not None,
         )
         if ruling is Ruling.WAITS:

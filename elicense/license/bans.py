@@ -160,8 +160,28 @@ def _term(letter: StatusLetter) -> tuple[Ban | None, str, str]:
 
 def ban_of(letters: Iterable[StatusLetter]) -> Ban | None:
     """Return the bar that a set of letters brings, the longest of several; None when there is none."""
-    bans = [letter.ban or Ban("", None, True) for letter in letters if letter.letter in BANNING_LETTERS]
+    bans = [_bar_by(letter) for letter in letters if letter.letter in BANNING_LETTERS]
     return max(bans, key=until_of, default=None)
+
+
+def _bar_by(letter: StatusLetter) -> Ban:
+    """Return the bar of one letter; it lasts until the letter has ended the licence for good."""
+    ban = letter.ban or Ban("", None, True)
+    if letter.end_date is not None:
+        # Only a record that breaks the rules has one: its licence would count again beside the next one.
+        return Ban(ban.ground, None, True)
+    return replace(ban, until=letter.start_date) if until_of(ban) < letter.start_date else ban
+
+
+def is_final(letters: Iterable[StatusLetter], on: date) -> bool:
+    """Whether letters bring a bar that is over by ``on``: whoever was barred may have another licence since."""
+    ban = ban_of(letters)
+    return ban is not None and until_of(ban) < on
+
+
+def keeps_revocation(before: Iterable[StatusLetter], after: Iterable[StatusLetter]) -> bool:
+    """Whether every letter that brings a bar stays as it is."""
+    return {each for each in before if each.letter in BANNING_LETTERS} <= set(after)
 
 
 def until_of(ban: Ban) -> date:

@@ -8,7 +8,7 @@ from datetime import date
 from typing import Any, Final
 
 from elicense.errors import IllegalTransition, Malformed, Violation
-from elicense.license.bans import with_terms
+from elicense.license.bans import is_final, keeps_revocation, with_terms
 from elicense.license.change import Changed, with_letters
 from elicense.license.eligibility import check_consistency, photo_violation
 from elicense.license.expiry import DERIVED
@@ -108,6 +108,11 @@ class FieldCorrection:
         if any(letter.letter == "G" for letter in after.status_letters):
             advice = "Cancel the licence with a cancellation of its own."
             broken.append(Violation("license.status_letters", "CANCELLATION_NEEDED", advice))
+        kept = keeps_revocation(license_.status_letters, after.status_letters)
+        if not kept and is_final(license_.status_letters, on):
+            # Another city may have licensed the person by now, and only one licence may count.
+            advice = "Leave E and F as they are: the bar is over. Issue a new licence, which finds any other one."
+            broken.append(Violation("license.status_letters", "BAR_OVER", advice))
         known = set(check_consistency(license_, on=on, city=self.city))
         broken += [each for each in check_consistency(after, on=on, city=self.city) if each not in known]
         if after == license_:

@@ -16,6 +16,10 @@ from tests.support.city import City
 NUMBER = "11010519491231002X"
 DAY_S = 86_400
 VOID = replication_pb2.DISPOSITION_KIND_VOID
+CONFIRMED = replication_pb2.DISPOSITION_KIND_CONFIRMED
+CONFLICT = replication_pb2.DISPOSITION_KIND_CONFLICT
+CONTESTED = replication_pb2.DISPOSITION_KIND_CONTESTED
+CORRECTED = license_pb2.LICENSE_EVENT_CORRECTED
 
 
 async def revoke(world: World, city: City, *, days: int | None) -> bytes:
@@ -51,6 +55,7 @@ async def test_once_the_bar_is_over_any_city_may_issue_and_the_old_license_stand
     await revoke(world, suzhou, days=3)
     assert (await police.ask(NUMBER)).outcome == verification_pb2.OUTCOME_INVALID
     world.clock.advance(seconds=4 * DAY_S)
+    await suzhou.replicate()
     (granted,) = await tianjin.claim(NUMBER)
     anew = tianjin.issue(NUMBER, claim=granted)
     await tianjin.replicate()
@@ -92,6 +97,7 @@ async def test_a_license_issued_without_the_registry_to_a_barred_person_is_void_
     assert verdict.outcome == verification_pb2.OUTCOME_INVALID
     # Not even once the bar is over: it was void from the start, and the person is free.
     world.clock.advance(seconds=4 * DAY_S)
+    await suzhou.replicate()
     await tianjin.replicate()
     assert (await police.ask(NUMBER)).outcome != verification_pb2.OUTCOME_VALID
     (granted,) = await tianjin.claim(NUMBER)
@@ -106,10 +112,11 @@ async def test_a_license_issued_without_the_registry_once_the_bar_is_over_is_con
     police = await world.verifier()
     await revoke(world, suzhou, days=3)
     world.clock.advance(seconds=4 * DAY_S)
+    await suzhou.replicate()
     tianjin.issue(NUMBER)
     await tianjin.replicate()
     (word,) = await tianjin.decided(1)
-    assert word.kind == replication_pb2.DISPOSITION_KIND_CONFIRMED
+    assert word.kind == CONFIRMED
     assert (await police.ask(NUMBER)).outcome == verification_pb2.OUTCOME_VALID
     assert world.fsck().findings == ()
 
@@ -132,3 +139,150 @@ async def test_fsck_notices_a_bar_that_is_not_what_the_logs_say(world: World, ch
     await revoke(world, suzhou, days=3)
     world.database.write_now(lambda conn: conn.execute(text(change)))
     assert [finding.what for finding in world.fsck().findings] == ["the bar from applying anew differs from the logs"]
+
+
+def counting(world: World) -> list[bytes]:
+    """The licences that count, by the view itself."""
+    rows = world.database.read_now(lambda conn: list(world.store.view.all_rows(conn)))
+    return [row.license_id for row in rows if not row.flags]
+
+
+async def licensed_anew(world: World, revoking: City, licensing: City) -> tuple[bytes, bytes]:
+    """Have a person licensed by one city once a bar of another is over; return the old and the new licence."""
+    old = await revoke(world, revoking, days=3)
+    world.clock.advance(seconds=4 * DAY_S)
+    await revoking.replicate()
+    anew = licensing.issue(NUMBER, claim=(await licensing.claim(NUMBER))[0])
+    await licensing.replicate()
+    assert counting(world) == [anew]
+    return old, anew
+
+
+@pytest.mark.parametrize("letters", [[], ["F"]], ids=["taken back", "barred for longer"])
+async def test_a_revocation_that_is_changed_after_its_bar_never_gives_a_person_two_licenses(
+    world: World, letters: list[str]
+) -> None:
+    suzhou, tianjin = await world.city(SUZHOU), await world.city(TIANJIN)
+    police = await world.verifier()
+    old, anew = await licensed_anew(world, suzhou, tianjin)
+    suzhou.change(old, letters, event=CORRECTED)
+    await suzhou.replicate()
+    assert counting(world) == [anew]
+    assert world.fsck().findings == ()
+    # It is kept: both cities are asked about it.
+    assert [word.kind for word in await suzhou.decided(1)] == [CONFLICT]
+    assert [word.kind for word in await tianjin.decided(1)] == [CONTESTED]
+    assert counting(world) == [anew]
+    # Whatever comes after it changes nothing of that, and what befalls the new licence is seen.
+    suzhou.change(old, [], event=CORRECTED)
+    await suzhou.replicate()
+    tianjin.change(anew, ["D"])
+    await tianjin.replicate()
+    assert (await police.ask(NUMBER)).outcome != verification_pb2.OUTCOME_VALID
+    assert counting(world) == [anew]
+    assert world.fsck().findings == ()
+    await world.restart()
+    assert world.fsck().findings == ()
+
+
+async def test_a_revocation_taken_back_after_its_bar_counts_at_once_while_nobody_else_has_the_person(
+    world: World,
+) -> None:
+    suzhou, tianjin = await world.city(SUZHOU), await world.city(TIANJIN)
+    old = await revoke(world, suzhou, days=3)
+    world.clock.advance(seconds=4 * DAY_S)
+    suzhou.change(old, [], event=CORRECTED)
+    await suzhou.replicate()
+    assert counting(world) == [old]
+    (refused,) = await tianjin.claim(NUMBER)
+    assert refused.held_by_city == SUZHOU
+    assert world.fsck().findings == ()
+
+
+async def test_a_revocation_taken_back_waits_while_another_city_may_use_its_lease(world: World) -> None:
+    suzhou, tianjin = await world.city(SUZHOU), await world.city(TIANJIN)
+    old = await revoke(world, suzhou, days=3)
+    world.clock.advance(seconds=4 * DAY_S)
+    await suzhou.replicate()
+    (granted,) = await tianjin.claim(NUMBER)
+    suzhou.change(old, [], event=CORRECTED)
+    await suzhou.replicate()
+    assert counting(world) == []
+    assert world.fsck().findings == ()
+    anew = tianjin.issue(NUMBER, claim=granted)
+    await tianjin.replicate()
+    assert [word.kind for word in await suzhou.decided(1)] == [CONFLICT]
+    assert counting(world) == [anew]
+    assert world.fsck().findings == ()
+
+
+async def test_a_revocation_taken_back_is_confirmed_once_the_next_license_is_cancelled(world: World) -> None:
+    suzhou, tianjin = await world.city(SUZHOU), await world.city(TIANJIN)
+    old, anew = await licensed_anew(world, suzhou, tianjin)
+    tianjin.change(anew, ["G"], event=license_pb2.LICENSE_EVENT_CANCELLED)
+    await tianjin.replicate()
+    suzhou.change(old, [], event=CORRECTED)
+    await suzhou.replicate()
+    assert [word.kind for word in await suzhou.decided(1)] == [CONFIRMED]
+    assert counting(world) == [old]
+    assert world.fsck().findings == ()
+
+
+async def test_a_license_that_is_issued_revoked_and_restored_in_one_batch_counts(world: World) -> None:
+    suzhou = await world.city(SUZHOU)
+    license_id = suzhou.issue(NUMBER, claim=(await suzhou.claim(NUMBER))[0])
+    suzhou.change(license_id, ["F"])
+    suzhou.change(license_id, [], event=CORRECTED)
+    await suzhou.replicate()
+    assert counting(world) == [license_id]
+    assert world.fsck().findings == ()
+
+
+async def test_nobody_gets_the_person_before_all_is_held_that_the_revoking_city_wrote_while_the_bar_ran(
+    world: World,
+) -> None:
+    suzhou, tianjin = await world.city(SUZHOU), await world.city(TIANJIN)
+    old = await revoke(world, suzhou, days=3)
+    world.clock.advance(seconds=2 * DAY_S)
+    # Cut off, Suzhou takes the revocation back in time: for its own verifiers the licence counts.
+    suzhou.change(old, [], event=CORRECTED)
+    world.clock.advance(seconds=2 * DAY_S)
+    (refused,) = await tianjin.claim(NUMBER)
+    assert refused.held_by_city == SUZHOU
+    tianjin.issue(NUMBER)
+    await tianjin.replicate()
+    assert counting(world) == []
+    assert world.fsck().findings == ()
+    await suzhou.replicate()
+    assert counting(world) == [old]
+    assert [word.kind for word in await tianjin.decided(1)] == [CONFLICT]
+    assert counting(world) == [old]
+    assert world.fsck().findings == ()
+
+
+async def test_a_license_issued_without_the_registry_waits_until_the_revoking_city_was_heard_of(world: World) -> None:
+    suzhou, tianjin = await world.city(SUZHOU), await world.city(TIANJIN)
+    await revoke(world, suzhou, days=3)
+    world.clock.advance(seconds=4 * DAY_S)
+    anew = tianjin.issue(NUMBER)
+    await tianjin.replicate()
+    assert counting(world) == []
+    await suzhou.replicate()
+    assert [word.kind for word in await tianjin.decided(1)] == [CONFIRMED]
+    assert counting(world) == [anew]
+    assert world.fsck().findings == ()
+
+
+@pytest.mark.parametrize("field", ["start_date", "end_date"])
+async def test_a_bar_lasts_until_its_letter_has_ended_the_license_for_good(world: World, field: str) -> None:
+    suzhou, tianjin = await world.city(SUZHOU), await world.city(TIANJIN)
+    license_id = suzhou.issue(NUMBER, claim=(await suzhou.claim(NUMBER))[0])
+    suzhou.change(license_id, ["F"], ban_until=china_date(world.clock()))
+    record = license_pb2.LicenseRecord.FromString(suzhou.records[-1])
+    later = date_to_message(china_date(world.clock()) + timedelta(days=30))
+    getattr(record.license.status_letters[0], field).CopyFrom(later)
+    suzhou.records[-1] = record.SerializeToString()
+    world.clock.advance(seconds=2 * DAY_S)
+    await suzhou.replicate()
+    (refused,) = await tianjin.claim(NUMBER)
+    assert refused.HasField("barred")

@@ -31,6 +31,7 @@ from elicense.v1.verification_pb2 import (
     OUTCOME_VALID,
     VERDICT_REASON_CONFLICT,
 )
+from tests.integration.registry.test_bans import licensed_anew
 from tests.integration.registry.world import CHENGDU, SUZHOU, TIANJIN, TRUST_DOMAIN, Verifier, World, running_world
 from tests.support.city import DEADLINE_S, City
 from tests.support.postgres import PostgresServer
@@ -376,3 +377,25 @@ async def test_fsck_notices_a_conflict_that_is_not_what_the_log_says(dispute: Di
     await dispute.say(dispute.suzhou, CONTEST)
     dispute.world.database.write_now(lambda conn: conn.execute(text(change)))
     assert [finding.what for finding in dispute.world.fsck().findings] == ["it differs from the registry's log"]
+
+
+async def test_a_revocation_that_is_taken_back_too_late_is_settled_like_any_other_conflict(world: World) -> None:
+    suzhou, tianjin = await world.city(SUZHOU), await world.city(TIANJIN)
+    police = await world.verifier()  # before the clock moves: certificates are of the real day
+    old, anew = await licensed_anew(world, suzhou, tianjin)
+    suzhou.change(old, [], event=license_pb2.LICENSE_EVENT_CORRECTED)
+    await suzhou.replicate()
+    await suzhou.decided(1)
+    dispute = Dispute(world, suzhou, tianjin, police, suzhou.credentials, anew, old)
+    shown = await dispute.read(tianjin.credentials)
+    # Both see the record that brought it about, not the licence's first one.
+    assert (shown.waiting.position.index, shown.waiting.entry_hash) == (suzhou.size - 1, suzhou.leaves()[-1])
+    assert dispute.valid() == [anew]
+    await dispute.say(tianjin, WITHDRAW)
+    dispute.check()
+    assert dispute.valid() == []
+    await tianjin.decided(2)
+    await tianjin.replicate()
+    await suzhou.decided(2)
+    assert dispute.valid() == [old]
+    dispute.check()

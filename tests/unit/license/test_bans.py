@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
+from dataclasses import replace
 from datetime import date
 
 import pytest
@@ -103,6 +104,30 @@ def test_a_correction_that_revokes_needs_the_bar_as_well_and_gets_its_term_from_
     assert [v.reason for v in refused.value.violations] == ["BAN_MISSING"]
     after = corrected(Ban("DRUNK_DRIVING")).apply(a_license(), date(2021, 9, 1)).license
     assert after.status_letters[0].ban == Ban("DRUNK_DRIVING", date(2026, 7, 31))
+
+
+def test_a_correction_changes_a_revocation_only_while_its_bar_runs_and_says_what_to_do_afterwards() -> None:
+    barred = a_license(status_letters=(revoked(Ban("", date(2023, 7, 31))),))
+    others: dict[str, tuple[StatusLetter, ...]] = {
+        "taken back": (),
+        "barred for longer": (revoked(Ban("", date(2043, 7, 31))),),
+        "ends by itself": (StatusLetter("F", DAY, date(2024, 1, 1), BASIS, ban=Ban("", date(2023, 7, 31))),),
+    }
+    for letters in others.values():
+        right = FieldCorrection(replace(barred, status_letters=letters), ("status_letters",), 320500, 1, "wrong")
+        right.apply(barred, date(2023, 7, 31))
+        with pytest.raises(IllegalTransition) as refused:
+            right.apply(barred, date(2023, 8, 1))
+        assert [v.reason for v in refused.value.violations] == ["BAR_OVER"]
+        assert "Issue a new licence" in refused.value.violations[0].message
+    # Whatever else was recorded wrongly is put right at any time, and a letter beside it too.
+    beside = (*barred.status_letters, letter("H"))
+    FieldCorrection(replace(barred, status_letters=beside), ("status_letters",), 320500, 1, "left out").apply(
+        barred, date(2023, 8, 1)
+    )
+    # A bar for life never ends.
+    for_life = a_license(status_letters=(revoked(Ban("", None, True)),))
+    FieldCorrection(a_license(), ("status_letters",), 320500, 1, "wrong").apply(for_life, date(2099, 1, 1))
 
 
 def test_a_letter_that_stays_as_it_is_needs_no_bar_of_its_own() -> None:

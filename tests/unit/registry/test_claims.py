@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from datetime import date, timedelta
+
 import pytest
 
-from registry.claims import LAPSE_MARGIN_US, Ruling, Standing, proved_unused, ruling_on, standing_of
-from registry.model import CityState, Claim, ClaimState, Pending
+from elicense.clock import china_date, china_midnight
+from registry.bans import NO_LAST_DAY, PersonBan, ended
+from registry.claims import Ruling, Standing, proved_unused, ruling_on, standing_of
+from registry.model import LAPSE_MARGIN_US, CityState, Claim, ClaimState, Pending
 
 SUZHOU, TIANJIN = 320500, 120000
 PERSON, LICENSE, OTHER = bytes(16), b"l" * 16, b"o" * 16
 LEASE_US = 900_000_000
 NOW_US = 10**15
 LONG_AGO_US = NOW_US - 10 * LAPSE_MARGIN_US
+LAST_DAY = date(2026, 3, 1)
+BAR_END_US = china_midnight(LAST_DAY + timedelta(days=1))
 
 
 def claim(
@@ -75,6 +81,35 @@ def test_a_license_at_its_end_is_no_rival(ended: set[bytes], expected: Ruling) -
     waiting = Pending(SUZHOU, 1, 0, bytes(32), OTHER, PERSON)
     held = claim(TIANJIN, state=ClaimState.HELD)
     assert ruling_on(waiting, held, now_us=NOW_US, states={}, ended=ended) is expected
+
+
+@pytest.mark.parametrize(
+    ("after_us", "states", "final"),
+    [
+        (LAPSE_MARGIN_US + 1, heard(TIANJIN, at_us=BAR_END_US + LAPSE_MARGIN_US + 1), True),
+        # The city was not heard since, by less than two clocks may differ, or has more than the registry holds.
+        (LAPSE_MARGIN_US + 1, heard(TIANJIN, at_us=BAR_END_US + LAPSE_MARGIN_US), False),
+        (LAPSE_MARGIN_US + 1, heard(TIANJIN, at_us=BAR_END_US + LAPSE_MARGIN_US + 1, tip=6), False),
+        (LAPSE_MARGIN_US + 1, heard(SUZHOU, at_us=BAR_END_US + LAPSE_MARGIN_US + 1), False),
+        (LAPSE_MARGIN_US + 1, {}, False),
+        # The bar still runs, whatever the city's clock says.
+        (-1, heard(TIANJIN, at_us=BAR_END_US + LAPSE_MARGIN_US + 1), False),
+    ],
+)
+def test_a_revoked_license_is_at_its_end_once_its_city_was_heard_beyond_the_bar(
+    after_us: int, states: dict[int, CityState], final: bool
+) -> None:
+    bar = PersonBan(PERSON, LICENSE, TIANJIN, 1, 4, "", LAST_DAY.toordinal())
+    for_life = PersonBan(PERSON, OTHER, TIANJIN, 1, 5, "", NO_LAST_DAY)
+    expected = {LICENSE} if final else frozenset()
+    assert ended([bar, for_life], china_date(BAR_END_US + after_us), states) == expected
+
+
+def test_a_license_without_a_grant_waits_while_a_revocation_may_still_be_taken_back_in_time() -> None:
+    waiting = Pending(SUZHOU, 1, 0, bytes(32), OTHER, PERSON)
+    for city in (SUZHOU, TIANJIN):
+        held = claim(city, state=ClaimState.HELD)
+        assert ruling_on(waiting, held, now_us=NOW_US, states={}, ending={LICENSE}) is Ruling.WAITS
 
 
 @pytest.mark.parametrize(
