@@ -115,3 +115,9 @@ def takes_back(before: ViewRow, standing: bytes) -> bool:
     """Whether a next revision, of that standing, takes back or changes what ended a licence."""
     letters = decode_standing(before.standing).status_letters
     return not keeps_revocation(letters, decode_standing(standing).status_letters)
+
+
+def barred_in_words(ban: PersonBan) -> str:
+    """Return what the city of a licence is told that is void because of a bar."""
+    until = "for life" if ban.until is None else f"until {ban.until.isoformat()}"
+    return f"The person is barred from applying {until}, as city {ban.city} recorded; cancel the license."

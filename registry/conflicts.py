@@ -9,6 +9,7 @@ Where the licence that did not count wins, it takes two entries.  The first make
 the other void.  Its city may be cut off at that moment and vouch for it still, so
 the winner counts only with the second entry, written once that city has stored
 the word that its own is void.  So at no moment do two licences of a person count.
+Until then a bar from applying anew may be recorded: then the winner is void as well.
 """
 
 from __future__ import annotations
@@ -31,11 +32,12 @@ from elicense.license.verdict import ViewFlags
 from elicense.log.decision import Decision
 from elicense.v1 import replication_pb2
 from elicense.view.model import ViewRow
+from registry.bans import PersonBan, barred_in_words
 from registry.board import Board, Outcome
 from registry.conflict_commands import DecideConflict, SettleConflicts, StatePosition
 from registry.conflict_model import Conflict, ConflictState, End, Position, Statement
-from registry.decision_records import conflict_resolved, conflict_settled, conflict_stated
-from registry.model import Claim, ClaimState
+from registry.decision_records import conflict_resolved, conflict_settled, conflict_stated, license_barred
+from registry.model import Claim, ClaimState, Pending
 
 _CONFIRMED: Final = replication_pb2.DISPOSITION_KIND_CONFIRMED
 _VOID: Final = replication_pb2.DISPOSITION_KIND_VOID
@@ -239,8 +241,11 @@ def _resolve(
 
 
 def _settle(board: Board, conflict: Conflict, outcome: Outcome, actor: str) -> list[bytes]:
-    """Let the winner count; return the entries."""
+    """Let the winner count, unless its person was barred since; return the entries."""
     row = _row(board, conflict, conflict.license_id)
+    ban = board.barred(conflict.person_key, besides=conflict.license_id)
+    if row is not None and ban is not None and not row.flags & ViewFlags.CANCELLED:
+        return _bar(board, conflict, outcome, row, ban, actor)
     if row is not None:
         board.set_flags(outcome, row, row.flags & ~int(ViewFlags.CONFLICT))
         board.note(outcome, row, _CONFIRMED, "The conflict is over; the license counts nationwide.")
@@ -252,9 +257,24 @@ def _settle(board: Board, conflict: Conflict, outcome: Outcome, actor: str) -> l
     return [record.SerializeToString(deterministic=True)]
 
 
-def _take_claim(board: Board, outcome: Outcome, conflict: Conflict) -> None:
-    """Give the person to the winner, or free them when it is cancelled by now."""
-    cancelled = is_cancelled(board, conflict, conflict.license_id)
+def _bar(
+    board: Board, conflict: Conflict, outcome: Outcome, winner: ViewRow, ban: PersonBan, actor: str
+) -> list[bytes]:
+    """Make the winner void: its person may not hold a licence; return the entries."""
+    board.set_flags(outcome, winner, (winner.flags | ViewFlags.VOID) & ~int(ViewFlags.CONFLICT))
+    board.note(outcome, winner, _VOID, barred_in_words(ban))
+    _take_claim(board, outcome, conflict, released=True)
+    _put(board, outcome, replace(conflict, state=int(ConflictState.SETTLED), standing_license=b""))
+    record = board.record(actor)
+    first = (conflict.city, conflict.epoch, conflict.idx)
+    waited = Pending(*first, conflict.entry_hash, conflict.license_id, conflict.person_key)
+    record.license_barred.CopyFrom(license_barred(waited, ban))
+    return [record.SerializeToString(deterministic=True)]
+
+
+def _take_claim(board: Board, outcome: Outcome, conflict: Conflict, *, released: bool = False) -> None:
+    """Give the person to the winner, or free them when it counts no more."""
+    released = released or is_cancelled(board, conflict, conflict.license_id)
     before = board.claims.get(conflict.person_key)
     if before is not None and before.state == ClaimState.HELD:
         outcome.over.setdefault(conflict.person_key, before.license_id)
@@ -263,7 +283,7 @@ def _take_claim(board: Board, outcome: Outcome, conflict: Conflict) -> None:
         city=city_of(board, conflict, conflict.license_id),
         license_id=conflict.license_id,
         request_id="",
-        state=int(ClaimState.RELEASED if cancelled else ClaimState.HELD),
+        state=int(ClaimState.RELEASED if released else ClaimState.HELD),
         lease_end_us=0,
         registry_epoch=0,
         registry_index=0,

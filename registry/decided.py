@@ -104,6 +104,11 @@ class Decided:
     def _barred(self, record: log_pb2.RegistryRecord, _key: LogKey, _index: int) -> bool:
         barred = record.license_barred
         self._rule(record, barred.person_tag, barred.license_id, ViewFlags.VOID)
+        conflict = self.conflicts.get(barred.license_id)
+        if conflict is not None:
+            # It won, but the bar came before it counted: neither licence stands.
+            settled = replace(conflict, state=int(ConflictState.SETTLED), standing_license=b"")
+            self.conflicts[conflict.license_id] = settled
         return True
 
     def _stated(self, record: log_pb2.RegistryRecord, _key: LogKey, _index: int) -> bool:

@@ -8,7 +8,7 @@ from typing import Final
 from elicense.license.verdict import ViewFlags
 from elicense.v1 import replication_pb2
 from elicense.view.model import ViewRow
-from registry.bans import PersonBan
+from registry.bans import barred_in_words
 from registry.board import Board, Outcome
 from registry.claims import DecidePending, Ruling, ruling_on
 from registry.conflict_model import Conflict, ConflictState
@@ -70,7 +70,7 @@ def rule(board: Board, command: DecidePending, *, actor: str, term_us: int) -> t
             notes.append((pending.idx, replication_pb2.DISPOSITION_KIND_CONFIRMED, pending.license_id, _CONFIRMED))
         elif ban is not None:
             record.license_barred.CopyFrom(license_barred(pending, ban))
-            notes.append((pending.idx, replication_pb2.DISPOSITION_KIND_VOID, pending.license_id, _barred(ban)))
+            notes.append((pending.idx, replication_pb2.DISPOSITION_KIND_VOID, pending.license_id, barred_in_words(ban)))
         elif claim is not None:
             conflict = _open(board, pending, claim, outcome, index=board.next_index + len(records), term_us=term_us)
             record.conflict_opened.CopyFrom(conflict_opened(pending, conflict))
@@ -112,11 +112,6 @@ def _confirm(board: Board, pending: Pending, claim: Claim | None, outcome: Outco
         outcome.lapsed[pending.person_key] = claim.city
     held = _hold(pending, claim, cancelled=_is_cancelled(board.rows.get(pending.person_key, ()), pending))
     board.claims[pending.person_key] = outcome.taken[pending.person_key] = held
-
-
-def _barred(ban: PersonBan) -> str:
-    until = "for life" if ban.until is None else f"until {ban.until.isoformat()}"
-    return f"The person is barred from applying {until}, as city {ban.city} recorded; cancel the license."
 
 
 def _is_cancelled(rows: Sequence[ViewRow], pending: Pending) -> bool:

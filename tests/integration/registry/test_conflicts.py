@@ -6,6 +6,7 @@ import asyncio
 import uuid
 from collections.abc import AsyncIterator, Awaitable
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import TypeVar
 
@@ -15,6 +16,7 @@ from sqlalchemy import text
 
 from elicense import errors
 from elicense.cli.join import join
+from elicense.clock import china_date
 from elicense.log.checkpoint import parse_checkpoint
 from elicense.log.entry import leaf_hash
 from elicense.log.merkle import verify_inclusion
@@ -30,6 +32,7 @@ from elicense.v1.verification_pb2 import (
     OUTCOME_INVALID,
     OUTCOME_VALID,
     VERDICT_REASON_CONFLICT,
+    VERDICT_REASON_VOID,
 )
 from tests.integration.registry.test_bans import licensed_anew
 from tests.integration.registry.world import CHENGDU, SUZHOU, TIANJIN, TRUST_DOMAIN, Verifier, World, running_world
@@ -398,4 +401,40 @@ async def test_a_revocation_that_is_taken_back_too_late_is_settled_like_any_othe
     await tianjin.replicate()
     await suzhou.decided(2)
     assert dispute.valid() == [old]
+    dispute.check()
+
+
+async def test_a_winner_whose_person_was_barred_before_it_counted_is_void_as_well(dispute: Dispute) -> None:
+    await dispute.say(dispute.suzhou, WITHDRAW)
+    # Suzhou, which has not stored the word yet, revokes.
+    dispute.suzhou.change(dispute.held, ["F"])
+    state = await dispute.suzhou.state()
+    await dispute.suzhou.send(dispute.suzhou.batch(state.next_index), keep_feed=False)
+    await dispute.suzhou.decided(2)
+    await dispute.suzhou.replicate()
+    assert [word.kind for word in await dispute.tianjin.decided(2)] == [CONFLICT, VOID]
+    assert dispute.valid() == []
+    verdict = await dispute.police.ask(NUMBER)
+    assert (verdict.outcome, list(verdict.reasons)[:1]) == (OUTCOME_INVALID, [VERDICT_REASON_VOID])
+    for credentials in (dispute.suzhou.credentials, dispute.tianjin.credentials, dispute.operator):
+        over = await dispute.read(credentials)
+        assert (over.state, over.standing_license) == (pb.CONFLICT_STATE_SETTLED, "")
+    (refused,) = await dispute.tianjin.claim(NUMBER)
+    assert refused.HasField("barred")
+    dispute.check()
+    await dispute.world.restart()
+    dispute.check()
+
+
+async def test_a_bar_that_is_over_before_the_winner_counts_is_no_matter(world: World) -> None:
+    dispute = await open_dispute(world)
+    await dispute.say(dispute.suzhou, WITHDRAW)
+    dispute.suzhou.change(dispute.held, ["F"], ban_until=china_date(world.clock()) + timedelta(days=1))
+    state = await dispute.suzhou.state()
+    await dispute.suzhou.send(dispute.suzhou.batch(state.next_index), keep_feed=False)
+    world.clock.advance(seconds=3 * DAY_S)
+    await dispute.suzhou.decided(2)
+    await dispute.suzhou.replicate()
+    assert [word.kind for word in await dispute.tianjin.decided(2)] == [CONFLICT, CONFIRMED]
+    assert dispute.valid() == [dispute.waiting]
     dispute.check()
