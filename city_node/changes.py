@@ -25,7 +25,7 @@ from city_node.encoding import etag_of, shown, with_license
 from city_node.gate import SigningGate
 from city_node.holding import refusal_of
 from city_node.licenses import Licenses
-from city_node.revisions import Latest, require_counting, require_revision, require_undoubted
+from city_node.revisions import Latest, of_row, require_counting, require_revision, require_undoubted
 from city_node.store import CityStore
 from elicense.clock import china_date
 from elicense.errors import Error, EtagMismatch
@@ -182,7 +182,7 @@ class LicenseChanges:
             await self._require_free(command)
         today = china_date(self._clock())
         latest = Latest.read(current.row, current.entry)
-        after = command.change.apply(caught_up(latest.license, today), today).license
+        after = of_row(command.change, latest.row).apply(caught_up(latest.license, today), today).license
         record = with_license(latest.record, latest.license, after)
         return self._answers.preview(shown(record, entry_hash=current.row.entry_hash, flags=current.row.flags))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from city_node.commands import ChangeLicense, EraseLicense, TakeOverLicense
@@ -83,7 +83,7 @@ def changed_record(
     """
     require_undoubted(command.change, latest.row)
     require_counting(command.change, latest.row)
-    changed = command.change.apply(latest.license, china_date(now_us))
+    changed = of_row(command.change, latest.row).apply(latest.license, china_date(now_us))
     record = _next(latest, changed.license, key=key, now_us=now_us)
     record.event = changed.event  # type: ignore[assignment]  # the same numbers
     record.request_id = uuid_text(command.request_id)
@@ -104,6 +104,11 @@ def changed_record(
             # Nothing has happened since, so the right values count from when the wrong ones did.
             record.effective_time.CopyFrom(to_timestamp(wrong.revision.effective_us))
     return record
+
+
+def of_row(change: Change, row: ViewRow) -> Change:
+    """Return a change as it is to be judged, given what the registry said of its licence."""
+    return replace(change, void=bool(row.flags & ViewFlags.VOID)) if isinstance(change, Cancellation) else change
 
 
 def require_undoubted(change: Change, row: ViewRow) -> None:

@@ -32,6 +32,7 @@ class Action(StrEnum):
     RECORD_POINTS = "record points"
     EXAM = "pass the exam"
     CANCEL = "cancel"
+    CANCEL_VOID = "cancel what is void"
     CORRECT = "correct"
     CHANGE_IDENTITY = "change the identity document"
     OFFER = "offer to another city"
@@ -153,6 +154,8 @@ TRANSITIONS: Mapping[Action, tuple[Need, ...]] = MappingProxyType(
         Action.RECORD_POINTS: (NOT_CANCELLED, NOT_REVOKED),
         Action.EXAM: (NOT_CANCELLED, NOT_REVOKED, AT_LIMIT, NOT_OFFERED),
         Action.CANCEL: (NOT_CANCELLED, NOT_REVOKED, NOT_WITHHELD, SETTLED),
+        # Nothing else may be done to a void licence, so whatever withholds it can not be settled first.
+        Action.CANCEL_VOID: (NOT_CANCELLED, NOT_REVOKED),
         Action.CORRECT: (NOT_CANCELLED, NOT_OFFERED),
         Action.CHANGE_IDENTITY: (NOT_CANCELLED, NOT_OFFERED),
         Action.OFFER: (*_MOVABLE, NOT_OFFERED),

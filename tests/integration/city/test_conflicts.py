@@ -168,6 +168,8 @@ async def test_a_clerk_contests_the_other_concedes_and_cancels_the_void_license(
     assert "contest: the file of 2019" in await nation.clerk(
         SUZHOU, "contest", conflict, "--grounds", "the file of 2019"
     )
+    # Whatever withholds the licence can not be lifted once it is void, and must not keep it from being cancelled.
+    await set_status(nation.tianjin, nation.waiting.name, add_letters=[suspension(), suspension("H")])
     conceded = await nation.clerk(TIANJIN, "concede", conflict, "--grounds", "the holder kept silent about it")
     assert "void" in conceded
     await nation.settled_for(SUZHOU)

@@ -47,6 +47,7 @@ CHANGES: dict[Action, Change] = {
     Action.RECORD_POINTS: Points(3, BASIS),
     Action.EXAM: ExamPassed(BASIS),
     Action.CANCEL: Cancellation(BASIS),
+    Action.CANCEL_VOID: Cancellation(BASIS, void=True),
     Action.CORRECT: FieldCorrection(MOVED, ("holder.address",), SUZHOU, 1, "typed wrongly"),
     Action.OFFER: Offer(CHENGDU, SUZHOU, BASIS),
     Action.WITHDRAW_OFFER: OfferWithdrawal(BASIS),
@@ -55,7 +56,7 @@ CHANGES: dict[Action, Change] = {
 }
 
 # What each state lacks for each change, in the order of the actions above; "ok" is a legal change.
-# U update, R renew, S set status, W withdraw, A add, P points, E exam, C cancel, K correct
+# U update, R renew, S set status, W withdraw, A add, P points, E exam, C cancel, V cancel what is void, K correct
 # O offer, X withdraw the offer, T take over, I change the identity document
 OK = "ok"
 MATRIX: list[tuple[str, str, str]] = [
@@ -65,9 +66,9 @@ MATRIX: list[tuple[str, str, str]] = [
     ("twelve points", "B", "RAXT"),
     ("moved out", "C", "EXT"),
     ("suspended", "D", "RAECOXT"),
-    ("annulled", "E", "URWAPECOXT"),
-    ("revoked", "F", "URWAPECOXT"),
-    ("cancelled", "G", "URSWAPECKOXTI"),
+    ("annulled", "E", "URWAPECVOXT"),
+    ("revoked", "F", "URWAPECVOXT"),
+    ("cancelled", "G", "URSWAPECVKOXTI"),
     ("open violation", "H", "RAECOXT"),
     ("open accident", "I", "RAECOXT"),
     ("out of use", "J", "RAECOXT"),
@@ -82,7 +83,7 @@ MATRIX: list[tuple[str, str, str]] = [
     ("retained", "U", "RAECOXT"),
     ("other", "Z", "EXT"),
 ]
-KEYS = dict(zip("URSWAPECKOXTI", CHANGES, strict=True))
+KEYS = dict(zip("URSWAPECVKOXTI", CHANGES, strict=True))
 
 
 def in_state(codes: str) -> License:
