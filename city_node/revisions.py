@@ -205,6 +205,7 @@ def erased_record(latest: Latest, command: EraseLicense, *, key: LogKey, now_us:
         revision=latest.row.revision + 1,
         previous_entry_hash=latest.row.entry_hash,
         event=license_pb2.LICENSE_EVENT_ERASED,
+        erases=license_pb2.ErasedSlot(epoch=latest.row.epoch, index=latest.row.idx),
         request_id=str(uuid.UUID(bytes=command.request_id)),
         request_digest=command.digest,
         actor=command.actor,

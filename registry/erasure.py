@@ -4,6 +4,9 @@ The city in custody of a cancelled licence says so; its records are then taken
 out of the city's log here, the national view and the revision index forget the
 licence, and its released claim goes.  Bars from applying anew stay in their own
 table as long as the law requires.
+
+A registry that was set back to before the cancellation gets it as an empty slot.
+It has to go by the city's word then: the entry names that slot.
 """
 
 from __future__ import annotations
@@ -50,11 +53,13 @@ def erase(
         if not own:
             notes.append((index, _NOT_IN_CUSTODY, message.license_id, "The city does not have custody of the license."))
             continue
-        row = next((row for row in own if _may_go(row, message)), None)
+        row = next((row for row in own if _may_go(row, message)), None) or _left_behind(conn, store, own, message)
         if row is None:
             detail = "The license is not cancelled, or the erasure does not follow its latest record."
             notes.append((index, _UNREADABLE, message.license_id, detail))
             continue
+        store.release_claims(conn, city, {row.person_key: row.license_id})
+        store.transfers.set_offers(conn, city, {row.license_id: None})
         traces += _remove(conn, store, row)
         store.forget_claim(conn, row.person_key, row.license_id)
     return traces, notes
@@ -62,6 +67,23 @@ def erase(
 
 def _may_go(row: ViewRow, erasure: license_pb2.LicenseRecord) -> bool:
     return bool(row.flags & ViewFlags.CANCELLED) and row.entry_hash == erasure.previous_entry_hash
+
+
+def _left_behind(
+    conn: Connection, store: RegistryStore, own: Sequence[ViewRow], erasure: license_pb2.LicenseRecord
+) -> ViewRow | None:
+    """Return the licence whose later records came without their content: this database was set back and filled again.
+
+    That they ended it can be read no more; that the city erased the last of them can be seen, and it is the
+    city's own licence.
+    """
+    if len(own) != 1 or not erasure.HasField("erases"):
+        return None
+    (row,) = own
+    where = erasure.erases
+    slot = store.logs.entries_at(conn, LogKey(row.city, where.epoch), [where.index]).get(where.index)
+    is_empty = slot is not None and slot.record is None and slot.leaf_hash == erasure.previous_entry_hash
+    return row if is_empty and (row.epoch, row.idx) < (where.epoch, where.index) else None
 
 
 def _remove(conn: Connection, store: RegistryStore, row: ViewRow) -> list[bytes]:

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 import city_node.cli
-import registry.cli
 from city_node.store import CityStore
 from elicense import errors
 from elicense.log.entry import SALT_SIZE, leaf_hash
@@ -21,7 +20,15 @@ from elicense.v1 import license_pb2
 from elicense.v1.verification_pb2 import OUTCOME_NO_MATCH, OUTCOME_VALID, PURPOSE_ROADSIDE_CHECK
 from tests.integration.city.test_anchor import copy_database, set_back
 from tests.integration.city.test_issuance import set_status, suspension
-from tests.integration.city.test_restore import all_is_well, both, command, lose_database, restore
+from tests.integration.city.test_restore import (
+    all_is_well,
+    both,
+    command,
+    copy_registry,
+    lose_database,
+    restore,
+    set_registry_back,
+)
 from tests.support.cluster import DEADLINE_S, SUZHOU, City, Cluster, call, drivers, eventually
 
 
@@ -226,19 +233,13 @@ async def test_an_erased_log_fills_a_registry_that_was_set_back(cluster: Cluster
     await lenient.issue(second)
     await lenient.replicated()
     await cluster.stop_registry()
-    folder = cluster.folder / "registry"
-    kept = {path: path.read_bytes() for path in folder.iterdir() if path.name.startswith("registry.db")}
+    kept = copy_registry(cluster)
     await cluster.start_registry()
     name = await cancelled(lenient, first)
     await erase(lenient, name)
     await lenient.replicated()
     await cluster.stop_registry()
-    for path in folder.iterdir():
-        if path.name.startswith("registry.db"):
-            path.unlink()
-    for path, content in kept.items():
-        path.write_bytes(content)
-    await command(registry.cli.main, "allow-signing", "--yes", "--config", str(folder / "config.toml"))
+    await set_registry_back(cluster, kept)
     await cluster.start_registry()
 
     async def all_there() -> bool:
@@ -246,6 +247,47 @@ async def test_an_erased_log_fills_a_registry_that_was_set_back(cluster: Cluster
         return ours == theirs
 
     await eventually(all_there)
+    await all_is_well(cluster, lenient)
+
+
+@pytest.mark.parametrize("records", [1, 2], ids=["an issued licence", "a suspended licence"])
+async def test_a_registry_set_back_to_before_an_erasure_erases_again(
+    cluster: Cluster, lenient: City, tmp_path: Path, records: int
+) -> None:
+    (first,) = drivers(SUZHOU, 1)
+    police = await cluster.enroll_national(("verifier", "police", "highway"), tmp_path / "police")
+    name = (await lenient.issue(first)).license.name
+    if records == 2:
+        await set_status(lenient, name, add_letters=[suspension()])
+    await lenient.replicated()
+    await cluster.stop_registry()
+    kept = copy_registry(cluster)
+    await cluster.start_registry()
+    if records == 2:
+        await set_status(lenient, name, lift_letters=["D"])
+    await cancel(lenient, name)
+    await lenient.replicated()
+    await erase(lenient, name)
+    await lenient.replicated()
+    await cluster.stop_registry()
+    await set_registry_back(cluster, kept)
+    await cluster.start_registry()
+
+    async def erased() -> bool:
+        ours, theirs = await asyncio.to_thread(both, cluster, lenient, 1)
+        return ours == theirs
+
+    await eventually(erased)
+    ours, _ = both(cluster, lenient, 1)
+    assert [entry.record is None for entry in ours] == [True] * (len(ours) - 1) + [False]
+    document = first.holder.document
+    address = cluster.registry_config.node.listen
+    given = await cluster.verify(police, address, document, purpose=PURPOSE_ROADSIDE_CHECK)
+    assert given.outcome == OUTCOME_NO_MATCH
+    # The person is free again.
+    anew = await lenient.issue(first)
+    assert not anew.license.provisional
+    await lenient.replicated()
     await all_is_well(cluster, lenient)
 
 

@@ -64,6 +64,22 @@ def both(cluster: Cluster, city: City, epoch: int) -> tuple[list[StoredEntry], l
     return ours, entries(cluster.registry_config.database.url, RegistryStore(), epoch)
 
 
+def copy_registry(cluster: Cluster) -> dict[Path, bytes]:
+    """Return the files of a stopped registry's database."""
+    folder = cluster.folder / "registry"
+    return {path: path.read_bytes() for path in folder.iterdir() if path.name.startswith("registry.db")}
+
+
+async def set_registry_back(cluster: Cluster, kept: dict[Path, bytes]) -> None:
+    """Put a stopped registry's database back as it was, and have a person say that it may sign again."""
+    folder = cluster.folder / "registry"
+    for path in copy_registry(cluster):
+        path.unlink()
+    for path, content in kept.items():
+        path.write_bytes(content)
+    await command(registry.cli.main, "allow-signing", "--yes", "--config", str(folder / "config.toml"))
+
+
 def lose_database(city: City) -> None:
     set_back(city, {})
 
