@@ -6,6 +6,8 @@ may be run again:
 1. The registry tells every epoch that it holds of this city.
 2. Each epoch's log is filled up to what the registry holds, and compared with it.
 3. What the database holds beyond, the registry gets: it is true, and must not be lost.
+   After the release of a fork it takes nothing more of that epoch: then the next one
+   begins at what it holds.
 4. Where the anchor survived and its head lies inside the open epoch's log, that epoch
    goes on.  An anchor that is behind the registry did not survive: it was set back too.
 5. Else the next epoch begins, under a key of its own.  Its first entry binds it to
@@ -46,7 +48,7 @@ from city_node.refill import Refill
 from city_node.replicator import Replicator
 from city_node.store import CityStore, EpochKey
 from city_node.verify_only import verify_only_mark
-from elicense.errors import Error, LogBehind, NotFound, StoreCorrupt
+from elicense.errors import Error, LogBehind, NotFound, Quarantined, StoreCorrupt
 from elicense.log.anchor import Anchor, create_anchor, epoch_of
 from elicense.log.checkpoint import Checkpoint
 from elicense.log.entry import SALT_SIZE, leaf_hash
@@ -140,6 +142,7 @@ class Restore:
         Raises:
             Unavailable: The registry or the database is away.
             LogForked: City and registry hold two histories; a person must look.
+            Quarantined: The registry takes nothing of this city, or nothing of what the database holds beyond it.
             Error: The registry sent what can not be this city's log.
         """
         mark = verify_only_mark(self._config, self._clock)
@@ -151,10 +154,10 @@ class Restore:
             recovery = recovery_pb2_grpc.RecoveryServiceStub(channel)
             replication = replication_pb2_grpc.ReplicationServiceStub(channel)
             refilled = await self._refill(recovery)
-            await self._carry(recovery, replication)  # (3)
+            ended = await self._hand_in(recovery, replication)  # (3)
             custody = CustodyRebuild(store=self._store, persons=self._keys.persons, city=self._config.city.code)
             await self._database.write(custody.run)
-            restored = await self._go_on()
+            restored = await self._go_on(ended=ended)
             registered = True
             try:
                 await self._carry(recovery, replication)  # (6)
@@ -243,13 +246,39 @@ class Restore:
             heartbeat_s=1.0,
             jitter=lambda: 0.0,
         )
-        await replicator.catch_up()
-        anchor.close()
+        try:
+            await replicator.catch_up()
+        finally:
+            anchor.close()
 
-    async def _go_on(self) -> Restored:
+    async def _hand_in(
+        self, recovery: recovery_pb2_grpc.RecoveryServiceStub, replication: replication_pb2_grpc.ReplicationServiceStub
+    ) -> bool:
+        """Give the registry everything that it lacks; return whether it has ended the open epoch for good.
+
+        Raises:
+            Quarantined: It takes nothing of this city, or nothing of what the database holds beyond it.
+        """
+        try:
+            await self._carry(recovery, replication)
+        except Quarantined as error:
+            if "released" not in error.metadata:
+                raise
+            head = await self._database.read(lambda conn: own_head(conn, self._store, self._config.city.code))
+            if (head.key.epoch, head.size) != self._registry_position:
+                raise Quarantined(
+                    "the registry takes nothing more of this epoch, but the database holds more of it; "
+                    "move the database aside, restore again, and have what is lost issued anew",
+                    size=head.size,
+                    heldSize=self._registry_position[1],
+                ) from error
+            return True
+        return False
+
+    async def _go_on(self, *, ended: bool) -> Restored:
         """Let the open epoch go on, or open the next."""
         head = await self._database.read(lambda conn: own_head(conn, self._store, self._config.city.code))
-        if await self._may_go_on(head):  # (4)
+        if not ended and await self._may_go_on(head):  # (4)
             return Restored(head.key.epoch, False, 0, head.size, False)
         size = await self._open_next(head)
         return Restored(head.key.epoch + 1, True, 0, size, False)

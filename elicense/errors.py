@@ -219,7 +219,10 @@ class EpochNotBound(Refused):
 
 
 class Quarantined(Refused):
-    """The city's log is not taken in, because of a head that it signed."""
+    """The city's log is not taken in, because of a head that it signed.
+
+    With ``released`` in its metadata, two operators have agreed that the city may go on in its next epoch.
+    """
 
     reason = "QUARANTINED"
 

@@ -362,7 +362,9 @@ class Ingest:
             return 0
         if not held.open:
             # The key that signed two histories signs nothing more.
-            raise errors.Quarantined("the city may come back, in a new epoch with a new key", kind=Kind.FORK.name)
+            raise errors.Quarantined(
+                "the city may come back, in a new epoch with a new key", kind=Kind.FORK.name, released="true"
+            )
         if held.kind == Kind.UNEXPLAINED:
             sent = held.size - head.size
             if 0 < sent <= len(leaves) - fresh:

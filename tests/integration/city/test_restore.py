@@ -16,12 +16,18 @@ import registry.cli
 from city_node.config import load_city_config
 from city_node.store import CityStore
 from elicense import errors
+from elicense.clock import to_timestamp, utc_micros
+from elicense.log.checkpoint import Checkpoint, sign_checkpoint
 from elicense.log.entry import leaf_hash
 from elicense.log.model import LogKey, StoredEntry
+from elicense.rpc.channel import secure_channel
 from elicense.sql.database import Database
+from elicense.trust.credentials import load_credentials
+from elicense.trust.enrollment import city_log_origin
+from elicense.trust.signer import load_signer
 from elicense.trust.spiffe import city_id
 from elicense.v1 import issuance_pb2 as pb
-from elicense.v1 import log_pb2
+from elicense.v1 import log_pb2, replication_pb2, replication_pb2_grpc
 from elicense.v1.verification_pb2 import OUTCOME_INVALID, OUTCOME_VALID, PURPOSE_ROADSIDE_CHECK
 from registry.store import RegistryStore
 from tests.integration.city.test_anchor import copy_database, set_back
@@ -236,6 +242,53 @@ async def test_what_the_database_holds_beyond_the_registry_is_sent_before_the_ep
     assert ours == theirs
     assert len(ours) == 2
     await suzhou.start()
+    await suzhou.replicated()
+    await all_is_well(cluster, suzhou)
+
+
+async def show_a_fork(cluster: Cluster, city: City) -> None:
+    """Show the registry another head of its first size that the city's key signed."""
+    origin = city_log_origin(TRUST_DOMAIN, city.code, 1)
+    note = sign_checkpoint(Checkpoint(origin, 1, bytes(32)), load_signer(city.config.log_key_uri(1)))
+    request = replication_pb2.AppendEntriesRequest(checkpoint=note, epoch=1, first_index=1, tip_size=1)
+    request.city_time.CopyFrom(to_timestamp(utc_micros()))
+    credentials = load_credentials(city.config.credentials_dir)
+    address = cluster.registry_config.node.listen
+    async with secure_channel(credentials, address=address, retries=False, local_pool=True) as channel:
+        stub = replication_pb2_grpc.ReplicationServiceStub(channel)
+        with pytest.raises(errors.LogForked):
+            await call(stub.AppendEntries(request, timeout=DEADLINE_S))
+
+
+async def test_a_city_whose_fork_was_released_is_restored_into_a_new_epoch(
+    cluster: Cluster, suzhou: City, tmp_path: Path
+) -> None:
+    first, second = drivers(SUZHOU, 2)
+    await suzhou.issue(first)
+    await suzhou.replicated()
+    await cluster.stop_registry()
+    await suzhou.issue(second)
+    await suzhou.stop()
+    await cluster.start_registry()
+    await show_a_fork(cluster, suzhou)
+    config = ("--config", str(suzhou.folder / "config.toml"))
+    # As long as nobody has let it in again there is nothing to go on from.
+    assert "[QUARANTINED]" in await command(city_node.cli.main, "restore", *config, status=1)
+    for verb, name in (("release", "zhang"), ("approve", "li")):
+        operator = tmp_path / name
+        await cluster.enroll_national(("operator", name), operator)
+        await command(registry.cli.main, "quarantine", verb, str(SUZHOU), "--credentials", str(operator))
+    # The same evidence once more does not undo what two operators decided.
+    await show_a_fork(cluster, suzhou)
+    # What the database holds beyond the registry can be brought there no more, and is not dropped in silence.
+    assert "move the database aside" in await command(city_node.cli.main, "restore", *config, status=1)
+    lose_database(suzhou)
+    restored = await restore(suzhou)
+    assert restored == {"epoch": 2, "opened": True, "refilled": 1, "size": 1, "registered": True}
+    await suzhou.start()
+    clerk = tmp_path / "clerk-again"
+    suzhou.clerk_credentials = await cluster.enroll_at(suzhou, ("clerk", str(SUZHOU), "window-2"), clerk)
+    await suzhou.issue(second)
     await suzhou.replicated()
     await all_is_well(cluster, suzhou)
 
