@@ -7,6 +7,7 @@ import json
 import uuid
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 import pytest
 from click.testing import CliRunner
@@ -246,6 +247,12 @@ async def test_what_the_database_holds_beyond_the_registry_is_sent_before_the_ep
     await all_is_well(cluster, suzhou)
 
 
+def epoch_keys(city: City, epoch: int) -> tuple[bytes, list[bytes]]:
+    """Return the key of an epoch, and those that were put aside for it."""
+    key = Path(unquote(urlsplit(city.config.log_key_uri(epoch)).path))
+    return key.read_bytes(), [path.read_bytes() for path in key.parent.glob(f"{key.name}.before-*")]
+
+
 async def show_a_fork(cluster: Cluster, city: City) -> None:
     """Show the registry another head of its first size that the city's key signed."""
     origin = city_log_origin(TRUST_DOMAIN, city.code, 1)
@@ -320,6 +327,64 @@ async def test_a_person_may_open_an_epoch_while_the_registry_is_away_and_it_is_r
         return all(len(ours) == len(theirs) for ours, theirs in (both(cluster, suzhou, epoch) for epoch in (1, 2)))
 
     await eventually(all_there)
+    await all_is_well(cluster, suzhou)
+
+
+async def test_a_key_that_may_have_begun_an_epoch_is_put_aside_and_never_begins_another(
+    cluster: Cluster, suzhou: City
+) -> None:
+    first, second, third = drivers(SUZHOU, 3)
+    await suzhou.issue(first)
+    await suzhou.replicated()
+    await suzhou.stop()
+    kept = copy_database(suzhou)
+    await cluster.stop_registry()
+    await restore(suzhou, "--without-registry")
+    before, _ = epoch_keys(suzhou, 2)
+    await suzhou.start()
+    lost = await suzhou.issue(second)
+    assert lost.proof.position.epoch == 2
+    await suzhou.stop()
+    # The database forgets that epoch, which the key has signed for already.
+    set_back(suzhou, kept)
+    await cluster.start_registry()
+    assert (await restore(suzhou))["epoch"] == 2
+    key, aside = epoch_keys(suzhou, 2)
+    assert key != before
+    assert aside == [before]
+    await suzhou.start()
+    await suzhou.issue(third)
+    await suzhou.replicated()
+    await all_is_well(cluster, suzhou)
+
+
+async def test_a_city_goes_on_when_the_registry_was_set_back_to_before_its_epoch(
+    cluster: Cluster, suzhou: City
+) -> None:
+    first, second, third = drivers(SUZHOU, 3)
+    await suzhou.issue(first)
+    await suzhou.replicated()
+    await suzhou.stop()
+    await cluster.stop_registry()
+    kept = copy_registry(cluster)
+    await cluster.start_registry()
+    suzhou.config.anchor_path.unlink()
+    assert (await restore(suzhou))["epoch"] == 2
+    await suzhou.start()
+    await suzhou.issue(second)
+    await suzhou.replicated()
+    await cluster.stop_registry()
+    await set_registry_back(cluster, kept)
+    await cluster.start_registry()
+
+    # The registry says that another epoch is open; only a comparison tells that this one follows it.
+    async def sent_again() -> bool:
+        ours, theirs = await asyncio.to_thread(both, cluster, suzhou, 2)
+        return len(ours) == len(theirs) == 2
+
+    await eventually(sent_again)
+    await suzhou.issue(third)
+    await suzhou.replicated()
     await all_is_well(cluster, suzhou)
 
 

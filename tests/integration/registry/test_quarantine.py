@@ -222,6 +222,26 @@ async def test_two_operators_let_a_city_in_again_at_the_head_that_is_held(world:
     assert [finding.where for finding in world.fsck().findings] == [f"quarantine {SUZHOU}/1"]
 
 
+async def test_evidence_of_a_fork_that_was_released_does_not_close_the_door_again(world: World) -> None:
+    city = await city_of(world)
+    held_salts = list(city.salts)
+    rewritten(city, 4)
+    with pytest.raises(errors.LogForked):
+        await city.send(city.batch(5))
+    zhang, li = await operator(world, "zhang"), await operator(world, "li")
+    for verb, credentials in (("release", zhang), ("approve", li)):
+        done = await run(registry_command, "quarantine", verb, SUZHOU, "--credentials", credentials)
+        assert done.exit_code == 0
+    with pytest.raises(errors.LogForked):
+        await city.send(city.batch(5))
+    (held,) = world.database.read_now(world.store.quarantines.all)
+    assert (held.epoch, held.open) == (1, False)
+    city.salts[:] = held_salts
+    key = generate_key_file(world.folder / "second.pem")
+    assert (await open_epoch(city, wish(city, key))).epoch == 2
+    assert not world.fsck().findings
+
+
 async def test_quarantines_survive_a_restart(world: World) -> None:
     city = await city_of(world)
     rewritten(city, 4)
