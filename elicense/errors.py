@@ -17,8 +17,9 @@ Error:
     │   │                    ConflictNotDue, ClockSkewed, Quarantined, TokenSpent, TokenExpired
     │   ├── EpochClosed, EpochNotBound
     ├── Aborted              EtagMismatch, SequenceGap
-    ├── Exhausted            StoreFull, QueueFull, QuotaExceeded, WatchesExhausted
-    ├── Unavailable          StoreUnavailable, RegistryUnreachable, PeerUnreachable, ShuttingDown, HistoryUnknown
+    ├── Exhausted            StoreFull, QueueFull, QuotaExceeded, WatchesExhausted, StreamsExhausted
+    ├── Unavailable          StoreUnavailable, RegistryUnreachable, PeerUnreachable, ShuttingDown, StreamIdle,
+    │                        HistoryUnknown
     └── DataLoss             LogForked, LogBehind, StoreCorrupt
 """
 
@@ -287,6 +288,12 @@ class WatchesExhausted(Exhausted):
     reason = "WATCHES_EXHAUSTED"
 
 
+class StreamsExhausted(Exhausted):
+    """The caller holds as many streams open as it may."""
+
+    reason = "STREAMS_EXHAUSTED"
+
+
 class Unavailable(Error):
     """Something needed is away for now; the only class that is retried."""
 
@@ -309,6 +316,12 @@ class PeerUnreachable(Unavailable):
     """The server that was called can not be reached."""
 
     reason = "PEER_UNREACHABLE"
+
+
+class StreamIdle(Unavailable):
+    """The caller neither sent nor read anything on a stream for too long; what was not answered may be sent anew."""
+
+    reason = "STREAM_IDLE"
 
 
 class ShuttingDown(Unavailable):

@@ -17,7 +17,7 @@ import grpc
 
 from elicense.client.patience import PAUSE_S, Patience
 from elicense.client.verdict import Verdict, read_verdict
-from elicense.errors import ShuttingDown
+from elicense.errors import Error, ShuttingDown
 from elicense.rpc.errors import from_rpc_error
 from elicense.v1 import verification_pb2 as pb
 
@@ -80,7 +80,7 @@ def stream_sync(service: Any, chunks: Iterator[_Chunk], patience_s: float) -> Ge
             if unanswered:
                 patience.check(_ended())
         except grpc.RpcError as error:
-            patience.check(from_rpc_error(error))
+            patience.check(_why(error))
         finally:
             # Lets go of the thread that sends.
             sending.put(None)
@@ -108,7 +108,7 @@ async def stream_async(service: Any, chunks: Iterator[_Chunk], patience_s: float
             if unanswered:
                 patience.check(_ended())
         except grpc.RpcError as error:
-            patience.check(from_rpc_error(error))
+            patience.check(_why(error))
         finally:
             # An abandoned call would be neither collected nor cancelled.
             call.cancel()
@@ -119,6 +119,18 @@ async def stream_async(service: Any, chunks: Iterator[_Chunk], patience_s: float
 async def _taken(sending: asyncio.Queue[_Chunk | None]) -> AsyncIterator[_Chunk]:
     while (chunk := await sending.get()) is not None:
         yield chunk
+
+
+def _why(error: grpc.RpcError) -> Error:
+    """Return why a stream ended.
+
+    A node says why in the trailing metadata.  A failure without any is the library's
+    own: it wrote to a stream that the node had ended, whose answers and end were not
+    read yet; the node says it again when the stream is opened anew.
+    """
+    raised = from_rpc_error(error)
+    is_internal = error.code() is grpc.StatusCode.INTERNAL and not error.trailing_metadata()
+    return _ended() if is_internal else raised
 
 
 def _ended() -> ShuttingDown:

@@ -31,9 +31,10 @@ from google.protobuf.message import DecodeError
 
 from elicense.errors import CallerNotAllowed, Error, Malformed, ShuttingDown
 from elicense.rpc.authentication import Authenticator
-from elicense.rpc.context import CALLER
+from elicense.rpc.context import CALLER, current_caller
 from elicense.rpc.errors import DETAILS_KEY, code_of, internal_status, to_status
 from elicense.rpc.forwarding import REQUEST_ID_KEY, Forwarder, PassedOn
+from elicense.rpc.streams import OpenStreams
 from elicense.rpc.telemetry import MethodStats, Stamp, describe_exception
 from elicense.rpc.validation import RequestRules
 from elicense.trust.spiffe import Caller
@@ -88,6 +89,7 @@ class NodeInterceptor(grpc.aio.ServerInterceptor):
         log: Where one JSON line a call goes; None for none.
         clock: UTC microseconds.
         forwarder: Passes on what this process does not answer itself; None for one that answers everything.
+        streams: Bounds the streams of questions that callers hold open.
     """
 
     def __init__(
@@ -99,7 +101,9 @@ class NodeInterceptor(grpc.aio.ServerInterceptor):
         log: LineWriter | None,
         clock: Callable[[], int],
         forwarder: Forwarder | None = None,
+        streams: OpenStreams | None = None,
     ) -> None:
+        self._streams = streams or OpenStreams()
         self._policy = policy
         self._forwarder = forwarder
         self._authenticator = Authenticator(certificates=certificates, clock=clock)
@@ -310,9 +314,10 @@ class NodeInterceptor(grpc.aio.ServerInterceptor):
 
     def _bidi_stream(self, method: _Method, behavior: Any) -> _Run:
         async def run(raws: AsyncIterator[bytes], context: _Context) -> None:
-            async with aclosing(behavior(self._admit_each(method, raws, context), context)) as responses:
-                async for response in responses:
-                    await context.write(response)
+            with self._streams.opened(str(current_caller().spiffe_id)):
+                async with aclosing(behavior(self._admit_each(method, raws, context), context)) as responses:
+                    async for response in responses:
+                        await self._streams.write(context.write(response))
 
         return run
 
@@ -322,12 +327,9 @@ class NodeInterceptor(grpc.aio.ServerInterceptor):
         ending = asyncio.create_task(self._ending.wait())
         try:
             while True:
-                reading = asyncio.create_task(_next(raws))
-                await asyncio.wait((reading, ending), return_when=asyncio.FIRST_COMPLETED)
-                if not reading.done():
-                    reading.cancel()
+                raw = await self._streams.read(_next(raws), ending)
+                if raw is None and ending.done():
                     raise ShuttingDown("this server ends; open the stream anew")
-                raw = reading.result()
                 if raw is None:
                     return
                 yield await self._admit(method, raw, context)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from elicense.rpc.active import ActiveCertificates
 from elicense.rpc.context import current_caller
 from elicense.rpc.interceptor import NodeInterceptor
 from elicense.rpc.server import ListenOptions, NodeServer, ReloadingCredentials
+from elicense.rpc.streams import OpenStreams
 from elicense.rpc.telemetry import RpcMetrics
 from elicense.trust.credentials import Credentials
 from elicense.trust.roles import registry_policy
@@ -36,6 +38,7 @@ class ScriptedVerification(verification_pb2_grpc.VerificationServiceServicer):
         self.asked: list[pb.LicenseQuery] = []
         self.batches: list[int] = []
         self.streams = 0
+        self.streams_ended = 0
         self.chunks_a_stream = 1_000_000
 
     async def VerifyLicense(self, request: pb.VerifyLicenseRequest, context: Any) -> pb.VerifyLicenseResponse:  # noqa: N802
@@ -53,13 +56,16 @@ class ScriptedVerification(verification_pb2_grpc.VerificationServiceServicer):
     ) -> AsyncIterator[pb.StreamVerifyLicensesResponse]:
         self.streams += 1
         answered = 0
-        async for request in requests:
-            if answered == self.chunks_a_stream:
-                raise ShuttingDown("the server ends")
-            admit(current_caller(), request.context, [("queries", query) for query in request.queries])
-            self.batches.append(len(request.queries))
-            yield pb.StreamVerifyLicensesResponse(verdicts=self._answer(request.queries))
-            answered += 1
+        try:
+            async for request in requests:
+                if answered == self.chunks_a_stream:
+                    raise ShuttingDown("the server ends")
+                admit(current_caller(), request.context, [("queries", query) for query in request.queries])
+                self.batches.append(len(request.queries))
+                yield pb.StreamVerifyLicensesResponse(verdicts=self._answer(request.queries))
+                answered += 1
+        finally:
+            self.streams_ended += 1
 
     def _answer(self, queries: Sequence[pb.LicenseQuery]) -> list[pb.Verdict]:
         if self.error is not None:
@@ -89,19 +95,27 @@ class Node:
 
 @pytest.fixture
 async def node(tmp_path: Path) -> AsyncIterator[Node]:
+    async with running_node(tmp_path, OpenStreams()) as running:
+        yield running
+
+
+@asynccontextmanager
+async def running_node(folder: Path, streams: OpenStreams) -> AsyncIterator[Node]:
+    """Run a node with these bounds on streams."""
     authority = TestAuthority()
     service = ScriptedVerification()
     node = Node(authority, service)
-    folder = authority.issue("/registry").save(tmp_path / "node")
+    own = authority.issue("/registry").save(folder / "node")
     certificates = ActiveCertificates(fetch=node.find, clock=utc_micros)
     server = NodeServer(
-        credentials=ReloadingCredentials(folder),
+        credentials=ReloadingCredentials(own),
         interceptor=NodeInterceptor(
             policy=registry_policy(),
             certificates=certificates,
             metrics=RpcMetrics(CollectorRegistry()),
             log=None,
             clock=utc_micros,
+            streams=streams,
         ),
         services=["elicense.v1.VerificationService"],
         options=ListenOptions("127.0.0.1:0"),
