@@ -14,6 +14,7 @@ from elicense.access.alarms import AccessAlarms
 from elicense.access.entry import AccessPosition
 from elicense.access.housekeeping import Housekeeper
 from elicense.access.process_log import ProcessLog, former_processes, process_url
+from elicense.access.shipping_metrics import ShippingMetrics
 from elicense.rpc.errors import from_rpc_error
 from elicense.v1 import replication_pb2, replication_pb2_grpc
 from elicense.workers.place import Place
@@ -31,7 +32,7 @@ class AccessLog:
         config: The node's configuration.
         stub: The registry's ReplicationService.
         chores: Further chores of the node, done along with the log's own.
-        metrics: Where alarms are counted.
+        metrics: Where alarms and delays are shown.
         clock: UTC microseconds.
         place: Which of the node's processes this is.
         leads: Whether this process does what is to be done once.
@@ -55,6 +56,7 @@ class AccessLog:
         self._leads = leads
         self._chores = tuple(chores)
         url, alarms = config.access_log_url, AccessAlarms(metrics)
+        shipping = ShippingMetrics(registry=metrics, clock=clock)
         heartbeat_s = config.limits.heartbeat_seconds
         # First this process's own, then those of processes that are no more.
         self._logs = [
@@ -64,6 +66,7 @@ class AccessLog:
                 node=each.named(f"city-{config.city.code}"),
                 reserve=each.file(config.reserve_path),
                 alarms=alarms,
+                metrics=shipping,
                 clock=clock,
                 send=self._send,
                 period_s=heartbeat_s,

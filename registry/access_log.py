@@ -16,6 +16,7 @@ from elicense.access.recorder import AccessRecorder
 from elicense.access.reserve import AccessReserve
 from elicense.access.retention import REGISTRY_DAYS
 from elicense.access.shipping import from_shipped
+from elicense.access.shipping_metrics import ShippingMetrics
 from elicense.clock import from_timestamp
 from elicense.sql.database import Database
 from elicense.v1 import replication_pb2
@@ -39,7 +40,7 @@ class AccessLog:
         store: Its tables.
         token_key: Secret that binds page tokens to their list.
         chores: Further chores of the node, done along with the log's own.
-        metrics: Where alarms are counted.
+        metrics: Where alarms and delays are shown.
         clock: UTC microseconds.
         place: Which of the registry's processes this is.
         leads: Whether this process does what is to be done once.
@@ -68,6 +69,7 @@ class AccessLog:
         self._leads = leads
         self._chores = tuple(chores)
         url, alarms = config.access_log.url, AccessAlarms(metrics)
+        shipping = ShippingMetrics(registry=metrics, clock=clock)
         self._database = Database(url)
         self._store = access_store()
         self.intake = AccessIntake(database=self._database, store=self._store)
@@ -79,6 +81,7 @@ class AccessLog:
                 node=each.named(_NODE_NAME),
                 reserve=each.file(config.reserve_path),
                 alarms=alarms,
+                metrics=shipping,
                 clock=clock,
                 send=self._take,
             )

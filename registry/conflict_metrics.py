@@ -32,3 +32,8 @@ class ConflictMetrics:
         if overdue > self._overdue:
             _log.error("conflicts_overdue", conflicts=overdue)
         self._overdue = overdue
+
+    def forget(self) -> None:
+        """Show nothing: another process counts now, and what this one knew grows old."""
+        self._waiting.clear()
+        self._overdue = 0

@@ -128,7 +128,8 @@ class PendingDecisions:
     async def _settle(self) -> int:
         """End the conflicts that need nobody's word any more; what is left is counted for the metrics."""
         due, counts = await self._database.read(self._due)
-        self._metrics.counted(*counts)
+        if self._leads():
+            self._metrics.counted(*counts)
         if not due:
             return 0
         return len((await self._deciding.settle(SettleConflicts(tuple(due)))).conflicts)
@@ -146,6 +147,8 @@ class PendingDecisions:
 
     async def _run(self) -> None:
         while True:
+            if not self._leads():
+                self._metrics.forget()
             asked = self._wake.is_set()
             self._wake.clear()
             try:

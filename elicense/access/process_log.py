@@ -18,6 +18,7 @@ from elicense.access.alarms import AccessAlarms
 from elicense.access.recorder import AccessRecorder
 from elicense.access.reserve import AccessReserve
 from elicense.access.shipper import AccessShipper, Send
+from elicense.access.shipping_metrics import ShippingMetrics
 from elicense.access.store import AccessStore
 from elicense.sql.database import Database
 from elicense.sql.engines import parse_url, sqlite_url
@@ -37,6 +38,7 @@ class ProcessLog:
         node: Name of the process in it.
         reserve: File of the reserve.
         alarms: Told of what is out of the ordinary.
+        metrics: Told how far holders can see all.
         clock: UTC microseconds.
         send: Hands looks to where holders see them.
         period_s: Seconds between two rounds.
@@ -54,6 +56,7 @@ class ProcessLog:
         node: str,
         reserve: Path,
         alarms: AccessAlarms,
+        metrics: ShippingMetrics,
         clock: Callable[[], int],
         send: Send,
         period_s: float = SHIP_SECONDS,
@@ -70,6 +73,7 @@ class ProcessLog:
             recorder=self.recorder,
             send=send,
             alarms=alarms,
+            metrics=metrics,
             clock=clock,
             period_s=period_s,
             idle_s=idle_s,

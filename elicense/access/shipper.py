@@ -18,6 +18,7 @@ from elicense.access.entry import DAY_US, AccessPosition
 from elicense.access.recorder import AccessRecorder
 from elicense.access.retention import CITY_DAYS
 from elicense.access.shipping import to_shipped
+from elicense.access.shipping_metrics import ShippingMetrics
 from elicense.access.store import AccessStore
 from elicense.clock import SECOND_US, to_timestamp
 from elicense.errors import Error
@@ -47,6 +48,7 @@ class AccessShipper:
         recorder: Writes it.
         send: Hands looks to the receiver.
         alarms: Told when the registry holds what this log has lost.
+        metrics: Told how far the receiver has all.
         clock: UTC microseconds.
         period_s: Seconds between two rounds.
         idle_s: Seconds after which the registry hears from a node without new looks, too.
@@ -60,6 +62,7 @@ class AccessShipper:
         recorder: AccessRecorder,
         send: Send,
         alarms: AccessAlarms,
+        metrics: ShippingMetrics,
         clock: Callable[[], int],
         period_s: float,
         idle_s: float,
@@ -69,6 +72,7 @@ class AccessShipper:
         self._recorder = recorder
         self._send = send
         self._alarms = alarms
+        self._metrics = metrics
         self._clock = clock
         self._period_s = period_s
         self._idle_us = int(idle_s * SECOND_US)
@@ -81,6 +85,8 @@ class AccessShipper:
 
     def start(self) -> None:
         """Begin."""
+        # What was not shipped before is not older for that: whoever never gets through is seen to wait from now on.
+        self._metrics.complete(self._recorder.node, self._clock())
         self._task = asyncio.create_task(self._run(), name="access-shipper")
 
     async def close(self) -> None:
@@ -144,6 +150,8 @@ class AccessShipper:
             request.complete_until.CopyFrom(to_timestamp(complete_us))
         self._held = await self._send(request)
         self._shipped_us = self._clock()
+        if everything:
+            self._metrics.complete(self._recorder.node, complete_us)
         return not everything
 
     async def _compare(self, held: AccessPosition) -> None:

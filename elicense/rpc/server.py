@@ -132,6 +132,11 @@ class NodeHealth(health_aio.HealthServicer):  # type: ignore[misc]  # the packag
         self._states = dict.fromkeys(self._services, health_pb2.HealthCheckResponse.NOT_SERVING)
         self._server_status.update(self._states)
 
+    def ready(self) -> dict[str, bool]:
+        """Return for each service whether it can do its work."""
+        serving = health_pb2.HealthCheckResponse.SERVING
+        return {service: status == serving for service, status in dict(self._server_status).items()}
+
     async def set_ready(self, ready: bool, *, services: Sequence[str] | None = None) -> None:
         """State whether these services (all, by default) can do their work."""
         state = health_pb2.HealthCheckResponse.SERVING if ready else health_pb2.HealthCheckResponse.NOT_SERVING

@@ -10,6 +10,7 @@ from elicense.rpc.active import ActiveCertificates
 from elicense.rpc.forwarding import Forwarder
 from elicense.rpc.interceptor import NodeInterceptor
 from elicense.rpc.server import ListenOptions, NodeServer, ReloadingCredentials
+from elicense.rpc.serving_metrics import ServingMetrics
 from elicense.rpc.telemetry import LineWriter, RpcMetrics
 from elicense.sql.database import Database
 from elicense.trust.roles import Policy
@@ -82,6 +83,7 @@ class Listening:
             services=services,
             options=_options(place, address),
         )
+        ServingMetrics(self.server.health, metrics)
 
 
 def _options(place: Place, address: str) -> ListenOptions:

@@ -108,7 +108,9 @@ class Served:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", self.module, *words], stdout=log, stderr=log, stdin=subprocess.DEVNULL
             )
-        until(lambda: self.said("workers_ready") or self.process_ended(), "every worker is ready")
+        # One process serves by itself; several have one that keeps them.
+        ready = "workers_ready" if workers > 1 else "city_ready" if "city" in self.module else "registry_ready"
+        until(lambda: self.said(ready) or self.process_ended(), "every worker is ready")
         assert not self.process_ended(), self.log.read_text()[-2_000:]
 
     def process_ended(self) -> bool:
@@ -139,17 +141,21 @@ class Served:
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(timeout=DEADLINE_S)
 
-    def metric(self, process: int, name: str, reader: Path, **labels: str) -> float:
-        """Return the sum of a metric's samples that one process shows on its own port."""
+    def metrics(self, process: int, reader: Path) -> str:
+        """Return everything that one process shows on its own metrics port."""
         context = ssl.create_default_context(cafile=str(reader / "root.pem"))
         context.check_hostname = False  # the certificate has the node's own name
         context.load_cert_chain(str(reader / "chain.pem"), str(reader / "key.pem"))
         connection = http.client.HTTPSConnection("localhost", self.metrics_port + process, context=context, timeout=10)
         try:
             connection.request("GET", "/metrics")
-            text = connection.getresponse().read().decode()
+            return connection.getresponse().read().decode()
         finally:
             connection.close()
+
+    def metric(self, process: int, name: str, reader: Path, **labels: str) -> float:
+        """Return the sum of a metric's samples that one process shows on its own port."""
+        text = self.metrics(process, reader)
         wanted = [f'{key}="{value}"' for key, value in labels.items()]
         lines = [line for line in text.splitlines() if line.startswith((f"{name}{{", f"{name} "))]
         return sum(float(line.rpartition(" ")[2]) for line in lines if all(label in line for label in wanted))

@@ -24,6 +24,7 @@ from registry.config import load as load_registry_config
 DEPLOY = Path(__file__).resolve().parents[3] / "deploy"
 COMPOSE = DEPLOY / "container" / "compose.yaml"
 PROMETHEUS = DEPLOY / "prometheus" / "prometheus.yml"
+ALERTS = DEPLOY / "prometheus" / "alerts.yml"
 ENTRYPOINT = DEPLOY / "container" / "entrypoint.sh"
 
 
@@ -66,14 +67,14 @@ def test_every_wrong_key_of_a_configuration_is_named_at_once(file: str, tmp_path
 
 
 def test_no_example_holds_a_password_or_a_key() -> None:
-    for path in (*DEPLOY.rglob("*.toml"), COMPOSE, PROMETHEUS):
+    for path in (*DEPLOY.rglob("*.toml"), COMPOSE, PROMETHEUS, ALERTS):
         text = path.read_text(encoding="utf-8")
         assert not re.search(r"://[^/\s]*:[^/\s]*@", text), path
         assert "PRIVATE KEY" not in text, path
 
 
 def test_the_yaml_files_are_indented_with_spaces() -> None:
-    for path in (COMPOSE, PROMETHEUS):
+    for path in (COMPOSE, PROMETHEUS, ALERTS):
         for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
             indent = len(line) - len(line.lstrip())
             assert "\t" not in line, (path, number)
@@ -85,6 +86,9 @@ def test_prometheus_scrapes_every_node_of_the_compose_file_under_its_own_name() 
     cities = dict(re.findall(r'^  (\w+):\n    <<: \*city\n    command: \[city, "(\d{6})"\]', compose, re.MULTILINE))
     assert sorted(cities.values()) == ["120000", "320500", "510100"]
     assert re.search(r'CITIES: "([0-9 ]+)"', compose)[1].split() == list(cities.values())  # type: ignore[index]
+    (rules,) = re.findall(r"^rule_files: \[(.+)\]$", prometheus, re.MULTILINE)
+    assert f"- ../prometheus/{rules}:/etc/prometheus/{rules}:ro\n" in compose
+    assert ALERTS.name == rules
     jobs = dict(re.findall(r"server_name: (\S+)\n    static_configs:\n      - targets: \[\"(\S+)\"\]", prometheus))
     assert jobs == {
         "registry.elicense.example": "registry:7501",
