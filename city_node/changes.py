@@ -25,13 +25,21 @@ from city_node.encoding import etag_of, shown, with_license
 from city_node.gate import SigningGate
 from city_node.holding import refusal_of
 from city_node.licenses import Licenses
-from city_node.revisions import Latest, of_row, require_counting, require_revision, require_undoubted
+from city_node.revisions import (
+    Latest,
+    earlier_documents,
+    of_row,
+    require_counting,
+    require_revision,
+    require_undoubted,
+)
 from city_node.store import CityStore
 from elicense.clock import china_date
 from elicense.errors import Error, EtagMismatch
 from elicense.license.daily import caught_up
 from elicense.license.identity_change import IdentityChange
 from elicense.sql.database import Database
+from elicense.uuids import ordered_uuids
 from elicense.v1 import license_pb2, replication_pb2
 from elicense.view.model import ViewRow
 from elicense.view.person import PersonIndex
@@ -61,6 +69,7 @@ class LicenseChanges:
         answers: Encodes what was written.
         gate: Whether this node may sign.
         clock: UTC microseconds.
+        random: Gives that many random bytes.
     """
 
     def __init__(
@@ -76,6 +85,7 @@ class LicenseChanges:
         answers: Answers,
         gate: SigningGate,
         clock: Callable[[], int],
+        random: Callable[[int], bytes],
     ) -> None:
         self._log = log
         self._database = database
@@ -87,6 +97,7 @@ class LicenseChanges:
         self._answers = answers
         self._gate = gate
         self._clock = clock
+        self._random = random
         self._turns: dict[bytes, tuple[asyncio.Lock, int]] = {}
 
     async def change(self, command: ChangeLicense, *, validate_only: bool) -> Answer:
@@ -159,13 +170,15 @@ class LicenseChanges:
         )
         if links.get(command.new_key, command.new_key) == links.get(row.person_key, row.person_key):
             return replace(command, grant=None)
+        # Not this licence's id: whoever is issued to on this grant, if it is not used here, gets the id that it names.
+        (unused,) = ordered_uuids(1, now_us=self._clock(), random=self._random)
         grant = await self._claims.claim(
             replication_pb2.PersonClaim(
                 document=license_pb2.IdentityDocument(
                     type=int(change.document.type),  # type: ignore[arg-type]  # the same numbers
                     number=change.document.number,
                 ),
-                license_id=command.license_id,
+                license_id=unused,
                 request_id=command.request_id,
             )
         )
@@ -178,10 +191,11 @@ class LicenseChanges:
         require_revision(command.change, current.row)
         require_counting(command.change, current.row)
         require_undoubted(command.change, current.row)
-        if command.new_key:
-            await self._require_free(command)
         today = china_date(self._clock())
         latest = Latest.read(current.row, current.entry)
+        if command.new_key:
+            earlier_documents(latest)
+            await self._require_free(command)
         after = of_row(command.change, latest.row).apply(caught_up(latest.license, today), today).license
         record = with_license(latest.record, latest.license, after)
         return self._answers.preview(shown(record, entry_hash=current.row.entry_hash, flags=current.row.flags))

@@ -76,6 +76,7 @@ class Counter:
             answers=answers,
             gate=gate,
             clock=clock,
+            random=ground.random,
         )
         self.issuance_service = IssuanceServicer(
             city=city,

@@ -28,7 +28,7 @@ from elicense.uuids import uuid_bytes
 from elicense.v1 import license_pb2
 from elicense.view.erasure import read_erasure
 from elicense.view.fold import kept_flags, links_of, person_key_of, read_record, row_of
-from elicense.view.links import Roots
+from elicense.view.links import PersonLink, Roots
 from elicense.view.model import ViewRow
 from elicense.view.opening import binds, read_opening
 from elicense.view.person import PersonIndex
@@ -189,7 +189,7 @@ class Fsck:
         )
         for link in links_of(record, self._persons, index=entry.index):
             derived.roots.add(link.person_key, link.first_key)
-            derived.links.add((link.license_id, link.city, link.epoch, link.idx))
+            derived.links.add(_place(link))
         if (record.epoch, entry.index) not in derived.custody.void:
             place = (record.epoch, entry.index, record.revision)
             derived.revisions.setdefault(record.license_id, []).append(place)
@@ -233,16 +233,17 @@ class Fsck:
 
     def _compare_links(self, conn: Connection, derived: _Derived, findings: list[Finding]) -> None:
         """Every link must rest on a record; only where that was erased may it stand alone."""
+        stored = self._store.view.links.all(conn)
+        for link in stored:
+            if _place(link) in derived.links:
+                continue
+            entry = self._store.logs.entries_at(conn, LogKey(link.city, link.epoch), [link.idx]).get(link.idx)
+            if entry is not None and entry.record is None:
+                derived.links.add(_place(link))
+                derived.roots.add(link.person_key, link.first_key)
         expected = derived.roots.as_dict()
-        for link in self._store.view.links.all(conn):
-            root = expected.pop(link.person_key, None)
-            if root is None:
-                key = LogKey(link.city, link.epoch)
-                entry = self._store.logs.entries_at(conn, key, [link.idx]).get(link.idx)
-                if entry is not None and entry.record is None:
-                    derived.roots.add(link.person_key, link.first_key)
-                    continue
-            if root != link.first_key or (link.license_id, link.city, link.epoch, link.idx) not in derived.links:
+        for link in stored:
+            if expected.pop(link.person_key, None) != link.first_key or _place(link) not in derived.links:
                 where = f"license {uuid.UUID(bytes=link.license_id)}"
                 findings.append(Finding(where, "a link between documents differs from the log"))
         if expected:
@@ -278,3 +279,7 @@ class Fsck:
             if request is None or (request.epoch, request.idx, request.digest) != (epoch, index, digest):
                 where = position(LogKey(self._city, epoch), index)
                 findings.append(Finding(where, "its request id is not stored as the record says"))
+
+
+def _place(link: PersonLink) -> tuple[bytes, int, int, int]:
+    return link.license_id, link.city, link.epoch, link.idx

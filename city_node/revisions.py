@@ -15,7 +15,7 @@ from elicense.license.change import Change
 from elicense.license.codec import license_from_message
 from elicense.license.daily import Step
 from elicense.license.field_change import FieldCorrection
-from elicense.license.identity_change import IdentityChange
+from elicense.license.identity_change import MAX_EARLIER_DOCUMENTS, IdentityChange
 from elicense.license.model import License
 from elicense.license.transfer import Offer, doubts
 from elicense.license.transitions import require
@@ -91,7 +91,8 @@ def changed_record(
     record.actor = command.actor
     record.basis = command.change.basis
     if isinstance(command.change, IdentityChange):
-        record.earlier_documents.append(latest.record.license.holder.document)
+        del record.earlier_documents[:]
+        record.earlier_documents.extend(earlier_documents(latest))
         if command.grant is not None:
             record.claim.CopyFrom(command.grant)
     if isinstance(command.change, FieldCorrection):
@@ -109,6 +110,23 @@ def changed_record(
 def of_row(change: Change, row: ViewRow) -> Change:
     """Return a change as it is to be judged, given what the registry said of its licence."""
     return replace(change, void=bool(row.flags & ViewFlags.VOID)) if isinstance(change, Cancellation) else change
+
+
+def earlier_documents(latest: Latest) -> list[license_pb2.IdentityDocument]:
+    """Return what a record with yet another document of the holder says of those before: each once, the first in front.
+
+    Raises:
+        IllegalTransition: There are too many.
+    """
+    present = latest.record.license.holder.document
+    earlier = list(latest.record.earlier_documents)
+    if all((each.type, each.number) != (present.type, present.number) for each in earlier):
+        earlier.append(present)
+    if len(earlier) > MAX_EARLIER_DOCUMENTS:
+        advice = f"A licence names at most {MAX_EARLIER_DOCUMENTS} earlier documents; cancel it and issue another."
+        violations = [Violation("document", "TOO_MANY_DOCUMENTS", advice)]
+        raise IllegalTransition("the holder has had too many documents", violations=violations)
+    return earlier
 
 
 def require_undoubted(change: Change, row: ViewRow) -> None:

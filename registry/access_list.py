@@ -87,14 +87,20 @@ class AccessList:
         self._token_key = token_key
         self._clock = clock
 
-    async def page(self, subject: bytes, page_size: int, page_token: str) -> AccessPage:
-        """Return a page of the looks at a subject.
+    async def page(self, subjects: Sequence[bytes], page_size: int, page_token: str) -> AccessPage:
+        """Return a page of the looks at a person.
+
+        Args:
+            subjects: The tags of the person's numbers.
+            page_size: Most looks; 0 for a usual page.
+            page_token: That of the page before; empty for the first.
 
         Raises:
             Malformed: The token is not one of this list.
             StoreUnavailable: A database is away.
         """
         size = min(page_size, LARGEST_PAGE) or DEFAULT_PAGE
+        subject = b"".join(sorted(subjects))
         before = self._open_token(subject, page_token) if page_token else None
         now_us = self._clock()
 
@@ -102,7 +108,7 @@ class AccessList:
             conn: Connection,
         ) -> tuple[list[SubjectLook], _Looks, _Sources]:
             # In one snapshot: what is said to be complete is in the list.
-            rows = self._store.of_subject(conn, subject, now_us=now_us, before=before, limit=size + 1)
+            rows = self._store.of_subjects(conn, subjects, now_us=now_us, before=before, limit=size + 1)
             looks = self._store.looks.at(conn, [_place(row) for row in rows])
             sources = {s.node: (s.city, s.indexed_complete_us) for s in self._store.sources(conn)}
             return rows, looks, sources

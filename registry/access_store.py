@@ -199,21 +199,27 @@ class AccessIndexStore:
         """Put looks into the index by subject."""
         self._add_subjects.execute(conn, [_subject_values(look) for look in looks])
 
-    def of_subject(
-        self, conn: Connection, subject: bytes, *, now_us: int, before: tuple[int, str, int, int] | None, limit: int
+    def of_subjects(
+        self,
+        conn: Connection,
+        subjects: Sequence[bytes],
+        *,
+        now_us: int,
+        before: tuple[int, str, int, int] | None,
+        limit: int,
     ) -> list[SubjectLook]:
-        """Return up to ``limit`` looks at a subject, newest first, without those that are still sealed.
+        """Return up to ``limit`` looks at subjects, newest first, without those that are still sealed.
 
         Args:
             conn: A transaction.
-            subject: Tag of the subject.
+            subjects: Tags of the subjects: those of one person.
             now_us: Until when seals must be over.
             before: (at_us, node, sequence, place) of the last look of the page before.
             limit: Most looks.
         """
         c = self._subject.c
         order = (c.at_us, c.node, c.sequence, c.place)
-        query = select(*self._subject_columns).where(c.subject == subject, c.sealed_until_us <= now_us)
+        query = select(*self._subject_columns).where(c.subject.in_(subjects), c.sealed_until_us <= now_us)
         if before is not None:
             query = query.where(tuple_(*order) < before)
         query = query.order_by(*(column.desc() for column in order)).limit(limit)

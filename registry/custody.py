@@ -202,7 +202,8 @@ class Custody:
             try:
                 message = read_record(found.record)
                 # What came too late stands in no index, but names the person.
-                its_own = its_own or person_key_of(message, self._persons) == row.person_key
+                named = self._store.view.links.root(conn, person_key_of(message, self._persons))
+                its_own = its_own or named == row.person_key
                 if message.license_id != license_id or not its_own:
                     raise _not_in_custody()
             except Malformed:

@@ -47,6 +47,9 @@ def erase(
     notes: list[tuple[int, int, bytes, str]] = []
     for index, message in erasures:
         rows = store.view.of_license(conn, message.license_id)
+        # Whoever gives a person another tag takes the claim first: then the licence stands elsewhere by now.
+        store.claims(conn, {row.person_key for row in rows}, lock=True)
+        rows = store.view.of_license(conn, message.license_id)
         if not rows:
             continue  # its records came without their content: there is nothing to erase
         own = [row for row in rows if row.city == city]

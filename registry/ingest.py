@@ -29,17 +29,16 @@ from elicense.log.checkpoint import Checkpoint, cosign
 from elicense.log.store import Head, LogKey, NewEntry
 from elicense.sql.database import Database
 from elicense.trust.signer import Signer
-from elicense.v1 import replication_pb2
 from elicense.view.opening import binds
 from elicense.view.person import PersonIndex
 from registry.batch import Batch, Taken, leaves_of
 from registry.disputes import Disputes
 from registry.epochs import previous_head
-from registry.erasure import erase
+from registry.folding import Folding
 from registry.heads import open_head
-from registry.model import City, CityState, NotedDisposition, Pending
+from registry.model import City, CityState, NotedDisposition
 from registry.names import FIRST_EPOCH
-from registry.national import LateRecord, NationalChange, NationalFold, ReceivedRecord, receive
+from registry.national import ReceivedRecord, receive
 from registry.quarantine import Kind
 from registry.store import RegistryStore
 
@@ -52,8 +51,6 @@ MAX_CLOCK_SKEW_US: Final = 10 * 60 * 1_000_000
 _LAST_FEED_NUMBER: Final = 2**48
 #: Most dispositions in one answer; the rest follow with the next.
 DISPOSITIONS_PER_ANSWER: Final = 1_000
-_LATE_RECORD: Final = replication_pb2.DISPOSITION_KIND_LATE_RECORD
-_LATE: Final = "The city that had the license before changed it after the hand-over; see what it meant to change."
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +106,7 @@ class Ingest:
         self._database = database
         self._store = store
         self._persons = persons
+        self._folding = Folding(store=store, persons=persons)
         self._cosigner = cosigner
         self._cosigner_name = cosigner_name
         self._trust_domain = trust_domain
@@ -249,40 +247,10 @@ class Ingest:
         written = [from_timestamp(record.message.record_time) for record in received if record.message is not None]
         recorded_us = min(max(written, default=recorded_us), now_us)
         moved = self._store.logs.advance(conn, head, entries, recorded_us=recorded_us, note=batch.checkpoint)
-        links = self._store.view.links.of(conn, {record.person_key for record in received})
-        if links:
-            received = [
-                replace(record, person_key=links.get(record.person_key, record.person_key)) for record in received
-            ]
-        keys = sorted({record.person_key for record in received if record.person_key})
-        fold = NationalFold(
-            rows=self._store.view.by_person(conn, keys),
-            claims=self._store.claims(conn, keys),
-            persons=self._persons,
-            received_us=now_us,
-        )
-        for record in received:
-            fold.apply(record)
-        self._require_known(conn, fold.change.pending)
-        if fold.change.erasures:
-            self._write_erasures(conn, batch, read, fold.change)
-        else:
-            self._write(conn, batch, fold.change)
-        return moved, bool(fold.change.pending or fold.change.arrivals or fold.change.releases)
-
-    def _require_known(self, conn: Connection, pending: Sequence[Pending]) -> None:
-        """Refuse a batch whose waiting licence is of a person whom another batch links to another tag just now.
-
-        Raises:
-            Aborted: Send again; then the link is known.
-        """
-        persons = {waiting.person_key for waiting in pending}
-        if not persons:
-            return
-        # Whoever makes the link takes the claim first: either it waits for this batch, or its link shows.
-        self._store.claims(conn, persons, lock=True)
-        if self._store.view.links.of(conn, persons):
-            raise errors.Aborted("a person has got another number meanwhile; send again")
+        undecided, traces = self._folding.take(conn, batch, received, now_us=now_us)
+        # Anew whenever the transaction runs again.
+        read.traces[:] = traces
+        return moved, undecided
 
     def _check_opening(self, conn: Connection, key: LogKey, batch: Batch) -> int:
         """Check that a new epoch follows the one before; return when that one's last record was written."""
@@ -292,42 +260,6 @@ class Ingest:
                 "the first entry of the epoch does not follow the head of the one before", heldSize=previous.size
             )
         return recorded_us
-
-    def _write_erasures(self, conn: Connection, batch: Batch, read: _Read, change: NationalChange) -> None:
-        erasures, change.erasures = change.erasures, []
-        self._write(conn, batch, change)
-        # Behind everything else: what is erased may have come with this very batch.
-        traces, notes = erase(conn, self._store, batch.city, erasures)
-        self._store.add_dispositions(conn, batch.city, batch.epoch, notes)
-        read.traces[:] = traces
-
-    def _write(self, conn: Connection, batch: Batch, change: NationalChange) -> None:
-        self._store.view.put(conn, list(change.rows.values()))
-        self._store.view.add_revisions(conn, change.revisions)
-        self._store.hold_claims(conn, batch.city, change.holds)
-        self._store.release_claims(conn, batch.city, change.releases)
-        self._store.bans.put(conn, change.bans)
-        self._store.add_pending(conn, change.pending)
-        self._store.transfers.add_arrivals(conn, change.arrivals)
-        self._store.transfers.set_offers(conn, batch.city, change.offers)
-        for link in change.links:
-            self._store.unite(conn, link)
-        self._store.add_dispositions(conn, batch.city, batch.epoch, change.notes)
-        self._tell_of_late(conn, batch, change.late)
-
-    def _tell_of_late(self, conn: Connection, batch: Batch, late: Sequence[LateRecord]) -> None:
-        """Tell the city in custody what the one before it wrote too late: it must not vanish in silence."""
-        if not late:
-            return
-        history = self._store.view.history(conn, {record.license_id for record in late})
-        notes: dict[int, list[tuple[int, int, bytes, str]]] = {}
-        for record in late:
-            # Whoever never had the licence has nothing to say about it.
-            if any(revision.city == batch.city for revision in history.get(record.license_id, ())):
-                note = (record.index, int(_LATE_RECORD), record.license_id, _LATE)
-                notes.setdefault(record.in_custody, []).append(note)
-        for city in sorted(notes):
-            self._store.add_dispositions(conn, city, batch.epoch, notes[city], other_city=batch.city)
 
     def _enrolled(self, conn: Connection, city: int) -> City:
         enrolled = self._store.city(conn, city)

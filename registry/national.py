@@ -30,14 +30,14 @@ from elicense.errors import Malformed
 from elicense.license.verdict import ViewFlags
 from elicense.v1 import license_pb2, replication_pb2
 from elicense.view.erasure import read_erasure
-from elicense.view.fold import flags_of, kept_flags, links_of, person_key_of, read_with_standing, revision_of, row_of
-from elicense.view.links import PersonLink
+from elicense.view.fold import flags_of, kept_flags, person_key_of, read_with_standing, revision_of, row_of
 from elicense.view.model import Revision, ViewRow
 from elicense.view.opening import read_opening
 from elicense.view.person import PersonIndex
 from registry.bans import PersonBan, ban_by, running, takes_back
 from registry.custody_fold import Custody
 from registry.handovers import Arrival, Handovers, OpenOffer, Position
+from registry.links import AskedLink, asked_by
 from registry.model import Claim, ClaimState, Pending
 
 _FIRST_EVENTS = frozenset({license_pb2.LICENSE_EVENT_ISSUED})
@@ -46,6 +46,8 @@ _NOT_COUNTING = int(ViewFlags.CANCELLED | ViewFlags.PROVISIONAL | ViewFlags.CONF
 #: As numbers: arithmetic on flags takes long, and this runs for every record.
 _CANCELLED = int(ViewFlags.CANCELLED)
 _REVOKED = int(ViewFlags.REVOKED)
+STANDS_ASIDE = _NOT_COUNTING | _REVOKED
+"""Flags of licences that need not keep a person from being granted: only those ever move to another tag."""
 _CONFIRMED = replication_pb2.DISPOSITION_KIND_CONFIRMED
 _UNREADABLE = replication_pb2.DISPOSITION_KIND_UNREADABLE
 _NOT_IN_CUSTODY = replication_pb2.DISPOSITION_KIND_NOT_IN_CUSTODY
@@ -133,7 +135,7 @@ class NationalChange:
     arrivals: list[Arrival] = field(default_factory=list)
     offers: dict[bytes, OpenOffer | None] = field(default_factory=dict)
     late: list[LateRecord] = field(default_factory=list)
-    links: list[PersonLink] = field(default_factory=list)
+    links: list[AskedLink] = field(default_factory=list)
     notes: list[tuple[int, int, bytes, str]] = field(default_factory=list)
     erasures: list[tuple[int, license_pb2.LicenseRecord]] = field(default_factory=list)
 
@@ -240,7 +242,7 @@ class NationalFold:
         if (stood | own) & _OFFERED or message.event == _TAKEN_OVER:
             self._note_offer(received, message)
         self.custody.wrote(message, where, received.leaf_hash)
-        self.change.links += links_of(message, self._persons, index=received.index)
+        self.change.links += asked_by(message, self._persons, index=received.index)
         self.change.revisions.append(
             revision_of(message, index=received.index, received_us=self._received_us, person_key=received.person_key)
         )
@@ -260,8 +262,9 @@ class NationalFold:
         # A released claim is nobody's any more, whoever had it; the batch that releases it may go on.
         granted = claim is not None and claim.city == message.city and claim.state == ClaimState.LEASED
         # A lease is given only once every bar is over, so a revoked licence stands in its way no more.
-        over = _NOT_COUNTING | _REVOKED
-        free = not held or (all(row.flags & over for row in held.values()) and not self._barred(held.values(), message))
+        free = not held or (
+            all(row.flags & STANDS_ASIDE for row in held.values()) and not self._barred(held.values(), message)
+        )
         if granted and free and received.person_key not in self.change.releases:
             self.change.holds[received.person_key] = message.license_id
             if message.provisional:

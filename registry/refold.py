@@ -18,12 +18,13 @@ from uuid import UUID
 from elicense.license.verdict import ViewFlags
 from elicense.log.check import Finding, position
 from elicense.log.model import LogKey, StoredEntry
-from elicense.view.links import PersonLink, Roots
 from elicense.view.model import Revision, ViewRow
 from elicense.view.person import PersonIndex
 from registry.bans import PersonBan
 from registry.custody_check import CustodyCheck
 from registry.decided import Decided
+from registry.link_check import LinkCheck, is_erased
+from registry.links import AskedLink
 from registry.model import ClaimState, Pending
 from registry.national import NationalFold, receive
 from registry.store import RegistryStore
@@ -59,8 +60,7 @@ class Refold:
         self._restored: set[_Position] = set()
         self._revisions: dict[bytes, list[Revision]] = {}
         self._bans: dict[tuple[bytes, bytes], PersonBan] = {}
-        self._links: list[PersonLink] = []
-        self._roots = Roots()
+        self._links: list[AskedLink] = []
         self._custody = CustodyCheck(conn, store.transfers, found=found)
         self._fold: tuple[int, NationalFold] | None = None
         self.decided = Decided()
@@ -130,28 +130,10 @@ class Refold:
         return len(self._expected)
 
     def _unite(self) -> None:
-        """Have every person known under one tag, as the records say to whose cities the later one was granted."""
-        left = list(self._links)
-        while True:
-            ready = [link for link in left if (self._roots.root(link.person_key), link.city) in self.decided.granted]
-            if not ready:
-                break
-            done = set(ready)
-            left = [link for link in left if link not in done]
-            for link in ready:
-                self._roots.add(link.person_key, link.first_key)
-        expected = self._roots.as_dict()
-        places = {(link.license_id, link.city, link.epoch, link.idx) for link in self._links}
-        for link in self._store.view.links.all(self._conn):
-            root = expected.pop(link.person_key, None)
-            if root is None and self._is_erased(LogKey(link.city, link.epoch), link.idx):
-                self._roots.add(link.person_key, link.first_key)
-            elif root != link.first_key or (link.license_id, link.city, link.epoch, link.idx) not in places:
-                where = position(LogKey(link.city, link.epoch), link.idx)
-                self._found(Finding(where, "the link between two documents differs from the logs"))
-        if expected:
-            self._found(Finding("national view", f"{len(expected)} links between documents are missing"))
-        self._rekey(self._roots.root)
+        """Have every person known under one tag, as the records say that were granted the later document."""
+        check = LinkCheck(self._conn, self._store, self._links, found=self._found)
+        check.compare()
+        self._rekey(check.roots.root)
 
     def _rekey(self, root: Callable[[bytes], bytes]) -> None:
         """Put everything under the tags that persons are known by."""
@@ -240,18 +222,12 @@ class Refold:
         stored = {(ban.person_key, ban.license_id): ban for ban in self._store.bans.all(self._conn)}
         for place in stored.keys() | self._bans.keys():
             held = stored.get(place)
-            if held == self._bans.get(place) or (held is not None and place not in self._bans and self._erased(held)):
+            gone = held is not None and is_erased(self._conn, self._store, LogKey(held.city, held.epoch), held.idx)
+            # The bar stays while the law requires it, also when the record that brought it has been erased.
+            if held == self._bans.get(place) or (gone and place not in self._bans):
                 continue
             where = f"license {UUID(bytes=place[1])}"
             self._found(Finding(where, "the bar from applying anew differs from the logs"))
-
-    def _erased(self, ban: PersonBan) -> bool:
-        """Whether the record that brought a bar has been erased; the bar stays while the law requires it."""
-        return self._is_erased(LogKey(ban.city, ban.epoch), ban.idx)
-
-    def _is_erased(self, key: LogKey, index: int) -> bool:
-        entry = self._store.logs.entries_at(self._conn, key, [index]).get(index)
-        return entry is not None and entry.record is None
 
     def _compare_rulings(self) -> None:
         """What is answered about the past must rest on the registry's log as well."""

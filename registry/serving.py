@@ -37,6 +37,7 @@ from registry.disputes import Disputes
 from registry.enrollment import enrollment
 from registry.epochs import HeldLogs
 from registry.ground import Ground
+from registry.holder_documents import HolderDocuments
 from registry.replication import DecisionLog, Replication
 from registry.services.access import AccessServicer
 from registry.services.conflict import ConflictRulingServicer, ConflictServicer
@@ -65,8 +66,9 @@ def serve_everybody(server: NodeServer, ground: Ground, *, looks: Looks, accesse
     """Offer verdicts, lists of who looked, certificates and the public logs."""
     database, store, keys, clock = ground.database, ground.store, ground.keys, ground.clock
     verification_pb2_grpc.add_VerificationServiceServicer_to_server(VerificationServicer(looks), server.grpc)
+    documents = HolderDocuments(database=database, store=store, persons=keys.persons)
     access_pb2_grpc.add_AccessServiceServicer_to_server(
-        AccessServicer(looks=looks, accesses=accesses.lists), server.grpc
+        AccessServicer(looks=looks, documents=documents, accesses=accesses.lists), server.grpc
     )
     enrollment_pb2_grpc.add_EnrollmentServiceServicer_to_server(
         EnrollmentServicer(enrollment(ground.config, keys, database, store, clock=clock, random=ground.random)),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import Final
 
 from sqlalchemy import (
@@ -328,22 +327,13 @@ class RegistryStore:
         )
 
     def unite(self, conn: Connection, link: PersonLink) -> None:
-        """Make a link, if its city was granted the person of the later document and they are not one already.
-
-        What stands under the later document, which is at its end or still waits, moves along.
-        """
-        links = self.view.links.of(conn, [link.person_key, link.first_key])
-        source, target = links.get(link.person_key, link.person_key), links.get(link.first_key, link.first_key)
-        if source == target:
-            return
-        claim = self.claims(conn, [source], lock=True).get(source)
-        if claim is None or (claim.city, claim.state) != (link.city, int(ClaimState.LEASED)):
-            return
+        """Have a person be known under another tag; their claim, a lease that led there, is used up."""
+        source, target = link.person_key, link.first_key
         table, waiting = claim_table, pending_table
         conn.execute(table.delete().where(table.c.person_key == source))
         conn.execute(waiting.update().where(waiting.c.person_key == source).values(person_key=target))
         self.bans.move(conn, source, target)
-        self.view.unite(conn, replace(link, person_key=source, first_key=target))
+        self.view.unite(conn, link)
 
     def move_claim(self, conn: Connection, person_key: bytes, license_id: bytes, *, source: int, target: int) -> bool:
         """Give a person whom one city holds to another, with the licence; False when that city does not hold it."""

@@ -12,6 +12,7 @@ from elicense.license.document import normalize_number
 from elicense.license.fields import to_mask
 from elicense.quota.leases import Quotas
 from elicense.rpc.watching import Watching
+from elicense.v1 import license_pb2
 from elicense.v1 import verification_pb2 as pb
 from elicense.verification.look import Look
 from elicense.verification.moment import PLAIN, Wish, read_wish
@@ -99,9 +100,9 @@ class Looks:
         self._subjects = subjects
         self._clock = clock
 
-    def subject(self, query: pb.LicenseQuery) -> bytes:
-        """Return the tag of whoever a query asks about; the number must be normalized."""
-        return self._subjects.person_key(query.document.type, query.document.number)
+    def subject(self, document: license_pb2.IdentityDocument) -> bytes:
+        """Return the tag under which looks at whoever has a document are recorded; the number must be normalized."""
+        return self._subjects.person_key(document.type, document.number)
 
     def wish(self, request: pb.VerifyLicenseRequest | pb.BatchVerifyLicensesRequest) -> Wish:
         """Return how a request is to be answered.
@@ -121,7 +122,7 @@ class Looks:
             StoreUnavailable: A database is away.
         """
         _normalize(queries)
-        tags = [self.subject(query) for query in queries]
+        tags = [self.subject(query.document) for query in queries]
         await self._quotas.spend(look.verifier, look.role, tags)
         answers = await self._answering.answer(look, queries, wish)
         seen = [(tag, given) for tag, given, own in zip(tags, answers.verdicts, answers.own, strict=True) if own]
@@ -140,7 +141,7 @@ class Looks:
             ShuttingDown: The server ends.
         """
         _normalize([query])
-        tag = self.subject(query)
+        tag = self.subject(query.document)
         async with aclosing(self._watching.follow(look, query)) as pushed:
             async for given, own in pushed:
                 await self._quotas.spend(look.verifier, look.role, [tag])

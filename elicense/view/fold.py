@@ -14,6 +14,7 @@ from elicense.clock import from_timestamp
 from elicense.errors import Malformed
 from elicense.license.bans import BANNING_LETTERS, ban_of
 from elicense.license.document import normalize_number
+from elicense.license.identity_change import MAX_EARLIER_DOCUMENTS
 from elicense.license.model import Ban
 from elicense.license.standing import decode_standing, standing_of
 from elicense.license.verdict import OF_LATEST_RECORD, ViewFlags
@@ -69,6 +70,8 @@ def read_with_standing(record: bytes) -> tuple[pb.LicenseRecord, bytes]:
     # Two spellings of one number would be two persons.
     if number != normalize_number(number):
         raise Malformed("the document number is not in normal form")
+    if len(message.earlier_documents) > MAX_EARLIER_DOCUMENTS:
+        raise Malformed("the record names more earlier documents than a holder may have had")
     if any(each.number != normalize_number(each.number) for each in message.earlier_documents):
         raise Malformed("an earlier document number is not in normal form")
     if message.revision > MAX_REVISION or not 0 <= message.event <= MAX_EVENT:

@@ -14,6 +14,7 @@ from elicense.v1 import access_pb2_grpc
 from elicense.v1 import verification_pb2 as verification
 from elicense.verification.look import admit
 from registry.access_list import AccessList, ListedLook
+from registry.holder_documents import HolderDocuments
 
 
 class AccessServicer(access_pb2_grpc.AccessServiceServicer):
@@ -21,11 +22,13 @@ class AccessServicer(access_pb2_grpc.AccessServiceServicer):
 
     Args:
         looks: Finds out whether the holder's name and number match, like for any look.
+        documents: Finds the holder's other numbers: who looked under one of them looked as well.
         accesses: Lists looks.
     """
 
-    def __init__(self, *, looks: Looks, accesses: AccessList) -> None:
+    def __init__(self, *, looks: Looks, documents: HolderDocuments, accesses: AccessList) -> None:
         self._looks = looks
+        self._documents = documents
         self._accesses = accesses
 
     async def ListAccesses(self, request: pb.ListAccessesRequest, context: Any) -> pb.ListAccessesResponse:
@@ -35,7 +38,9 @@ class AccessServicer(access_pb2_grpc.AccessServiceServicer):
         answers = await self._looks.make("ListAccesses", replace(look, fields=frozenset()), [request.query])
         if answers.verdicts[0].outcome == verification.OUTCOME_NO_MATCH:
             raise LicenseNotFound("no license matches this document and name")
-        page = await self._accesses.page(self._looks.subject(request.query), request.page_size, request.page_token)
+        documents = await self._documents.of(request.query.document)
+        subjects = [self._looks.subject(document) for document in documents]
+        page = await self._accesses.page(subjects, request.page_size, request.page_token)
         response = pb.ListAccessesResponse(
             accesses=map(_access, page.looks),
             next_page_token=page.next_token,

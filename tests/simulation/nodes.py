@@ -468,6 +468,7 @@ class CityNode(Node):
             answers=answers,
             gate=self.gate,
             clock=self.clock,
+            random=self.bytes_of,
         )
         self.services = [
             IssuanceServicer(

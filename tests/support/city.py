@@ -159,11 +159,13 @@ class City:
             message.license.offered_to_city = offered_to_city
         self.append(message.SerializeToString())
 
-    def renumber(self, license_id: bytes, number: str) -> None:
-        """Write the revision of a changed identity number."""
+    def renumber(self, license_id: bytes, number: str, claim: pb.ClaimResult | None = None) -> None:
+        """Write the revision of a changed identity number, which cites the grant of the new one."""
         message = self._following(license_id, license_pb2.LICENSE_EVENT_UPDATED)
         message.earlier_documents.append(message.license.holder.document)
         message.license.holder.document.number = number
+        if claim is not None:
+            message.claim.CopyFrom(claim.grant)
         self.append(message.SerializeToString())
 
     def offer(self, license_id: bytes, to_city: int) -> None:
@@ -202,7 +204,8 @@ class City:
         message.previous_entry_hash = leaf_hash(self.salts[index], self.records[index])
         message.revision += 1
         message.event = event  # type: ignore[assignment]
-        message.ClearField("taken_over_from")
+        for name in ("taken_over_from", "claim"):
+            message.ClearField(name)
         message.request_id = str(uuid.uuid4())
         message.record_time.CopyFrom(to_timestamp(self.clock()))
         message.effective_time.CopyFrom(message.record_time)

@@ -27,6 +27,8 @@ from elicense.v1 import (
 )
 from elicense.v1 import verification_pb2 as pb
 from registry.store import access_store
+from tests.integration.city.test_identity import renumbered
+from tests.integration.city.test_lifecycle import change
 from tests.support.cluster import DEADLINE_S, SUZHOU, TIANJIN, City, Cluster, call, drivers, eventually, run_cluster
 
 
@@ -111,9 +113,8 @@ async def running(folder: Path, clock: SetClock | None = None) -> AsyncIterator[
         licenses = []
         for code in (SUZHOU, TIANJIN):
             (wanted,) = drivers(code, 1, seed=code)
-            await cluster.cities[code].issue(wanted)
+            licenses.append((await cluster.cities[code].issue(wanted)).license)
             await cluster.cities[code].replicated()
-            licenses.append(wanted)
         window = ("city", str(SUZHOU), "verifier", "traffic-window", "w")
         people = People(
             cluster,
@@ -159,6 +160,26 @@ async def test_a_holder_sees_who_looked_from_every_node(tmp_path: Path) -> None:
         # What was forwarded is recorded once, where it was answered.
         (forwarded,) = await people.eventually_listed(foreign, 1)
         assert (forwarded.node, forwarded.via.rpartition("/")[2]) == ("registry", str(SUZHOU))
+
+
+async def test_a_holder_sees_looks_under_every_number_they_have_had(tmp_path: Path) -> None:
+    async with running(tmp_path) as (people, suzhou, (local, _)):
+        numbers = [renumbered(local, by) for by in (0, 2, 4)]
+        await people.look("police", local)
+        for number in numbers[1:]:
+            document = number.holder.document
+            await change(suzhou, "ChangeIdentity", local.name, document=document, legal_basis="一")
+            await suzhou.replicated()
+            await people.look("police", number)
+        await people.look("window", local)
+        for number in numbers:
+            assert len(await people.eventually_listed(number, 4)) == 4
+        page = await people.listed(local, size=2)
+        seen = list(page.accesses)
+        while page.next_page_token:
+            page = await people.listed(local, size=2, token=page.next_page_token)
+            seen += page.accesses
+        assert [look.role for look in seen].count("police") == 3
 
 
 async def test_a_list_says_up_to_when_it_is_complete(tmp_path: Path) -> None:

@@ -19,7 +19,9 @@ from elicense.v1 import issuance_pb2 as pb
 from elicense.v1 import license_pb2
 from elicense.v1.verification_pb2 import OUTCOME_NO_MATCH, OUTCOME_VALID, PURPOSE_ROADSIDE_CHECK
 from tests.integration.city.test_anchor import copy_database, set_back
+from tests.integration.city.test_identity import applying, renumbered
 from tests.integration.city.test_issuance import set_status, suspension
+from tests.integration.city.test_lifecycle import change, experienced
 from tests.integration.city.test_restore import (
     all_is_well,
     both,
@@ -179,6 +181,38 @@ async def test_a_person_whose_license_was_erased_may_apply_anew(
         police, cluster.registry.address, wanted.holder.document, purpose=PURPOSE_ROADSIDE_CHECK
     )
     assert verdict.outcome == OUTCOME_VALID
+    await all_is_well(cluster, lenient)
+
+
+async def test_the_numbers_of_an_erased_license_still_lead_to_its_holder_and_to_a_bar(
+    cluster: Cluster, lenient: City, tmp_path: Path
+) -> None:
+    """A number that was changed twice, and one more behind a licence that was issued anew."""
+    (old,) = experienced(SUZHOU, 1)
+    numbers = [renumbered(old, by) for by in (0, 2, 4, 6)]
+    name = (await lenient.issue(old)).license.name
+    for license_ in numbers[1:3]:
+        await change(lenient, "ChangeIdentity", name, document=license_.holder.document, legal_basis="一")
+    await cancel(lenient, name)
+    await lenient.replicated()
+    await erase(lenient, name)
+    await lenient.replicated()
+    again = (await lenient.issue(applying(numbers[1]))).license.name
+    await lenient.replicated()
+    await change(lenient, "ChangeIdentity", again, document=numbers[3].holder.document, legal_basis="一")
+    await lenient.replicated()
+    police = await cluster.enroll_national(("verifier", "police", "highway"), tmp_path / "police")
+    assert cluster.registry is not None
+    for license_ in numbers:
+        verdict = await cluster.verify(
+            police, cluster.registry.address, license_.holder.document, purpose=PURPOSE_ROADSIDE_CHECK
+        )
+        assert verdict.outcome == OUTCOME_VALID
+    await set_status(lenient, again, add_letters=[suspension("F")])
+    await lenient.replicated()
+    for license_ in numbers:
+        with pytest.raises(errors.PersonBanned):
+            await lenient.issue(applying(license_))
     await all_is_well(cluster, lenient)
 
 

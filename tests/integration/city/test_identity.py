@@ -11,11 +11,12 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from city_node.claims import Grant, PersonClaims
 from city_node.cli import main as city_main
 from elicense import errors
 from elicense.license.document import resident_check_character
 from elicense.trust.credentials import Credentials
-from elicense.v1 import license_pb2
+from elicense.v1 import license_pb2, replication_pb2
 from elicense.v1 import transfer_pb2 as pb
 from elicense.v1.verification_pb2 import (
     OUTCOME_NO_MATCH,
@@ -169,6 +170,44 @@ async def test_a_number_under_which_somebody_holds_a_license_is_refused(
     assert (await nation.verify(taken)).freshness.city == TIANJIN
 
 
+async def test_a_grant_whose_answer_was_lost_gives_whoever_has_the_number_a_license_of_their_own(
+    nation: Nation, old: license_pb2.License, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    new = renumbered(old)
+
+    async def lost(claims: PersonClaims, claim: replication_pb2.PersonClaim) -> Grant:
+        await claimed(claims, claim)
+        raise errors.RegistryUnreachable("the answer was lost")
+
+    claimed = PersonClaims.claim
+    monkeypatch.setattr(PersonClaims, "claim", lost)
+    with pytest.raises(errors.RegistryUnreachable):
+        await nation.change_identity(old, new)
+    monkeypatch.undo()
+    other = (await nation.suzhou.issue(applying(new))).license
+    assert other.name != old.name
+    await nation.suzhou.replicated()
+    for number in (old, new):
+        assert (await nation.verify(number)).outcome == OUTCOME_VALID
+    with pytest.raises(errors.LicenseExists):
+        await nation.change_identity(old, new)
+
+
+async def test_a_mistyped_number_is_put_right_by_a_second_change(nation: Nation, old: license_pb2.License) -> None:
+    mistyped, right = renumbered(old), renumbered(old, 4)
+    await nation.change_identity(old, mistyped)
+    await nation.change_identity(old, right)
+    await nation.change_identity(old, old)
+    await nation.change_identity(old, right)
+    for number in (old, right):
+        assert (await nation.verify(number)).outcome == OUTCOME_VALID
+    await set_status(nation.suzhou, old.name, add_letters=[suspension("F")])
+    await nation.suzhou.replicated()
+    for number in (old, right):
+        with pytest.raises(errors.PersonBanned):
+            await nation.tianjin.issue(in_tianjin(number))
+
+
 async def test_a_replay_answers_the_same_and_illegal_changes_are_refused(
     nation: Nation, old: license_pb2.License
 ) -> None:
@@ -217,11 +256,22 @@ async def test_a_cancelled_driver_applies_anew_under_the_new_number_and_is_found
     await nation.change_identity(old, new)
     await change(nation.suzhou, "CancelLicense", old.name, legal_basis=BASIS)
     await nation.suzhou.replicated()
-    await nation.tianjin.issue(in_tianjin(new))
+    issued = (await nation.tianjin.issue(in_tianjin(new))).license
     await nation.tianjin.replicated()
     for number in (old, new):
         verdict = await nation.verify(number)
         assert (verdict.outcome, verdict.freshness.city) == (OUTCOME_VALID, TIANJIN)
+    # The new licence moves like any other, though its city never heard of the old number.
+    await offer(nation.tianjin, issued.name, SUZHOU)
+    await nation.tianjin.replicated()
+    office = pb.LicenseOffice(
+        archive_number=old.archive_number, issuing_authority=old.issuing_authority, division_code=old.division_code
+    )
+    await accept(nation.suzhou, issued.name, office=office)
+    await moved(nation.tianjin, issued.name)
+    for number in (old, new):
+        verdict = await nation.verify(number)
+        assert (verdict.outcome, verdict.freshness.city) == (OUTCOME_VALID, SUZHOU)
 
 
 async def test_the_links_come_back_with_a_lost_database(

@@ -47,7 +47,7 @@ class World:
     def of(self, subject: bytes, limit: int = 10_000) -> list[SubjectLook]:
         now_us = self.now_us
         return self.database.read_now(
-            lambda conn: self.store.of_subject(conn, subject, now_us=now_us, before=None, limit=limit)
+            lambda conn: self.store.of_subjects(conn, [subject], now_us=now_us, before=None, limit=limit)
         )
 
     def alarms(self, alarm: Alarm) -> float:

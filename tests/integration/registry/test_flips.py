@@ -115,8 +115,7 @@ async def fill(world: World) -> None:
     suzhou.change(licenses[0], ["D"])
     suzhou.change(licenses[1], ["F"])
     suzhou.offer(licenses[2], CHENGDU)
-    await suzhou.claim(RENUMBERED)
-    suzhou.renumber(licenses[3], RENUMBERED)
+    suzhou.renumber(licenses[3], RENUMBERED, (await suzhou.claim(RENUMBERED))[0])
     # A full tile, of records that cost little to fold.
     while suzhou.size < 258:
         suzhou.append(b"unreadable %d" % suzhou.size)

@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+
 import pytest
 
-from elicense.v1 import replication_pb2, verification_pb2
-from tests.integration.registry.world import SUZHOU, TIANJIN, World
+from elicense.errors import Aborted
+from elicense.license.identity_change import MAX_EARLIER_DOCUMENTS
+from elicense.v1 import license_pb2, replication_pb2, verification_pb2
+from tests.integration.registry.test_conflicts import WITHDRAW, open_dispute
+from tests.integration.registry.world import SUZHOU, TIANJIN, World, running_world
 from tests.support.city import City
+from tests.support.cluster import eventually
+from tests.support.postgres import PostgresServer
 
 OLD = "11010519491231002X"
 NEW = "110101199003074514"
@@ -38,8 +49,7 @@ async def test_a_license_issued_without_a_grant_under_either_number_is_in_confli
     suzhou, tianjin = await world.city(SUZHOU), await world.city(TIANJIN)
     police = await world.verifier()
     license_id = await licensed(suzhou)
-    await suzhou.claim(NEW)
-    suzhou.renumber(license_id, NEW)
+    suzhou.renumber(license_id, NEW, (await suzhou.claim(NEW))[0])
     await suzhou.replicate()
     tianjin.issue(number)
     await tianjin.replicate()
@@ -57,11 +67,11 @@ async def test_a_license_that_came_in_under_the_new_number_before_the_change_mee
     suzhou, tianjin = await world.city(SUZHOU), await world.city(TIANJIN)
     police = await world.verifier()
     license_id = await licensed(suzhou)
-    await suzhou.claim(NEW)
+    (grant,) = await suzhou.claim(NEW)
     # While Suzhou may still use its grant, Tianjin's license waits.
     waiting = tianjin.issue(NEW)
     await tianjin.replicate()
-    suzhou.renumber(license_id, NEW)
+    suzhou.renumber(license_id, NEW, grant)
     await suzhou.replicate()
     # Its later records find it where it has moved.
     tianjin.change(waiting, ["H"])
@@ -76,9 +86,136 @@ async def test_a_license_that_came_in_under_the_new_number_before_the_change_mee
 async def test_a_lost_or_false_link_is_found(world: World) -> None:
     suzhou = await world.city(SUZHOU)
     license_id = await licensed(suzhou)
-    await suzhou.claim(NEW)
-    suzhou.renumber(license_id, NEW)
+    suzhou.renumber(license_id, NEW, (await suzhou.claim(NEW))[0])
     await suzhou.replicate()
     assert world.fsck().findings == ()
     world.database.write_now(lambda conn: conn.exec_driver_sql("DELETE FROM person_link"))
     assert [finding.what for finding in world.fsck().findings] == ["1 links between documents are missing"]
+
+
+async def test_a_grant_that_was_used_for_another_license_links_nothing(world: World) -> None:
+    suzhou = await world.city(SUZHOU)
+    police = await world.verifier()
+    license_id = await licensed(suzhou)
+    (grant,) = await suzhou.claim(NEW)
+    other = suzhou.issue(NEW, claim=grant)
+    suzhou.renumber(license_id, NEW, grant)
+    await suzhou.replicate()
+    for asked in (OLD, NEW):
+        assert (await police.ask(asked)).outcome == VALID
+    assert await held_under(world, NEW) == {other}
+    assert world.fsck().findings == ()
+
+
+async def test_a_grant_that_comes_later_links_nothing_that_was_refused_before(world: World) -> None:
+    suzhou = await world.city(SUZHOU)
+    license_id = await licensed(suzhou)
+    suzhou.renumber(license_id, NEW)
+    await suzhou.replicate()
+    (grant,) = await suzhou.claim(NEW)
+    suzhou.change(license_id, ["H"])
+    await suzhou.replicate()
+    other = suzhou.issue(NEW, claim=grant)
+    await suzhou.replicate()
+    assert await held_under(world, NEW) == {other}
+    assert world.fsck().findings == ()
+
+
+async def test_what_follows_a_change_in_one_batch_is_of_the_same_person(world: World) -> None:
+    suzhou = await world.city(SUZHOU)
+    police = await world.verifier()
+    license_id = await licensed(suzhou)
+    (grant,) = await suzhou.claim(NEW)
+    suzhou.renumber(license_id, NEW, grant)
+    suzhou.change(license_id, ["G"], event=license_pb2.LICENSE_EVENT_CANCELLED)
+    again = suzhou.issue(NEW, claim=grant, license_id=b"the next license")
+    await suzhou.replicate()
+    assert [word.kind for word in await suzhou.decided(1)] == [replication_pb2.DISPOSITION_KIND_CONFIRMED]
+    for asked in (OLD, NEW):
+        assert (await police.ask(asked)).outcome == VALID
+        assert await held_under(world, asked) == {license_id, again}
+    assert world.fsck().findings == ()
+
+
+async def test_a_record_with_too_many_earlier_documents_has_no_effect(world: World) -> None:
+    suzhou = await world.city(SUZHOU)
+    license_id = await licensed(suzhou)
+    message = license_pb2.LicenseRecord.FromString(suzhou.records[-1])
+    message.earlier_documents.extend([message.license.holder.document] * (MAX_EARLIER_DOCUMENTS + 1))
+    suzhou.append(message.SerializeToString())
+    await suzhou.replicate()
+    assert [word.kind for word in await suzhou.decided(1)] == [replication_pb2.DISPOSITION_KIND_UNREADABLE]
+    assert await held_under(world, OLD) == {license_id}
+    assert world.fsck().findings == ()
+
+
+async def test_a_conflict_under_the_new_number_is_decided_for_the_person_under_both(world: World) -> None:
+    dispute = await open_dispute(world)
+    suzhou, tianjin = dispute.suzhou, dispute.tianjin
+    await dispute.say(tianjin, WITHDRAW)
+    suzhou.renumber(dispute.held, NEW, (await suzhou.claim(NEW))[0])
+    await suzhou.replicate()
+    dispute.waiting = tianjin.issue(NEW)
+    await tianjin.replicate()
+    await tianjin.decided(3)
+    await dispute.say(suzhou, WITHDRAW)
+    await suzhou.decided(4)
+    await suzhou.send(suzhou.batch(suzhou.size))
+    await tianjin.decided(4)
+    for asked in (OLD, NEW):
+        verdict = await dispute.police.ask(asked)
+        assert (verdict.outcome, verdict.freshness.city) == (VALID, TIANJIN)
+    dispute.check()
+
+
+@pytest.fixture
+async def world_on_postgres(tmp_path: Path, postgres: PostgresServer) -> AsyncIterator[World]:
+    with postgres.database() as url:
+        async with running_world(tmp_path, database_url=url) as world:
+            yield world
+
+
+@pytest.mark.parametrize("first", [SUZHOU, TIANJIN])
+async def test_on_postgres_a_revision_that_comes_together_with_the_link_is_kept(
+    world_on_postgres: World, first: int
+) -> None:
+    world = world_on_postgres
+    suzhou, tianjin = await world.city(SUZHOU), await world.city(TIANJIN)
+    license_id = await licensed(suzhou)
+    (grant,) = await suzhou.claim(NEW)
+    waiting = tianjin.issue(NEW)
+    await tianjin.replicate()
+    suzhou.renumber(license_id, NEW, grant)
+    tianjin.change(waiting, ["H"])
+    key = world.keys.persons.person_key(license_pb2.DOCUMENT_TYPE_RESIDENT_ID, NEW)
+    engine = world.database._writing
+    sending = []
+    with engine.connect() as holder:
+        # Both batches run into the claim of the person, one behind the other, and go on as this is let go.
+        world.store.claims(holder, [key], lock=True)
+        for count, city in enumerate(sorted((suzhou, tianjin), key=lambda city: city.code != first), 1):
+            sending.append(asyncio.create_task(city.replicate()))
+            await eventually(partial(stand_and_wait, world, count))
+        holder.rollback()
+    with suppress(Aborted):
+        await asyncio.gather(*sending)
+    await asyncio.gather(*sending, return_exceptions=True)
+    for city in (suzhou, tianjin):
+        await city.replicate()
+    assert [word.kind for word in await tianjin.decided(1)] == [CONFLICT]
+    assert await held_under(world, OLD) == await held_under(world, NEW) == {license_id, waiting}
+    assert world.fsck().findings == ()
+
+
+async def stand_and_wait(world: World, count: int) -> bool:
+    """Whether so many sessions wait for a lock."""
+    query = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    waiting = await world.database.read(lambda conn: conn.exec_driver_sql(query).scalar_one())
+    return bool(waiting >= count)
+
+
+async def held_under(world: World, number: str) -> set[bytes]:
+    """Every licence that a number leads to."""
+    key = world.keys.persons.person_key(license_pb2.DOCUMENT_TYPE_RESIDENT_ID, number)
+    rows = await world.database.read(lambda conn: world.store.view.by_document(conn, [key]))
+    return {row.license_id for row in rows.get(key, [])}
