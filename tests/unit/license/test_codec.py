@@ -111,8 +111,8 @@ def test_every_record_survives_the_wire(record: LicenseRecord) -> None:
 def test_every_field_of_the_record_is_carried() -> None:
     message = pb.LicenseRecord.FromString(encode_record(a_record(provisional=True)))
     carried = {field.name for field, _ in message.ListFields()}
-    # The opening of an epoch is a record of its log, not of a licence: elicense.view.opening reads it.
-    assert carried == {field.name for field in pb.LicenseRecord.DESCRIPTOR.fields} - {"opening"}
+    # An opening and an erasure are records without a licence: see elicense.view.opening and elicense.view.erasure.
+    assert carried == {field.name for field in pb.LicenseRecord.DESCRIPTOR.fields} - {"opening", "erases"}
     held = {field.name for field, _ in message.license.ListFields()}
     outputs = {"etag", "revision", "provisional"}
     assert held == {field.name for field in pb.License.DESCRIPTOR.fields} - outputs
