@@ -79,4 +79,8 @@ def shown(record: license_pb2.LicenseRecord, *, entry_hash: bytes, flags: int) -
     license_.etag = etag_of(entry_hash)
     license_.revision = record.revision
     license_.provisional = bool(flags & ViewFlags.PROVISIONAL)
+    if flags & ViewFlags.VOID:
+        license_.national_standing = license_pb2.NATIONAL_STANDING_VOID
+    elif flags & ViewFlags.CONFLICT:
+        license_.national_standing = license_pb2.NATIONAL_STANDING_CONFLICT
     return license_

@@ -22,6 +22,7 @@ from city_node.cli.clerk_call import (
     letters,
     lines,
     print_change,
+    standing,
 )
 from city_node.cli.options import AS_JSON, CREDENTIALS
 from elicense.cli.options import ADDRESS
@@ -100,7 +101,7 @@ def list_licenses(limit: int, credentials: Path, address: str | None, as_json: b
         if as_json:
             click.echo(json.dumps(MessageToDict(license_), ensure_ascii=False))
         else:
-            click.echo(f"{license_.name}  {classes(license_)}  {letters(license_)}")
+            click.echo(f"{license_.name}  {classes(license_)}  {letters(license_)}  {standing(license_)}".rstrip())
 
 
 @click.command()

@@ -31,6 +31,12 @@ REQUEST_ID: Final = click.option(
 CHECK_ONLY: Final = click.option("--check-only", is_flag=True, help="Check everything, change nothing.")
 ETAG: Final = click.option("--etag", default="", help="Version that was read; refused when it has changed since.")
 
+_STANDINGS: Final = {
+    "VOID": "valid nowhere any more, whatever is written of it here; cancel it",
+    "CONFLICT": "valid nowhere while another license of the person counts; see `elicense-city conflicts list`",
+    "PROVISIONAL": "valid nowhere until the registry has confirmed it",
+}
+
 
 def city_of(credentials: Credentials) -> int:
     """Return the city whose clerk bears ``credentials``.
@@ -94,9 +100,17 @@ def lines(license_: license_pb2.License) -> list[str]:
         f"points    {points(license_)}",
         f"revision  {license_.revision}, etag {license_.etag}",
     ]
-    if license_.provisional:
-        shown.append("PROVISIONAL: valid nowhere until the registry has confirmed it")
-    return shown
+    word = standing(license_)
+    return [*shown, f"{word}: {_STANDINGS[word]}"] if word else shown
+
+
+def standing(license_: license_pb2.License) -> str:
+    """Return in one word what keeps a licence from counting nationwide; empty when nothing does."""
+    if license_.national_standing == license_pb2.NATIONAL_STANDING_VOID:
+        return "VOID"
+    if license_.national_standing == license_pb2.NATIONAL_STANDING_CONFLICT:
+        return "CONFLICT"
+    return "PROVISIONAL" if license_.provisional else ""
 
 
 def classes(license_: license_pb2.License) -> str:

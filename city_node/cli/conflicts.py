@@ -12,7 +12,7 @@ import grpc
 
 from city_node.cli.clerk_call import as_json_text, city_of
 from city_node.cli.options import AS_JSON, CREDENTIALS
-from elicense.cli.conflict_text import lines, summary
+from elicense.cli.conflict_text import conflict_name, license_uuid, lines, summary, tally
 from elicense.cli.options import ADDRESS
 from elicense.rpc.channel import DEFAULT_TIMEOUT_S, secure_channel_sync
 from elicense.rpc.errors import from_rpc_error
@@ -51,7 +51,7 @@ def list_conflicts(with_settled: bool, credentials: Path, address: str | None, a
         return
     for conflict in found.conflicts:
         click.echo(summary(conflict))
-    click.echo(f"{found.open_count} open, {found.overdue_count} overdue")
+    click.echo(tally(found))
 
 
 @conflicts.command()
@@ -61,9 +61,10 @@ def list_conflicts(with_settled: bool, credentials: Path, address: str | None, a
 @AS_JSON
 def show(conflict: str, credentials: Path, address: str | None, as_json: bool) -> None:
     """Show a CONFLICT with both sides' evidence; the node checks the proofs."""
+    request = pb.GetConflictRequest(name=conflict_name(conflict))
 
     def call(stub: conflict_pb2_grpc.ConflictServiceStub) -> pb.Conflict:
-        answer: pb.Conflict = stub.GetConflict(pb.GetConflictRequest(name=_name(conflict)), timeout=DEFAULT_TIMEOUT_S)
+        answer: pb.Conflict = stub.GetConflict(request, timeout=DEFAULT_TIMEOUT_S)
         return answer
 
     _print(*_call(credentials, address, call), as_json=as_json)
@@ -103,7 +104,9 @@ def _state(
     *,
     as_json: bool,
 ) -> None:
-    request = pb.StatePositionRequest(name=_name(conflict), position=position, grounds=grounds, license=license_)
+    request = pb.StatePositionRequest(name=conflict_name(conflict), position=position, grounds=grounds)
+    if license_:
+        request.license = license_uuid(license_)
 
     def call(stub: conflict_pb2_grpc.ConflictServiceStub) -> pb.Conflict:
         answer: pb.StatePositionResponse = stub.StatePosition(request, timeout=DEFAULT_TIMEOUT_S)
@@ -114,10 +117,6 @@ def _state(
 
 def _print(conflict: pb.Conflict, city: int, *, as_json: bool) -> None:
     click.echo(as_json_text(conflict) if as_json else "\n".join(lines(conflict, city)))
-
-
-def _name(conflict: str) -> str:
-    return conflict if "/" in conflict else f"conflicts/{conflict}"
 
 
 def _call(

@@ -184,7 +184,8 @@ def status(config_path: Path, as_json: bool) -> None:
         click.echo(json.dumps(found))
         return
     for name, value in found.items():
-        click.echo(f"{name.replace('_', ' '):16} {value:,}" if isinstance(value, int) else f"{name:16} {value}")
+        counted = isinstance(value, int) and name != "city"
+        click.echo(f"{name.replace('_', ' '):16} {f'{value:,}' if counted else value}".rstrip())
 
 
 @click.command("allow-signing")

@@ -27,9 +27,9 @@ from city_node.cli.clerk_call import (
     print_change,
 )
 from city_node.cli.options import AS_JSON, CREDENTIALS
+from elicense.cli.conflict_text import city_name
 from elicense.cli.options import ADDRESS
 from elicense.errors import Malformed, Unavailable
-from elicense.license.divisions import divisions
 from elicense.rpc.channel import DEFAULT_TIMEOUT_S, secure_channel_sync
 from elicense.rpc.errors import from_rpc_error
 from elicense.trust.credentials import load_credentials
@@ -228,7 +228,7 @@ def late(name: str, position: str, credentials: Path, address: str | None, as_js
         click.echo(as_json_text(found))
         return
     event = license_pb2.LicenseEvent.Name(found.event).removeprefix("LICENSE_EVENT_").lower()
-    click.echo(f"{event}, written {_time(found.record_time)} by {_city(city)}, without effect: {found.basis}")
+    click.echo(f"{event}, written {_time(found.record_time)} by {city_name(city)}, without effect: {found.basis}")
     click.echo("\n".join(lines(found.license)))
 
 
@@ -260,22 +260,17 @@ def _json_line(kind: str, message: Message) -> str:
 
 def _offer_line(offer: custody_pb2.TransferOffer) -> str:
     license_ = offer.license
-    since = f"offered by {_city(offer.from_city)} since {_time(offer.offer_time)}"
+    since = f"offered by {city_name(offer.from_city)} since {_time(offer.offer_time)}"
     return f"{license_.name}  {since}  {classes(license_)}  {letters(license_)}  {offer.legal_basis}"
 
 
 def _transfer_line(moving: pb.Transfer) -> str:
     words = _WORDS.get((moving.direction, moving.state), f"state {moving.state}:")
-    line = f"{moving.license}  {words} {_city(moving.other_city)}  {_time(moving.update_time)}  {moving.detail}"
+    line = f"{moving.license}  {words} {city_name(moving.other_city)}  {_time(moving.update_time)}  {moving.detail}"
     if moving.direction != pb.TRANSFER_DIRECTION_LATE:
         return line.rstrip()
     where = moving.position
     return f"{line}\n     see `transfer late {moving.license} {where.city}/{where.epoch}/{where.index}`"
-
-
-def _city(code: int) -> str:
-    known = divisions().get(code)
-    return f"{code} {known.pinyin}" if known is not None else str(code)
 
 
 def _time(instant: Timestamp) -> str:

@@ -12,11 +12,14 @@ import click
 import grpc
 from google.protobuf.json_format import MessageToDict
 
-from elicense.cli.conflict_text import lines, summary
+from elicense.cli.conflict_text import conflict_name, license_uuid, lines, summary, tally
 from elicense.cli.options import ADDRESS
+from elicense.errors import Malformed
 from elicense.rpc.channel import DEFAULT_TIMEOUT_S, secure_channel_sync
 from elicense.rpc.errors import from_rpc_error
 from elicense.trust.credentials import load_credentials
+from elicense.trust.roles import Role
+from elicense.trust.spiffe import identify
 from elicense.v1 import conflict_pb2 as pb
 from elicense.v1 import conflict_pb2_grpc
 
@@ -57,7 +60,7 @@ def list_conflicts(with_settled: bool, credentials: Path, address: str | None, a
         return
     for conflict in found.conflicts:
         click.echo(summary(conflict))
-    click.echo(f"{found.open_count} open, {found.overdue_count} overdue")
+    click.echo(tally(found))
 
 
 @conflicts.command()
@@ -67,10 +70,11 @@ def list_conflicts(with_settled: bool, credentials: Path, address: str | None, a
 @_AS_JSON
 def show(conflict: str, credentials: Path, address: str | None, as_json: bool) -> None:
     """Show a CONFLICT with both sides' evidence, without anybody's data."""
+    request = pb.GetConflictRequest(name=conflict_name(conflict))
 
     def call(channel: grpc.Channel) -> pb.Conflict:
         stub = conflict_pb2_grpc.ConflictServiceStub(channel)
-        answer: pb.Conflict = stub.GetConflict(pb.GetConflictRequest(name=_name(conflict)), timeout=DEFAULT_TIMEOUT_S)
+        answer: pb.Conflict = stub.GetConflict(request, timeout=DEFAULT_TIMEOUT_S)
         return answer
 
     _print(_call(credentials, address, call), as_json=as_json)
@@ -78,7 +82,7 @@ def show(conflict: str, credentials: Path, address: str | None, as_json: bool) -
 
 @conflicts.command()
 @_ID
-@click.option("--stands", required=True, metavar="LICENSE", help="UUID of the licence that stands.")
+@click.option("--stands", required=True, metavar="LICENSE", help="The licence that stands.")
 @click.option("--basis", required=True, help="Law and reason, without personal data: it goes into the log.")
 @_CREDENTIALS
 @ADDRESS
@@ -87,16 +91,14 @@ def decide(conflict: str, stands: str, basis: str, credentials: Path, address: s
     """Decide which licence of a CONFLICT stands: past its deadline, or once both cities contest."""
 
     def call(channel: grpc.Channel) -> pb.Conflict:
-        request = pb.DecideConflictRequest(name=_name(conflict), standing_license=stands, basis=basis)
+        request = pb.DecideConflictRequest(
+            name=conflict_name(conflict), standing_license=license_uuid(stands), basis=basis
+        )
         stub = conflict_pb2_grpc.ConflictRulingServiceStub(channel)
         answer: pb.DecideConflictResponse = stub.DecideConflict(request, timeout=DEFAULT_TIMEOUT_S)
         return answer.conflict
 
     _print(_call(credentials, address, call), as_json=as_json)
-
-
-def _name(conflict: str) -> str:
-    return conflict if "/" in conflict else f"conflicts/{conflict}"
 
 
 def _print(conflict: pb.Conflict, *, as_json: bool) -> None:
@@ -108,7 +110,10 @@ def _json(message: Any) -> str:
 
 
 def _call(folder: Path, address: str | None, call: Callable[[grpc.Channel], T]) -> T:
-    with closing(secure_channel_sync(load_credentials(folder), address=address)) as channel:
+    credentials = load_credentials(folder)
+    if identify(credentials.subject).role is not Role.OPERATOR:
+        raise Malformed(f"these are the credentials of {credentials.subject}; give those of an operator")
+    with closing(secure_channel_sync(credentials, address=address)) as channel:
         try:
             return call(channel)
         except grpc.RpcError as error:

@@ -87,6 +87,12 @@ class Nation:
         assert result.exit_code == 0, result.output
         return result.output
 
+    async def told(self, code: int, *arguments: str) -> str:
+        """What any command of a city's clerk prints."""
+        city = self.cluster.cities[code]
+        where = ["--credentials", str(city.clerk), "--address", city.running.address]
+        return (await asyncio.to_thread(CliRunner().invoke, city_main, [*arguments, *where])).output
+
     async def inbox(self, code: int) -> pb.ListConflictsResponse:
         stub = conflict_pb2_grpc.ConflictServiceStub(self.cluster.cities[code].channel())
         answer: pb.ListConflictsResponse = await call(stub.ListConflicts(pb.ListConflictsRequest(), timeout=DEADLINE_S))
@@ -157,8 +163,8 @@ async def test_a_clerk_contests_the_other_concedes_and_cancels_the_void_license(
         return seen if seen.count("proved under the registry's receipt") == 2 else ""
 
     shown = await eventually(proved)
-    assert f"city {SUZHOU}" in shown
-    assert f"city {TIANJIN}, your own" in shown
+    assert f"of {SUZHOU} Suzhou" in shown
+    assert f"of {TIANJIN} Tianjin, your own" in shown
     assert nation.held.holder.document.number not in shown
     status = await asyncio.to_thread(
         CliRunner().invoke, city_main, ["status", "--json", "--config", str(nation.tianjin.folder / "config.toml")]
@@ -233,3 +239,35 @@ async def test_the_inbox_says_when_the_registry_is_away(nation: Nation) -> None:
     await nation.cluster.stop_registry()
     with pytest.raises(errors.RegistryUnreachable):
         await nation.inbox(SUZHOU)
+
+
+async def test_a_clerk_sees_at_the_license_itself_that_it_does_not_count(nation: Nation) -> None:
+    conflict = await nation.conflict()
+    name = nation.waiting.name
+
+    async def says(word: str) -> bool:
+        shown, listed = await nation.told(TIANJIN, "show", name), await nation.told(TIANJIN, "list")
+        return f"\n{word}: valid nowhere" in shown and listed.splitlines()[0].endswith(f"  {word}")
+
+    await eventually(lambda: says("CONFLICT"))
+    # Resource names do as well as UUIDs, and what is neither is told in one sentence.
+    for wrong in (["show", "nonsense"], ["concede", conflict, "--grounds", "x", "--license", "cities/1/licenses/2"]):
+        refused = await asyncio.to_thread(CliRunner().invoke, city_main, ["conflicts", *wrong, *_somewhere(nation)])
+        assert (refused.exit_code, "give its UUID" in refused.output) == (1, True), refused.output
+    grounds = ("--grounds", "the file of 2019", "--license", name)
+    assert f"{TIANJIN} Tianjin: withdraw" in await nation.clerk(TIANJIN, "concede", f"conflicts/{conflict}", *grounds)
+    await eventually(lambda: says("VOID"))
+    (listed, counts) = (await nation.clerk(SUZHOU, "list", "--all")).splitlines()
+    assert f"{SUZHOU} Suzhou stands" in listed
+    assert "until" not in listed
+    assert counts == "0 open, 0 overdue"
+    assert "counted   license" in await nation.clerk(SUZHOU, "show", conflict)
+    # The operator's command is no way into one city's inbox.
+    refused = await asyncio.to_thread(
+        CliRunner().invoke, registry_main, ["conflicts", "list", "--credentials", str(nation.suzhou.clerk)]
+    )
+    assert (refused.exit_code, "give those of an operator" in refused.output) == (1, True), refused.output
+
+
+def _somewhere(nation: Nation) -> list[str]:
+    return ["--credentials", str(nation.tianjin.clerk), "--address", nation.tianjin.running.address]
