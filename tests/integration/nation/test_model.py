@@ -3,7 +3,7 @@
 Hypothesis picks the steps.  A model of what each step should answer would be the
 rules written twice; what is checked instead are the promises themselves:
 
-- no two licences of a person verify VALID, whichever nodes are asked;
+- no two licences of a person verify VALID, whichever nodes are asked, and under whichever of their numbers;
 - once every partition is over, all nodes agree, and both sides' views are what their logs say.
 """
 
@@ -34,12 +34,12 @@ from city_node.cli import main as city_main
 from elicense import errors
 from elicense.errors import Error
 from elicense.v1 import conflict_pb2 as cpb
-from elicense.v1 import conflict_pb2_grpc, log_pb2, transfer_pb2_grpc
+from elicense.v1 import conflict_pb2_grpc, license_pb2, log_pb2, transfer_pb2_grpc
 from elicense.v1 import issuance_pb2 as pb
 from elicense.v1 import transfer_pb2 as tpb
 from registry.cli import main as registry_main
 from tests.integration.city.test_issuance import suspension
-from tests.integration.nation.world import ANSWER_S, CITIES, PERSONS, Answer, Drivers, Nation
+from tests.integration.nation.world import ANSWER_S, CITIES, NUMBERS, PERSONS, Answer, Drivers, Nation
 from tests.support.cluster import DEADLINE_S, City, call, eventually
 
 T = TypeVar("T")
@@ -50,6 +50,7 @@ REFUSALS = (errors.AlreadyExists, errors.NotFound, errors.Refused, errors.Unavai
 
 POSITIONS = (log_pb2.CONFLICT_POSITION_CONTEST, log_pb2.CONFLICT_POSITION_WITHDRAW)
 PEOPLE = st.integers(0, PERSONS - 1)
+WHICH = st.integers(0, NUMBERS - 1)
 CODES = st.sampled_from(CITIES)
 PICKS = st.integers(0, 20)
 
@@ -93,18 +94,18 @@ class History(RuleBasedStateMachine):
         for person, code in enumerate(codes):
             self.issue(person, code)
 
-    @rule(person=PEOPLE, code=CODES)
-    def apply_where_nobody_can_ask(self, person: int, code: int) -> None:
+    @rule(person=PEOPLE, code=CODES, number=WHICH)
+    def apply_where_nobody_can_ask(self, person: int, code: int, number: int) -> None:
         self.nation.wires[code].hold()
-        self.issue(person, code)
+        self.issue(person, code, number)
 
-    @rule(person=PEOPLE, code=CODES)
-    def issue(self, person: int, code: int) -> None:
-        done = self._do(self.nation.city(code).issue(self.people.forms[person][code]))
+    @rule(person=PEOPLE, code=CODES, number=WHICH)
+    def issue(self, person: int, code: int, number: int = 0) -> None:
+        done = self._do(self.nation.city(code).issue(self.people.form(person, code, number)))
         if done is not None:
             self.licenses.append((code, done.license.name))
 
-    @rule(pick=PICKS, letter=st.sampled_from("DHI"))
+    @rule(pick=PICKS, letter=st.sampled_from("DHIF"))
     def restrict(self, pick: int, letter: str) -> None:
         self._set_status(pick, add_letters=[suspension(letter)])
 
@@ -120,6 +121,48 @@ class History(RuleBasedStateMachine):
             self._do(city.issuance().SetStatus(request, timeout=DEADLINE_S))
 
     @rule(pick=PICKS)
+    def correct_the_letters(self, pick: int) -> None:
+        """Take back every letter as a mistake, that of a revocation and its bar too."""
+        found = self._license(pick)
+        if found is None:
+            return
+        city, name = found
+        current = self._do(city.issuance().GetLicense(pb.GetLicenseRequest(name=name), timeout=DEADLINE_S))
+        if current is not None:
+            request = pb.CorrectLicenseRequest(
+                name=name, corrects_revision=current.revision, reason="written to another driver's file"
+            )
+            request.update_mask.paths.append("status_letters")
+            request.request_id = str(uuid.uuid4())
+            self._do(city.issuance().CorrectLicense(request, timeout=DEADLINE_S))
+
+    @rule(pick=PICKS, after_a_mistake=st.booleans())
+    def renew(self, pick: int, after_a_mistake: bool) -> None:
+        if after_a_mistake:
+            self.correct_the_letters(pick)
+        found = self._license(pick)
+        if found is not None:
+            city, name = found
+            request = pb.RenewLicenseRequest(name=name, request_id=str(uuid.uuid4()))
+            self._do(city.issuance().RenewLicense(request, timeout=DEADLINE_S))
+
+    @rule(pick=PICKS, person=PEOPLE, number=WHICH)
+    def change_the_number(self, pick: int, person: int, number: int) -> None:
+        """Mostly to a number of the driver's own; to that of somebody else too."""
+        found = self._license(pick)
+        if found is None:
+            return
+        city, name = found
+        current = self._do(city.issuance().GetLicense(pb.GetLicenseRequest(name=name), timeout=DEADLINE_S))
+        document = self.people.document(person, number)
+        request = pb.ChangeIdentityRequest(
+            name=name, document=document, legal_basis="Article 21", request_id=str(uuid.uuid4())
+        )
+        done = self._do(city.issuance().ChangeIdentity(request, timeout=self._patience(city.code)))
+        if done is not None and current is not None:
+            self.people.link(current.holder.document, document)
+
+    @rule(pick=PICKS)
     def cancel(self, pick: int) -> None:
         found = self._license(pick)
         if found is not None:
@@ -127,7 +170,9 @@ class History(RuleBasedStateMachine):
             request = pb.CancelLicenseRequest(
                 name=name, request_id=str(uuid.uuid4()), legal_basis="asked by the holder"
             )
-            self._do(city.issuance().CancelLicense(request, timeout=DEADLINE_S))
+            if self._do(city.issuance().CancelLicense(request, timeout=DEADLINE_S)) is not None:
+                # The steps to come are for those that stand.
+                self.licenses.remove((city.code, name))
 
     @rule(pick=PICKS, code=CODES)
     def offer(self, pick: int, code: int) -> None:
@@ -217,20 +262,21 @@ class History(RuleBasedStateMachine):
     @invariant()
     def nobody_has_two_licenses_that_verify(self) -> None:
         async def asked() -> list[dict[int, Answer | None]]:
-            documents = [self.people.document(person) for person in range(PERSONS)]
+            documents = self.people.documents()
             return await asyncio.gather(*(self.nation.everywhere(document) for document in documents))
 
-        for answers in self.runner.run(asked()):
-            valid = {answer.license for answer in answers.values() if answer is not None}
-            assert len(valid) <= 1, answers
+        answers = self.runner.run(asked())
+        for numbers in self.people.persons():
+            valid = {answer.license for each in numbers for answer in answers[each].values() if answer is not None}
+            assert len(valid) <= 1, [answers[each] for each in numbers]
 
     def teardown(self) -> None:
         async def agreed() -> None:
             await self.nation.heal()
-            for person in range(PERSONS):
+            for document in self.people.documents():
 
-                async def same(person: int = person) -> bool:
-                    answers = await self.nation.everywhere(self.people.document(person))
+                async def same(document: license_pb2.IdentityDocument = document) -> bool:
+                    answers = await self.nation.everywhere(document)
                     return len(set(answers.values())) == 1
 
                 await eventually(same)

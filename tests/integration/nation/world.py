@@ -12,11 +12,15 @@ import grpc
 from elicense.rpc.channel import secure_channel
 from elicense.v1 import license_pb2, verification_pb2_grpc
 from elicense.v1 import verification_pb2 as vpb
+from tests.integration.city.test_identity import renumbered
+from tests.integration.city.test_lifecycle import experienced
 from tests.support.cluster import CHENGDU, SUZHOU, TIANJIN, City, Cluster, drivers
 from tests.support.proxy import Proxy
 
 CITIES = (SUZHOU, TIANJIN, CHENGDU)
-PERSONS = 3
+PERSONS = 2
+NUMBERS = 2
+"""Numbers that each person may have."""
 ANSWER_S = 0.2
 """How long a verifier waits at a city that can not ask the registry; no answer is not VALID."""
 
@@ -109,24 +113,37 @@ class Nation:
 
 
 class Drivers:
-    """The persons of one example: a licence form for each city, all of one document."""
+    """The persons of one example, each with several numbers: a licence form for each city, and what links numbers.
+
+    All are of one age and sex, so that a clerk may take the number of one for that of another.
+    """
 
     def __init__(self, seed: int) -> None:
-        forms = {code: list(drivers(code, PERSONS, seed=seed)) for code in CITIES}
-        self.forms: list[dict[int, license_pb2.License]] = []
-        for number in range(PERSONS):
-            person = forms[SUZHOU][number]
-            del person.status_letters[:]
-            person.points = 0
-            of_each = {}
-            for code in CITIES:
-                form = license_pb2.License()
-                form.CopyFrom(person)
-                form.archive_number = forms[code][number].archive_number
-                form.issuing_authority = forms[code][number].issuing_authority
-                form.division_code = forms[code][number].division_code
-                of_each[code] = form
-            self.forms.append(of_each)
+        (self._form,) = experienced(SUZHOU, 1, seed=seed)
+        self._offices = {code: list(drivers(code, PERSONS, seed=seed)) for code in CITIES}
+        self._same = {each: each for each in range(PERSONS * NUMBERS)}
 
-    def document(self, person: int) -> license_pb2.IdentityDocument:
-        return self.forms[person][SUZHOU].holder.document
+    def form(self, person: int, code: int, number: int = 0) -> license_pb2.License:
+        """The application of a person in a city, under one of their numbers."""
+        form = renumbered(self._form, 2 * (person * NUMBERS + number))
+        office = self._offices[code][person]
+        form.archive_number, form.division_code = office.archive_number, office.division_code
+        form.issuing_authority = office.issuing_authority
+        return form
+
+    def document(self, person: int, number: int = 0) -> license_pb2.IdentityDocument:
+        return self.form(person, SUZHOU, number).holder.document
+
+    def documents(self) -> list[license_pb2.IdentityDocument]:
+        return [self.document(person, number) for person in range(PERSONS) for number in range(NUMBERS)]
+
+    def link(self, one: license_pb2.IdentityDocument, other: license_pb2.IdentityDocument) -> None:
+        """Note that two documents are one person's from now on."""
+        numbers = [document.number for document in self.documents()]
+        source, target = (self._same[numbers.index(document.number)] for document in (one, other))
+        self._same = {each: target if first == source else first for each, first in self._same.items()}
+
+    def persons(self) -> list[list[int]]:
+        """Places in :meth:`documents`, person by person."""
+        firsts = sorted(set(self._same.values()))
+        return [[each for each, first in self._same.items() if first == of] for of in firsts]
