@@ -81,23 +81,39 @@ class CustodyFeed:
             return self._drop_late(conn, word)
         if word.kind not in OF_HAND_OVERS:
             return False
-        place = (word.license_id, word.epoch, word.idx)
-        detail = word.detail[:DETAIL_LENGTH]
-        if word.kind == ACCEPTED:
-            self._arrive(conn, word)
-            done = HandOverState.DONE
-            self._store.hand_overs.end_take_over(conn, place, done, detail=detail, now_us=word.received_us)
-        elif word.kind == REFUSED:
-            refused = HandOverState.REFUSED
-            self._store.hand_overs.end_take_over(conn, place, refused, detail=detail, now_us=word.received_us)
+        if word.kind in (ACCEPTED, REFUSED):
+            self._decide(conn, word)
         elif word.kind == AWAY:
-            row = self._store.view.by_license(conn, word.license_id)
-            if row is not None:
-                self._store.view.replace(conn, [gone(row, word.other_city or 0)])
-            self._store.hand_overs.depart(conn, word.license_id, (word.epoch, word.idx), now_us=word.received_us)
+            # A registry that was set back says it again, and the licence may have come back since.
+            last = (word.epoch, word.idx)
+            if self._store.hand_overs.depart(conn, word.license_id, last, now_us=word.received_us):
+                self._leave(conn, word)
         else:
-            self._store.hand_overs.add(conn, [notice(word)])
+            late = notice(word)
+            if late.place not in {each.place for each in self._store.hand_overs.of_license(conn, word.license_id)}:
+                self._store.hand_overs.add(conn, [late])
         return True
+
+    def _decide(self, conn: Connection, word: StoredDisposition) -> None:
+        """Apply what the registry decided on a take-over; it may say so again, or otherwise, after it was set back."""
+        place = (word.license_id, word.epoch, word.idx)
+        state = HandOverState.DONE if word.kind == ACCEPTED else HandOverState.REFUSED
+        before = self._store.hand_overs.state_of(conn, place)
+        if before is state:
+            return
+        if state is HandOverState.DONE:
+            self._arrive(conn, word)
+        elif before is HandOverState.DONE:
+            # It holds for the registry that custody never moved: the licence is its to answer for.
+            self._leave(conn, word)
+        detail = word.detail[:DETAIL_LENGTH]
+        self._store.hand_overs.end_take_over(conn, place, state, detail=detail, now_us=word.received_us)
+
+    def _leave(self, conn: Connection, word: StoredDisposition) -> None:
+        """Let the view say where a licence is now."""
+        row = self._store.view.by_license(conn, word.license_id)
+        if row is not None:
+            self._store.view.replace(conn, [gone(row, word.other_city or 0)])
 
     def confirm_recalls(self, conn: Connection, held: tuple[int, int], *, now_us: int) -> None:
         """Let licences count again whose withdrawn offer nobody had taken up before.

@@ -38,24 +38,32 @@ class CustodyFold:
     away: dict[bytes, int] = field(default_factory=dict)
     _departures: list[tuple[bytes, _Place]] = field(default_factory=list)
     _hand_overs: dict[_Key, tuple[int, HandOverState]] = field(default_factory=dict)
+    _undone: set[_Place] = field(default_factory=set)
     _withdrawn: dict[_Key, _Place] = field(default_factory=dict)
 
     def hear(self, word: StoredDisposition) -> None:
         """Fold one word of the feed."""
         place = (word.epoch, word.idx)
         if word.kind == ACCEPTED:
+            if self.states.get(place) is HandOverState.DONE:
+                return
             self.states[place] = HandOverState.DONE
             # Whatever a licence counted for before it moved away is over.
             self.flag_words.pop(word.license_id, None)
             self.away.pop(word.license_id, None)
         elif word.kind == REFUSED:
+            if self.states.get(place) is HandOverState.DONE:
+                self._undone.add(place)
+                self.away[word.license_id] = word.other_city or 0
             self.states[place] = HandOverState.REFUSED
         elif word.kind == AWAY:
-            self.away[word.license_id] = word.other_city or 0
-            self._departures.append((word.license_id, place))
+            # Said again by a registry that was set back, it says nothing new.
+            if (word.license_id, place) not in self._departures:
+                self.away[word.license_id] = word.other_city or 0
+                self._departures.append((word.license_id, place))
         elif word.kind == LATE:
             made = notice(word)
-            self._hand_overs[_key(made)] = made.other_city, HandOverState.OPEN
+            self._hand_overs[made.place] = made.other_city, HandOverState.OPEN
         elif word.kind == NOT_IN_CUSTODY and word.license_id in self.away:
             self.void.add(place)
         else:
@@ -66,7 +74,7 @@ class CustodyFold:
         state = self.states.get((record.epoch, index), HandOverState.OPEN)
         key = (record.license_id, int(Direction.IN), self.city, record.epoch, index)
         self._hand_overs[key] = record.taken_over_from.city, state
-        return state is HandOverState.DONE
+        return state is HandOverState.DONE or (record.epoch, index) in self._undone
 
     def wrote(self, record: license_pb2.LicenseRecord, index: int) -> None:
         """Fold any other record."""
@@ -106,7 +114,7 @@ class CustodyFold:
         """
         for license_id, place in self._departures:
             self._depart(license_id, place)
-        listed = {_key(each): each.state for each in stored}
+        listed = {each.place: each.state for each in stored}
         for key, place in self._withdrawn.items():
             other, state = self._hand_overs[key]
             ended = listed.get(key) == HandOverState.WITHDRAWN
@@ -115,7 +123,7 @@ class CustodyFold:
 
     def compare(self, stored: Iterable[HandOver]) -> list[Finding]:
         """Compare with what is stored, once all is settled."""
-        held = {_key(each): (each.other_city, HandOverState(each.state)) for each in stored}
+        held = {each.place: (each.other_city, HandOverState(each.state)) for each in stored}
         wrong = {key[0] for key in held.keys() | self._hand_overs.keys() if held.get(key) != self._hand_overs.get(key)}
         what = "its hand-overs stand otherwise in the list than in the log and the feed"
         return [Finding(f"license {UUID(bytes=license_id)}", what) for license_id in sorted(wrong)]
@@ -134,7 +142,3 @@ class CustodyFold:
 
     def _offers(self, license_id: bytes) -> list[_Key]:
         return [key for key in self._hand_overs if key[:2] == (license_id, int(Direction.OUT))]
-
-
-def _key(hand_over: HandOver) -> _Key:
-    return hand_over.license_id, hand_over.direction, hand_over.city, hand_over.epoch, hand_over.idx

@@ -76,6 +76,11 @@ class HandOver(Row):
     updated_us: int
     detail: str
 
+    @property
+    def place(self) -> tuple[bytes, int, int, int, int]:
+        """What tells it from every other hand-over."""
+        return self.license_id, self.direction, self.city, self.epoch, self.idx
+
 
 def define_hand_over_table(metadata: MetaData) -> Table:
     """Add ``hand_over`` to ``metadata`` and return it."""
@@ -124,10 +129,16 @@ class HandOverStore:
             .values(state=int(state), updated_us=now_us)
         )
 
-    def depart(self, conn: Connection, license_id: bytes, last: tuple[int, int], *, now_us: int) -> None:
-        """Note that a licence was taken over: the offer up to ``last`` (epoch, index) is done, later ones are void."""
+    def depart(self, conn: Connection, license_id: bytes, last: tuple[int, int], *, now_us: int) -> bool:
+        """Note that a licence was taken over: the offer up to ``last`` (epoch, index) is done, later ones are void.
+
+        Returns:
+            Whether that was not noted before.
+        """
         offers = [each for each in self.of_license(conn, license_id) if each.direction == Direction.OUT]
         taken = max((each for each in offers if (each.epoch, each.idx) <= last), key=_place, default=None)
+        if taken is not None and taken.state == HandOverState.DONE:
+            return False
         for each in offers:
             if each is taken:
                 state = HandOverState.DONE
@@ -136,15 +147,15 @@ class HandOverStore:
             else:
                 continue
             self.set_state(conn, each, state, now_us=now_us)
+        return True
 
     def set_state(self, conn: Connection, hand_over: HandOver, state: HandOverState, *, now_us: int) -> None:
         """Note how far one hand-over is."""
         c = self._table.c
-        place = (hand_over.license_id, hand_over.direction, hand_over.city, hand_over.epoch, hand_over.idx)
         columns = (c.license_id, c.direction, c.city, c.epoch, c.idx)
         conn.execute(
             self._table.update()
-            .where(*[column == value for column, value in zip(columns, place, strict=True)])
+            .where(*[column == value for column, value in zip(columns, hand_over.place, strict=True)])
             .values(state=int(state), updated_us=now_us)
         )
 
@@ -169,6 +180,14 @@ class HandOverStore:
         """Return every hand-over of one licence."""
         rows = conn.execute(self._select.where(self._table.c.license_id == license_id))
         return [HandOver(*row) for row in rows]
+
+    def state_of(self, conn: Connection, place: tuple[bytes, int, int]) -> HandOverState | None:
+        """Return how far a take-over is, by licence, epoch and index; None when there is none."""
+        license_id, epoch, index = place
+        for each in self.of_license(conn, license_id):
+            if (each.direction, each.epoch, each.idx) == (Direction.IN, epoch, index):
+                return HandOverState(each.state)
+        return None
 
     def arriving(self, conn: Connection, license_id: bytes) -> bool:
         """Whether a take-over of a licence waits for the registry's word."""

@@ -228,7 +228,7 @@ class RegistryDecider:
             rows=self._store.view.by_person(conn, read) if read else {},
             bans=self._store.bans.of(conn, persons),
             open=set(self._store.still_pending(conn, asked)),
-            transfers=self._transfers.board(conn, arrivals),
+            transfers=self._transfers.board(conn, arrivals, now_us=now_us),
             conflicts=conflicts,
             statements=self._store.conflicts.statements(conn, list(conflicts)) if disputed else {},
         )

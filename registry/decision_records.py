@@ -97,9 +97,7 @@ def license_barred(pending: Pending, ban: PersonBan) -> log_pb2.LicenseBarred:
     )
 
 
-def transfer_decided(
-    arrival: Arrival, source: ViewRow | None, refusal: int | None, target_size: int
-) -> log_pb2.TransferDecided:
+def transfer_decided(arrival: Arrival, source: ViewRow | None, refusal: int | None) -> log_pb2.TransferDecided:
     """Return the entry for a take-over of a licence that stood at ``source``; custody moves without a refusal."""
     decided = log_pb2.TransferDecided(
         position=_position(arrival),
@@ -108,7 +106,7 @@ def transfer_decided(
         person_tag=arrival.person_key,
         tag_key=TAG_KEY,
         refusal=refusal or 0,  # type: ignore[arg-type]  # the same numbers
-        target_size=target_size,
+        target_size=arrival.idx + 1,
     )
     if source is not None:
         decided.source.CopyFrom(log_pb2.LogPosition(city=source.city, epoch=source.epoch, index=source.idx))

@@ -7,20 +7,23 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from elicense import errors
+from elicense.log.model import LogKey
 from elicense.v1 import license_pb2, replication_pb2
 from elicense.view.person import PersonIndex
 from registry.batch import Batch
+from registry.change_store import write_change
 from registry.erasure import erase
-from registry.linking import make_links
 from registry.links import asks
-from registry.national import STANDS_ASIDE, LateRecord, NationalChange, NationalFold, ReceivedRecord
+from registry.national import STANDS_ASIDE, NationalChange, NationalFold, ReceivedRecord
 from registry.store import RegistryStore
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-_LATE_RECORD: Final = replication_pb2.DISPOSITION_KIND_LATE_RECORD
-_LATE: Final = "The city that had the license before changed it after the hand-over; see what it meant to change."
+_WITHOUT_EFFECT: Final = (
+    replication_pb2.DISPOSITION_KIND_NOT_IN_CUSTODY,
+    replication_pb2.DISPOSITION_KIND_UNREADABLE,
+)
 
 
 class Folding:
@@ -50,9 +53,11 @@ class Folding:
         erasures: list[tuple[int, license_pb2.LicenseRecord]] = []
         for part in _parts(received):
             change = self._fold(conn, part, now_us)
-            self._write(conn, batch, change)
+            self._leave_what_waits(conn, batch, change)
+            write_change(conn, self._store, LogKey(batch.city, batch.epoch), change)
             erasures += change.erasures
-            undecided = undecided or bool(change.pending or change.arrivals or change.releases)
+            # An offer may be what a take-over has waited for.
+            undecided = undecided or bool(change.pending or change.arrivals or change.releases or change.offers)
         if not erasures:
             return undecided, []
         # Behind everything else: what is erased may have come with this very batch.
@@ -89,32 +94,23 @@ class Folding:
         if self._store.view.links.of(conn, wanted):
             raise errors.Aborted("a person has got another number meanwhile; send again")
 
-    def _write(self, conn: Connection, batch: Batch, change: NationalChange) -> None:
-        self._store.view.put(conn, list(change.rows.values()))
-        self._store.view.add_revisions(conn, change.revisions)
-        self._store.hold_claims(conn, batch.city, change.holds)
-        self._store.release_claims(conn, batch.city, change.releases)
-        self._store.bans.put(conn, change.bans)
-        self._store.add_pending(conn, change.pending)
-        self._store.transfers.add_arrivals(conn, change.arrivals)
-        self._store.transfers.set_offers(conn, batch.city, change.offers)
-        make_links(conn, self._store, change.links)
-        self._store.add_dispositions(conn, batch.city, batch.epoch, change.notes)
-        self._tell_of_late(conn, batch, change.late)
-
-    def _tell_of_late(self, conn: Connection, batch: Batch, late: Sequence[LateRecord]) -> None:
-        """Tell the city in custody what the one before it wrote too late: it must not vanish in silence."""
-        if not late:
+    def _leave_what_waits(self, conn: Connection, batch: Batch, change: NationalChange) -> None:
+        """Say nothing yet of records that rest on a take-over of this city that is not decided: its decision does."""
+        without = {license_id for _, kind, license_id, _ in change.notes if license_id and kind in _WITHOUT_EFFECT}
+        if not without:
             return
-        history = self._store.view.history(conn, {record.license_id for record in late})
-        notes: dict[int, list[tuple[int, int, bytes, str]]] = {}
-        for record in late:
-            # Whoever never had the licence has nothing to say about it.
-            if any(revision.city == batch.city for revision in history.get(record.license_id, ())):
-                note = (record.index, int(_LATE_RECORD), record.license_id, _LATE)
-                notes.setdefault(record.in_custody, []).append(note)
-        for city in sorted(notes):
-            self._store.add_dispositions(conn, city, batch.epoch, notes[city], other_city=batch.city)
+        arrivals = [*self._store.transfers.arrivals_of(conn, without), *change.arrivals]
+        waiting: dict[bytes, tuple[int, int]] = {}
+        for arrival in arrivals:
+            if arrival.city == batch.city:
+                place = (arrival.epoch, arrival.idx)
+                waiting[arrival.license_id] = min(place, waiting.get(arrival.license_id, place))
+
+        def rests(license_id: bytes, index: int) -> bool:
+            return license_id in waiting and (batch.epoch, index) > waiting[license_id]
+
+        change.notes = [n for n in change.notes if n[1] not in _WITHOUT_EFFECT or not rests(n[2], n[0])]
+        change.late = [record for record in change.late if not rests(record.license_id, record.index)]
 
 
 def _parts(received: Sequence[ReceivedRecord]) -> Iterator[Sequence[ReceivedRecord]]:

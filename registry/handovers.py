@@ -6,17 +6,22 @@ reaches the registry decides: if the licence has moved on, the take-over comes
 to nothing and custody stays.  The registry decides in its own log, so the view
 depends on logs alone.
 
-After a hand-over nothing counts that the old city writes of the licence, and
-nothing that the new one wrote before the decision.
+After a hand-over nothing counts that the old city writes of the licence.  A city
+writes nothing upon its take-over before it has the registry's word; where it did,
+this registry was set back and has lost that word, so what follows the take-over
+counts with it.  For the same reason a take-over waits as long as what it cites may
+still come.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from enum import Enum
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
+from elicense.clock import SECOND_US, from_timestamp
 from elicense.errors import Malformed
 from elicense.license.codec import decode_record
 from elicense.license.transitions import Action, missing
@@ -25,10 +30,17 @@ from elicense.sql.row import Row
 from elicense.v1 import license_pb2, log_pb2
 from elicense.view.custody import hands_over
 from elicense.view.model import Revision, ViewRow
-from registry.model import Claim, ClaimState
+from registry.model import CityState, Claim, ClaimState
+
+if TYPE_CHECKING:
+    from registry.follow_ups import FollowUp
+    from registry.national import NationalChange
 
 Position = tuple[int, int, int]
 """Where a record lies: city, epoch, index."""
+
+CLOCK_SKEW_US: Final = 600 * SECOND_US
+"""How far the clocks of a city and of the registry may be apart."""
 
 _DOUBTFUL: Final = int(ViewFlags.PROVISIONAL | ViewFlags.CONFLICT | ViewFlags.UNKNOWN_EVENT | ViewFlags.VOID)
 
@@ -126,6 +138,7 @@ class TransferDecision:
         before: The licence as it stood; None when there is none.
         after: The licence in the new city's custody; None when refused.
         revision: Its entry of the revision index; None when refused.
+        changes: What follows from the records that rest on it, by epoch of the new city's log.
     """
 
     arrival: Arrival
@@ -133,6 +146,7 @@ class TransferDecision:
     before: ViewRow | None
     after: ViewRow | None = None
     revision: Revision | None = None
+    changes: Sequence[tuple[int, NationalChange]] = ()
 
 
 @dataclass(slots=True)
@@ -142,14 +156,19 @@ class TransferBoard:
     Attributes:
         open: Take-overs that are not decided yet.
         rows: Licences as they stand, by person and id.
-        sizes: Entries that the registry holds of each city's open log.
-        records: Records by position: the take-overs, and the latest ones of their licences.
+        records: Records by position: the take-overs, the latest ones of their licences, and what rests on
+            take-overs.
+        undecided: Take-overs of the same licences that wait, those of other commands too.
+        early: Take-overs that rest on what the registry does not hold yet.
+        follow_ups: What rests on take-overs.
     """
 
     open: set[Arrival] = field(default_factory=set)
     rows: dict[tuple[bytes, bytes], ViewRow] = field(default_factory=dict)
-    sizes: dict[tuple[int, int], int] = field(default_factory=dict)
     records: dict[tuple[int, int, int], bytes] = field(default_factory=dict)
+    undecided: set[Arrival] = field(default_factory=set)
+    early: set[Arrival] = field(default_factory=set)
+    follow_ups: dict[Arrival, list[FollowUp]] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -180,6 +199,23 @@ class Handovers:
             self.departures[source] = handover
 
 
+def is_early(arrival: license_pb2.LicenseRecord, *, held: int, state: CityState | None, now_us: int) -> bool:
+    """Whether a take-over cites a record that is not here, and may come: a registry that was set back is sent it again.
+
+    Args:
+        arrival: The record of the take-over.
+        held: Entries that are held of the epoch that it cites.
+        state: What the city in custody said last; None when it is not enrolled, or was never heard.
+        now_us: Now.
+    """
+    written_us = from_timestamp(arrival.record_time)
+    if state is None or arrival.taken_over_from.index < held or written_us > now_us + CLOCK_SKEW_US:
+        return False
+    # Once it was heard after that, and has nothing more to send, there is no such record.
+    is_whole = state.epoch >= arrival.taken_over_from.epoch and state.next_index >= state.tip_size
+    return not is_whole or state.received_us <= written_us + CLOCK_SKEW_US
+
+
 def refusal_of(
     arrival: license_pb2.LicenseRecord,
     row: ViewRow | None,
@@ -197,7 +233,7 @@ def refusal_of(
         latest: The latest record of the city in custody.
         claim: Who holds the person.
         contested: Whether a conflict over the licence is not settled yet.
-        on: Today in China.
+        on: The day in China on which the take-over was written.
     """
     if row is None:
         return Refusal.UNKNOWN_LICENSE

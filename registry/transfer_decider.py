@@ -7,22 +7,26 @@ earlier ones of the same commit decided.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
 from typing import TYPE_CHECKING, Final
 
-from elicense.clock import china_date
+from elicense.clock import china_date, from_timestamp
 from elicense.errors import Aborted, StoreCorrupt
 from elicense.log.model import LogKey
 from elicense.v1 import license_pb2, log_pb2, replication_pb2
-from elicense.view.fold import read_record, revision_of, row_of
+from elicense.view.fold import kept_flags, read_record, revision_of, row_of
 from elicense.view.model import ViewRow
 from elicense.view.person import PersonIndex
 from registry.board import Board, Outcome
+from registry.change_store import write_change
 from registry.conflict_model import ConflictState
 from registry.decision_records import transfer_decided
-from registry.handovers import Arrival, TransferBoard, TransferDecision, refusal_of
-from registry.model import Claim
+from registry.follow_ups import follow_ups
+from registry.handovers import Arrival, TransferBoard, TransferDecision, is_early, refusal_of
+from registry.model import CityState, Claim, ClaimState
+from registry.national import NationalChange, NationalFold
 from registry.store import RegistryStore
 
 if TYPE_CHECKING:
@@ -60,20 +64,50 @@ class TransferDecider:
         # Custody moves by this decider alone, which the head of the registry's own log keeps single.
         return {arrival.city for arrival in arrivals} | {row.city for row in self._rows(conn, arrivals).values()}
 
-    def board(self, conn: Connection, arrivals: Sequence[Arrival]) -> TransferBoard:
+    def board(self, conn: Connection, arrivals: Sequence[Arrival], *, now_us: int) -> TransferBoard:
         """Read everything, once the heads are locked."""
         board = TransferBoard(open=set(self._store.transfers.still_waiting(conn, arrivals)))
+        if not board.open:
+            return board
+        board.undecided = set(self._store.transfers.arrivals_of(conn, {arrival.license_id for arrival in board.open}))
         board.rows = self._rows(conn, list(board.open))
         places = [(row.city, row.epoch, row.idx) for row in board.rows.values()]
-        places += [(arrival.city, arrival.epoch, arrival.idx) for arrival in board.open]
+        places += [(arrival.city, arrival.epoch, arrival.idx) for arrival in board.undecided]
         found = self._store.logs.entries_anywhere(conn, [(LogKey(c, e), index) for c, e, index in places])
         for (key, index), entry in found.items():
             if entry.record is not None:
                 board.records[key.log, key.epoch, index] = entry.record
-        for city, epoch in {(arrival.city, arrival.epoch) for arrival in board.open}:
-            head = self._store.logs.head(conn, LogKey(city, epoch))
-            board.sizes[city, epoch] = 0 if head is None else head.size
+        states = {state.city: state for state in self._store.states(conn)}
+        for arrival in board.open:
+            self._read_around(conn, board, arrival, states, now_us)
         return board
+
+    def _read_around(
+        self, conn: Connection, board: TransferBoard, arrival: Arrival, states: Mapping[int, CityState], now_us: int
+    ) -> None:
+        """Read what a take-over rests on and what rests on it."""
+        source = self._message(board, arrival).taken_over_from
+        head = self._store.logs.head(conn, LogKey(source.city, source.epoch))
+        held = 0 if head is None else head.size
+        if is_early(self._message(board, arrival), held=held, state=states.get(source.city), now_us=now_us):
+            board.early.add(arrival)
+            return
+        state = states.get(arrival.city)
+        epoch = arrival.epoch if state is None else state.epoch
+        board.follow_ups[arrival] = follow_ups(conn, self._store, arrival, epoch=epoch, persons=self._persons)
+        for each in board.follow_ups[arrival]:
+            board.records[arrival.city, each.epoch, each.received.index] = each.record
+
+    def _message(self, board: TransferBoard, arrival: Arrival) -> license_pb2.LicenseRecord:
+        """Return the record of a take-over.
+
+        Raises:
+            StoreCorrupt: It is not where it was folded from.
+        """
+        record = board.records.get((arrival.city, arrival.epoch, arrival.idx))
+        if record is None:
+            raise StoreCorrupt("the record of a take-over is missing; run fsck")
+        return read_record(record)
 
     def _rows(self, conn: Connection, arrivals: Sequence[Arrival]) -> dict[tuple[bytes, bytes], ViewRow]:
         """Return the licences concerned, by person and id."""
@@ -90,31 +124,62 @@ class TransferDecider:
         Raises:
             StoreCorrupt: Its record is not where it was folded from.
         """
-        record = board.records.get((arrival.city, arrival.epoch, arrival.idx))
-        if record is None:
-            raise StoreCorrupt("the record of a take-over is missing; run fsck")
-        message = read_record(record)
+        message = self._message(board, arrival)
         place = arrival.person_key, arrival.license_id
         row = board.rows.get(place)
         latest = b"" if row is None else board.records.get((row.city, row.epoch, row.idx), b"")
         claim = claims.get(arrival.person_key)
-        refusal = refusal_of(message, row, latest, claim, contested=contested, on=china_date(now_us))
+        # It may be decided late, or once more: that must come to the same.
+        on = china_date(min(from_timestamp(message.record_time), now_us))
+        refusal = refusal_of(message, row, latest, claim, contested=contested, on=on)
         board.open.discard(arrival)
+        board.undecided.discard(arrival)
         decided = TransferDecision(arrival, refusal, row)
         if refusal is None and claim is not None:
             decided = self._moved(arrival, message, row, now_us)
-            board.rows[place] = decided.after or board.rows[place]
             claims[arrival.person_key] = replace(claim, city=arrival.city)
-        size = board.sizes[arrival.city, arrival.epoch]
-        return transfer_decided(arrival, row, None if refusal is None else refusal.number, size), decided
+        stands = decided.after or row
+        if board.follow_ups.get(arrival):
+            changes, stands = self._follow(board, arrival, stands, claims, now_us)
+            decided = replace(decided, changes=changes)
+        if stands is not None:
+            board.rows[place] = stands
+        return transfer_decided(arrival, row, None if refusal is None else refusal.number), decided
+
+    def _follow(
+        self,
+        board: TransferBoard,
+        arrival: Arrival,
+        row: ViewRow | None,
+        claims: dict[bytes, Claim],
+        now_us: int,
+    ) -> tuple[list[tuple[int, NationalChange]], ViewRow | None]:
+        """Fold what rests on a take-over; return the changes, and the licence as it then stands."""
+        person = arrival.person_key
+        fold = NationalFold(
+            rows={} if row is None else {person: [row]},
+            claims={person: claims[person]} if person in claims else {},
+            persons=self._persons,
+            received_us=now_us,
+        )
+        changes = []
+        for epoch, group in groupby(board.follow_ups[arrival], key=lambda each: each.epoch):
+            fold.change = change = NationalChange()
+            for each in group:
+                fold.apply(each.received)
+            changes.append((epoch, change))
+            new = change.rows.get((person, arrival.license_id))
+            if new is not None:
+                row = new if row is None else replace(new, flags=new.flags | kept_flags(row.flags))
+            if person in change.releases and person in claims:
+                claims[person] = replace(claims[person], state=int(ClaimState.RELEASED))
+        return changes, row
 
     def rule(self, board: Board, command: DecideTransfers, *, actor: str) -> tuple[list[bytes], Outcome]:
         """Return the entries and the outcome for take-overs that wait, and note in ``board`` who has custody now."""
         outcome = Outcome()
         records = []
-        for arrival in command.arrivals:
-            if arrival not in board.transfers.open:
-                continue
+        while (arrival := self._next(board.transfers, command.arrivals)) is not None:
             contested = any(
                 conflict.person_key == arrival.person_key
                 and conflict.state != ConflictState.SETTLED
@@ -129,6 +194,22 @@ class TransferDecider:
             records.append(record.SerializeToString(deterministic=True))
             outcome.transfers.append(decided)
         return records, outcome
+
+    def _next(self, board: TransferBoard, arrivals: Sequence[Arrival]) -> Arrival | None:
+        """Return a take-over that can be decided now; None when there is no other."""
+        for arrival in arrivals:
+            if arrival in board.open and arrival not in board.early and not self._rests_on_other(board, arrival):
+                return arrival
+        return None
+
+    def _rests_on_other(self, board: TransferBoard, arrival: Arrival) -> bool:
+        """Whether what a take-over cites was itself written upon a take-over that is not decided."""
+        source = self._message(board, arrival).taken_over_from
+        return any(
+            (other.license_id, other.person_key, other.city) == (arrival.license_id, arrival.person_key, source.city)
+            and (other.epoch, other.idx) < (source.epoch, source.index)
+            for other in board.undecided
+        )
 
     def apply(self, conn: Connection, decided: Sequence[TransferDecision]) -> None:
         """Write rows, claims, revisions and the cities' feeds.
@@ -148,6 +229,8 @@ class TransferDecider:
                 self._store.transfers.set_offers(conn, before.city, {arrival.license_id: None})
             for city, epoch, note, other in _notes(each):
                 self._store.add_dispositions(conn, city, epoch, [note], other_city=other)
+            for epoch, change in each.changes:
+                write_change(conn, self._store, LogKey(arrival.city, epoch), change)
         self._store.transfers.end_arrivals(conn, [each.arrival for each in decided])
 
     def _moved(

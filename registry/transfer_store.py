@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from sqlalchemy import (
@@ -83,6 +83,13 @@ class TransferStore:
         if after is not None:
             query = query.where(tuple_(*key) > tuple_(after.city, after.epoch, after.idx))
         return [Arrival(*row) for row in conn.execute(query)]
+
+    def arrivals_of(self, conn: Connection, license_ids: Iterable[bytes]) -> list[Arrival]:
+        """Return the take-overs of these licences that wait, whosever they are."""
+        wanted = list(license_ids)
+        parts = [wanted[start : start + _MAX_KEYS] for start in range(0, len(wanted), _MAX_KEYS)]
+        column = self._pending.c.license_id
+        return [Arrival(*row) for part in parts for row in conn.execute(self._arrivals.where(column.in_(part)))]
 
     def still_waiting(self, conn: Connection, arrivals: Sequence[Arrival]) -> list[Arrival]:
         """Return those of ``arrivals`` that have not been decided meanwhile, in their order."""

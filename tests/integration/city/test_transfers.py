@@ -16,8 +16,11 @@ from google.type.date_pb2 import Date
 
 import city_node.cli
 import registry.cli
+from city_node.store import CityStore
 from elicense import errors
 from elicense.clock import to_timestamp, utc_micros
+from elicense.log.model import LogKey
+from elicense.sql.database import Database
 from elicense.trust.credentials import Credentials
 from elicense.v1 import issuance_pb2, license_pb2, transfer_pb2_grpc, verification_pb2, verification_pb2_grpc
 from elicense.v1 import transfer_pb2 as pb
@@ -31,8 +34,9 @@ from elicense.v1.verification_pb2 import (
     VERDICT_REASON_REGISTRY_UNREACHABLE,
     Outcome,
 )
+from registry.store import RegistryStore
 from tests.integration.city.test_anchor import set_back
-from tests.integration.city.test_restore import restore
+from tests.integration.city.test_restore import copy_registry, restore, set_registry_back
 from tests.support.cluster import (
     CHENGDU,
     DEADLINE_S,
@@ -527,3 +531,119 @@ async def test_an_offer_is_read_by_the_city_that_it_is_made_to_alone(nation: Nat
     out = pb.TRANSFER_DIRECTION_OUT
     assert await listed(nation.suzhou) == [(out, pb.TRANSFER_STATE_CANCELLED, CHENGDU)]
     await nation.sound()
+
+
+@pytest.mark.parametrize("first", [SUZHOU, CHENGDU])
+async def test_a_registry_set_back_to_before_hand_overs_comes_to_the_same_again_whoever_sends_first(
+    nation: Nation, first: int
+) -> None:
+    goes, returns = await nation.issued(), await nation.issued()
+    kept = await registry_copy(nation)
+    for license_ in (goes, returns):
+        await offer(nation.suzhou, license_.name, CHENGDU)
+        await nation.suzhou.replicated()
+        await accept(nation.chengdu, license_.name)
+        await moved(nation.suzhou, license_.name)
+    await set_letter(nation.chengdu, same(goes, CHENGDU), "D")
+    await offer(nation.chengdu, same(returns, CHENGDU), SUZHOU)
+    await nation.chengdu.replicated()
+    await accept(nation.suzhou, same(returns, CHENGDU))
+    await moved(nation.chengdu, same(returns, CHENGDU))
+    await set_letter(nation.suzhou, returns.name, "D")
+    for city in (nation.suzhou, nation.chengdu):
+        await city.replicated()
+    told = [sorted(await listed(city)) for city in (nation.suzhou, nation.chengdu)]
+    last = nation.chengdu if first == SUZHOU else nation.suzhou
+    await last.stop()
+    await nation.cluster.stop_registry()
+    await set_registry_back(nation.cluster, kept)
+    await nation.cluster.start_registry()
+    await all_sent(nation, nation.cluster.cities[first])
+    await last.start()
+    await all_sent(nation, last)
+    await all_decided(nation)
+    # Custody and letters are what they were, and no city lists a hand-over twice.
+    for license_ in (goes, returns):
+        await nation.everywhere(license_, OUTCOME_INVALID)
+    assert [sorted(await listed(city)) for city in (nation.suzhou, nation.chengdu)] == told
+    await set_letter(nation.chengdu, same(goes, CHENGDU), "H")
+    await set_letter(nation.suzhou, returns.name, "H")
+    await nation.sound()
+
+
+async def test_a_take_over_that_a_registry_set_back_refuses_leaves_one_answer_everywhere(nation: Nation) -> None:
+    license_ = await nation.issued()
+    kept = await registry_copy(nation)
+    await offer(nation.suzhou, license_.name, CHENGDU)
+    await nation.suzhou.replicated()
+    nation.suzhou.running.replicator.stop()
+    await accept(nation.chengdu, license_.name)
+    # Too late, as the registry decided; it will have forgotten that.
+    await set_letter(nation.suzhou, license_.name, "D")
+    await nation.restart(nation.suzhou)
+    await moved(nation.suzhou, license_.name)
+    await nation.everywhere(license_, OUTCOME_VALID)
+    await nation.chengdu.stop()
+    await nation.cluster.stop_registry()
+    await set_registry_back(nation.cluster, kept)
+    await nation.cluster.start_registry()
+    await all_sent(nation, nation.suzhou)
+    await nation.chengdu.start()
+    await all_sent(nation, nation.chengdu)
+
+    async def refused() -> bool:
+        return (pb.TRANSFER_DIRECTION_IN, pb.TRANSFER_STATE_REFUSED, SUZHOU) in await listed(nation.chengdu)
+
+    await eventually(refused)
+    await nation.everywhere(license_, OUTCOME_INVALID)
+    await nation.sound()
+
+
+async def registry_copy(nation: Nation) -> dict[Path, bytes]:
+    """Stop the registry for a moment and copy its database."""
+    await nation.cluster.stop_registry()
+    kept = copy_registry(nation.cluster)
+    await nation.cluster.start_registry()
+    return kept
+
+
+async def all_decided(nation: Nation) -> None:
+    """Wait until no take-over waits for the registry's decision."""
+    url = nation.cluster.registry_config.database.url
+
+    def waiting() -> int:
+        database = Database(url, readers=1)
+        try:
+            return len(database.read_now(lambda conn: RegistryStore().transfers.arrivals(conn, limit=1)))
+        finally:
+            database.close()
+
+    async def decided() -> bool:
+        return not await asyncio.to_thread(waiting)
+
+    await eventually(decided)
+
+
+async def all_sent(nation: Nation, city: City) -> None:
+    """Wait until the registry holds a city's whole log."""
+
+    url = nation.cluster.registry_config.database.url
+
+    def held() -> bool:
+        ours = log_size(city.config.database_url, CityStore(), city.code)
+        return ours == log_size(url, RegistryStore(), city.code)
+
+    async def sent() -> bool:
+        return await asyncio.to_thread(held)
+
+    await eventually(sent)
+
+
+def log_size(url: str, store: CityStore | RegistryStore, code: int) -> int:
+    database = Database(url, readers=1)
+    try:
+        head = database.read_now(lambda conn: store.logs.head(conn, LogKey(code, 1)))
+    finally:
+        database.close()
+    assert head is not None
+    return head.size

@@ -295,14 +295,69 @@ async def test_a_license_over_which_cities_quarrel_does_not_move(move: Move) -> 
     move.whole()
 
 
-async def test_what_a_city_writes_before_it_has_custody_never_counts(move: Move) -> None:
+async def test_what_a_city_wrote_upon_a_take_over_counts_with_it(move: Move) -> None:
+    """Only a city that has had the registry's word writes on; a registry that does not know it was set back."""
     move.chengdu.take_over(move.license_id, move.suzhou)
     move.chengdu.change(move.license_id, "D")  # in the same batch as the take-over
+    move.chengdu.change(move.license_id, "DM")
     await move.chengdu.replicate()
-    assert {each.kind for each in await move.chengdu.decided(2)} == {ACCEPTED, NOT_IN_CUSTODY}
-    assert move.row().revision == 3
+    assert [each.kind for each in await move.chengdu.decided(1)] == [ACCEPTED]
+    assert move.row().revision == 5
+    assert await move.outcome() == verification_pb2.OUTCOME_INVALID
+    move.chengdu.change(move.license_id, "M")
+    await move.chengdu.replicate()
+    assert move.row().revision == 6
+    assert [each.kind for each in move.chengdu.feed] == [ACCEPTED]
+    move.whole()
+
+
+async def test_what_a_city_wrote_upon_a_take_over_that_comes_to_nothing_has_no_effect(move: Move) -> None:
+    offered = move.suzhou.size - 1
+    move.suzhou.change(move.license_id, event=license_pb2.LICENSE_EVENT_UPDATED)
+    await move.suzhou.replicate()
+    move.chengdu.take_over(move.license_id, move.suzhou, index=offered)
+    move.chengdu.change(move.license_id, "D")
+    await move.chengdu.replicate()
+    assert [each.kind for each in await move.chengdu.decided(2)] == [REFUSED, NOT_IN_CUSTODY]
+    assert (move.row().city, move.row().revision) == (SUZHOU, 3)
     assert await move.outcome() == verification_pb2.OUTCOME_VALID
     move.whole()
+
+
+async def test_a_take_over_waits_for_what_it_rests_on_as_long_as_that_may_still_come(move: Move) -> None:
+    goes = await move.other(0)
+    await goes.suzhou.replicate()
+    goes.suzhou.offer(goes.license_id, CHENGDU)
+    # The offer does not reach the registry, which is as if it had lost it.
+    goes.chengdu.take_over(goes.license_id, goes.suzhou)
+    goes.chengdu.change(goes.license_id, "D")
+    await move.take_over()
+    await goes.chengdu.decided(1)
+    # The other one was decided with the same commit.
+    assert (move.feed(move.chengdu), goes.feed(goes.chengdu)) == ([ACCEPTED], [])
+    await goes.suzhou.replicate()
+    await goes.chengdu.decided(2)
+    assert goes.feed(goes.chengdu) == [ACCEPTED]
+    assert (goes.row().city, goes.row().revision) == (CHENGDU, 4)
+    goes.whole()
+
+
+async def test_a_take_over_of_what_does_not_exist_comes_to_nothing_once_the_other_city_has_been_heard(
+    move: Move,
+) -> None:
+    goes = await move.other(0)
+    await goes.suzhou.replicate()
+    goes.suzhou.offer(goes.license_id, CHENGDU)
+    goes.chengdu.take_over(goes.license_id, goes.suzhou)
+    del goes.suzhou.records[-1], goes.suzhou.salts[-1]
+    await goes.chengdu.replicate()
+    goes.world.clock.advance(seconds=601)
+    await goes.suzhou.replicate()
+    await goes.chengdu.replicate()
+    await goes.chengdu.decided(1)
+    assert goes.feed(goes.chengdu) == [REFUSED]
+    assert goes.row().city == SUZHOU
+    goes.whole()
 
 
 async def test_of_two_take_overs_in_one_batch_the_first_decides(move: Move) -> None:
