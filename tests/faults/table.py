@@ -8,6 +8,7 @@ from tests.faults.fault import Attack, Fault
 from tests.faults.kinds.certificates import CERTIFICATES
 from tests.faults.kinds.clocks import CLOCKS
 from tests.faults.kinds.floods import FLOODS
+from tests.faults.kinds.hand_overs import HAND_OVERS
 from tests.faults.kinds.kills import KILLS
 from tests.faults.kinds.liars import LIARS
 from tests.faults.kinds.network import NETWORK
@@ -16,6 +17,7 @@ from tests.faults.kinds.storage import STORAGE
 
 FAULTS: Final[tuple[Fault | Attack, ...]] = (
     *KILLS,
+    *HAND_OVERS,
     *STORAGE,
     *POSTGRES,
     *NETWORK,
