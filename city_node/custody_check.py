@@ -115,6 +115,10 @@ class CustodyFold:
         for license_id, place in self._departures:
             self._depart(license_id, place)
         listed = {each.place: each.state for each in stored}
+        for key, (other, _) in self._hand_overs.items():
+            # That a clerk has dealt with a notice stands in the list alone.
+            if key[1] == Direction.LATE and listed.get(key) == HandOverState.DONE:
+                self._hand_overs[key] = other, HandOverState.DONE
         for key, place in self._withdrawn.items():
             other, state = self._hand_overs[key]
             ended = listed.get(key) == HandOverState.WITHDRAWN

@@ -176,6 +176,16 @@ class HandOverStore:
             .values(state=int(state), updated_us=now_us, detail=detail)
         )
 
+    def acknowledge(self, conn: Connection, license_id: bytes, place: tuple[int, int, int], *, now_us: int) -> bool:
+        """End the notice of a record at city, epoch and index; False when there is none, ended or not."""
+        c = self._table.c
+        city, epoch, index = place
+        of_record = (c.city == city, c.epoch == epoch, c.idx == index)
+        notice = (c.license_id == license_id, c.direction == int(Direction.LATE), *of_record)
+        ended = self._table.update().where(*notice, c.state == int(HandOverState.OPEN))
+        conn.execute(ended.values(state=int(HandOverState.DONE), updated_us=now_us))
+        return conn.execute(select(c.state).where(*notice)).first() is not None
+
     def of_license(self, conn: Connection, license_id: bytes) -> list[HandOver]:
         """Return every hand-over of one licence."""
         rows = conn.execute(self._select.where(self._table.c.license_id == license_id))

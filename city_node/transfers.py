@@ -32,7 +32,7 @@ from city_node.revisions import Latest, taken_over_record
 from city_node.store import CityStore, Request
 from city_node.transfer_store import Direction, HandOver, HandOverState
 from elicense.clock import SECOND_US
-from elicense.errors import Error, StoreCorrupt
+from elicense.errors import Error, NotFound, StoreCorrupt
 from elicense.license.transfer import Offer, OfferWithdrawal, Office, TakeOver
 from elicense.sql.database import Database
 
@@ -206,6 +206,24 @@ class Transfers:
     async def incoming(self, request: custody_pb2.ListOffersRequest) -> custody_pb2.ListOffersResponse:
         """Return a page of what other cities offer to this one; raises as :meth:`Offers.page`."""
         return await self._offers.page(request)
+
+    async def acknowledge(self, license_id: bytes, place: tuple[int, int, int]) -> HandOver:
+        """End the notice of what another city wrote too late, at city, epoch and index of its log.
+
+        Raises:
+            NotFound: There is no such notice.
+        """
+
+        def write(conn: Connection) -> HandOver:
+            if not self._store.hand_overs.acknowledge(conn, license_id, place, now_us=self._clock()):
+                raise NotFound("there is no notice of this record; see the list of hand-overs")
+            return next(
+                each
+                for each in self._store.hand_overs.of_license(conn, license_id)
+                if each.direction == Direction.LATE and (each.city, each.epoch, each.idx) == place
+            )
+
+        return await self._database.write(write)
 
     async def page(self, page_size: int, page_token: str) -> tuple[list[HandOver], str]:
         """Return a page of hand-overs, the newest first, and the token of the next one.

@@ -51,6 +51,7 @@ _WORDS: Final = {
     (pb.TRANSFER_DIRECTION_IN, pb.TRANSFER_STATE_DONE): "arrived from",
     (pb.TRANSFER_DIRECTION_IN, pb.TRANSFER_STATE_REFUSED): "not taken over from",
     (pb.TRANSFER_DIRECTION_LATE, pb.TRANSFER_STATE_OPEN): "changed too late by",
+    (pb.TRANSFER_DIRECTION_LATE, pb.TRANSFER_STATE_DONE): "acknowledged that it was changed too late by",
 }
 
 
@@ -211,15 +212,10 @@ def list_transfers(credentials: Path, address: str | None, as_json: bool) -> Non
 @AS_JSON
 def late(name: str, position: str, credentials: Path, address: str | None, as_json: bool) -> None:
     """Show what another city wrote of a LICENSE after the hand-over, without effect."""
-    parts = position.split("/")
-    if len(parts) != 3 or not all(part.isdigit() for part in parts):
-        raise click.BadParameter("give city, epoch and index, as `transfer list` shows them", param_hint="POSITION")
-    city, epoch, index = (int(part) for part in parts)
+    where = _position(position)
 
     def call(stub: transfer_pb2_grpc.TransferServiceStub, parent: str) -> pb.GetLateRevisionResponse:
-        request = pb.GetLateRevisionRequest(
-            license=full_name(parent, name), position=log_pb2.LogPosition(city=city, epoch=epoch, index=index)
-        )
+        request = pb.GetLateRevisionRequest(license=full_name(parent, name), position=where)
         answer: pb.GetLateRevisionResponse = stub.GetLateRevision(request, timeout=DEFAULT_TIMEOUT_S)
         return answer
 
@@ -228,8 +224,36 @@ def late(name: str, position: str, credentials: Path, address: str | None, as_js
         click.echo(as_json_text(found))
         return
     event = license_pb2.LicenseEvent.Name(found.event).removeprefix("LICENSE_EVENT_").lower()
-    click.echo(f"{event}, written {_time(found.record_time)} by {city_name(city)}, without effect: {found.basis}")
+    click.echo(f"{event}, written {_time(found.record_time)} by {city_name(where.city)}, without effect: {found.basis}")
     click.echo("\n".join(lines(found.license)))
+
+
+@transfer.command()
+@_LICENSE
+@click.argument("position", metavar="CITY/EPOCH/INDEX")
+@CREDENTIALS
+@ADDRESS
+@AS_JSON
+def acknowledge(name: str, position: str, credentials: Path, address: str | None, as_json: bool) -> None:
+    """Note that you have dealt with what another city wrote of a LICENSE too late."""
+    where = _position(position)
+
+    def call(stub: transfer_pb2_grpc.TransferServiceStub, parent: str) -> pb.AcknowledgeLateRevisionResponse:
+        request = pb.AcknowledgeLateRevisionRequest(license=full_name(parent, name), position=where)
+        answer: pb.AcknowledgeLateRevisionResponse = stub.AcknowledgeLateRevision(request, timeout=DEFAULT_TIMEOUT_S)
+        return answer
+
+    answer = _call(credentials, address, call)
+    click.echo(_json_line("transfer", answer.notice) if as_json else _transfer_line(answer.notice))
+
+
+def _position(text: str) -> log_pb2.LogPosition:
+    parts = text.split("/")
+    if len(parts) != 3 or not all(part.isascii() and part.isdigit() and len(part) < 19 for part in parts):
+        raise click.BadParameter("give city, epoch and index, as `transfer list` shows them", param_hint="POSITION")
+    if int(parts[0]) > 999_999:
+        raise click.BadParameter("a city has six digits; see `transfer list`", param_hint="POSITION")
+    return log_pb2.LogPosition(city=int(parts[0]), epoch=int(parts[1]), index=int(parts[2]))
 
 
 def _incoming(stub: transfer_pb2_grpc.TransferServiceStub, parent: str) -> list[pb.ListIncomingOffersResponse]:
@@ -267,10 +291,10 @@ def _offer_line(offer: custody_pb2.TransferOffer) -> str:
 def _transfer_line(moving: pb.Transfer) -> str:
     words = _WORDS.get((moving.direction, moving.state), f"state {moving.state}:")
     line = f"{moving.license}  {words} {city_name(moving.other_city)}  {_time(moving.update_time)}  {moving.detail}"
-    if moving.direction != pb.TRANSFER_DIRECTION_LATE:
+    if moving.direction != pb.TRANSFER_DIRECTION_LATE or moving.state != pb.TRANSFER_STATE_OPEN:
         return line.rstrip()
-    where = moving.position
-    return f"{line}\n     see `transfer late {moving.license} {where.city}/{where.epoch}/{where.index}`"
+    where = f"{moving.license} {moving.position.city}/{moving.position.epoch}/{moving.position.index}"
+    return f"{line}\n     see `transfer late {where}`, then `transfer acknowledge` it"
 
 
 def _time(instant: Timestamp) -> str:

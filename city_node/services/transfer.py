@@ -111,6 +111,15 @@ class TransferServicer(transfer_pb2_grpc.TransferServiceServicer):
             event=record.event, record_time=record.record_time, basis=record.basis, license=late
         )
 
+    async def AcknowledgeLateRevision(
+        self, request: pb.AcknowledgeLateRevisionRequest, context: Any
+    ) -> pb.AcknowledgeLateRevisionResponse:
+        """Note that a notice has been dealt with; see the proto."""
+        where = request.position
+        license_id = self._own_license(request.license)
+        ended = await self._transfers.acknowledge(license_id, (where.city, where.epoch, where.index))
+        return pb.AcknowledgeLateRevisionResponse(notice=self._transfer(ended))
+
     def _own_parent(self, parent: str) -> None:
         if parent != f"cities/{self._city}":
             raise CallerNotAllowed(f"this node acts for cities/{self._city} alone", city=self._city)

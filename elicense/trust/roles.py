@@ -274,6 +274,7 @@ CITY_METHODS: Mapping[str, frozenset[Role]] = MappingProxyType(
         "/elicense.v1.TransferService/ListTransfers": _CLERK,
         "/elicense.v1.TransferService/ListIncomingOffers": _CLERK,
         "/elicense.v1.TransferService/GetLateRevision": _CLERK,
+        "/elicense.v1.TransferService/AcknowledgeLateRevision": _CLERK,
         "/elicense.v1.VerificationService/VerifyLicense": VERIFIERS,
         "/elicense.v1.VerificationService/BatchVerifyLicenses": VERIFIERS,
         "/elicense.v1.VerificationService/StreamVerifyLicenses": VERIFIERS,

@@ -62,7 +62,8 @@ async def test_two_clerks_hand_a_license_over(cluster: Cluster) -> None:
     assert "city 510100 has taken the license over" in refused.output
 
 
-async def test_a_clerk_sees_what_the_old_city_wrote_too_late(cluster: Cluster) -> None:
+async def noticed(cluster: Cluster) -> list[str]:
+    """Have Suzhou change a licence after Chengdu took it over; return the words of the command that shows it."""
     suzhou, chengdu = cluster.cities[SUZHOU], cluster.cities[CHENGDU]
     name = (await suzhou.issue(next(drivers(SUZHOU, 1)))).license.name
     await said(suzhou, "offer", name, "--to", "510100", "--basis", "迁出")
@@ -76,10 +77,28 @@ async def test_a_clerk_sees_what_the_old_city_wrote_too_late(cluster: Cluster) -
     async def told() -> str:
         return next((line for line in (await said(chengdu, "list")).splitlines() if "`transfer late" in line), "")
 
-    command = (await eventually(told)).partition("`transfer ")[2].partition("`")[0]
-    shown = await said(chengdu, *command.split())
+    return (await eventually(told)).partition("`transfer ")[2].partition("`")[0].split()
+
+
+async def test_a_clerk_sees_what_the_old_city_wrote_too_late(cluster: Cluster) -> None:
+    shown = await said(cluster.cities[CHENGDU], *await noticed(cluster))
     assert "transfer_withdrawn" in shown
     assert "by 320500 Suzhou, without effect: too late" in shown
+
+
+async def test_a_notice_that_a_clerk_acknowledged_is_open_no_more_and_fsck_agrees(cluster: Cluster) -> None:
+    chengdu = cluster.cities[CHENGDU]
+    _, license_, position = await noticed(cluster)
+    missing = await run(chengdu, "acknowledge", license_, f"{SUZHOU}/1/99999")
+    assert (missing.exit_code, "no notice of this record" in missing.output) == (1, True), missing.output
+    for _ in range(2):
+        assert "acknowledged that it was changed too late by 320500 Suzhou" in await said(
+            chengdu, "acknowledge", license_, position
+        )
+    assert "`transfer late" not in await said(chengdu, "list")
+    config = str(chengdu.folder / "config.toml")
+    checked = await asyncio.to_thread(CliRunner().invoke, main, ["fsck", "--config", config])
+    assert checked.exit_code == 0, checked.output
 
 
 NOWHERE = "7b0d2d5e-0d0f-4a53-8f0c-0a3a5f1c2b3d"
@@ -89,6 +108,9 @@ WRONG = [
     (("accept", f"cities/{SUZHOU}/licenses/{NOWHERE}", "--basis", "x"), 1, "no open offer"),
     (("accept", "cities/1/licenses/x", "--basis", "x", "--division", "510100"), 1, "together, or none"),
     (("late", NOWHERE, "somewhere"), 2, "city, epoch and index"),
+    (("acknowledge", NOWHERE, "320500/1"), 2, "city, epoch and index"),
+    (("acknowledge", NOWHERE, f"{10**9}/1/1"), 2, "a city has six digits"),
+    (("acknowledge", NOWHERE, f"{SUZHOU}/1/1"), 1, "no notice of this record"),
 ]
 
 
