@@ -49,8 +49,8 @@ class PastReader:
     rulings: RulingsOf
     known_events: frozenset[int]
 
-    def read(self, conn: Connection, rows: Sequence[ViewRow], moment: Moment) -> dict[bytes, PastLicense]:
-        """Return each licence as it was, by licence id.
+    def read(self, conn: Connection, rows: Sequence[ViewRow], moment: Moment) -> dict[tuple[bytes, bytes], PastLicense]:
+        """Return each licence as it was, by person and licence id.
 
         Raises:
             StoreCorrupt: A record is not where the revision index says.
@@ -58,9 +58,10 @@ class PastReader:
         ids = [row.license_id for row in rows] or [_NOBODY]
         revisions = self.view.history(conn, ids)
         rulings = self.rulings(conn, ids)
+        # A licence id is a city's own choice, so another person's licence may bear the same.
         states = {
-            row.license_id: state_at(
-                revisions.get(row.license_id, ()),
+            (row.person_key, row.license_id): state_at(
+                [each for each in revisions.get(row.license_id, ()) if each.person_key == row.person_key],
                 rulings.get(row.license_id, ()),
                 moment,
                 flags=row.flags,
@@ -69,9 +70,12 @@ class PastReader:
             for row in rows
         }
         records = self._records(conn, states)
-        return {row.license_id: _license(row, states[row.license_id], records) for row in rows}
+        places = {(row.person_key, row.license_id): row for row in rows}
+        return {place: _license(row, states[place], records) for place, row in places.items()}
 
-    def _records(self, conn: Connection, states: Mapping[bytes, PastState]) -> dict[Revision, StoredEntry]:
+    def _records(
+        self, conn: Connection, states: Mapping[tuple[bytes, bytes], PastState]
+    ) -> dict[Revision, StoredEntry]:
         wanted: dict[LogKey, dict[int, Revision]] = {}
         for state in states.values():
             for revision in (state.first, state.revision):
@@ -97,7 +101,7 @@ def read_past(
     """
     asked = [[row for row in rows[question.person_key] if matches(row, question)] for question in questions]
     found = reader.read(conn, [row for matching in asked for row in matching], moment)
-    return [speaking([found[row.license_id] for row in matching]) for matching in asked]
+    return [speaking([found[row.person_key, row.license_id] for row in matching]) for matching in asked]
 
 
 def _license(row: ViewRow, state: PastState, records: Mapping[Revision, StoredEntry]) -> PastLicense:

@@ -14,6 +14,7 @@ from elicense.rpc.errors import from_rpc_error
 from elicense.v1 import custody_pb2, custody_pb2_grpc, license_pb2, log_pb2, verification_pb2
 from tests.integration.registry.test_conflicts import NUMBER as DISPUTED
 from tests.integration.registry.test_conflicts import Dispute, dispute
+from tests.integration.registry.test_past import ask
 from tests.integration.registry.world import CHENGDU, SUZHOU, TIANJIN, Verifier, World
 from tests.support.city import DEADLINE_S, City
 
@@ -84,6 +85,23 @@ async def test_a_city_that_erases_its_license_leaves_another_citys_of_the_same_i
     await honest.replicate()
     assert (await twins.police.ask(HOLDER)).outcome == verification_pb2.OUTCOME_INVALID
     assert world.fsck().findings == ()
+
+
+async def test_the_past_of_a_license_is_not_that_of_another_citys_with_the_same_id(twins: Twins) -> None:
+    world, honest, greedy = twins.world, twins.honest, twins.greedy
+    honest.change(twins.license_id, ["D"])
+    await honest.replicate()
+    world.clock.advance(seconds=5)
+    # The other licence has moved on since, and carries no letter.
+    for _ in range(3):
+        greedy.change(twins.license_id, [])
+    await greedy.replicate()
+    moment = world.clock()
+    world.clock.advance(seconds=60)
+    for city in (honest, greedy):
+        await city.send(city.batch(city.size))
+    outcomes = [(await ask(twins.police, number, at=moment)).verdict.outcome for number in (HOLDER, OTHER)]
+    assert outcomes == [verification_pb2.OUTCOME_INVALID, verification_pb2.OUTCOME_VALID]
 
 
 async def test_two_cities_offer_licenses_of_one_id_to_a_third_and_each_ends_its_own(twins: Twins) -> None:
