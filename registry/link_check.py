@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from elicense.log.check import Finding, position
 from elicense.log.model import LogKey
 from elicense.view.links import Roots
-from registry.links import AskedLink, GrantEntry
-from registry.names import REGISTRY_LOG
+from registry.links import AskedLink
 from registry.store import RegistryStore
 
 if TYPE_CHECKING:
@@ -21,9 +20,8 @@ _Place = tuple[bytes, int, int, int]
 class LinkCheck:
     """Makes links anew from what records ask for, and compares.
 
-    Whether the grant was still unused when a record came stands in no log.  So a link that was
-    granted may be missing where the later document has a claim: only a record that came too late,
-    or after another that used the same grant, is refused so.
+    Who had the later document when a record came stands in no log.  So a link that was asked for may
+    be missing where that document has a claim: a record is refused because somebody has it.
 
     Attributes:
         roots: Under which tag every person is known.
@@ -62,7 +60,7 @@ class LinkCheck:
             if place not in places and is_erased(self._conn, self._store, LogKey(link.city, link.epoch), link.idx):
                 erased.add(link.person_key)
                 self.roots.add(link.person_key, link.first_key)
-        self._replay([asked for asked in self._asked if _place(asked) in made])
+        self._replay(asked for asked in self._asked if _place(asked) in made)
         rightly = self.roots.as_dict()
         for link in stored:
             place = link.license_id, link.city, link.epoch, link.idx
@@ -70,7 +68,7 @@ class LinkCheck:
             if not rests or rightly.get(link.person_key) != link.first_key:
                 where = position(LogKey(link.city, link.epoch), link.idx)
                 self._found(Finding(where, "the link between two documents differs from the logs"))
-        self._replay([asked for asked in self._asked if not self._is_refused(asked)])
+        self._replay(asked for asked in self._asked if not self._is_refused(asked))
         missing = self.roots.as_dict().keys() - {link.person_key for link in stored}
         if missing:
             self._found(Finding("national view", f"{len(missing)} links between documents are missing"))
@@ -79,24 +77,10 @@ class LinkCheck:
         later = self.roots.root(asked.link.person_key)
         return bool(self._store.claims(self._conn, [later]))
 
-    def _replay(self, asked: Sequence[AskedLink]) -> None:
-        """Make the links that were granted, in whatever order they led on from one another."""
-        places = {(LogKey(REGISTRY_LOG, each.grant[0]), each.grant[1]) for each in asked}
-        entries = self._store.logs.entries_anywhere(self._conn, places)
-        grants = {place: GrantEntry.read(entry.record) for place, entry in entries.items()}
-        left = list(asked)
-        while True:
-            waiting = []
-            for each in left:
-                granted = grants.get((LogKey(REGISTRY_LOG, each.grant[0]), each.grant[1]))
-                later = self.roots.root(each.link.person_key)
-                if granted is not None and granted.city == each.link.city and later in granted.persons:
-                    self.roots.add(each.link.person_key, each.link.first_key)
-                else:
-                    waiting.append(each)
-            if len(waiting) == len(left):
-                return
-            left = waiting
+    def _replay(self, asked: Iterable[AskedLink]) -> None:
+        """Make links anew, in whatever order: of two that lead on from one another both ends follow."""
+        for each in asked:
+            self.roots.add(each.link.person_key, each.link.first_key)
 
 
 def is_erased(conn: Connection, store: RegistryStore, key: LogKey, index: int) -> bool:

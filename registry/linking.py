@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from elicense.errors import Aborted
 from elicense.log.model import LogKey
 from registry.links import AskedLink, GrantEntry
-from registry.model import ClaimState
+from registry.model import Claim, ClaimState
 from registry.names import REGISTRY_LOG
 from registry.store import RegistryStore
 
@@ -40,10 +40,18 @@ def _make(conn: Connection, store: RegistryStore, asked: AskedLink) -> None:
     claim = store.claims(conn, [source, target], lock=True).get(source)
     if store.view.links.of(conn, ends) != known:
         raise Aborted("a person has got another number meanwhile; send again")
-    if claim is None or (claim.city, claim.state) != (link.city, int(ClaimState.LEASED)):
-        return
+    if _may_have(conn, store, asked, source, claim):
+        store.unite(conn, replace(link, person_key=source, first_key=target))
+
+
+def _may_have(conn: Connection, store: RegistryStore, asked: AskedLink, source: bytes, claim: Claim | None) -> bool:
+    """Whether a person may be known under the other tag: their city was granted them and has not used it yet."""
+    if claim is None or claim.state == ClaimState.RELEASED:
+        # A registry that was set back has lost the grant; as nobody has the person, it would give it again.
+        return not store.bans.of(conn, [source])
+    if (claim.city, claim.state) != (asked.link.city, int(ClaimState.LEASED)):
+        return False
     epoch, index = asked.grant
     entry = store.logs.entries_at(conn, LogKey(REGISTRY_LOG, epoch), [index]).get(index)
     granted = GrantEntry.read(None if entry is None else entry.record)
-    if granted.city == link.city and source in granted.persons:
-        store.unite(conn, replace(link, person_key=source, first_key=target))
+    return granted.city == asked.link.city and source in granted.persons

@@ -2,8 +2,8 @@
 
 A record of a changed document asks for links and cites the registry's grant of the
 new document.  A link is made only where the registry's log granted that document to
-the record's city and nobody has used the grant meanwhile: so no city can make two
-persons one, nor take another's licence under its own driver's name.
+the record's city and nobody has used the grant meanwhile, or where nobody has it at
+all: so no city can make two persons with a licence one.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ from tests.integration.city.test_anchor import set_back
 from tests.integration.city.test_bans import in_tianjin
 from tests.integration.city.test_issuance import set_status, suspension
 from tests.integration.city.test_lifecycle import change, experienced
-from tests.integration.city.test_restore import restore
+from tests.integration.city.test_restore import copy_registry, restore, set_registry_back
 from tests.integration.city.test_transfers import accept, moved, offer, same
 from tests.support.cluster import SUZHOU, TIANJIN, City, Cluster, drivers, eventually, run_cluster
 
@@ -291,6 +291,27 @@ async def test_the_links_come_back_with_a_lost_database(
         with pytest.raises(errors.LicenseExists):
             await nation.suzhou.issue(applying(number))
     await nation.cluster.start_registry()
+
+
+async def test_the_links_come_back_to_a_registry_that_was_set_back(nation: Nation, old: license_pb2.License) -> None:
+    numbers = [old, renumbered(old), renumbered(old, 4)]
+    await nation.suzhou.replicated()
+    await nation.cluster.stop_registry()
+    kept = copy_registry(nation.cluster)
+    await nation.cluster.start_registry()
+    await nation.change_identity(old, numbers[1])
+    await nation.change_identity(old, numbers[2])
+    await nation.cluster.stop_registry()
+    await set_registry_back(nation.cluster, kept)
+    await nation.cluster.start_registry()
+
+    async def known() -> bool:
+        return all([(await nation.verify(number)).outcome == OUTCOME_VALID for number in numbers])
+
+    await eventually(known)
+    for number in numbers:
+        with pytest.raises(errors.PersonClaimed):
+            await nation.tianjin.issue(in_tianjin(number))
 
 
 async def test_a_license_that_moves_takes_its_numbers_along(nation: Nation, old: license_pb2.License) -> None:

@@ -121,6 +121,24 @@ async def test_a_grant_that_comes_later_links_nothing_that_was_refused_before(wo
     assert world.fsck().findings == ()
 
 
+@pytest.mark.parametrize("taken", [False, True])
+async def test_a_number_whose_grant_was_lost_leads_to_the_driver_unless_somebody_else_has_it(
+    world: World, taken: bool
+) -> None:
+    suzhou, tianjin = await world.city(SUZHOU), await world.city(TIANJIN)
+    police = await world.verifier()
+    license_id = await licensed(suzhou)
+    if taken:
+        await licensed(tianjin, NEW)
+    lost = replication_pb2.ClaimResult()
+    lost.grant.registry_epoch, lost.grant.registry_index = 1, 1_000
+    suzhou.renumber(license_id, NEW, lost)
+    await suzhou.replicate()
+    assert (await police.ask(NEW)).freshness.city == (TIANJIN if taken else SUZHOU)
+    assert (await police.ask(OLD)).freshness.city == SUZHOU
+    assert world.fsck().findings == ()
+
+
 async def test_what_follows_a_change_in_one_batch_is_of_the_same_person(world: World) -> None:
     suzhou = await world.city(SUZHOU)
     police = await world.verifier()
