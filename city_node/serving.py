@@ -46,20 +46,20 @@ SERVICES: Final = (
 
 def serve_clerks(server: NodeServer, *, counter: Counter, conflicts: ConflictServicer) -> None:
     """Offer what clerks call."""
-    issuance_pb2_grpc.add_IssuanceServiceServicer_to_server(counter.issuance_service, server.grpc)
-    transfer_pb2_grpc.add_TransferServiceServicer_to_server(counter.transfer_service, server.grpc)
-    conflict_pb2_grpc.add_ConflictServiceServicer_to_server(conflicts, server.grpc)
+    issuance_pb2_grpc.add_IssuanceServiceServicer_to_server(counter.issuance_service, server.methods)
+    transfer_pb2_grpc.add_TransferServiceServicer_to_server(counter.transfer_service, server.methods)
+    conflict_pb2_grpc.add_ConflictServiceServicer_to_server(conflicts, server.methods)
 
 
 def serve_everybody(server: NodeServer, ground: Ground, *, looks: Looks, epoch_keys: Mapping[int, EpochKey]) -> None:
     """Offer verdicts, certificates and the public log."""
     database, store, clock = ground.database, ground.store, ground.clock
-    verification_pb2_grpc.add_VerificationServiceServicer_to_server(VerificationServicer(looks), server.grpc)
+    verification_pb2_grpc.add_VerificationServiceServicer_to_server(VerificationServicer(looks), server.methods)
     enrollment_pb2_grpc.add_EnrollmentServiceServicer_to_server(
         EnrollmentServicer(enrollment(ground.config, ground.keys, database, store, clock=clock, random=ground.random)),
-        server.grpc,
+        server.methods,
     )
     showing = CityShowing(store=store.logs, epochs=ground.epochs, keys=epoch_keys, clock=clock)
     transparency_pb2_grpc.add_TransparencyServiceServicer_to_server(
-        TransparencyServicer(Transparency(database=database, store=store.logs, showing=showing)), server.grpc
+        TransparencyServicer(Transparency(database=database, store=store.logs, showing=showing)), server.methods
     )

@@ -65,20 +65,20 @@ SERVICES: Final = (
 def serve_everybody(server: NodeServer, ground: Ground, *, looks: Looks, accesses: AccessLog) -> None:
     """Offer verdicts, lists of who looked, certificates and the public logs."""
     database, store, keys, clock = ground.database, ground.store, ground.keys, ground.clock
-    verification_pb2_grpc.add_VerificationServiceServicer_to_server(VerificationServicer(looks), server.grpc)
+    verification_pb2_grpc.add_VerificationServiceServicer_to_server(VerificationServicer(looks), server.methods)
     documents = HolderDocuments(database=database, store=store, persons=keys.persons)
     access_pb2_grpc.add_AccessServiceServicer_to_server(
-        AccessServicer(looks=looks, documents=documents, accesses=accesses.lists), server.grpc
+        AccessServicer(looks=looks, documents=documents, accesses=accesses.lists), server.methods
     )
     enrollment_pb2_grpc.add_EnrollmentServiceServicer_to_server(
         EnrollmentServicer(enrollment(ground.config, keys, database, store, clock=clock, random=ground.random)),
-        server.grpc,
+        server.methods,
     )
     showing = RegistryShowing(
         store=store, trust_domain=ground.trust_domain, signer=keys.log, cosigner=keys.cosigner, clock=clock
     )
     transparency_pb2_grpc.add_TransparencyServiceServicer_to_server(
-        TransparencyServicer(Transparency(database=database, store=store.logs, showing=showing)), server.grpc
+        TransparencyServicer(Transparency(database=database, store=store.logs, showing=showing)), server.methods
     )
 
 
@@ -88,13 +88,13 @@ def serve_cities(
     """Offer to take in their logs, to give them back, and to show what moves between cities."""
     database, store, keys, clock = ground.database, ground.store, ground.keys, ground.clock
     replication_pb2_grpc.add_ReplicationServiceServicer_to_server(
-        ReplicationServicer(replication=replication, persons=keys.persons, accesses=accesses.intake), server.grpc
+        ReplicationServicer(replication=replication, persons=keys.persons, accesses=accesses.intake), server.methods
     )
     held = HeldLogs(
         database=database, store=store, cosigner=keys.cosigner, cosigner_name=ground.cosigner_name, clock=clock
     )
     recovery_pb2_grpc.add_RecoveryServiceServicer_to_server(
-        RecoveryServicer(held=held, log=log, trust_domain=ground.trust_domain), server.grpc
+        RecoveryServicer(held=held, log=log, trust_domain=ground.trust_domain), server.methods
     )
     custody = Custody(
         database=database,
@@ -105,12 +105,12 @@ def serve_cities(
         clock=clock,
     )
     custody_pb2_grpc.add_CustodyServiceServicer_to_server(
-        CustodyServicer(custody=custody, persons=keys.persons), server.grpc
+        CustodyServicer(custody=custody, persons=keys.persons), server.methods
     )
 
 
 def serve_disputes(server: NodeServer, *, conflicts: Conflicts, disputes: Disputes) -> None:
     """Offer to see and to settle what cities contradict each other, or themselves, in."""
-    conflict_pb2_grpc.add_ConflictServiceServicer_to_server(ConflictServicer(conflicts), server.grpc)
-    conflict_pb2_grpc.add_ConflictRulingServiceServicer_to_server(ConflictRulingServicer(conflicts), server.grpc)
-    oversight_pb2_grpc.add_OversightServiceServicer_to_server(OversightServicer(disputes), server.grpc)
+    conflict_pb2_grpc.add_ConflictServiceServicer_to_server(ConflictServicer(conflicts), server.methods)
+    conflict_pb2_grpc.add_ConflictRulingServiceServicer_to_server(ConflictRulingServicer(conflicts), server.methods)
+    oversight_pb2_grpc.add_OversightServiceServicer_to_server(OversightServicer(disputes), server.methods)

@@ -8,6 +8,7 @@ log, under the log's next numbers, as soon as there is room.
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from elicense.access.alarms import Alarm
@@ -31,6 +32,9 @@ MAX_LOOKS_PER_COMMIT: Final = 1024
 """Looks in one commit: one flush to disk bears many, and none waits long for the others' rows."""
 
 MAX_WAITING_LOOKS: Final = 8192
+
+CROWD_PAUSE_S: Final = 0.004
+"""How long looks wait for others when several wait already: a commit costs as much as fifty of its looks."""
 
 _OFFICIALS: Final = frozenset(role.value for role in OFFICIAL_VERIFIERS)
 
@@ -69,7 +73,11 @@ class AccessRecorder:
         # When the looks were asked that are not in the log yet.
         self._pending: dict[object, int] = {}
         self._looks: Coalescer[AccessEntry | None, RecordedAccess | None] = Coalescer(
-            self._commit, lanes=1, max_batch=MAX_LOOKS_PER_COMMIT, max_waiting=MAX_WAITING_LOOKS
+            self._commit,
+            lanes=1,
+            max_batch=MAX_LOOKS_PER_COMMIT,
+            max_waiting=MAX_WAITING_LOOKS,
+            pause=partial(asyncio.sleep, CROWD_PAUSE_S),
         )
 
     @property

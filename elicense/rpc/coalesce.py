@@ -41,6 +41,8 @@ class Coalescer(Generic[T, R]):
         lanes: Flushes in flight at most.
         max_batch: Items in one flush at most.
         max_waiting: Items that may wait before further ones are refused.
+        pause: Waited for before the next flush of a lane when several items wait already as one ends, so that
+            more can join them; None for no pause.  For flushes that cost much, however little they carry.
     """
 
     def __init__(
@@ -50,11 +52,13 @@ class Coalescer(Generic[T, R]):
         lanes: int = DEFAULT_LANES,
         max_batch: int = DEFAULT_MAX_BATCH,
         max_waiting: int = DEFAULT_MAX_WAITING,
+        pause: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self._flush = flush
         self._lanes = lanes
         self._max_batch = max_batch
         self._max_waiting = max_waiting
+        self._pause = pause
         # Outcomes travel as values, errors too: a future whose exception nobody
         # collects (its caller was cancelled meanwhile) would be reported as a bug.
         self._waiting: deque[tuple[T, asyncio.Future[R | BaseException]]] = deque()
@@ -104,6 +108,9 @@ class Coalescer(Generic[T, R]):
         try:
             while batch := self._take():
                 self._settle(batch, await self._results([item for item, _ in batch]))
+                batch = []
+                if self._pause is not None and len(self._waiting) > 1 and not self._closed:
+                    await self._pause()
         except asyncio.CancelledError:
             # The loop is going down: nobody will serve those of this batch, or those who still wait.
             while batch:

@@ -12,7 +12,7 @@ For every call, in this order:
 5. whatever is raised becomes a status, here and nowhere else;
 6. the call is counted and logged.
 
-Handlers are wrapped once a method and kept.
+Handlers are wrapped once, when they are added (:mod:`elicense.rpc.methods`).
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ class _Method:
     serialize: Callable[[Any], bytes]
 
 
-class NodeInterceptor(grpc.aio.ServerInterceptor):
+class NodeInterceptor:
     """Authentication, authorization, validation, errors and telemetry of a node's server.
 
     Args:
@@ -111,26 +111,10 @@ class NodeInterceptor(grpc.aio.ServerInterceptor):
         self._log = log
         self._stamp = Stamp(clock)
         self._check = RequestRules().check
-        self._handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
         self._running = 0
         self._idle = asyncio.Event()
         self._idle.set()
         self._ending = asyncio.Event()
-
-    async def intercept_service(
-        self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any] | None]],
-        handler_call_details: grpc.HandlerCallDetails,
-    ) -> grpc.RpcMethodHandler[Any, Any] | None:
-        """Return the wrapped handler of a method; None, as gRPC has it, when there is no such method."""
-        name = handler_call_details.method
-        wrapped = self._handlers.get(name)
-        if wrapped is None:
-            handler = await continuation(handler_call_details)
-            if handler is None:
-                return None
-            wrapped = self._handlers[name] = self._wrap(name, handler)
-        return wrapped
 
     @property
     def running(self) -> int:
@@ -215,7 +199,13 @@ class NodeInterceptor(grpc.aio.ServerInterceptor):
 
     # -- handlers ------------------------------------------------------------------------------------------------------
 
-    def _wrap(self, name: str, handler: grpc.RpcMethodHandler[Any, Any]) -> grpc.RpcMethodHandler[Any, Any]:
+    def wrap(self, name: str, handler: grpc.RpcMethodHandler[Any, Any]) -> grpc.RpcMethodHandler[Any, Any]:
+        """Return a method's handler with everything of this module around it.
+
+        Args:
+            name: Full name of the method.
+            handler: What generated code made of the servicer's method.
+        """
         shape = (handler.request_streaming, handler.response_streaming)
         method = _Method(
             name=name,

@@ -13,9 +13,10 @@ import structlog
 import uvloop
 from grpc_health.v1 import _async as health_aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
+from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
 from elicense.errors import Error, PeerUnreachable
+from elicense.rpc.methods import Methods
 from elicense.rpc.watch_hub import MAX_WATCHES
 from elicense.trust.credentials import CHAIN_FILE, KEY_FILE, ROOT_FILE, Credentials, load_credentials
 
@@ -175,8 +176,8 @@ class ListenOptions:
 class NodeServer:
     """One listening server of a node.
 
-    Add servicers to :attr:`grpc` with the generated ``add_*_to_server`` functions
-    before :meth:`start`.
+    Add servicers to :attr:`methods`, which leaves no way past the interceptor, with
+    the generated ``add_*_to_server`` functions before :meth:`start`.
 
     Args:
         credentials: The node's TLS credentials.
@@ -197,15 +198,19 @@ class NodeServer:
         self._credentials = credentials
         self._options = options
         self.health = NodeHealth(services)
-        self.grpc = grpc.aio.server(
-            interceptors=[interceptor],
+        self.methods = Methods(interceptor)
+        self._server = grpc.aio.server(
+            handlers=[self.methods],
             options=(*SERVER_OPTIONS, ("grpc.so_reuseport", int(options.reuse_port))),
             maximum_concurrent_rpcs=options.max_concurrent_calls,
         )
-        health_pb2_grpc.add_HealthServicer_to_server(self.health, self.grpc)
+        health_pb2_grpc.add_HealthServicer_to_server(self.health, self.methods)
         if options.reflection:
             health_name = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
-            reflection.enable_server_reflection((*services, health_name, reflection.SERVICE_NAME), self.grpc)
+            names = (*services, health_name, reflection.SERVICE_NAME)
+            reflection_pb2_grpc.add_ServerReflectionServicer_to_server(
+                reflection.aio.ReflectionServicer(names), self.methods
+            )
         self._drained: asyncio.Task[None] | None = None
 
     async def start(self) -> int:
@@ -217,15 +222,15 @@ class NodeServer:
         options, port = self._options, 0
         try:
             if options.address:
-                port = self.grpc.add_secure_port(options.address, self._credentials.server_credentials())
+                port = self._server.add_secure_port(options.address, self._credentials.server_credentials())
             if options.socket is not None:
                 # One that was killed left it behind.
                 options.socket.unlink(missing_ok=True)
                 local = grpc.local_server_credentials(grpc.LocalConnectionType.UDS)
-                self.grpc.add_secure_port(f"unix:{options.socket}", local)
+                self._server.add_secure_port(f"unix:{options.socket}", local)
         except RuntimeError as error:
             raise PeerUnreachable(f"{options.address} can not be listened on; is it in use?") from error
-        await self.grpc.start()
+        await self._server.start()
         return port
 
     @property
@@ -249,7 +254,7 @@ class NodeServer:
     async def _drain(self, grace_s: float) -> None:
         await self.health.enter_graceful_shutdown()
         self._interceptor.end_streams()
-        stopping = asyncio.create_task(self.grpc.stop(grace_s))
+        stopping = asyncio.create_task(self._server.stop(grace_s))
         idle = asyncio.create_task(self._interceptor.idle())
         await asyncio.wait((stopping, idle), return_when=asyncio.FIRST_COMPLETED)
         idle.cancel()
@@ -259,7 +264,7 @@ class NodeServer:
             # Only health watchers are left: a second stop without grace cuts it short.
             # With a grace of 0 it would wait one turn of the loop first, and if the
             # first stop ends within that turn, grpc cancels calls on a freed server.
-            await self.grpc.stop(None)
+            await self._server.stop(None)
         await stopping
 
 

@@ -11,8 +11,10 @@ from __future__ import annotations
 import asyncio
 import random
 import sqlite3
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 from sqlalchemy import Connection, Engine, Table, exc
@@ -24,7 +26,7 @@ from elicense.sql.faults import CommitUnknown, fault_of, retried, sqlstate_of
 from elicense.sql.single import Query, SingleQueries
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 __all__ = ["CommitUnknown", "Database", "insert_for"]
 
@@ -33,6 +35,12 @@ U = TypeVar("U")
 
 MAX_ATTEMPTS: Final = 8
 """How often a transaction is tried before the caller hears of it."""
+
+LONGEST_QUERY_S: Final = 0.05
+"""A query that took longer waited for the disk: a whole batch, a thousand keys, takes a tenth of that."""
+
+PATIENT_S: Final = 1.0
+"""How long queries go to threads after that: the event loop waits for the disk once a second at most."""
 
 _FIRST_PAUSE_S: Final = 0.002
 _LONGEST_PAUSE_S: Final = 0.25
@@ -80,8 +88,10 @@ class Database:
         self._reading = open_engine(parsed, connections=2 * readers, read_only=True)
         self._queries = SingleQueries(self._reading)
         self._writing = open_engine(parsed, connections=writers)
-        self._read_threads = ThreadPoolExecutor(readers, thread_name_prefix="sql-read")
-        self._write_threads = ThreadPoolExecutor(writers, thread_name_prefix="sql-write")
+        self._own = threading.local()
+        self._read_threads = self._threads(readers, self._reading, "sql-read")
+        self._write_threads = self._threads(writers, self._writing, "sql-write")
+        self._patient_until = 0.0
         self._lost = False
         self._on_reconnect: list[Callable[[], None]] = []
         self._jitter = random.Random()  # noqa: S311  # spreads retries, hides nothing
@@ -98,11 +108,23 @@ class Database:
         return await asyncio.get_running_loop().run_in_executor(self._read_threads, self.read_now, fn)
 
     async def query(self, query: Query) -> list[Any]:
-        """Run one query on a reader thread, a snapshot of its own, and return its rows as tuples.
+        """Run one query, a snapshot of its own, and return its rows as tuples.
 
-        For look-ups that must cost no more than the database makes of them; anything
-        that asks twice needs :meth:`read`.
+        For look-ups by key that must cost no more than the database makes of them; anything
+        that asks twice needs :meth:`read`.  SQLite answers from memory in less time than it
+        takes to hand the question to a thread, and no writer holds a reader up, so it is asked
+        at once, on the calling thread; when it had to wait for the disk, a thread waits for it
+        for the next while.
         """
+        if self.dialect == "sqlite":
+            began = time.monotonic()
+            if began >= self._patient_until:
+                rows = self._queries.run(query)
+                ended = time.monotonic()
+                if ended - began > LONGEST_QUERY_S:
+                    self._patient_until = ended + PATIENT_S
+                if rows is not None:
+                    return rows
         return await asyncio.get_running_loop().run_in_executor(self._read_threads, self.query_now, query)
 
     async def write(self, fn: Callable[[Connection], T]) -> T:
@@ -141,6 +163,31 @@ class Database:
         self._reading.dispose()
         self._writing.dispose()
 
+    def _threads(self, count: int, engine: Engine, name: str) -> ThreadPoolExecutor:
+        def begin() -> None:
+            self._own.engine = engine
+
+        return ThreadPoolExecutor(count, thread_name_prefix=name, initializer=begin)
+
+    @contextmanager
+    def _connection(self, engine: Engine) -> Iterator[Connection]:
+        """Yield a connection; a thread of the database keeps its own as long as nothing goes wrong on it.
+
+        Taking one from the pool and giving it back would cost as much as a small transaction.
+        """
+        kept: Connection | None = getattr(self._own, "connection", None)
+        connection = kept or engine.connect()
+        self._own.connection = None
+        try:
+            yield connection
+        except BaseException:
+            connection.close()
+            raise
+        if getattr(self._own, "engine", None) is engine:
+            self._own.connection = connection
+        else:
+            connection.close()
+
     def _commit(self, connection: Connection) -> None:
         """Commit; tests of lost connections override this."""
         try:
@@ -159,7 +206,7 @@ class Database:
         for attempt in range(1, MAX_ATTEMPTS + 1):
             try:
                 # No context manager for the transaction: how it ends is the caller's business.
-                with engine.connect() as connection:
+                with self._connection(engine) as connection:
                     connection.begin()
                     result = fn(connection)
                     end(connection)

@@ -95,9 +95,9 @@ class TestNode:
         return issued
 
     @asynccontextmanager
-    async def running(self, *add: Callable[[grpc.aio.Server], None]) -> AsyncIterator[TestNode]:
+    async def running(self, *add: Callable[[Any], None]) -> AsyncIterator[TestNode]:
         for servicer in add:
-            servicer(self.server.grpc)
+            servicer(self.server.methods)
         self.port = await self.server.start()
         try:
             yield self

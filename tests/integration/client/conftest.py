@@ -120,9 +120,9 @@ async def running_node(folder: Path, streams: OpenStreams) -> AsyncIterator[Node
         services=["elicense.v1.VerificationService"],
         options=ListenOptions("127.0.0.1:0"),
     )
-    verification_pb2_grpc.add_VerificationServiceServicer_to_server(service, server.grpc)
+    verification_pb2_grpc.add_VerificationServiceServicer_to_server(service, server.methods)
     node.address = f"127.0.0.1:{await server.start()}"
     await server.set_ready()
     yield node
-    await server.grpc.stop(None)
+    await server.drain(0.1)
     await certificates.close()

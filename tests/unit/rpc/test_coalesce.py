@@ -55,6 +55,34 @@ async def test_items_that_wait_leave_together_and_each_gets_its_own_result() -> 
     assert gate.batches == [[0], list(range(1, 51))]
 
 
+async def test_when_several_wait_as_a_flush_ends_others_may_join_them_and_a_lone_one_does_not_wait() -> None:
+    gate, pausing, go_on = Gate(), asyncio.Event(), asyncio.Event()
+
+    async def pause() -> None:
+        pausing.set()
+        await go_on.wait()
+
+    coalescer = Coalescer(gate, lanes=1, pause=pause)
+    asked = [asyncio.create_task(coalescer.submit(i)) for i in range(2)]
+    await turns()
+    gate.open.set()
+    await asyncio.gather(*asked)
+    assert not pausing.is_set()
+
+    gate.open.clear()
+    asked = [asyncio.create_task(coalescer.submit(9))]
+    await turns()
+    asked += [asyncio.create_task(coalescer.submit(i)) for i in (1, 2)]
+    await turns()
+    gate.open.set()
+    await pausing.wait()
+    asked.append(asyncio.create_task(coalescer.submit(3)))
+    await turns()
+    go_on.set()
+    await asyncio.gather(*asked)
+    assert gate.batches == [[0, 1], [9], [1, 2, 3]]
+
+
 async def test_a_batch_has_a_limit() -> None:
     gate = Gate()
     gate.open.set()
