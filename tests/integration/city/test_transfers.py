@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 import uuid
 from collections.abc import AsyncIterator
+from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -531,6 +533,24 @@ async def test_an_offer_is_read_by_the_city_that_it_is_made_to_alone(nation: Nat
     out = pb.TRANSFER_DIRECTION_OUT
     assert await listed(nation.suzhou) == [(out, pb.TRANSFER_STATE_CANCELLED, CHENGDU)]
     await nation.sound()
+
+
+async def test_a_city_takes_over_no_license_that_has_the_id_of_another_persons_here(nation: Nation) -> None:
+    license_ = await nation.issued()
+    own = (await nation.chengdu.issue(next(drivers(CHENGDU, 1)))).license
+    await nation.chengdu.replicated()
+    await offer(nation.suzhou, license_.name, CHENGDU)
+    await nation.suzhou.replicated()
+    taken, kept = (uuid.UUID(each.name.rpartition("/")[2]).bytes for each in (license_, own))
+    await nation.chengdu.stop()
+    # Ids are each city's own choice: as if Suzhou had chosen the one that Chengdu had given before.
+    with closing(sqlite3.connect(nation.chengdu.folder / "city.db")) as database, database:
+        for table in ("license_view", "license_revision"):
+            database.execute(f"UPDATE {table} SET license_id = ? WHERE license_id = ?", (taken, kept))
+    await nation.chengdu.start()
+    with pytest.raises(errors.LicenseExists, match="another person"):
+        await accept(nation.chengdu, license_.name)
+    assert await nation.outcome(license_) == OUTCOME_VALID
 
 
 @pytest.mark.parametrize("first", [SUZHOU, CHENGDU])
