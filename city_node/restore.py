@@ -29,26 +29,19 @@ from urllib.parse import unquote, urlsplit
 
 import grpc
 import structlog
-from prometheus_client import CollectorRegistry
 
-from city_node.batches import BatchReader
-from city_node.comparison import Comparison
 from city_node.config import CityConfig
-from city_node.custody import CustodyFeed
 from city_node.custody_rebuild import CustodyRebuild
-from city_node.epochs import Epochs, RegistryEpochs
-from city_node.gate import SigningGate
+from city_node.epochs import Epochs
+from city_node.handing_in import HandingIn
 from city_node.history import may_go_on
 from city_node.keys import CityKeys
-from city_node.metrics import ReplicationMetrics
 from city_node.progress import own_head
 from city_node.rebuild import Rebuild
-from city_node.receipts import Receipts
 from city_node.refill import Refill
-from city_node.replicator import Replicator
 from city_node.store import CityStore, EpochKey
 from city_node.verify_only import verify_only_mark
-from elicense.errors import Error, LogBehind, NotFound, Quarantined, StoreCorrupt
+from elicense.errors import Error, LogBehind, NotFound, StoreCorrupt
 from elicense.log.anchor import Anchor, create_anchor, epoch_of
 from elicense.log.checkpoint import Checkpoint
 from elicense.log.entry import SALT_SIZE, leaf_hash
@@ -87,21 +80,6 @@ class Restored:
     refilled: int
     size: int
     registered: bool
-
-
-@dataclass(frozen=True, slots=True)
-class _OwnLog:
-    """The log of a node that does not run: nothing is under way in it."""
-
-    size: int
-    clock: Callable[[], int]
-    shared: bool = False
-
-    async def durable(self) -> tuple[int, int]:
-        return self.clock(), self.size
-
-    async def peek(self) -> int:
-        return self.size
 
 
 class Restore:
@@ -152,15 +130,24 @@ class Restore:
         channel = secure_channel(self._keys.credentials, address=self._config.city.registry_address, retries=True)
         try:
             recovery = recovery_pb2_grpc.RecoveryServiceStub(channel)
-            replication = replication_pb2_grpc.ReplicationServiceStub(channel)
+            handing_in = HandingIn(
+                config=self._config,
+                keys=self._keys,
+                database=self._database,
+                store=self._store,
+                epochs=self._epochs,
+                recovery=recovery,
+                replication=replication_pb2_grpc.ReplicationServiceStub(channel),
+                clock=self._clock,
+            )
             refilled = await self._refill(recovery)
-            ended = await self._hand_in(recovery, replication)  # (3)
+            ended = await handing_in.all(self._registry_position)  # (3)
             custody = CustodyRebuild(store=self._store, persons=self._keys.persons, city=self._config.city.code)
             await self._database.write(custody.run)
             restored = await self._go_on(ended=ended)
             registered = True
             try:
-                await self._carry(recovery, replication)  # (6)
+                await handing_in.carry()  # (6)
             except Error as error:
                 _log.warning("epoch_not_registered", reason=error.reason, detail=error.message)
                 registered = False
@@ -213,67 +200,6 @@ class Restore:
         self._store.open_epoch(conn, row)
         head = self._store.logs.head(conn, LogKey(row.log, row.epoch))
         return 0 if head is None else head.size
-
-    async def _carry(
-        self, recovery: recovery_pb2_grpc.RecoveryServiceStub, replication: replication_pb2_grpc.ReplicationServiceStub
-    ) -> None:
-        """Give the registry everything that it lacks, as the running node would."""
-        city = self._config.city.code
-        head = await self._database.read(lambda conn: own_head(conn, self._store, city))
-        known = await self._database.read(lambda conn: self._store.epoch_keys(conn, city))
-        # Shut for certain, and its mark a file that the last step takes away: nothing here may open it.
-        gate = SigningGate(verify_only_mark(self._config, self._clock))
-        receipts = Receipts(
-            database=self._database,
-            store=self._store,
-            key=head.key,
-            keys=self._epochs.trusted(known, self._keys.cosigner),
-            custody=CustodyFeed(store=self._store, persons=self._keys.persons),
-            clock=self._clock,
-        )
-        await receipts.load()
-        anchor = Anchor(self._config.anchor_path, self._epochs.origin(head.key.epoch))
-        replicator = Replicator(
-            key=head.key,
-            log=_OwnLog(head.size, self._clock),
-            batches=BatchReader(database=self._database, store=self._store, sign=self._epochs.sign),
-            stub=replication,
-            opening=RegistryEpochs(database=self._database, store=self._store, epochs=self._epochs, stub=recovery),
-            receipts=receipts,
-            comparison=Comparison(database=self._database, store=self._store, key=head.key, anchor=anchor, gate=gate),
-            gate=gate,
-            metrics=ReplicationMetrics(registry=CollectorRegistry(), city=city, clock=self._clock),
-            heartbeat_s=1.0,
-            jitter=lambda: 0.0,
-        )
-        try:
-            await replicator.catch_up()
-        finally:
-            anchor.close()
-
-    async def _hand_in(
-        self, recovery: recovery_pb2_grpc.RecoveryServiceStub, replication: replication_pb2_grpc.ReplicationServiceStub
-    ) -> bool:
-        """Give the registry everything that it lacks; return whether it has ended the open epoch for good.
-
-        Raises:
-            Quarantined: It takes nothing of this city, or nothing of what the database holds beyond it.
-        """
-        try:
-            await self._carry(recovery, replication)
-        except Quarantined as error:
-            if "released" not in error.metadata:
-                raise
-            head = await self._database.read(lambda conn: own_head(conn, self._store, self._config.city.code))
-            if (head.key.epoch, head.size) != self._registry_position:
-                raise Quarantined(
-                    "the registry takes nothing more of this epoch, but the database holds more of it; "
-                    "move the database aside, restore again, and have what is lost issued anew",
-                    size=head.size,
-                    heldSize=self._registry_position[1],
-                ) from error
-            return True
-        return False
 
     async def _go_on(self, *, ended: bool) -> Restored:
         """Let the open epoch go on, or open the next."""
