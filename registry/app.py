@@ -33,7 +33,7 @@ from registry.node import Parts, RunningNode
 from registry.own_log import OwnLog
 from registry.publishing import HeadPublisher
 from registry.replication import DecisionLog
-from registry.serving import SERVICES, serve_cities, serve_disputes, serve_everybody
+from registry.serving import QUARANTINE_HEALTH, SERVICES, serve_cities, serve_disputes, serve_everybody
 from registry.store import RegistryStore
 
 
@@ -129,6 +129,7 @@ async def build(
         trust_domain=ground.trust_domain,
         cosigner_name=ground.cosigner_name,
         metrics=metrics,
+        say_free=lambda free: listening.server.health.set_ready(free, services=(QUARANTINE_HEALTH,)),
         clock=clock,
     )
 

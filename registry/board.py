@@ -81,8 +81,8 @@ class Board:
     transfers: TransferBoard
     conflicts: dict[bytes, Conflict]
     statements: dict[bytes, list[Statement]]
+    quarantines: dict[int, Quarantine]
     published: bool = False
-    quarantines: dict[int, Quarantine] = field(default_factory=dict)
 
     @property
     def today(self) -> date:

@@ -120,7 +120,7 @@ class RegistryDecider:
     def _decide(self, conn: Connection, board: Board, command: Command) -> Decision[Outcome]:
         match command:
             case GrantClaims():
-                records, outcome = grant(board, command, lease_us=self._lease_us)
+                return grant(board, command, lease_us=self._lease_us)
             case DecidePending():
                 records, outcome = rule(board, command, actor=self._actor, term_us=self._conflict_us)
             case StatePosition():
@@ -137,8 +137,7 @@ class RegistryDecider:
             case SettleConflicts():
                 return settle_conflicts(board, command, actor=self._actor)
             case OpenQuarantine() | AskRelease() | ApproveRelease() | NoteExplained():
-                held = board.quarantines.get(command.city) or self._store.quarantines.of(conn, command.city)
-                return quarantine(board, command, held, actor=self._actor)
+                return quarantine(board, command, board.quarantines.get(command.city), actor=self._actor)
         return Decision(records=tuple(records), result=outcome)
 
     def applied(self, conn: Connection, appended: Sequence[Appended], decisions: Sequence[Decision[Outcome]]) -> None:
@@ -231,6 +230,8 @@ class RegistryDecider:
             transfers=self._transfers.board(conn, arrivals, now_us=now_us),
             conflicts=conflicts,
             statements=self._store.conflicts.statements(conn, list(conflicts)) if disputed else {},
+            # The newest epoch of each; a quarantine is rare, and so the table small.
+            quarantines={each.city: each for each in self._store.quarantines.all(conn)},
         )
 
     def _older_hashes(self, conn: Connection, head: Head, outcomes: Sequence[Outcome]) -> dict[tuple[int, int], bytes]:

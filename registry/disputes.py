@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from hashlib import sha256
 from typing import TYPE_CHECKING, Protocol
 
@@ -55,6 +55,7 @@ class Disputes:
         cosigner_name: Name of the cosigner's key.
         metrics: Where quarantined cities are shown.
         clock: UTC microseconds.
+        say_free: Says by the health service whether no city is in quarantine; None where there is none.
     """
 
     def __init__(
@@ -67,10 +68,12 @@ class Disputes:
         cosigner_name: str,
         metrics: CollectorRegistry,
         clock: Callable[[], int],
+        say_free: Callable[[bool], Awaitable[None]] | None = None,
     ) -> None:
         self._database = database
         self._store = store
         self._log = log
+        self._say_free = say_free
         self._trust_domain = trust_domain
         self._cosigner_name = cosigner_name
         self._clock = clock
@@ -153,8 +156,11 @@ class Disputes:
         return body
 
     async def refresh(self) -> None:
-        """Show the quarantines as they stand to Prometheus."""
-        for held in await self.all():
+        """Show the quarantines as they stand to Prometheus and by the health service."""
+        quarantines = await self.all()
+        if self._say_free is not None:
+            await self._say_free(not any(held.open for held in quarantines))
+        for held in quarantines:
             kind = Kind(held.kind)
             self._gauge.labels(str(held.city), kind.name).set(held.open)
             if held.open and kind is Kind.FORK:

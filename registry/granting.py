@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from elicense.errors import Quarantined
+from elicense.log.decision import Decision
 from registry.board import Board, Outcome
 from registry.claims import CLAIMS_PER_ENTRY, Barred, GrantClaims, Granted, HeldBy, Standing, WantedClaim, standing_of
 from registry.decision_records import claims_granted
 from registry.model import Claim, ClaimState
 
 
-def grant(board: Board, command: GrantClaims, *, lease_us: int) -> tuple[list[bytes], Outcome]:
-    """Return the entries and the outcome of a claim, and note in ``board`` who has the persons now."""
+def grant(board: Board, command: GrantClaims, *, lease_us: int) -> Decision[Outcome]:
+    """Return what comes of a claim, and note in ``board`` who has the persons now."""
+    quarantine = board.quarantines.get(command.city)
+    if quarantine is not None and quarantine.open:
+        return Decision(error=Quarantined("a city in quarantine may claim nobody; two operators have to end it"))
     outcome = Outcome()
     fresh: list[Claim] = []
     lease_end_us = board.now_us + lease_us
@@ -56,7 +61,7 @@ def grant(board: Board, command: GrantClaims, *, lease_us: int) -> tuple[list[by
         record = board.record(command.actor)
         record.claims_granted.CopyFrom(claims_granted(command.city, fresh[start : start + CLAIMS_PER_ENTRY]))
         records.append(record.SerializeToString(deterministic=True))
-    return records, outcome
+    return Decision(tuple(records), outcome)
 
 
 def _lease(wanted: WantedClaim, city: int, license_id: bytes, lease_end_us: int, epoch: int, index: int) -> Claim:

@@ -61,6 +61,9 @@ SERVICES: Final = (
 )
 """What the registry offers, besides health and reflection."""
 
+QUARANTINE_HEALTH: Final = "elicense.quarantine"
+"""Name by which the health service tells whether no city is in quarantine; the registry itself goes on serving."""
+
 
 def serve_everybody(server: NodeServer, ground: Ground, *, looks: Looks, accesses: AccessLog) -> None:
     """Offer verdicts, lists of who looked, certificates and the public logs."""

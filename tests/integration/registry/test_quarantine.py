@@ -7,18 +7,21 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from elicense import errors
 from elicense.cli.join import join
 from elicense.cli.main import main as elicense
 from elicense.log.checkpoint import Checkpoint, sign_checkpoint
+from elicense.rpc.channel import secure_channel
 from elicense.trust.signer import generate_key_file
 from elicense.trust.token import format_token
 from elicense.v1 import verification_pb2
 from registry.cli import main as registry_command
+from registry.serving import QUARANTINE_HEALTH
 from tests.integration.registry.test_epochs import open_epoch, wish
 from tests.integration.registry.world import SUZHOU, TIANJIN, TRUST_DOMAIN, World
-from tests.support.city import City
+from tests.support.city import DEADLINE_S, City
 
 NUMBER = "11010519491231002X"
 
@@ -250,3 +253,32 @@ async def test_quarantines_survive_a_restart(world: World) -> None:
     await world.restart()
     with pytest.raises(errors.Quarantined):
         await city.send(city.batch(5, 5, checkpoint=b""))
+
+
+async def test_a_quarantined_city_claims_nobody_and_health_says_so_until_two_operators_end_it(world: World) -> None:
+    city, other = await city_of(world, 2), await city_of(world, 1, TIANJIN)
+
+    async def free() -> bool:
+        async with secure_channel(city.credentials, retries=False, local_pool=True) as channel:
+            request = health_pb2.HealthCheckRequest(service=QUARANTINE_HEALTH)
+            answer = await health_pb2_grpc.HealthStub(channel).Check(request, timeout=DEADLINE_S)
+        return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
+
+    assert await free()
+    held_salts = list(city.salts)
+    rewritten(city, 0)
+    with pytest.raises(errors.LogForked):
+        await city.send(city.batch(2))
+    with pytest.raises(errors.Quarantined):
+        await city.claim(NUMBER)
+    await other.claim(NUMBER)
+    assert not await free()
+    await world.restart()
+    assert not await free()
+    zhang, li = await operator(world, "zhang"), await operator(world, "li")
+    for verb, credentials in (("release", zhang), ("approve", li)):
+        assert (await run(registry_command, "quarantine", verb, SUZHOU, "--credentials", credentials)).exit_code == 0
+    assert await free()
+    city.salts[:] = held_salts
+    await city.claim(f"{SUZHOU}199001019999")
+    assert not world.fsck().findings
