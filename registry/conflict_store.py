@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Final
 
 from sqlalchemy import (
@@ -163,6 +164,13 @@ class ConflictStore:
         replaced = {c.name: insert.excluded[c.name] for c in self._table.c if not c.primary_key}
         upsert = insert.on_conflict_do_update(index_elements=["person_key", "license_id"], set_=replaced)
         conn.execute(upsert, [conflict.as_dict() for conflict in conflicts])
+
+    def move(self, conn: Connection, source: bytes, target: bytes) -> None:
+        """Have the conflicts of one tag stand under another."""
+        held = self.of_persons(conn, [source])
+        if held:
+            conn.execute(self._table.delete().where(self._table.c.person_key == source))
+            self.put(conn, [replace(each, person_key=target) for each in held])
 
     def stored_by(self, conn: Connection, city: int, up_to: int) -> bool:
         """Note that a city has stored its feed up to a number; return whether a conflict waited for that."""

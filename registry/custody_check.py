@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
@@ -44,6 +45,11 @@ class CustodyCheck:
             offer for license_id, offer in fold.change.offers.items() if offer is not None and license_id not in away
         )
         return away
+
+    def rekey(self, root: Callable[[bytes], bytes]) -> None:
+        """Put everything under the tags that persons are known by."""
+        self._arrivals = {replace(each, person_key=root(each.person_key)) for each in self._arrivals}
+        self._offers = {replace(each, person_key=root(each.person_key)) for each in self._offers}
 
     def compare(self, handovers: Handovers) -> None:
         """Compare once every log has been read."""

@@ -41,7 +41,7 @@ class Decided:
 
     granted: set[tuple[bytes, int]] = field(default_factory=set)
     ruled: dict[LicenseKey, ViewFlags] = field(default_factory=dict)
-    rulings: dict[tuple[bytes, int], int] = field(default_factory=dict)
+    rulings: dict[tuple[LicenseKey, int], int] = field(default_factory=dict)
     conflicts: dict[bytes, Conflict] = field(default_factory=dict)
     statements: list[Statement] = field(default_factory=list)
     confirmed: set[LicenseKey] = field(default_factory=set)
@@ -185,7 +185,7 @@ class Decided:
     def _rule(self, record: log_pb2.RegistryRecord, person_key: bytes, license_id: bytes, flags: ViewFlags) -> None:
         self.ruled[person_key, license_id] = flags
         # Of two rulings at one instant the later word stands.
-        self.rulings[license_id, from_timestamp(record.record_time)] = int(flags)
+        self.rulings[(person_key, license_id), from_timestamp(record.record_time)] = int(flags)
 
 
 _Fold = Callable[[Decided, log_pb2.RegistryRecord, LogKey, int], bool]

@@ -183,12 +183,12 @@ class RegistryDecider:
         if not changed:
             return
         rows = self._store.view.by_person(conn, {person_key for _, person_key, _, _ in changed})
-        before = {row.license_id: row.flags for held in rows.values() for row in held}
+        before = {(row.person_key, row.license_id): row.flags for held in rows.values() for row in held}
         self._store.rulings.add(
             conn,
             [
-                LicenseRuling(license_id, decided_us, before.get(license_id, 0), after)
-                for decided_us, _, license_id, after in changed
+                LicenseRuling(license_id, person_key, decided_us, before.get((person_key, license_id), 0), after)
+                for decided_us, person_key, license_id, after in changed
             ],
         )
 

@@ -105,4 +105,5 @@ def _remove(conn: Connection, store: RegistryStore, row: ViewRow) -> list[bytes]
                 traces += [entry.salt, entry.record[:_TRACE], entry.record[-_TRACE:]]
         store.logs.erase(conn, key, indices)
     store.view.remove(conn, row.person_key, row.license_id)
+    store.rulings.remove(conn, row.person_key, row.license_id)
     return traces

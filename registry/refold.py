@@ -144,8 +144,13 @@ class Refold:
             of: [replace(each, person_key=root(each.person_key)) for each in held]
             for of, held in self._revisions.items()
         }
+        self._custody.rekey(root)
         decided = self.decided
         decided.granted = {(root(p), city) for p, city in decided.granted}
+        decided.rulings = {((root(p), of), us): flags for ((p, of), us), flags in decided.rulings.items()}
+        decided.conflicts = {
+            of: replace(each, person_key=root(each.person_key)) for of, each in decided.conflicts.items()
+        }
         decided.ruled = {(root(p), of): flags for (p, of), flags in decided.ruled.items()}
         decided.confirmed = {(root(p), of) for p, of in decided.confirmed}
 
@@ -232,11 +237,12 @@ class Refold:
     def _compare_rulings(self) -> None:
         """What is answered about the past must rest on the registry's log as well."""
         stored = {
-            (ruling.license_id, ruling.decided_us, ruling.after & _RULED)
+            ((ruling.person_key, ruling.license_id), ruling.decided_us, ruling.after & _RULED)
             for ruling in self._store.rulings.all(self._conn)
         }
-        expected = {(*ruling, flags) for ruling, flags in self.decided.rulings.items()}
-        for license_id, _, _ in stored ^ expected:
+        # What was erased has no past that could be asked about.
+        expected = {(*ruling, flags) for ruling, flags in self.decided.rulings.items() if ruling[0] in self._expected}
+        for (_, license_id), _, _ in stored ^ expected:
             self._found(
                 Finding(f"license {UUID(bytes=license_id)}", "the rulings on it differ from the registry's log")
             )

@@ -333,6 +333,10 @@ class RegistryStore:
         conn.execute(table.delete().where(table.c.person_key == source))
         conn.execute(waiting.update().where(waiting.c.person_key == source).values(person_key=target))
         self.bans.move(conn, source, target)
+        moved = [row.license_id for row in self.view.by_person(conn, [source]).get(source, ())]
+        self.rulings.move(conn, moved, source, target)
+        self.conflicts.move(conn, source, target)
+        self.transfers.move(conn, moved, source, target)
         self.view.unite(conn, link)
 
     def move_claim(self, conn: Connection, person_key: bytes, license_id: bytes, *, source: int, target: int) -> bool:

@@ -126,6 +126,13 @@ class TransferStore:
         if made:
             conn.execute(self._offer.insert(), made)
 
+    def move(self, conn: Connection, license_ids: Iterable[bytes], source: bytes, target: bytes) -> None:
+        """Have the take-overs of one tag, and the offers of its licences, stand under another."""
+        p, o = self._pending, self._offer
+        conn.execute(p.update().where(p.c.person_key == source).values(person_key=target))
+        offered = o.c.license_id.in_(list(license_ids)) & (o.c.person_key == source)
+        conn.execute(o.update().where(offered).values(person_key=target))
+
     def offer(self, conn: Connection, *, to_city: int, license_id: bytes, from_city: int) -> OpenOffer | None:
         """Return the open offer of one licence from one city, or from any with 0, to one city; or None."""
         c = self._offer.c

@@ -27,12 +27,14 @@ class LicenseRuling(Row):
 
     Attributes:
         license_id: UUID bytes.
+        person_key: Keyed tag of the person: ids are each city's own choice, so persons may share one.
         decided_us: When it was decided, from when it counts.
         before: Flags until then.
         after: Flags from then on.
     """
 
     license_id: bytes
+    person_key: bytes
     decided_us: int
     before: int
     after: int

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 _NOBODY: Final = bytes(16)
 _NOWHERE: Final = LogKey(-1, 0)
 
-RulingsOf = Callable[["Connection", Sequence[bytes]], Mapping[bytes, Sequence[LicenseRuling]]]
+RulingsOf = Callable[["Connection", Sequence[bytes]], Mapping[tuple[bytes, bytes], Sequence[LicenseRuling]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class PastReader:
     Attributes:
         view: The view and its revision index.
         logs: Where the records are.
-        rulings: Reads the registry's rulings on licences.
+        rulings: Reads the registry's rulings on licences with these ids, by person and id.
         known_events: Events that this node understands.
     """
 
@@ -62,7 +62,7 @@ class PastReader:
         states = {
             (row.person_key, row.license_id): state_at(
                 [each for each in revisions.get(row.license_id, ()) if each.person_key == row.person_key],
-                rulings.get(row.license_id, ()),
+                rulings.get((row.person_key, row.license_id), ()),
                 moment,
                 flags=row.flags,
                 known_events=self.known_events,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from sqlalchemy import (
     BigInteger,
@@ -28,10 +29,11 @@ def define_ruling_table(metadata: MetaData) -> Table:
         "license_ruling",
         metadata,
         Column("license_id", LargeBinary(16), nullable=False),
+        Column("person_key", LargeBinary(16), nullable=False),
         Column("decided_us", BigInteger, nullable=False),
         Column("before", SmallInteger, nullable=False),
         Column("after", SmallInteger, nullable=False),
-        PrimaryKeyConstraint("license_id", "decided_us"),
+        PrimaryKeyConstraint("license_id", "person_key", "decided_us"),
         info={"dist": "license_id"},
         sqlite_with_rowid=False,
     )
@@ -48,7 +50,7 @@ class RulingStore:
         self._table = table
         columns = [table.c[name] for name in LicenseRuling.__dataclass_fields__]
         self._of = select(*columns).where(table.c.license_id.in_(bindparam("ids", expanding=True)))
-        self._all = select(*columns).order_by(table.c.license_id, table.c.decided_us)
+        self._all = select(*columns).order_by(table.c.license_id, table.c.person_key, table.c.decided_us)
 
     def add(self, conn: Connection, rulings: Sequence[LicenseRuling]) -> None:
         """Keep rulings; of two at one instant the later word stands."""
@@ -56,17 +58,31 @@ class RulingStore:
             return
         statement = insert_for(conn.dialect.name, self._table)
         upsert = statement.on_conflict_do_update(
-            index_elements=["license_id", "decided_us"], set_={"after": statement.excluded.after}
+            index_elements=["license_id", "person_key", "decided_us"], set_={"after": statement.excluded.after}
         )
-        ordered = sorted(rulings, key=lambda ruling: (ruling.license_id, ruling.decided_us))
+        ordered = sorted(rulings, key=lambda ruling: (ruling.license_id, ruling.person_key, ruling.decided_us))
         conn.execute(upsert, [ruling.as_dict() for ruling in ordered])
 
-    def of(self, conn: Connection, license_ids: Iterable[bytes]) -> dict[bytes, list[LicenseRuling]]:
-        """Return the rulings on each licence; one without is absent."""
-        found: dict[bytes, list[LicenseRuling]] = defaultdict(list)
+    def of(self, conn: Connection, license_ids: Iterable[bytes]) -> dict[tuple[bytes, bytes], list[LicenseRuling]]:
+        """Return the rulings on every licence with one of these ids, by person and id; one without is absent."""
+        found: dict[tuple[bytes, bytes], list[LicenseRuling]] = defaultdict(list)
         for row in conn.execute(self._of, {"ids": list(license_ids)}):
-            found[row[0]].append(LicenseRuling(*row))
+            ruling = LicenseRuling(*row)
+            found[ruling.person_key, ruling.license_id].append(ruling)
         return dict(found)
+
+    def move(self, conn: Connection, license_ids: Iterable[bytes], source: bytes, target: bytes) -> None:
+        """Have the rulings on licences of one tag stand under another."""
+        held = self.of(conn, license_ids)
+        for (person_key, license_id), rulings in held.items():
+            if person_key == source:
+                self.remove(conn, source, license_id)
+                self.add(conn, [replace(ruling, person_key=target) for ruling in rulings])
+
+    def remove(self, conn: Connection, person_key: bytes, license_id: bytes) -> None:
+        """Forget the rulings on a licence; without effect when there is none."""
+        c = self._table.c
+        conn.execute(self._table.delete().where(c.license_id == license_id, c.person_key == person_key))
 
     def all(self, conn: Connection) -> list[LicenseRuling]:
         """Return every ruling, for checks of small stores."""

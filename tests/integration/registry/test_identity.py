@@ -13,8 +13,9 @@ import pytest
 from elicense.errors import Aborted
 from elicense.license.identity_change import MAX_EARLIER_DOCUMENTS
 from elicense.v1 import license_pb2, replication_pb2, verification_pb2
+from registry.handovers import Refusal
 from tests.integration.registry.test_conflicts import WITHDRAW, open_dispute
-from tests.integration.registry.world import SUZHOU, TIANJIN, World, running_world
+from tests.integration.registry.world import CHENGDU, SUZHOU, TIANJIN, World, running_world
 from tests.support.city import City
 from tests.support.cluster import eventually
 from tests.support.postgres import PostgresServer
@@ -184,6 +185,55 @@ async def test_a_conflict_under_the_new_number_is_decided_for_the_person_under_b
         verdict = await dispute.police.ask(asked)
         assert (verdict.outcome, verdict.freshness.city) == (VALID, TIANJIN)
     dispute.check()
+
+
+async def test_what_was_decided_and_offered_under_the_new_number_follows_the_person(world: World) -> None:
+    suzhou, tianjin = await world.city(SUZHOU), await world.city(TIANJIN)
+    chengdu = await world.city(CHENGDU)
+    license_id = await licensed(suzhou)
+    # Confirmed, contested, settled, offered and ended: whatever the registry may have kept of a person.
+    ended = tianjin.issue(NEW)
+    await tianjin.replicate()
+    await tianjin.decided(1)
+    lost = chengdu.issue(NEW)
+    await chengdu.replicate()
+    await chengdu.decided(1)
+    chengdu.change(lost, ["G"], event=license_pb2.LICENSE_EVENT_CANCELLED)
+    await chengdu.replicate()
+    tianjin.offer(ended, CHENGDU)
+    tianjin.change(ended, ["G"], event=license_pb2.LICENSE_EVENT_CANCELLED, offered_to_city=CHENGDU)
+    await tianjin.replicate()
+    suzhou.renumber(license_id, NEW, (await suzhou.claim(NEW))[0])
+    await suzhou.replicate()
+    old = world.keys.persons.person_key(license_pb2.DOCUMENT_TYPE_RESIDENT_ID, OLD)
+    store, read = world.store, world.database.read_now
+    assert {ruling.person_key for ruling in read(store.rulings.all)} == {old}
+    assert {conflict.person_key for conflict in read(store.conflicts.all)} == {old}
+    assert {offer.person_key for offer in read(store.transfers.all_offers)} == {old}
+    assert world.fsck().findings == ()
+
+
+async def test_a_take_over_that_waits_under_the_new_number_follows_the_person(world: World) -> None:
+    suzhou, tianjin = await world.city(SUZHOU), await world.city(TIANJIN)
+    chengdu = await world.city(CHENGDU)
+    license_id = await licensed(suzhou)
+    (grant,) = await suzhou.claim(NEW)
+    # Tianjin's license waits for the grant's end, and Chengdu's take-over for what Tianjin has not sent.
+    waiting = tianjin.issue(NEW)
+    await tianjin.replicate()
+    tianjin.offer(waiting, CHENGDU)
+    chengdu.take_over(waiting, tianjin)
+    await chengdu.replicate()
+    suzhou.renumber(license_id, NEW, grant)
+    await suzhou.replicate()
+    old = world.keys.persons.person_key(license_pb2.DOCUMENT_TYPE_RESIDENT_ID, OLD)
+    (arrival,) = world.database.read_now(lambda conn: world.store.transfers.arrivals(conn, limit=10))
+    assert arrival.person_key == old
+    assert world.fsck().findings == ()
+    await tianjin.replicate()
+    (word,) = await chengdu.decided(1)
+    assert word.detail == Refusal.DOUBTFUL.value
+    assert world.fsck().findings == ()
 
 
 @pytest.fixture

@@ -104,6 +104,40 @@ async def test_the_past_of_a_license_is_not_that_of_another_citys_with_the_same_
     assert outcomes == [verification_pb2.OUTCOME_INVALID, verification_pb2.OUTCOME_VALID]
 
 
+async def test_a_ruling_against_a_license_leaves_the_past_of_anothers_with_the_same_id_certain(world: World) -> None:
+    suzhou, tianjin = await world.city(SUZHOU), await world.city(TIANJIN)
+    police = await world.verifier()
+    license_id = suzhou.issue(HOLDER, claim=(await suzhou.claim(HOLDER))[0])
+    suzhou.issue(OTHER, claim=(await suzhou.claim(OTHER))[0])
+    await suzhou.replicate()
+    world.clock.advance(seconds=60)
+    # Issued without a grant to whom Suzhou has, under the id of another driver's license.
+    tianjin.issue(OTHER, license_id=license_id)
+    await tianjin.replicate()
+    await tianjin.decided(1)
+    world.clock.advance(seconds=60)
+    moment = world.clock()
+    world.clock.advance(seconds=1)
+    for city in (suzhou, tianjin):
+        await city.send(city.batch(city.size))
+    for number in (HOLDER, OTHER):
+        assert (await ask(police, number, at=moment)).verdict.outcome == verification_pb2.OUTCOME_VALID
+    assert world.fsck().findings == ()
+
+
+async def test_a_license_that_was_ruled_on_is_erased_with_the_rulings_on_it(world: World) -> None:
+    tianjin = await world.city(TIANJIN)
+    license_id = tianjin.issue(OTHER)
+    await tianjin.replicate()
+    await tianjin.decided(1)
+    assert world.database.read_now(world.store.rulings.all)
+    tianjin.change(license_id, ["G"], event=license_pb2.LICENSE_EVENT_CANCELLED)
+    tianjin.erase(license_id)
+    await tianjin.replicate()
+    assert world.database.read_now(world.store.rulings.all) == []
+    assert world.fsck().findings == ()
+
+
 async def test_two_cities_offer_licenses_of_one_id_to_a_third_and_each_ends_its_own(twins: Twins) -> None:
     world, honest, greedy = twins.world, twins.honest, twins.greedy
     chengdu = await world.city(CHENGDU)

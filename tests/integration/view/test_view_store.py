@@ -133,12 +133,23 @@ def test_the_history_of_many_licences_is_one_query(database: Database) -> None:
 
 
 def test_of_two_rulings_at_one_instant_the_later_word_stands(database: Database) -> None:
-    license_id = bytes(16)
+    license_id, person = bytes(16), bytes(15) + b"\1"
     for after in (2, 0):
-        database.write_now(lambda conn, after=after: rulings.add(conn, [LicenseRuling(license_id, 5, 1, after)]))  # type: ignore[misc]
+        database.write_now(partial(rulings.add, rulings=[LicenseRuling(license_id, person, 5, 1, after)]))
     assert database.read_now(lambda conn: rulings.of(conn, [license_id])) == {
-        license_id: [LicenseRuling(license_id, 5, 1, 0)]
+        (person, license_id): [LicenseRuling(license_id, person, 5, 1, 0)]
     }
+
+
+def test_rulings_follow_their_person_and_leave_those_of_others_on_the_same_license_id(database: Database) -> None:
+    license_id, persons = bytes(16), [bytes([n]) * 16 for n in range(3)]
+    given = [LicenseRuling(license_id, person, 5, 1, n) for n, person in enumerate(persons)]
+    database.write_now(lambda conn: rulings.add(conn, given))
+    # One at the same instant stands there already: of two the one that comes stands.
+    database.write_now(lambda conn: rulings.move(conn, [license_id], persons[1], persons[2]))
+    assert database.read_now(rulings.all) == [given[0], replace(given[1], person_key=persons[2])]
+    database.write_now(lambda conn: rulings.remove(conn, persons[2], license_id))
+    assert database.read_now(rulings.all) == given[:1]
 
 
 def test_a_persons_mark_changes_with_each_row_and_flag(database: Database) -> None:

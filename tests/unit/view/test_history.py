@@ -156,13 +156,13 @@ def test_before_the_records_begin_a_carried_over_licence_is_not_called_invalid(f
 
 
 def test_a_licence_that_was_provisional_then_was_valid_nowhere() -> None:
-    confirmed = (LicenseRuling(LICENSE, march(5), ViewFlags.PROVISIONAL, 0),)
+    confirmed = (LicenseRuling(LICENSE, PERSON, march(5), ViewFlags.PROVISIONAL, 0),)
     assert ask(Moment(march(4)), rulings=confirmed).outcome == pb.OUTCOME_INDETERMINATE
     assert ask(Moment(march(6)), rulings=confirmed).outcome == VALID
 
 
 def test_a_conflict_does_not_reach_back() -> None:
-    opened = (LicenseRuling(LICENSE, march(15), 0, ViewFlags.CONFLICT),)
+    opened = (LicenseRuling(LICENSE, PERSON, march(15), 0, ViewFlags.CONFLICT),)
     assert ask(Moment(march(14)), rulings=opened, flags=ViewFlags.CONFLICT).outcome == VALID
     verdict = ask(Moment(march(16)), rulings=opened, flags=ViewFlags.CONFLICT)
     assert list(verdict.reasons) == [pb.VERDICT_REASON_CONFLICT]
