@@ -17,13 +17,26 @@ def measured(verb: str, *small: str) -> tuple[dict[str, Any], dict[str, Any]]:
     return report["setting"], {each["name"]: each for each in report["figures"]}
 
 
-def test_bench_measures_verifications_beside_a_bare_call() -> None:
-    small = ["--licenses", "1000", "--calls", "200", "--rounds", "1", "--batch", "100"]
+def test_bench_measures_verifications_beside_a_bare_call_idle_and_under_ingest() -> None:
+    small = ["--licenses", "1000", "--calls", "200", "--rounds", "1", "--batch", "100", "--ingest-seconds", "0.5"]
     setting, figures = measured("verify", *small)
-    assert set(figures) == {"bare echo", "VerifyLicense", "VerifyLicense, access log off", "batch of 100"}
+    alone = {"bare echo", "VerifyLicense", "VerifyLicense, access log off", "batch of 100"}
+    assert set(figures) == alone | {"ingest alone", "VerifyLicense under ingest"}
     # A ratio that was not measured, or a bare call that costs as much as a verification, would be wrong.
     assert 0 < figures["VerifyLicense"]["reference_ratio"] < 1
     assert setting["licenses"] == 1_000
+    assert figures["ingest alone"]["rounds"][0]["units"] == 500
+    under = figures["VerifyLicense under ingest"]
+    # What the records cost is taken off, and said.
+    assert under["cpu_us"] < under["notes"]["µs with nothing taken off for “ingest alone”"]
+
+
+def test_bench_brings_a_postgresql_of_its_own() -> None:
+    small = ["--licenses", "1000", "--calls", "200", "--rounds", "1", "--batch", "100", "--ingest", "0"]
+    setting, figures = measured("verify", *small, "--postgres")
+    assert setting["store"] == "PostgreSQL"
+    # Its backends are asked, and what they take counts.
+    assert figures["VerifyLicense"]["cpu_us_database"] > 0
 
 
 def test_bench_measures_replication_beside_a_signature_check_a_record() -> None:

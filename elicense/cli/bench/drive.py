@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from typing import Final
 
 import grpc
@@ -50,24 +50,27 @@ class Driver:
         """Return the answer to one call."""
         return await self._calls[0](request)
 
-    async def run(self, requests: Sequence[bytes], check: Callable[[bytes], None] | None = None) -> int:
+    async def run(self, requests: Iterable[bytes], check: Callable[[bytes], None] | None = None) -> int:
         """Make all calls and return how many there were.
 
         Args:
-            requests: The requests.
+            requests: The requests; one that is drawn is sent at once.
             check: Looks at each answer; raises when it is not what it should be.
         """
         waiting = iter(requests)
-        await asyncio.gather(
+        made = await asyncio.gather(
             *(self._caller(self._calls[number % len(self._calls)], waiting, check) for number in range(self._in_flight))
         )
-        return len(requests)
+        return sum(made)
 
-    async def _caller(self, call: Call, waiting: Iterator[bytes], check: Callable[[bytes], None] | None) -> None:
+    async def _caller(self, call: Call, waiting: Iterator[bytes], check: Callable[[bytes], None] | None) -> int:
+        made = 0
         for request in waiting:
             answer = await call(request)
+            made += 1
             if check is not None:
                 check(answer)
+        return made
 
     async def close(self) -> None:
         """Close the connections."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from elicense.cli.bench.database import Database
 from elicense.cli.bench.rounds import DATABASE, SERVER
 from elicense.cli.bench.usage import Processes
 from elicense.cli.demo.figures import ExpectationFailed
@@ -26,19 +27,6 @@ LOAD_TIMEOUT_S: Final = 3_600.0
 
 #: A verifier that asks as fast as it can would have had its looks of the day within seconds.
 _QUOTAS: Final = '\n[quotas]\nlooks_per_day = { insurer = 1_000_000_000, "traffic-window" = 1_000_000_000 }\n'
-
-
-@dataclass(frozen=True, slots=True)
-class Database:
-    """Where the registry keeps its licences.
-
-    Attributes:
-        url: URL of an empty PostgreSQL database; None for SQLite in the registry's folder.
-        pid: Process id of the PostgreSQL server, whose CPU counts with its backends'; None for SQLite.
-    """
-
-    url: str | None = None
-    pid: int | None = None
 
 
 @dataclass(slots=True)
@@ -96,6 +84,7 @@ class House:
         await self.command(*REGISTRY, "init", "--trust-domain", TRUST_DOMAIN, *where)
         self._raise_quotas()
         await self._load(licenses, cities, *(("--view-only",) if view_only else ()))
+        await asyncio.to_thread(self.database.settle)
 
     def _raise_quotas(self) -> None:
         with Path(self.config).open("a", encoding="utf-8") as sink:

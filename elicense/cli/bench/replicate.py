@@ -16,14 +16,11 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from elicense.cli.bench.house import House
 from elicense.cli.bench.rounds import SERVER, Figure, Row, measure
-from elicense.cli.bench.sending import BATCH, SendingCity
+from elicense.cli.bench.sending import BATCH, SENDERS, SendingCity, join_sender
 from elicense.cli.bench.usage import Processes
-from elicense.cli.demo.nation import CITY_NODE, REGISTRY
 
 SIGNATURE: Final = "one Ed25519 verification a record, one core"
 APPEND: Final = "AppendEntries"
-#: Cities that no filled store has.
-SENDERS: Final = (320100, 320200, 320300, 320400)
 _SIGNATURES: Final = 4_000
 _RECORD_BYTES: Final = 500
 
@@ -48,7 +45,7 @@ class Replicating:
         cities: list[SendingCity] = []
         try:
             for code in self._codes:
-                cities.append(await self._join(code))  # noqa: PERF401  # closed below, also when one fails
+                cities.append(await join_sender(self._house, code))  # noqa: PERF401  # closed below, also when one fails
             holder = self._house.licenses
             # One round more: the first one warms up.
             count = (rounds + 1) * self._batches * BATCH
@@ -71,14 +68,6 @@ class Replicating:
             await serving.stop()
         notes = {"times the rate of the check": round(appended.rate / signature.rate, 2)}
         return [signature, replace(appended, notes={**notes, "anonymous MiB": round(memory)})]
-
-    async def _join(self, code: int) -> SendingCity:
-        folder = self._house.folder / f"city-{code}"
-        token = await self._house.command(*REGISTRY, "token", "city", str(code), "--config", self._house.config)
-        # It never listens: its certificate and its keys are all that is needed.
-        where = ("--data", str(folder), "--listen", self._house.address(1))
-        await self._house.command(*CITY_NODE, "join", token.strip(), *where)
-        return SendingCity(code, folder)
 
 
 async def _check_signatures() -> int:

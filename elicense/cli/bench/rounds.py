@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from statistics import median
 from typing import Final
 
@@ -24,6 +24,9 @@ class Row:
         processes: Whose CPU pays for it, by part (:data:`SERVER`, :data:`DATABASE`).
         unit: What is counted.
         reference: Name of the row that it is compared with; empty for none.
+        besides: Name of an earlier row that does alone what this one does besides its own work, and as much
+            of it: its CPU of the same round is taken off; empty for none.
+        prepare: Makes ready what a round needs; not measured.
     """
 
     name: str
@@ -31,6 +34,8 @@ class Row:
     processes: Mapping[str, Processes]
     unit: str = "call"
     reference: str = ""
+    besides: str = ""
+    prepare: Callable[[], Awaitable[None]] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +56,10 @@ class Round:
     def cost_us(self) -> float:
         """CPU of all parts a unit, in microseconds."""
         return sum(self.cpu_s.values()) / self.units * 1e6
+
+    def without(self, other: Round) -> Round:
+        """Return this round without the CPU of another."""
+        return replace(self, cpu_s={part: used - other.cpu_s.get(part, 0.0) for part, used in self.cpu_s.items()})
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +107,7 @@ async def measure(rows: Sequence[Row], *, rounds: int) -> list[Figure]:
     """Run every row in each round, after one round that does not count.
 
     Args:
-        rows: What to measure; each reference is one of them.
+        rows: What to measure, in this order; each reference is one of them.
         rounds: How often.
     """
     taken: dict[str, list[Round]] = {row.name: [] for row in rows}
@@ -107,24 +116,37 @@ async def measure(rows: Sequence[Row], *, rounds: int) -> list[Figure]:
             taken_now = await _round(row)
             if number >= 0:
                 taken[row.name].append(taken_now)
-    return [
-        Figure(
-            name=row.name,
-            unit=row.unit,
-            rounds=taken[row.name],
-            reference=row.reference,
-            cheaper=[
-                theirs.cost_us / ours.cost_us
-                for ours, theirs in zip(taken[row.name], taken[row.reference], strict=True)
-            ]
-            if row.reference
-            else (),
-        )
-        for row in rows
-    ]
+    return [_figure(row, taken) for row in rows]
+
+
+def _figure(row: Row, taken: Mapping[str, Sequence[Round]]) -> Figure:
+    whole = rounds = taken[row.name]
+    if row.besides:
+        rounds = [ours.without(alone) for ours, alone in zip(whole, taken[row.besides], strict=True)]
+    references = taken[row.reference] if row.reference else []
+    figure = Figure(
+        name=row.name,
+        unit=row.unit,
+        rounds=rounds,
+        reference=row.reference,
+        cheaper=[theirs.cost_us / ours.cost_us for ours, theirs in zip(rounds, references, strict=True)]
+        if references
+        else (),
+    )
+    if not row.besides:
+        return figure
+    # Said as well, so that nobody has to believe in what was taken off.
+    all_of_it = median(each.cost_us for each in whole)
+    notes = {f"µs with nothing taken off for “{row.besides}”": round(all_of_it, 1)}
+    if references:
+        ratio = median(theirs.cost_us / ours.cost_us for ours, theirs in zip(whole, references, strict=True))
+        notes[f"× {row.reference} then"] = round(ratio, 2)
+    return replace(figure, notes=notes)
 
 
 async def _round(row: Row) -> Round:
+    if row.prepare is not None:
+        await row.prepare()
     before = {part: processes.cpu_s() for part, processes in row.processes.items()}
     began = time.perf_counter()
     units = await row.work()

@@ -8,9 +8,11 @@ from itertools import islice
 from pathlib import Path
 from typing import Final
 
+from elicense.cli.bench.house import House
 from elicense.cli.bench.people import name_of, number_of
 from elicense.cli.demo.drivers import generate
 from elicense.cli.demo.figures import ExpectationFailed
+from elicense.cli.demo.nation import CITY_NODE, REGISTRY
 from elicense.clock import china_date, to_timestamp, utc_micros
 from elicense.license.codec import license_to_message
 from elicense.license.csv_format import parse_row
@@ -27,6 +29,9 @@ from elicense.v1 import replication_pb2 as pb
 
 BATCH: Final = 2_048
 """Entries of one call: as many as the wire takes."""
+
+#: Cities that no filled store has.
+SENDERS: Final = (320100, 320200, 320300, 320400)
 
 _CLAIMS_PER_CALL: Final = 1_000
 _CALL_S: Final = 60.0
@@ -64,8 +69,12 @@ class SendingCity:
             imported=True,
         )
 
-    async def prepare(self, holders: Sequence[int]) -> None:
+    async def prepare(self, holders: Sequence[int], *, batch: int = BATCH) -> None:
         """Claim these holders and make the batches of their first records; at most ten minutes ahead.
+
+        Args:
+            holders: Ordinals of people who have no licence yet.
+            batch: Entries of a batch.
 
         Raises:
             ExpectationFailed: The registry did not grant one.
@@ -73,8 +82,8 @@ class SendingCity:
         records: list[bytes] = []
         for start in range(0, len(holders), _CLAIMS_PER_CALL):
             records += await self._granted(holders[start : start + _CLAIMS_PER_CALL])
-        for start in range(0, len(records), BATCH):
-            self._ready.append(self._batch(records[start : start + BATCH]))
+        for start in range(0, len(records), batch):
+            self._ready.append(self._batch(records[start : start + batch]))
 
     async def _granted(self, holders: Sequence[int]) -> list[bytes]:
         now_us = utc_micros()
@@ -131,6 +140,15 @@ class SendingCity:
     async def close(self) -> None:
         """Close the connection."""
         await self._channel.close()
+
+
+async def join_sender(house: House, code: int) -> SendingCity:
+    """Join a city to a registry that runs."""
+    folder = house.folder / f"city-{code}"
+    token = await house.command(*REGISTRY, "token", "city", str(code), "--config", house.config)
+    # It never listens: its certificate and its keys are all that is needed.
+    await house.command(*CITY_NODE, "join", token.strip(), "--data", str(folder), "--listen", house.address(1))
+    return SendingCity(code, folder)
 
 
 def _templates(code: int) -> list[license_pb2.License]:

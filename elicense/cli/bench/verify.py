@@ -1,25 +1,32 @@
-"""``elicense bench verify`` and ``batch``: what a verification costs beside a bare call.
+"""``elicense bench verify``: what a verification costs beside a bare call.
 
 An insurer asks: it must give the name, and gets classes and validity.  Every
 number is asked about in turn, so that no cache but the database's own helps.
 Everything is on: mutual TLS, authorisation, quotas, metrics, log lines, and the
 durable access log, unless a row says otherwise.
+
+Under ingest: a city sends new licences at a steady rate for as long as a round of
+calls lasts.  In each round it sends as many alone before, over the same time, and
+what that took of CPU is taken off; the figure with nothing taken off stands beside.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
 import random
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Final
 
 from elicense.cli.bench.drive import Driver
 from elicense.cli.bench.echo import METHOD, request_of
 from elicense.cli.bench.house import House
+from elicense.cli.bench.ingest import SteadyIngest
 from elicense.cli.bench.people import name_of, number_of
 from elicense.cli.bench.rounds import SERVER, Figure, Row, measure
+from elicense.cli.bench.sending import SENDERS, SendingCity, join_sender
 from elicense.cli.bench.usage import Processes, disk_bytes
 from elicense.cli.demo.figures import ExpectationFailed
 from elicense.cli.demo.processes import Child
@@ -33,6 +40,8 @@ ROLE: Final = "insurer"
 ECHO: Final = "bare echo"
 EVERYTHING: Final = "VerifyLicense"
 UNRECORDED: Final = "VerifyLicense, access log off"
+INGEST: Final = "ingest alone"
+UNDER_INGEST: Final = "VerifyLicense under ingest"
 CHECK_EVERY: Final = 16
 """One answer in so many is read; the driver would be the slower one otherwise."""
 
@@ -88,38 +97,56 @@ def _several(answer: bytes) -> Sequence[pb.Verdict]:
     return pb.BatchVerifyLicensesResponse.FromString(answer).verdicts
 
 
+@dataclass(frozen=True, slots=True)
+class Size:
+    """How much is measured.
+
+    Attributes:
+        calls: Calls a round.
+        in_flight: Calls at once.
+        batch: Questions of a batch.
+        ingest: Records a second under which verifications are measured as well; 0 for not at all.
+        ingest_s: How long a round under ingest lasts, in seconds.
+    """
+
+    calls: int
+    in_flight: int
+    batch: int
+    ingest: int = 0
+    ingest_s: float = 3.0
+
+
 class Measurement:
     """The rows of one store.
 
     Args:
         house: The registry.
-        calls: Calls a round.
-        in_flight: Calls at once.
-        batch: Questions of a batch.
+        size: How much is measured.
     """
 
-    def __init__(self, house: House, *, calls: int, in_flight: int, batch: int) -> None:
+    def __init__(self, house: House, size: Size) -> None:
         self._house = house
-        self._calls = calls
-        self._in_flight = in_flight
-        self._batch = batch
+        self._size = size
         self._questions = Questions(house.licenses)
         self._drivers: list[Driver] = []
+        self._cities: list[SendingCity] = []
 
     async def run(self, *, rounds: int) -> list[Figure]:
-        """Measure echo, single verifications and batches, with and without the access log."""
+        """Measure echo, single verifications, idle and under ingest, and batches; then without the access log."""
         try:
             echo, address = await self._house.echo()
             recorded = await self._recorded(echo, address, rounds)
             return [*recorded, await self._unrecorded(echo, address, rounds)]
         finally:
-            for driver in self._drivers:
-                await driver.close()
+            closing: list[Driver | SendingCity] = [*self._drivers, *self._cities]
+            for closed in closing:
+                await closed.close()
 
     async def _recorded(self, echo: Child, address: str, rounds: int) -> list[Figure]:
         began = time.monotonic()
         serving = await self._house.serve()
         started_s = time.monotonic() - began
+        start_bytes = Processes(serving.pid).anonymous_bytes()
         credentials = await self._house.admit(ROLE)
         verify = self._driver(credentials, VERIFY)
         batch = self._driver(credentials, BATCH, in_flight=2)
@@ -127,20 +154,40 @@ class Measurement:
             await self._echo_row(echo, address, credentials, verify),
             Row(EVERYTHING, lambda: self._ask(verify), self._house.payers(serving), reference=ECHO),
             Row(
-                f"batch of {self._batch}",
+                f"batch of {self._size.batch}",
                 lambda: self._ask_many(batch),
                 self._house.payers(serving),
                 unit="verdict",
                 reference=EVERYTHING,
             ),
+            *(await self._ingest_rows(serving, verify) if self._size.ingest else ()),
         ]
-        bare, single, many = await measure(rows, rounds=rounds)
-        memory = Processes(serving.pid).anonymous_bytes() / 2**20
+        bare, single, *others = await measure(rows, rounds=rounds)
+        notes = {
+            "s from start to serving": round(started_s, 2),
+            "anonymous MiB then": round(start_bytes / 2**20),
+            "at the end": round(Processes(serving.pid).anonymous_bytes() / 2**20),
+        }
         await serving.stop()
+        return [bare, replace(single, notes=notes), *others]
+
+    async def _ingest_rows(self, serving: Child, verify: Driver) -> list[Row]:
+        city = await join_sender(self._house, SENDERS[0])
+        self._cities.append(city)
+        ingest = SteadyIngest(
+            city, first_holder=self._house.licenses, rate=self._size.ingest, seconds=self._size.ingest_s
+        )
+        payers = self._house.payers(serving)
         return [
-            bare,
-            replace(single, notes={"s from start to serving": round(started_s, 1), "anonymous MiB": round(memory)}),
-            many,
+            Row(INGEST, ingest.run, payers, unit="record", prepare=ingest.prepare),
+            Row(
+                UNDER_INGEST,
+                lambda: self._ask_during(ingest, verify),
+                payers,
+                reference=ECHO,
+                besides=INGEST,
+                prepare=ingest.prepare,
+            ),
         ]
 
     async def _unrecorded(self, echo: Child, address: str, rounds: int) -> Figure:
@@ -159,7 +206,7 @@ class Measurement:
     def _driver(
         self, credentials: Credentials, method: str, *, address: str | None = None, in_flight: int | None = None
     ) -> Driver:
-        driver = Driver(credentials, method, address=address, in_flight=in_flight or self._in_flight)
+        driver = Driver(credentials, method, address=address, in_flight=in_flight or self._size.in_flight)
         self._drivers.append(driver)
         return driver
 
@@ -168,24 +215,35 @@ class Measurement:
         question = self._questions.one()
         request = request_of(len(question), len(await verify.one(question)))
         bare = self._driver(credentials, METHOD, address=address)
-        return Row(ECHO, lambda: bare.run([request] * self._calls), {SERVER: Processes(echo.pid)})
+        return Row(ECHO, lambda: bare.run([request] * self._size.calls), {SERVER: Processes(echo.pid)})
 
     async def _ask(self, driver: Driver) -> int:
-        requests = [self._questions.one() for _ in range(self._calls)]
+        requests = [self._questions.one() for _ in range(self._size.calls)]
         return await driver.run(requests, _checker(_single))
 
     async def _ask_many(self, driver: Driver) -> int:
-        requests = [self._questions.many(self._batch) for _ in range(-(-self._calls // self._batch) * 2)]
-        return await driver.run(requests, _checker(_several)) * self._batch
+        batch = self._size.batch
+        requests = [self._questions.many(batch) for _ in range(-(-self._size.calls // batch) * 2)]
+        return await driver.run(requests, _checker(_several)) * batch
+
+    async def _ask_during(self, ingest: SteadyIngest, driver: Driver) -> int:
+        """Ask until everything is taken in."""
+        ingesting = asyncio.create_task(ingest.run())
+
+        def questions() -> Iterator[bytes]:
+            while not ingesting.done():
+                yield self._questions.one()
+
+        made = await driver.run(questions(), _checker(_single))
+        await ingesting
+        return made
 
 
 async def facts(house: House, *, keys: int) -> dict[str, str | int | float]:
     """Return what a run says of its store: size, disk, and that many raw look-ups in microseconds of CPU a person."""
     raw = json.loads(await house.raw_reads(keys))
-    told: dict[str, str | int | float] = {"licenses": house.licenses, "filled in s": round(house.loaded_s)}
+    told: dict[str, str | int | float] = {"store": house.database.store, "licenses": house.licenses}
+    told["filled in s"] = round(house.loaded_s)
     if house.database.url is None:
-        told["store"] = "SQLite"
         told["bytes a license"] = round(disk_bytes(house.files()) / house.licenses)
-    else:
-        told["store"] = "PostgreSQL"
     return told | {f"raw look-up by {size}, µs": round(float(taken), 1) for size, taken in raw.items()}
