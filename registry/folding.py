@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from elicense import errors
@@ -68,7 +67,7 @@ class Folding:
     def _fold(self, conn: Connection, part: Sequence[ReceivedRecord], now_us: int) -> NationalChange:
         links = self._store.view.links.of(conn, {record.person_key for record in part})
         if links:
-            part = [replace(record, person_key=links.get(record.person_key, record.person_key)) for record in part]
+            part = [record.of_person(links.get(record.person_key, record.person_key)) for record in part]
         keys = sorted({record.person_key for record in part if record.person_key})
         rows = self._store.view.by_person(conn, keys)
         fold = NationalFold(rows=rows, claims=self._store.claims(conn, keys), persons=self._persons, received_us=now_us)

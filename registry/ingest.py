@@ -24,9 +24,9 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
 from elicense import errors
-from elicense.clock import from_timestamp
 from elicense.log.checkpoint import Checkpoint, cosign
 from elicense.log.store import Head, LogKey, NewEntry
+from elicense.log.tree import CompactRange
 from elicense.sql.database import Database
 from elicense.trust.signer import Signer
 from elicense.view.opening import binds
@@ -55,9 +55,10 @@ DISPOSITIONS_PER_ANSWER: Final = 1_000
 
 @dataclass(frozen=True, slots=True)
 class _Read:
-    """A batch as far as it can be read without the database: its leaf hashes, and its records but for erased ones."""
+    """A batch as far as it can be read without the database: leaf hashes, entries, and records but for erased ones."""
 
     leaves: Sequence[bytes]
+    entries: Sequence[NewEntry]
     received: Sequence[ReceivedRecord]
     traces: list[bytes] = field(default_factory=list)
     """Bytes of what the batch erased; filled in its transaction, anew whenever that runs again."""
@@ -186,7 +187,11 @@ class Ingest:
             epoch=batch.epoch,
             persons=self._persons,
         )  # fmt: skip
-        return _Read(leaves, received)
+        entries = [
+            NewEntry(None, None, leaf) if sent.erased else NewEntry(sent.record, sent.salt, leaf)
+            for sent, leaf in zip(batch.entries, leaves, strict=True)
+        ]
+        return _Read(leaves, entries, received)
 
     def _append(self, conn: Connection, batch: Batch, read: _Read, now_us: int) -> _Held:
         enrolled = self._enrolled(conn, batch.city)  # (1)
@@ -204,9 +209,10 @@ class Ingest:
         explained = self._explains(conn, head, batch, leaves, fresh)  # (1)
         undecided = False
         if signed is not None and fresh < len(leaves):
-            if head.frontier.append_leaves(leaves[fresh:]).root() != signed.root:  # (4)
+            frontier = head.frontier.append_leaves(leaves[fresh:])
+            if frontier.root() != signed.root:  # (4)
                 raise errors.RootMismatch("the entries do not lead to the signed root", size=signed.size)
-            head, undecided = self._apply(conn, head, batch, read, fresh, now_us)  # (5)
+            head, undecided = self._apply(conn, head, batch, read, fresh, frontier=frontier, now_us=now_us)  # (5)
         unstored = self._unstored.get(head.key)
         if unstored is not None:
             self._store.logs.store_cosigned(conn, head.key, *unstored)
@@ -230,23 +236,29 @@ class Ingest:
         return replace(self._held(conn, head, dispositions, undecided=undecided), explained=explained)
 
     def _apply(
-        self, conn: Connection, head: Head, batch: Batch, read: _Read, fresh: int, now_us: int
+        self,
+        conn: Connection,
+        head: Head,
+        batch: Batch,
+        read: _Read,
+        fresh: int,
+        *,
+        frontier: CompactRange,
+        now_us: int,
     ) -> tuple[Head, bool]:
         """Append the new suffix and fold it; return the new head and whether licences wait for a decision."""
         recorded_us = head.recorded_us
         if head.size == 0 and batch.epoch > FIRST_EPOCH:
             recorded_us = self._check_opening(conn, head.key, batch)
-        entries = [
-            NewEntry(None, None, leaf) if sent.erased else NewEntry(sent.record, sent.salt, leaf)
-            for sent, leaf in zip(batch.entries[fresh:], read.leaves[fresh:], strict=True)
-        ]
         received = [record for record in read.received if record.index >= head.size] if fresh else read.received
         # When the city wrote its last record; never later than now, so that a
         # city with a fast clock can not make its records look fresher.  Records
         # that can not be read say nothing of when they were written.
-        written = [from_timestamp(record.message.record_time) for record in received if record.message is not None]
+        written = [record.row.recorded_us for record in received if record.row is not None]
         recorded_us = min(max(written, default=recorded_us), now_us)
-        moved = self._store.logs.advance(conn, head, entries, recorded_us=recorded_us, note=batch.checkpoint)
+        moved = self._store.logs.advance(
+            conn, head, read.entries[fresh:], recorded_us=recorded_us, note=batch.checkpoint, frontier=frontier
+        )
         undecided, traces = self._folding.take(conn, batch, received, now_us=now_us)
         # Anew whenever the transaction runs again.
         read.traces[:] = traces

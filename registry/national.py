@@ -30,7 +30,7 @@ from elicense.errors import Malformed
 from elicense.license.verdict import ViewFlags
 from elicense.v1 import license_pb2, replication_pb2
 from elicense.view.erasure import read_erasure
-from elicense.view.fold import flags_of, kept_flags, person_key_of, read_with_standing, revision_of, row_of
+from elicense.view.fold import flags_of, kept_flags, person_key_of, read_with_standing, row_of
 from elicense.view.model import Revision, ViewRow
 from elicense.view.opening import read_opening
 from elicense.view.person import PersonIndex
@@ -80,6 +80,8 @@ class ReceivedRecord:
         person_key: Tag of the person; empty when unreadable.
         standing: Serialized standing of its licence; empty when unreadable.
         erasure: The record, when it erases a licence; there is no ``message`` then.
+        row: The licence's row as this record alone would make it; None without ``message``.
+        effective_us: From when the record counts.
     """
 
     index: int
@@ -88,6 +90,12 @@ class ReceivedRecord:
     person_key: bytes
     standing: bytes
     erasure: license_pb2.LicenseRecord | None = None
+    row: ViewRow | None = None
+    effective_us: int = 0
+
+    def of_person(self, person_key: bytes) -> ReceivedRecord:
+        """Return the record under the tag that its person is known by."""
+        return replace(self, person_key=person_key, row=self.row and replace(self.row, person_key=person_key))
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +153,9 @@ def receive(
 ) -> list[ReceivedRecord]:
     """Read a batch of (index, record, leaf hash).
 
+    Whatever can be said of a record by itself is worked out here, because batches
+    are read side by side and folded one after the other.
+
     A record of another log counts as unreadable; the opening of an epoch is about no licence and left out.
     """
     received = []
@@ -161,7 +172,17 @@ def receive(
         if message.city != city or message.epoch != epoch:
             received.append(ReceivedRecord(index, leaf_hash, None, b"", b""))
             continue
-        received.append(ReceivedRecord(index, leaf_hash, message, person_key_of(message, persons), standing))
+        row = row_of(
+            message,
+            index=index,
+            leaf_hash=leaf_hash,
+            flags=flags_of(message),
+            persons=persons,
+            person_key=person_key_of(message, persons),
+            standing=standing,
+        )
+        effective_us = from_timestamp(message.effective_time)
+        received.append(ReceivedRecord(index, leaf_hash, message, row.person_key, standing, None, row, effective_us))
     return received
 
 
@@ -198,38 +219,24 @@ class NationalFold:
 
     def apply(self, received: ReceivedRecord) -> None:
         """Fold one record."""
-        message = received.message
-        if message is None:
+        message, row = received.message, received.row
+        if message is None or row is None:
             self._without_license(received)
             return
         held = self._rows.setdefault(received.person_key, {})
         before = held.get(message.license_id)
         where = (message.city, message.epoch, received.index)
-        if message.event == _TAKEN_OVER:
-            if not self.custody.arrives(message, where):
-                self._wait(received, message, where)
-                return
-            added: ViewFlags | None = ViewFlags(0)
-            before = None  # whatever this city wrote of it before it moved away
-        elif message.event in _FIRST_EVENTS:
-            added = self._first(received, message, before, held)
-        else:
-            added = self._next(received, message, before)
+        added = self._added(received, message, before, held)
         if added is None:
             return
-        own = flags_of(message)
+        if message.event == _TAKEN_OVER:
+            before = None  # whatever this city wrote of it before it moved away
+        own = row.flags
         stood = 0 if before is None else before.flags
         if own & _CANCELLED and not stood & _NOT_COUNTING & ~_CANCELLED:
             self.change.releases[received.person_key] = message.license_id
-        row = row_of(
-            message,
-            index=received.index,
-            leaf_hash=received.leaf_hash,
-            flags=int(added) | own,
-            persons=self._persons,
-            person_key=received.person_key,
-            standing=received.standing,
-        )
+        if added:
+            row = replace(row, flags=int(added) | own)
         # What stands is kept by the table; here too, for the records behind this one.
         held[message.license_id] = replace(row, flags=row.flags | kept_flags(stood)) if stood else row
         key = (received.person_key, message.license_id)
@@ -243,9 +250,25 @@ class NationalFold:
             self._note_offer(received, message)
         self.custody.wrote(message, where, received.leaf_hash)
         self.change.links += asked_by(message, self._persons, index=received.index)
-        self.change.revisions.append(
-            revision_of(message, index=received.index, received_us=self._received_us, person_key=received.person_key)
-        )
+        self.change.revisions.append(row.as_revision(effective_us=received.effective_us, received_us=self._received_us))
+
+    def _added(
+        self,
+        received: ReceivedRecord,
+        message: license_pb2.LicenseRecord,
+        before: ViewRow | None,
+        held: Mapping[bytes, ViewRow],
+    ) -> ViewFlags | None:
+        """Return the flags that a record adds to its own; None when it has no place in the view, or not yet."""
+        if message.event == _TAKEN_OVER:
+            where = (message.city, message.epoch, received.index)
+            if self.custody.arrives(message, where):
+                return ViewFlags(0)
+            self._wait(received, message, where)
+            return None
+        if message.event in _FIRST_EVENTS:
+            return self._first(received, message, before, held)
+        return self._next(received, message, before)
 
     def _first(
         self,

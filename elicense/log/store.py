@@ -155,6 +155,7 @@ class LogStore:
         recorded_us: int,
         previous_note: tuple[int, bytes] | None = None,
         note: bytes | None = None,
+        frontier: CompactRange | None = None,
     ) -> Head:
         """Append entries after ``head`` and move the head on.
 
@@ -165,6 +166,7 @@ class LogStore:
             recorded_us: Clock of this commit, UTC microseconds.
             previous_note: Size and signed checkpoint of an earlier head, to be stored along.
             note: Signed checkpoint of the new head, where another has signed it before.
+            frontier: The tree behind the entries, where it is known already.
 
         Returns:
             The new head.
@@ -174,7 +176,7 @@ class LogStore:
             StoreCorrupt: The stored tree does not fit ``head``.
         """
         leaf_hashes = [entry.leaf_hash for entry in entries]
-        frontier = head.frontier.append_leaves(leaf_hashes)
+        frontier = frontier or head.frontier.append_leaves(leaf_hashes)
         moved = Head(head.key, frontier, frontier.root(), note, recorded_us)
         values = {
             **_key(head.key),

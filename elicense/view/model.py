@@ -47,6 +47,26 @@ class ViewRow(Row):
     standing: bytes
     recorded_us: int
 
+    def as_revision(self, *, effective_us: int, received_us: int) -> Revision:
+        """Return the entry of the revision index for the record that made this row.
+
+        Args:
+            effective_us: From when the record counts.
+            received_us: When this node stored it.
+        """
+        return Revision(
+            self.license_id,
+            self.city,
+            self.epoch,
+            self.idx,
+            self.revision,
+            self.event,
+            effective_us,
+            self.recorded_us,
+            received_us,
+            self.person_key,
+        )
+
 
 NOBODY = ViewRow(
     person_key=bytes(16),
