@@ -165,6 +165,11 @@ class CityConfig(Section):
         return self.data_dir / RESERVE_FILE
 
     @property
+    def evidence_dir(self) -> Path:
+        """Folder with what proves that the registry signed two histories."""
+        return self.data_dir / "evidence"
+
+    @property
     def authority_dir(self) -> Path:
         """Folder of the authority that signs for the city's own people."""
         return self.keys_dir / AUTHORITY_FOLDER

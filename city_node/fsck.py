@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from city_node.custody import record_flags
 from city_node.custody_check import CustodyFold
+from city_node.mirror import REGISTRY_LOG, RegistryHistory
 from city_node.receipts import flags_after
 from city_node.store import CityStore
 from elicense.errors import Malformed
@@ -88,6 +89,7 @@ class Fsck:
         keys: Keys of the log, by epoch.
         cosigner: Key of the registry's receipts.
         progress: Called with the number of entries checked since the last call.
+        registry: Keys of the registry's log, where the city keeps a mirror of that.
     """
 
     def __init__(
@@ -100,6 +102,7 @@ class Fsck:
         keys: Mapping[int, VerifierKey],
         cosigner: VerifierKey,
         progress: Callable[[int], None],
+        registry: RegistryHistory | None = None,
     ) -> None:
         self._store = store
         self._persons = persons
@@ -107,6 +110,7 @@ class Fsck:
         self._city = city
         self._keys = keys
         self._cosigner = cosigner
+        self._registry = registry
         self._progress = progress
 
     def run(self, conn: Connection) -> Report:
@@ -129,6 +133,7 @@ class Fsck:
             for chunk in check.entries():
                 entries += len(chunk)
                 self._derive(key, chunk, derived, findings)
+        self._check_mirror(conn, findings)
         hand_overs = self._store.hand_overs.all(conn)
         derived.custody.settle(hand_overs, self._confirmed(conn, logs))
         self._set_flags(derived)
@@ -137,6 +142,17 @@ class Fsck:
         self._compare_view(conn, derived, findings)
         self._compare_requests(conn, derived, findings)
         return Report(len(logs), entries, len(derived.rows), tuple(findings))
+
+    def _check_mirror(self, conn: Connection, findings: list[Finding]) -> None:
+        """Check what is held of the registry's log: every entry, every root and every signature."""
+        for key in self._store.logs.keys(conn):
+            if key.log != REGISTRY_LOG or self._registry is None:
+                continue
+            signer = self._registry.key(key.epoch)
+            keys = LogKeys(signer.name, signer, None)
+            check = LogCheck(conn, self._store.logs, key, keys=keys, found=findings.append, progress=self._progress)
+            for _ in check.entries():
+                pass
 
     def _derive(self, key: LogKey, chunk: Sequence[StoredEntry], derived: _Derived, findings: list[Finding]) -> None:
         for entry in chunk:

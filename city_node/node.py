@@ -15,6 +15,7 @@ from city_node.comparison import Comparison
 from city_node.config import CityConfig
 from city_node.daily import DailyRules
 from city_node.gate import SigningGate
+from city_node.mirror import Mirror
 from city_node.node_lock import hold_serving
 from city_node.receipts import Receipts
 from city_node.replicator import Replicator
@@ -66,6 +67,7 @@ class Parts:
         writer: Writes the log.
         receipts: What the registry has confirmed.
         replicator: Carries the log to the registry.
+        mirror: Keeps a copy of the registry's own log.
         daily: Writes what the days bring.
         coalescing: What may have look-ups in flight.
         hub: Wakes those who follow licences.
@@ -84,6 +86,7 @@ class Parts:
     writer: LogWriter[Command, Outcomes]
     receipts: Receipts
     replicator: Replicator
+    mirror: Mirror
     daily: DailyRules
     coalescing: Sequence[Closing]
     hub: WatchHub
@@ -110,6 +113,7 @@ class RunningNode:
         self._metrics = metrics
         self._metrics_server: MetricsServer | None = None
         self._replication: asyncio.Task[None] | None = None
+        self._mirroring: asyncio.Task[None] | None = None
         self._daily: asyncio.Task[None] | None = None
         self._flushing: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -135,6 +139,11 @@ class RunningNode:
     def replicator(self) -> Replicator:
         """What carries the log to the registry."""
         return self._parts.replicator
+
+    @property
+    def mirror(self) -> Mirror:
+        """What keeps a copy of the registry's own log."""
+        return self._parts.mirror
 
     async def start(self) -> None:
         """Read the log, compare it with the registry's, listen, and say what is ready.
@@ -196,6 +205,9 @@ class RunningNode:
             # A call to a registry that hangs is not worth waiting for: it is made again at the next start.
             self._replication.cancel()
             await asyncio.wait((self._replication,))
+        if self._mirroring is not None:
+            self._mirroring.cancel()
+            await asyncio.wait((self._mirroring,))
         for closing in parts.coalescing:
             await closing.close()
         await parts.accesses.close()
@@ -216,10 +228,11 @@ class RunningNode:
 
     def _lead(self) -> None:
         self._replication = asyncio.create_task(self._parts.replicator.run(), name="replicator")
+        self._mirroring = asyncio.create_task(self._parts.mirror.run(), name="mirror")
         self._daily = asyncio.create_task(self._parts.daily.run(), name="daily-rules")
 
     def _follow(self) -> None:
-        for task in (self._replication, self._daily):
+        for task in (self._replication, self._mirroring, self._daily):
             if task is not None:
                 task.cancel()
 

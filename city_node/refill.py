@@ -9,7 +9,6 @@ own key, and the last one must be the head that the registry cosigned.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
@@ -20,12 +19,12 @@ from city_node.receipts import TrustedKeys
 from city_node.store import CityStore
 from elicense.clock import from_timestamp
 from elicense.errors import LogForked, Malformed, RootMismatch, StoreCorrupt
-from elicense.log.checkpoint import open_checkpoint, open_cosigned
-from elicense.log.entry import leaf_hash
+from elicense.log.checkpoint import open_cosigned
 from elicense.log.model import Head, LogKey, NewEntry
+from elicense.log.pages import check_part, parts_of
 from elicense.rpc.errors import from_rpc_error
 from elicense.sql.database import Database
-from elicense.v1 import license_pb2, log_pb2, recovery_pb2, recovery_pb2_grpc
+from elicense.v1 import license_pb2, recovery_pb2, recovery_pb2_grpc
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,14 +32,6 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
 PAGE_SECONDS: Final = 60.0
-
-
-@dataclass(frozen=True, slots=True)
-class _Part:
-    """A commit or batch to append: its entries and the signed head after them."""
-
-    entries: Sequence[NewEntry]
-    head: recovery_pb2.SignedHead
 
 
 class Refill:
@@ -108,12 +99,9 @@ class Refill:
         head = self._store.logs.head(conn, key, lock=True)
         if head is None:
             raise StoreCorrupt("the log is missing; start again")
-        start, parts = head.size, _parts(page, head.size)
+        start, parts = head.size, parts_of(page, head.size)
         for part in parts:
-            root = head.frontier.append_leaves([entry.leaf_hash for entry in part.entries]).root()
-            signed = open_checkpoint(part.head.note, origin=keys.origin, key=keys.log_key)
-            if (signed.size, signed.root) != (head.size + len(part.entries), root):
-                raise RootMismatch("what the registry sent does not lead to the head that was signed", size=signed.size)
+            check_part(part, head.frontier, origin=keys.origin, key=keys.log_key)
             before = head
             recorded_us = max(before.recorded_us, _recorded_us(part.entries))
             head = self._store.logs.advance(conn, before, part.entries, recorded_us=recorded_us, note=part.head.note)
@@ -150,30 +138,6 @@ class Refill:
         if head is None:
             raise StoreCorrupt("the log is missing; start again")
         return head
-
-
-def _parts(page: recovery_pb2.ReadLogResponse, start: int) -> list[_Part]:
-    """Cut a page where commits or batches ended.
-
-    Raises:
-        Malformed: Its heads do not fit its entries.
-    """
-    entries = [_entry(entry) for entry in page.entries]
-    parts, begin = [], start
-    for head in page.heads:
-        if not begin < head.size <= start + len(entries):
-            break
-        parts.append(_Part(entries[begin - start : head.size - start], head))
-        begin = head.size
-    if begin != start + len(entries) or len(parts) != len(page.heads):
-        raise Malformed("the registry's heads do not fit the entries that it sent")
-    return parts
-
-
-def _entry(entry: log_pb2.LogEntry) -> NewEntry:
-    if entry.leaf_hash and not entry.salt and not entry.record:
-        return NewEntry(None, None, entry.leaf_hash)
-    return NewEntry(entry.record, entry.salt, leaf_hash(entry.salt, entry.record))
 
 
 def _recorded_us(entries: Sequence[NewEntry]) -> int:

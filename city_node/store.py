@@ -245,7 +245,9 @@ class CityStore:
 
     def position(self, conn: Connection, city: int) -> Hashable:
         """Return a value that changes with every entry of the log and every word of the registry."""
-        return self.logs.sizes(conn), self.disposition_cursor(conn, city)
+        # The mirror of the registry's log grows all the time, and changes no licence.
+        own = frozenset(size for size in self.logs.sizes(conn) if size[0] == city)
+        return own, self.disposition_cursor(conn, city)
 
     def add_dispositions(self, conn: Connection, dispositions: Iterable[StoredDisposition]) -> None:
         """Append to the feed; its numbers must go on without a gap."""

@@ -7,7 +7,7 @@ log, with the city's head locked, so that no batch slips in between.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -23,8 +23,8 @@ from elicense.errors import (
 )
 from elicense.log.checkpoint import Checkpoint, cosign, open_checkpoint
 from elicense.log.decision import Decision
-from elicense.log.model import CheckpointRow, LogKey, StoredEntry
-from elicense.log.request_queue import BYTES_PER_COMMIT, ENTRIES_PER_COMMIT
+from elicense.log.model import LogKey
+from elicense.log.pages import Page, read_page
 from elicense.log.verifier_key import ED25519, parse_vkey
 from elicense.sql.database import Database
 from elicense.trust.enrollment import city_log_origin
@@ -38,9 +38,6 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from elicense.log.model import Head
-
-#: Signed heads in one page; with their signatures they would else take more room than the entries.
-HEADS_PER_PAGE: Final = 256
 
 _POSSESSION: Final = "the possession note must be over the new, empty log"
 
@@ -149,19 +146,6 @@ class HeldEpoch:
     receipt: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Page:
-    """A part of a log.
-
-    Attributes:
-        entries: Entries in order.
-        heads: Where batches ended among them, in order; the last one follows the last entry.
-    """
-
-    entries: Sequence[StoredEntry]
-    heads: Sequence[CheckpointRow]
-
-
 class HeldLogs:
     """Reads what the registry holds of a city's log, for that city.
 
@@ -229,12 +213,7 @@ class HeldLogs:
             raise NotFound("there is no such epoch of this city's log")
         if first_index > head.size:
             raise Malformed(f"the log has {head.size} entries", size=head.size)
-        entries = logs.entries(conn, key, first_index, ENTRIES_PER_COMMIT, max_bytes=BYTES_PER_COMMIT)
-        rows = logs.checkpoints(conn, key, first_index, first_index + len(entries))
-        heads = [rows[size] for size in sorted(rows)][:HEADS_PER_PAGE]
-        if not heads:
-            return Page([], [])
-        return Page(entries[: heads[-1].size - first_index], heads)
+        return read_page(conn, logs, key, first_index)
 
     def _receipt(self, head: Head, cosigned: tuple[int, bytes] | None) -> bytes:
         if cosigned is not None and cosigned[0] == head.size:

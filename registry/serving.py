@@ -38,6 +38,7 @@ from registry.enrollment import enrollment
 from registry.epochs import HeldLogs
 from registry.ground import Ground
 from registry.holder_documents import HolderDocuments
+from registry.mirrored import OwnPages
 from registry.replication import DecisionLog, Replication
 from registry.services.access import AccessServicer
 from registry.services.conflict import ConflictRulingServicer, ConflictServicer
@@ -96,8 +97,9 @@ def serve_cities(
     held = HeldLogs(
         database=database, store=store, cosigner=keys.cosigner, cosigner_name=ground.cosigner_name, clock=clock
     )
+    own = OwnPages(database=database, store=store, signer=keys.log, trust_domain=ground.trust_domain)
     recovery_pb2_grpc.add_RecoveryServiceServicer_to_server(
-        RecoveryServicer(held=held, log=log, trust_domain=ground.trust_domain), server.methods
+        RecoveryServicer(held=held, own=own, log=log, trust_domain=ground.trust_domain), server.methods
     )
     custody = Custody(
         database=database,

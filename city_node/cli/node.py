@@ -17,6 +17,7 @@ from city_node.cli.options import AS_JSON, CONFIG
 from city_node.config import CityConfig, load_city_config
 from city_node.fsck import Fsck
 from city_node.keys import load_keys
+from city_node.mirror import RegistryHistory
 from city_node.node_lock import alone
 from city_node.progress import log_progress, own_head
 from city_node.store import CityStore
@@ -245,6 +246,7 @@ def fsck(config_path: Path, as_json: bool) -> None:
         keys={epoch: parse_vkey(key.log_key) for epoch, key in known.items()},
         cosigner=keys.cosigner,
         progress=progress,
+        registry=RegistryHistory(parse_vkey(config.city.registry_log_key)),
     )
     report = _reading(config, check.run)
     if sys.stderr.isatty():

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from elicense.log.model import LogKey, StoredEntry
+from elicense.log.model import CheckpointRow, LogKey, StoredEntry
 from elicense.rpc.context import current_caller
 from elicense.v1 import log_pb2, recovery_pb2_grpc
 from elicense.v1 import recovery_pb2 as pb
 from registry.epochs import HeldLogs, OpenEpoch, check_key
+from registry.mirrored import OwnPages
 from registry.replication import DecisionLog
 from registry.services.replication import own_city
 
@@ -18,12 +19,14 @@ class RecoveryServicer(recovery_pb2_grpc.RecoveryServiceServicer):
 
     Args:
         held: Reads what is held of cities' logs.
+        own: Reads the registry's own log.
         log: Writes the registry's own decisions.
         trust_domain: Prefix of log origins.
     """
 
-    def __init__(self, *, held: HeldLogs, log: DecisionLog, trust_domain: str) -> None:
+    def __init__(self, *, held: HeldLogs, own: OwnPages, log: DecisionLog, trust_domain: str) -> None:
         self._held = held
+        self._own = own
         self._log = log
         self._trust_domain = trust_domain
 
@@ -42,7 +45,17 @@ class RecoveryServicer(recovery_pb2_grpc.RecoveryServiceServicer):
         page = await self._held.page(LogKey(own_city(current_caller()), request.epoch), request.first_index)
         return pb.ReadLogResponse(
             entries=map(_entry, page.entries),
-            heads=[pb.SignedHead(size=row.size, note=row.note, cosigned=row.cosigned) for row in page.heads],
+            heads=map(_head, page.heads),
+        )
+
+    async def ReadRegistryLog(self, request: pb.ReadRegistryLogRequest, context: Any) -> pb.ReadRegistryLogResponse:
+        """Read the registry's own log; see the proto."""
+        own = await self._own.read(request.epoch, request.first_index)
+        return pb.ReadRegistryLogResponse(
+            entries=map(_entry, own.page.entries),
+            heads=map(_head, own.page.heads),
+            head=own.head,
+            open_epoch=own.open_epoch,
         )
 
     async def OpenEpoch(self, request: pb.OpenEpochRequest, context: Any) -> pb.OpenEpochResponse:
@@ -65,3 +78,7 @@ def _entry(entry: StoredEntry) -> log_pb2.LogEntry:
     if entry.record is None or entry.salt is None:
         return log_pb2.LogEntry(leaf_hash=entry.leaf_hash)
     return log_pb2.LogEntry(record=entry.record, salt=entry.salt)
+
+
+def _head(row: CheckpointRow) -> pb.SignedHead:
+    return pb.SignedHead(size=row.size, note=row.note, cosigned=row.cosigned)

@@ -15,7 +15,8 @@ from typing import Final
 import click
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
-from elicense.auditor.rounds import Alarm, Auditor, Kind, Round
+from elicense.auditor.joining import Alarm, Kind
+from elicense.auditor.rounds import Auditor, Round
 from elicense.auditor.state import read_state, write_state
 from elicense.cli.evidence_files import read_bounded, write_new
 from elicense.cli.log.files import FOLDER, Progress

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from elicense.auditor.rounds import Alarm, Auditor, Kind
+from elicense.auditor.joining import Alarm, Kind
+from elicense.auditor.rounds import Auditor
 from elicense.auditor.state import AuditState, parse_state, read_state, write_state
 from elicense.errors import Malformed
 from elicense.log.model import LogKey

@@ -1,0 +1,248 @@
+"""The city's mirror of the registry's own log: what was decided, kept outside the registry.
+
+Every few seconds the city fetches what has been added.  Nothing is kept that the
+registry did not sign, and nothing that does not lead on from what is held: so the
+mirror is a copy of the one history that this city was shown.  Where the registry
+shows another one, whatever it takes to prove that goes into a file that anybody
+can confirm, an alarm is raised, and the mirror stays as it is.  Nothing else
+stops: what the city signs does not rest on this log.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Protocol
+
+import grpc
+import structlog
+from prometheus_client import CollectorRegistry, Gauge
+
+from elicense.clock import from_timestamp
+from elicense.errors import Error, Malformed, RootMismatch, StoreCorrupt
+from elicense.log.checkpoint import Checkpoint, log_verifier_key, open_checkpoint
+from elicense.log.model import Head, LogKey
+from elicense.log.pages import Part, check_part, parts_of
+from elicense.log.store import LogStore
+from elicense.log.verifier_key import VerifierKey
+from elicense.rpc.errors import from_rpc_error
+from elicense.rpc.telemetry import describe_exception
+from elicense.sql.database import Database
+from elicense.trust.secret_file import SECRET_MODE, replace_file
+from elicense.v1 import log_pb2, recovery_pb2, recovery_pb2_grpc
+from elicense.verification.evidence_file import confirm, format_evidence
+from elicense.verification.head_evidence import HeadEvidence, NoteStatement
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+REGISTRY_LOG: Final = 0
+"""Number of the registry's log among the logs; cities have theirs under their division codes."""
+
+FIRST_EPOCH: Final = 1
+CALL_SECONDS: Final = 30.0
+
+_log = structlog.stdlib.get_logger(__name__)
+
+
+class RegistryHistory:
+    """Names and keys of the registry's log, epoch by epoch; one key signs them all.
+
+    Args:
+        key: Key of its first epoch, from the city's configuration.
+    """
+
+    def __init__(self, key: VerifierKey) -> None:
+        self._prefix = key.name.rpartition("/")[0]
+        self._public_key = key.public_key
+
+    def key(self, epoch: int) -> VerifierKey:
+        """Return the key of an epoch, which bears the name of its origin."""
+        return log_verifier_key(f"{self._prefix}/{epoch}", self._public_key)
+
+
+class Witnesses(Protocol):
+    """Asks the registry what its other history looks like."""
+
+    def __call__(self, key: LogKey, first: bytes, second: bytes) -> HeadEvidence | None:
+        """Return evidence that two signed heads are of two histories; None when the registry gives out no proof.
+
+        Called on a thread of its own.
+        """
+
+
+class Mirror:
+    """Keeps one city's mirror; start it with :meth:`run` as a task.
+
+    Args:
+        database: The city's database.
+        logs: Its tables of logs.
+        history: Keys of the registry's log.
+        stub: The registry's RecoveryService.
+        witnesses: Asks the registry for what proves that it has two histories.
+        folder: Where evidence goes.
+        interval_s: How often to fetch.
+        metrics: Where the mirror is shown.
+    """
+
+    def __init__(
+        self,
+        *,
+        database: Database,
+        logs: LogStore,
+        history: RegistryHistory,
+        stub: recovery_pb2_grpc.RecoveryServiceStub,
+        witnesses: Witnesses,
+        folder: Path,
+        interval_s: float,
+        metrics: CollectorRegistry,
+    ) -> None:
+        self._database = database
+        self._logs = logs
+        self._history = history
+        self._stub = stub
+        self._witnesses = witnesses
+        self._folder = folder
+        self._interval_s = interval_s
+        self._size = Gauge("elicense_mirror_entries", "Entries held of the registry's log.", registry=metrics)
+        self._forked = Gauge(
+            "elicense_mirror_forked",
+            "1 while the registry shows another history of its log than the one held.",
+            registry=metrics,
+        )
+        self._failing = False
+
+    async def run(self) -> None:
+        """Mirror for ever; ends by being cancelled, and whatever goes wrong is tried again."""
+        while True:
+            try:
+                await self.catch_up()
+                self._failing = False
+            except Error as error:
+                if not self._failing:
+                    _log.warning("registry_not_mirrored", reason=error.reason, detail=error.message)
+                self._failing = True
+            except Exception as error:  # a bug must not end the mirror for good, in silence
+                _log.error("registry_not_mirrored", **describe_exception(error))
+            await asyncio.sleep(self._interval_s)
+
+    async def catch_up(self) -> None:
+        """Fetch everything that there is.
+
+        Raises:
+            RootMismatch: The registry shows another history, or what it sent does not lead to what it signed.
+            Malformed: It sent what can not be its log.
+            Unavailable: It did not answer, or the database is away.
+        """
+        while await self._round():
+            pass
+
+    async def _round(self) -> bool:
+        """Fetch a page; tell whether there is more."""
+        held = await self._database.write(self._newest)
+        request = recovery_pb2.ReadRegistryLogRequest(epoch=held.key.epoch, first_index=held.size)
+        try:
+            answer = await self._stub.ReadRegistryLog(request, timeout=CALL_SECONDS)
+        except grpc.RpcError as error:
+            raise from_rpc_error(error) from error
+        shown = self._open(held.key, answer.head)
+        if shown is not None and shown.size > held.size:
+            await self._take(held, answer)
+            return True
+        if shown is not None and await self._database.read(partial(self._root_at, held, shown.size)) != shown.root:
+            await self._accuse(held, answer.head)
+            raise RootMismatch("the registry signed another history of its log than the one held here")
+        self._forked.set(0)
+        self._size.set(held.size)
+        if answer.open_epoch <= held.key.epoch:
+            return False
+        await self._database.write(lambda conn: self._logs.create(conn, LogKey(REGISTRY_LOG, held.key.epoch + 1)))
+        return True
+
+    async def _take(self, held: Head, answer: recovery_pb2.ReadRegistryLogResponse) -> None:
+        """Keep a page, every head of which was signed and leads on from what is held."""
+        parts = parts_of(answer, held.size)
+        if not parts:
+            raise Malformed("the registry sent nothing of the log that it says it has")
+        try:
+            moved = await self._database.write(partial(self._append, held, parts))
+        except RootMismatch:
+            await self._accuse(held, answer.head)
+            raise
+        self._size.set(moved.size)
+
+    def _append(self, before: Head, parts: list[Part], conn: Connection) -> Head:
+        head = self._logs.head(conn, before.key, lock=True)
+        if head is None or (head.size, head.root) != (before.size, before.root):
+            raise StoreCorrupt("the mirror of the registry's log has changed meanwhile; run fsck")
+        key = self._history.key(before.key.epoch)
+        for part in parts:
+            check_part(part, head.frontier, origin=key.name, key=key)
+            recorded_us = max(head.recorded_us, _recorded_us(part))
+            head = self._logs.advance(conn, head, part.entries, recorded_us=recorded_us, note=part.head.note)
+        return head
+
+    async def _accuse(self, held: Head, note: bytes) -> None:
+        """Make a file of two heads that can not both be true, if they are; else say that nothing is proved."""
+        self._forked.set(1)
+        evidence = await self._evidence(held, note)
+        if evidence is None:
+            _log.error("registry_log_not_proved", held=held.size)
+            return
+        # One file proves as much as any number: a registry that goes on must not fill this disk.
+        path = self._folder / f"registry-{held.key.epoch}-{held.size}.json"
+        if not path.exists():
+            self._folder.mkdir(mode=0o700, exist_ok=True)
+            await asyncio.to_thread(replace_file, path, format_evidence(evidence), SECRET_MODE)
+        _log.critical("registry_forked", evidence=str(path), held=held.size)
+
+    async def _evidence(self, held: Head, note: bytes) -> HeadEvidence | None:
+        key = self._history.key(held.key.epoch)
+        shown = open_checkpoint(note, origin=key.name, key=key)
+        if held.note is None:
+            return None
+        theirs, ours = NoteStatement(note), NoteStatement(held.note)
+        if shown.size > held.size:
+            evidence = await asyncio.to_thread(self._witnesses, held.key, held.note, note)
+        elif shown.size == held.size:
+            evidence = HeadEvidence(ours, theirs)
+        else:
+            evidence = await self._database.read(partial(self._from_own_tree, held, shown, theirs, ours))
+        try:
+            if evidence is not None:
+                confirm(evidence, [key])
+        except Malformed:
+            return None
+        return evidence
+
+    def _from_own_tree(
+        self, held: Head, shown: Checkpoint, theirs: NoteStatement, ours: NoteStatement, conn: Connection
+    ) -> HeadEvidence:
+        """What is held gives the root that the registry's smaller head should have had."""
+        root = self._logs.root_at(conn, held, shown.size)
+        proof = self._logs.consistency_proof(conn, held.key, shown.size, held.size)
+        return HeadEvidence(theirs, ours, root, tuple(proof))
+
+    def _open(self, key: LogKey, note: bytes) -> Checkpoint | None:
+        verifier = self._history.key(key.epoch)
+        return open_checkpoint(note, origin=verifier.name, key=verifier) if note else None
+
+    def _root_at(self, held: Head, size: int, conn: Connection) -> bytes:
+        return self._logs.root_at(conn, held, size)
+
+    def _newest(self, conn: Connection) -> Head:
+        """Return the head of the newest epoch that is mirrored; begins the first."""
+        keys = [key for key in self._logs.keys(conn) if key.log == REGISTRY_LOG]
+        key = max(keys, default=LogKey(REGISTRY_LOG, FIRST_EPOCH))
+        if not keys:
+            self._logs.create(conn, key)
+        head = self._logs.head(conn, key)
+        if head is None:
+            raise StoreCorrupt("the mirror of the registry's log is missing; run fsck")
+        return head
+
+
+def _recorded_us(part: Part) -> int:
+    """Return when the last decision of a part was taken."""
+    return from_timestamp(log_pb2.RegistryRecord.FromString(part.entries[-1].record or b"").record_time)

@@ -1,0 +1,146 @@
+"""The mirror that a city keeps of the registry's log: nothing in it that was not signed, and no second history."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+import city_node.cli
+import registry.cli
+from city_node.store import CityStore
+from elicense import errors
+from elicense.cli.main import main as elicense
+from elicense.log.model import Head, LogKey, StoredEntry
+from elicense.sql.database import Database
+from registry.store import RegistryStore
+from tests.integration.city.test_restore import all_is_well, command, copy_registry
+from tests.support.cluster import SUZHOU, TIANJIN, TRUST_DOMAIN, City, Cluster, drivers, eventually
+
+
+def own_log(url: str, store: CityStore | RegistryStore, epoch: int = 1) -> tuple[Head | None, list[StoredEntry]]:
+    """The registry's log, as either side holds it."""
+    database = Database(url, readers=1)
+    key = LogKey(0, epoch)
+    try:
+        return database.read_now(lambda conn: (store.logs.head(conn, key), store.logs.entries(conn, key, 0, 10_000)))
+    finally:
+        database.close()
+
+
+def mirrored(city: City, epoch: int = 1) -> tuple[Head | None, list[StoredEntry]]:
+    return own_log(city.config.database_url, CityStore(), epoch)
+
+
+def held(cluster: Cluster, epoch: int = 1) -> tuple[Head | None, list[StoredEntry]]:
+    return own_log(cluster.registry_config.database.url, RegistryStore(), epoch)
+
+
+async def caught_up(cluster: Cluster, city: City, epoch: int = 1) -> int:
+    """Wait until the mirror holds everything; return how many entries that is."""
+
+    async def same() -> bool:
+        return mirrored(city, epoch)[1] == held(cluster, epoch)[1]
+
+    await eventually(same)
+    return len(mirrored(city, epoch)[1])
+
+
+def keep_whole(cluster: Cluster) -> dict[Path, bytes]:
+    """The whole machine of a stopped registry: its database and its anchor."""
+    anchor = cluster.registry_config.anchor_path
+    return {**copy_registry(cluster), anchor: anchor.read_bytes()}
+
+
+def set_whole_back(cluster: Cluster, kept: dict[Path, bytes]) -> None:
+    for path in copy_registry(cluster):
+        path.unlink()
+    for path, content in kept.items():
+        path.write_bytes(content)
+
+
+async def convicted(cluster: Cluster, city: City) -> Result:
+    """What a stranger finds out from the evidence, with public keys alone."""
+    config = str(cluster.folder / "registry" / "config.toml")
+    keys = cluster.folder / "published"
+    printed = await command(registry.cli.main, "keys", "--config", config)
+    # The registry in this process logs to the same standard output.
+    keys.write_text("\n".join(line for line in printed.splitlines() if "+" in line and " " not in line))
+    (path,) = city.config.evidence_dir.iterdir()
+    arguments = ["log", "verify", str(path), "--key", str(keys)]
+    return await asyncio.to_thread(CliRunner().invoke, elicense, arguments)
+
+
+async def test_a_city_mirrors_every_decision_of_the_registry_with_its_signatures(
+    cluster: Cluster, suzhou: City
+) -> None:
+    tianjin = await cluster.add_city(TIANJIN)
+    for wanted in drivers(SUZHOU, 2):
+        await suzhou.issue(wanted)
+    before = await caught_up(cluster, suzhou)
+    assert before >= 2
+    await suzhou.stop()
+    for wanted in drivers(TIANJIN, 2):
+        await tianjin.issue(wanted)
+    await suzhou.start()
+    assert await caught_up(cluster, suzhou) > before
+    assert await caught_up(cluster, tianjin) == len(held(cluster)[1])
+    await tianjin.stop()
+    await all_is_well(cluster, suzhou)
+
+
+async def test_a_damaged_mirror_is_found_by_fsck(cluster: Cluster, suzhou: City) -> None:
+    (wanted,) = drivers(SUZHOU, 1)
+    await suzhou.issue(wanted)
+    await caught_up(cluster, suzhou)
+    await suzhou.stop()
+    database = Database(suzhou.config.database_url)
+    database.write_now(lambda conn: conn.exec_driver_sql("UPDATE log_entry SET record = x'00' WHERE log = 0"))
+    database.close()
+    said = await command(city_node.cli.main, "fsck", "--config", str(suzhou.folder / "config.toml"), status=1)
+    assert "record and salt do not give the stored leaf hash" in said
+
+
+@pytest.mark.parametrize("theirs", [1, 2, 4])
+async def test_a_registry_that_signs_another_history_is_convicted_by_a_city_that_issues_on(
+    cluster: Cluster, suzhou: City, theirs: int
+) -> None:
+    """It was set back as a whole, so that nothing inside it can tell, and shows less, as much or more than before."""
+    tianjin = await cluster.add_city(TIANJIN)
+    first, *others = drivers(SUZHOU, 4)
+    await cluster.stop_registry()
+    kept = keep_whole(cluster)
+    await cluster.start_registry()
+    for wanted in others[:2]:
+        await suzhou.issue(wanted)
+    assert await caught_up(cluster, suzhou) == 2
+    await suzhou.stop()
+    await tianjin.stop()
+    database = Database(tianjin.config.database_url)
+    # Tianjin's mirror is lost too: nobody but Suzhou knows the first history.
+    for table in ("log_head", "log_entry", "log_checkpoint", "log_tile"):
+        database.write_now(lambda conn, table=table: conn.exec_driver_sql(f"DELETE FROM {table} WHERE log = 0"))  # type: ignore[misc]
+    database.close()
+    await cluster.stop_registry()
+    set_whole_back(cluster, kept)
+    await cluster.start_registry()
+    await tianjin.start()
+    for wanted in drivers(TIANJIN, theirs):
+        await tianjin.issue(wanted)
+    before = mirrored(suzhou)
+    await suzhou.start()
+
+    async def accused() -> bool:
+        return suzhou.config.evidence_dir.exists() and any(suzhou.config.evidence_dir.iterdir())
+
+    await eventually(accused)
+    with pytest.raises(errors.RootMismatch):
+        await suzhou.running.mirror.catch_up()
+    assert mirrored(suzhou) == before
+    confirmed = await convicted(cluster, suzhou)
+    assert confirmed.exit_code == 3, confirmed.output
+    assert f"CONFIRMED: {TRUST_DOMAIN}/registry signed two histories" in confirmed.output
+    # The city's own log does not rest on the registry's: it issues on.
+    await suzhou.issue(first)
