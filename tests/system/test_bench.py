@@ -48,8 +48,15 @@ def test_bench_measures_replication_beside_a_signature_check_a_record() -> None:
     assert appended["notes"]["times the rate of the check"] > 0
 
 
-def test_bench_measures_licences_issued_and_imported_beside_a_bare_call() -> None:
-    _, figures = measured("issue", "--calls", "100", "--in-flight", "16", "--rows", "500", "--rounds", "1")
-    assert {"bare echo", "CreateLicense, 16 in flight", "CreateLicense, one at a time", "import"} == set(figures)
+def test_bench_measures_licences_issued_and_imported_beside_what_they_can_not_do_without() -> None:
+    small = ["--calls", "100", "--in-flight", "16", "--rows", "500", "--rounds", "1"]
+    _, figures = measured("issue", *small, "--citizens", "20", "--counter-seconds", "0.5")
     assert figures["import"]["rounds"][0]["units"] == 500
     assert 0 < figures["CreateLicense, 16 in flight"]["reference_ratio"] < 1
+    alone = figures["CreateLicense, one at a time"]["notes"]
+    assert alone["two bare calls and one flush, µs of CPU"] > figures["one flush of the store"]["cpu_us"]
+    assert alone["times their time"] > 0
+    quiet, busy = (figures[f"CreateLicense, 20 a second{when}"]["notes"] for when in ("", ", during an import"))
+    assert quiet["p50 ms"] <= quiet["p99 ms"]
+    # Printed figures are rounded.
+    assert abs(busy["times the p99 without an import"] - busy["p99 ms"] / quiet["p99 ms"]) < 0.01

@@ -57,7 +57,7 @@ class Replicating:
                 return sum(await asyncio.gather(*(city.send(self._batches) for city in cities)))
 
             rows = [
-                Row(SIGNATURE, _check_signatures, {SERVER: Processes(os.getpid())}, unit="record"),
+                Row(SIGNATURE, _check_signatures, {SERVER: Processes(os.getpid(), below=False)}, unit="record"),
                 Row(APPEND, append, self._house.payers(serving), unit="record", reference=SIGNATURE),
             ]
             signature, appended = await measure(rows, rounds=rounds)

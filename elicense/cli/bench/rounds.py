@@ -57,6 +57,11 @@ class Round:
         """CPU of all parts a unit, in microseconds."""
         return sum(self.cpu_s.values()) / self.units * 1e6
 
+    @property
+    def unit_s(self) -> float:
+        """Seconds a unit."""
+        return self.seconds / self.units
+
     def without(self, other: Round) -> Round:
         """Return this round without the CPU of another."""
         return replace(self, cpu_s={part: used - other.cpu_s.get(part, 0.0) for part, used in self.cpu_s.items()})

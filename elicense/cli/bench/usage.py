@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -10,6 +11,8 @@ from typing import Final
 
 _PROC: Final = Path("/proc")
 _TICKS_PER_S: Final = os.sysconf("SC_CLK_TCK")
+#: In a clock id: user and system time of a process, all threads together (linux/posix-timers.h).
+_PROCESS_CLOCK: Final = 2
 _GONE: Final = (FileNotFoundError, ProcessLookupError)
 
 
@@ -18,20 +21,25 @@ class Processes:
 
     Args:
         root: Process id.
+        below: Whether what it started counts too.
     """
 
-    def __init__(self, root: int) -> None:
+    def __init__(self, root: int, *, below: bool = True) -> None:
         self._root = root
+        self._below = below
 
     def cpu_s(self) -> float:
         """Return the user and system time used so far, children that have ended included, in seconds."""
-        return sum(_cpu_ticks(pid) for pid in self._all()) / _TICKS_PER_S
+        return sum(_cpu_s(pid) for pid in self._all())
 
     def anonymous_bytes(self) -> int:
         """Return the anonymous memory of all, without the pages of files that the kernel may drop."""
         return sum(_anonymous(pid) for pid in self._all())
 
     def _all(self) -> Iterator[int]:
+        if not self._below:
+            yield self._root
+            return
         parents = dict(_parents())
         below = [self._root]
         while below:
@@ -61,10 +69,13 @@ def _parents() -> Iterator[tuple[int, int]]:
                 yield int(entry.name), int(_fields(int(entry.name))[1])
 
 
-def _cpu_ticks(pid: int) -> int:
-    with suppress(*_GONE):
-        return sum(map(int, _fields(pid)[11:15]))
-    return 0
+def _cpu_s(pid: int) -> float:
+    # The process's own clock counts nanoseconds; /proc counts ticks of 10 ms, which is all
+    # there is of children that have ended.
+    with suppress(OSError):
+        own = time.clock_gettime(~pid << 3 | _PROCESS_CLOCK)
+        return own + sum(map(int, _fields(pid)[13:15])) / _TICKS_PER_S
+    return 0.0
 
 
 def _anonymous(pid: int) -> int:

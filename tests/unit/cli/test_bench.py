@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 
 import pytest
 
+from elicense.cli.bench.counter import Counter, percentile_ms
 from elicense.cli.bench.people import number_of
 from elicense.cli.bench.report import Report
 from elicense.cli.bench.rounds import SERVER, Figure, Round, Row, measure
@@ -67,3 +69,32 @@ def test_every_synthetic_holder_has_a_number_of_its_own_that_can_be_one() -> Non
     numbers = [number_of(each) for each in ordinals]
     assert all(map(is_resident_number, numbers))
     assert len(set(numbers)) == len(ordinals)
+
+
+async def test_what_a_row_does_besides_is_taken_off_and_said() -> None:
+    async def work() -> int:
+        sum(range(200_000))
+        return 10
+
+    mine = {SERVER: Processes(os.getpid(), below=False)}
+    alone, both = await measure([Row("alone", work, mine), Row("both", work, mine, besides="alone")], rounds=2)
+    assert alone.cost_us > 0
+    assert both.cost_us < both.notes["µs with nothing taken off for “alone”"]
+
+
+async def test_the_counter_counts_the_wait_of_whoever_came_while_somebody_was_served() -> None:
+    served = asyncio.Event()
+    come: list[int] = []
+
+    async def call() -> None:
+        come.append(1)
+        if len(come) == 3:
+            served.set()
+        await served.wait()
+
+    waits = await Counter(call, rate=1_000).serve(served.is_set)
+    assert len(waits) >= 3
+    # The first one waited for two more to come, however long the calls themselves take.
+    assert waits[0] > waits[2]
+    assert percentile_ms([0.001, 0.002, 0.003], 50) == 2
+    assert percentile_ms([0.001, 0.002, 0.003], 99) == 3
