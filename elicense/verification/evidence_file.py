@@ -8,9 +8,13 @@ A JSON document with the field ``evidence`` = ``elicense/1`` and one of these ki
 ``verdict``
     A signed answer and an entry of a log that proves it wrong
     (:mod:`elicense.verification.contradiction`).
+``custody``
+    A record that a city wrote without custody, and the entry that proves it
+    (:mod:`elicense.verification.custody_evidence`).
 
 Binary values are in canonical base64, notes are text.  A ``heads`` file holds no
-personal data; a ``verdict`` file holds a record and is for a court.
+personal data; the others hold records and are for
+a court.
 """
 
 from __future__ import annotations
@@ -24,6 +28,7 @@ from elicense.log.proof_file import EntryProof, check_proof, proof_values, read_
 from elicense.log.tree import HASH_SIZE
 from elicense.log.verifier_key import encode_base64
 from elicense.verification.contradiction import RevealedQuestion, contradicts
+from elicense.verification.custody_evidence import CustodyEvidence, confirm_breach
 from elicense.verification.evidence import OPENING_SIZE, open_evidence
 from elicense.verification.head_evidence import (
     MAX_PROOF,
@@ -32,6 +37,7 @@ from elicense.verification.head_evidence import (
     NoteStatement,
     VectorStatement,
     confirm_fork,
+    party_of,
 )
 
 if TYPE_CHECKING:
@@ -60,7 +66,7 @@ class VerdictEvidence:
     question: RevealedQuestion | None = None
 
 
-Evidence = HeadEvidence | VerdictEvidence
+Evidence = HeadEvidence | VerdictEvidence | CustodyEvidence
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +90,9 @@ def format_evidence(evidence: Evidence) -> bytes:
         if evidence.root is not None:
             values["root"] = encode_base64(evidence.root)
             values["proof"] = [encode_base64(value) for value in evidence.proof]
+    elif isinstance(evidence, CustodyEvidence):
+        values |= {"kind": "custody", "record": proof_values(evidence.record)}
+        values["follows"] = proof_values(evidence.follows)
     else:
         values |= {"kind": "verdict", "verdict": encode_base64(evidence.verdict), "entry": proof_values(evidence.entry)}
         if (asked := evidence.question) is not None:
@@ -134,6 +143,9 @@ def confirm(evidence: Evidence, keys: Sequence[VerifierKey]) -> Confirmed:
         return Confirmed(
             tuple(sorted(fork.accused)), f"signed two histories of the log {fork.origin}, in heads of {sizes} entries"
         )
+    if isinstance(evidence, CustodyEvidence):
+        breach = confirm_breach(evidence, keys)
+        return Confirmed((party_of(breach.origin),), breach.what)
     statement = open_evidence(evidence.verdict, keys)
     entry = check_proof(evidence.entry, list(keys))
     found = contradicts(statement, entry, evidence.question)
@@ -159,6 +171,8 @@ def _parse_kind(values: dict[str, Any]) -> Evidence:
     if kind == "verdict" and {"verdict", "entry"} <= fields <= {"verdict", "entry", "question"}:
         question = _read_question(values["question"]) if "question" in fields else None
         return VerdictEvidence(read_binary(values["verdict"]), read_proof(values["entry"]), question)
+    if kind == "custody" and fields == {"record", "follows"}:
+        return CustodyEvidence(read_proof(values["record"]), read_proof(values["follows"]))
     raise Malformed("the evidence is of a kind not known here, or lacks a part")
 
 

@@ -17,6 +17,7 @@ _VERBS: Final = {
     "init": "registry.cli.node:init",
     "keys": "registry.cli.evidence:keys",
     "prove": "registry.cli.evidence:prove",
+    "prove-breach": "registry.cli.evidence:prove_breach",
     "quarantine": "registry.cli.quarantine:quarantine",
     "revoke": "registry.cli.trust:revoke",
     "serve": "registry.cli.serve:serve",

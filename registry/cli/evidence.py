@@ -8,16 +8,19 @@ from pathlib import Path
 import click
 
 from elicense.cli.evidence_files import write_new
+from elicense.errors import Malformed, NotFound
 from elicense.log.checkpoint import cosigner_verifier_key, log_verifier_key
 from elicense.log.model import LogKey
 from elicense.log.proof_file import format_proof
-from elicense.log.verifier_key import format_vkey
+from elicense.log.verifier_key import format_vkey, parse_vkey
 from elicense.sql.database import Database
 from elicense.sql.migrations import require_current
 from elicense.trust.spiffe import registry_id
 from elicense.verification.evidence import answers_verifier_key
+from elicense.verification.evidence_file import confirm, format_evidence
 from registry.cli.options import CONFIG
 from registry.config import load
+from registry.custody_proof import custody_evidence
 from registry.keys import load_keys
 from registry.names import FIRST_EPOCH, cosigner_name, registry_origin
 from registry.proofs import read_proof
@@ -60,3 +63,31 @@ def prove(config_path: Path, city: int, index: int, epoch: int, out: Path) -> No
         database.close()
     write_new(out, format_proof(proof))
     click.echo(f"{out}: entry {index} of city {city}, epoch {epoch}")
+
+
+@click.command("prove-breach")
+@CONFIG
+@click.argument("city", type=int)
+@click.argument("index", type=int)
+@click.option("--epoch", type=int, default=1, show_default=True, help="Epoch of the city's log.")
+@click.option("--out", required=True, type=click.Path(path_type=Path, dir_okay=False), help="New file.")
+def prove_breach(config_path: Path, city: int, index: int, epoch: int, out: Path) -> None:
+    """Write the proof that CITY had no custody of the license when it wrote entry INDEX: personal data, for a court."""
+    config = load(config_path)
+    require_current(config.database.url, "registry")
+    store = RegistryStore()
+    own = load_keys(config, random=secrets.token_bytes).log
+    origin = registry_origin(config.node.trust_domain, FIRST_EPOCH)
+    database = Database(config.database.url, readers=1, writers=1)
+    try:
+        evidence = database.read_now(lambda conn: custody_evidence(conn, store, LogKey(city, epoch), index))
+        cities = database.read_now(store.cities)
+    finally:
+        database.close()
+    keys = [log_verifier_key(origin, own.public_key()), *(parse_vkey(each.log_key) for each in cities)]
+    try:
+        confirmed = confirm(evidence, keys)
+    except Malformed as error:
+        raise NotFound(f"nothing is proved against city {city} by this entry: {error.message}") from error
+    write_new(out, format_evidence(evidence))
+    click.echo(f"{out}: {' and '.join(confirmed.accused)} {confirmed.what}")

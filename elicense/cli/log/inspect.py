@@ -13,6 +13,7 @@ from elicense.log.note import parse_note
 from elicense.log.proof_file import parse_proof
 from elicense.log.tile_folder import TileFolder
 from elicense.log.tlog_proof import HEADER, parse_tlog_proof
+from elicense.verification.custody_evidence import CustodyEvidence
 from elicense.verification.evidence_file import MAX_FILE_SIZE, is_evidence, parse_evidence
 from elicense.verification.head_evidence import HeadEvidence, HeadStatement, NoteStatement
 
@@ -36,6 +37,11 @@ def _describe(path: Path) -> str:
         evidence = parse_evidence(data)
         if isinstance(evidence, HeadEvidence):
             return f"evidence of two histories\n{_statement(evidence.first)}\nand\n{_statement(evidence.second)}"
+        if isinstance(evidence, CustodyEvidence):
+            where = evidence.record
+            return (
+                f"evidence of a record without custody: entry {where.index} of city {where.city}, epoch {where.epoch}"
+            )
         where = evidence.entry
         return f"evidence of a wrong answer, by entry {where.index} of city {where.city}, epoch {where.epoch}"
     if data[:1] == b"{":

@@ -1,0 +1,81 @@
+"""Proving that a record was written without custody, out of what the registry holds."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from elicense.errors import Malformed, NotFound
+from elicense.log.model import LogKey
+from elicense.log.proof_file import EntryProof
+from elicense.v1 import log_pb2
+from elicense.verification.custody_evidence import CustodyEvidence
+from elicense.view.fold import read_record
+from registry.names import REGISTRY_LOG
+from registry.proofs import read_proof
+from registry.store import RegistryStore
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from sqlalchemy import Connection
+
+    from elicense.v1 import license_pb2
+
+_PAGE: Final = 1_000
+_MAX_REVISIONS: Final = 10_000
+
+
+def custody_evidence(conn: Connection, store: RegistryStore, key: LogKey, index: int) -> CustodyEvidence:
+    """Return what may prove that the city of ``key`` had no custody when it wrote the record at ``index``.
+
+    Reads the registry's own log once, to the decision; it is for a rare command.
+
+    Raises:
+        NotFound: There is no such record, or nothing that shows that it was written without custody: where a
+            city wrote several, the first of them shows it.
+    """
+    entry = read_proof(conn, store, key, index)
+    try:
+        record = read_record(entry.record)
+    except Malformed as error:
+        raise NotFound("there is no record of a license at this place") from error
+    follows = _decision(conn, store, record) or _revision(conn, store, key, record)
+    if follows is None:
+        raise NotFound("nothing shows that this record was written without custody; name the first one that was")
+    return CustodyEvidence(entry, follows)
+
+
+def _decision(conn: Connection, store: RegistryStore, record: license_pb2.LicenseRecord) -> EntryProof | None:
+    """Return the decision upon whose take-over, or after which, the record was written."""
+    for key, index, body in _own_log(conn, store, record.license_id):
+        decided = log_pb2.RegistryRecord.FromString(body).transfer_decided
+        refused = decided.refusal != log_pb2.TRANSFER_REFUSAL_UNSPECIFIED
+        told = decided.position.city if refused else decided.source.city
+        upon = decided.entry_hash if refused else decided.source_entry_hash
+        if (record.city, record.previous_entry_hash) == (told, upon):
+            return read_proof(conn, store, key, index)
+    return None
+
+
+def _own_log(conn: Connection, store: RegistryStore, license_id: bytes) -> Iterator[tuple[LogKey, int, bytes]]:
+    """Yield the entries of the registry's log that may be about a licence."""
+    for key in store.logs.keys(conn):
+        if key.log != REGISTRY_LOG:
+            continue
+        start = 0
+        while page := store.logs.entries(conn, key, start, _PAGE):
+            # Whoever parsed everything would take long.
+            yield from ((key, e.index, e.record) for e in page if e.record is not None and license_id in e.record)
+            start = page[-1].index + 1
+
+
+def _revision(
+    conn: Connection, store: RegistryStore, key: LogKey, record: license_pb2.LicenseRecord
+) -> EntryProof | None:
+    """Return the revision of another city that the record follows."""
+    for revision in store.view.revisions(conn, record.license_id, after=0, limit=_MAX_REVISIONS):
+        place = LogKey(revision.city, revision.epoch)
+        held = store.logs.entries_at(conn, place, [revision.idx]).get(revision.idx)
+        if held is not None and place.log != key.log and held.leaf_hash == record.previous_entry_hash:
+            return read_proof(conn, store, place, revision.idx)
+    return None

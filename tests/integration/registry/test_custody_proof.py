@@ -1,0 +1,152 @@
+"""A record that was written without custody: proved by one file, and by nothing less."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from elicense.cli.main import main as elicense
+from elicense.clock import to_timestamp
+from elicense.errors import Malformed
+from elicense.log.verifier_key import VerifierKey, parse_vkey
+from elicense.v1 import license_pb2
+from elicense.verification.evidence_file import confirm, parse_evidence
+from registry.cli import main as registry_command
+from tests.integration.registry.test_transfers import REFUSED, Move, begin
+from tests.integration.registry.world import SUZHOU, TIANJIN, TRUST_DOMAIN, World
+from tests.support.city import City
+
+
+@pytest.fixture
+async def move(world: World) -> Move:
+    return await begin(world)
+
+
+def later(city: City, move: Move, *, seconds: int) -> int:
+    """A city writes of the licence, upon its own latest revision, so much later."""
+    now_us = move.world.clock() + seconds * 1_000_000
+    message = city._following(move.license_id, license_pb2.LICENSE_EVENT_STATUS_CHANGED)
+    message.record_time.CopyFrom(to_timestamp(now_us))
+    return city.append(message.SerializeToString())
+
+
+async def moved(move: Move) -> None:
+    await move.take_over()
+    await move.chengdu.decided(1)
+
+
+async def after_it_moved(move: Move) -> tuple[City, int]:
+    await moved(move)
+    return move.suzhou, later(move.suzhou, move, seconds=601)
+
+
+async def upon_a_refused_take_over(move: Move) -> tuple[City, int]:
+    move.suzhou.offer(move.license_id, 0)
+    await move.suzhou.replicate()
+    await move.take_over(index=1)
+    assert (await move.chengdu.decided(1))[0].kind == REFUSED
+    return move.chengdu, later(move.chengdu, move, seconds=0)
+
+
+async def without_a_take_over(move: Move) -> tuple[City, int]:
+    tianjin = await move.world.city(TIANJIN)
+    tianjin.take_over(move.license_id, move.suzhou, event=license_pb2.LICENSE_EVENT_STATUS_CHANGED)
+    return tianjin, 0
+
+
+async def run(command: Any, *arguments: object) -> Result:
+    return await asyncio.to_thread(CliRunner().invoke, command, [*map(str, arguments)])
+
+
+async def prove(move: Move, city: City, index: int) -> tuple[Result, Path]:
+    # What the city has signed by now, and a later commit of the registry's log under which its decisions stand.
+    await city.replicate()
+    await move.suzhou.claim("110105199001019999")
+    config = f"{move.world.config.node.data_dir}/config.toml"
+    path = move.world.folder / "breach.json"
+    return await run(registry_command, "prove-breach", "--config", config, city.code, index, "--out", path), path
+
+
+async def published(world: World) -> list[str]:
+    printed = await run(registry_command, "keys", "--config", f"{world.config.node.data_dir}/config.toml")
+    return [line for line in printed.stdout.splitlines() if "+" in line and " " not in line]
+
+
+BREACHES = [
+    (after_it_moved, "s after the registry had given the license to city 510100"),
+    (upon_a_refused_take_over, "upon a take-over that the registry had refused"),
+    (without_a_take_over, "upon a revision of city 320500 (entry 1 of epoch 1) that it had not taken over"),
+]
+
+
+@pytest.mark.parametrize(("breach", "what"), BREACHES)
+async def test_a_record_without_custody_is_proved_to_a_stranger_with_public_keys_alone(
+    move: Move, breach: Any, what: str
+) -> None:
+    city, index = await breach(move)
+    made, path = await prove(move, city, index)
+    assert made.exit_code == 0, made.output
+    keys = move.world.folder / "keys"
+    keys.write_text("\n".join(await published(move.world)))
+    confirmed = await run(elicense, "log", "verify", path, "--key", keys)
+    assert confirmed.exit_code == 3, confirmed.output
+    assert f"CONFIRMED: {TRUST_DOMAIN}/city/{city.code} wrote entry {index}" in confirmed.output
+    assert what in confirmed.output
+
+
+@pytest.mark.parametrize("seconds", [0, 599])
+async def test_a_record_that_may_have_crossed_the_decision_convicts_nobody(move: Move, seconds: int) -> None:
+    await moved(move)
+    index = later(move.suzhou, move, seconds=seconds)
+    made, path = await prove(move, move.suzhou, index)
+    assert (made.exit_code, path.exists()) == (1, False), made.output
+    assert "[NOT_FOUND]" in made.output
+
+
+async def test_records_with_custody_convict_nobody(move: Move) -> None:
+    await moved(move)
+    followed = later(move.chengdu, move, seconds=0)
+    for city, index in ((move.suzhou, 0), (move.suzhou, 1), (move.chengdu, 0), (move.chengdu, followed)):
+        made, _ = await prove(move, city, index)
+        assert (made.exit_code, "[NOT_FOUND]" in made.output) == (1, True), made.output
+
+
+@pytest.mark.parametrize(("breach", "what"), BREACHES)
+async def test_evidence_of_which_anything_is_altered_or_exchanged_is_refused(
+    move: Move, breach: Any, what: str
+) -> None:
+    city, index = await breach(move)
+    made, path = await prove(move, city, index)
+    assert made.exit_code == 0, made.output
+    keys: list[VerifierKey] = [parse_vkey(line) for line in await published(move.world)]
+    values = json.loads(path.read_bytes())
+    assert what in confirm(parse_evidence(path.read_bytes()), keys).what
+
+    def refused(changed: dict[str, Any]) -> None:
+        with pytest.raises(Malformed):
+            confirm(parse_evidence(json.dumps(changed).encode()), keys)
+
+    for part in ("record", "follows"):
+        for name, value in values[part].items():
+            changed = json.loads(path.read_bytes())
+            if isinstance(value, int):
+                changed[part][name] = value + 1
+            elif isinstance(value, list):
+                changed[part][name] = value[:-1] if value else ["A" * 43 + "="]
+            elif name == "checkpoint":
+                changed[part][name] = value.replace("\n", "\n9", 1)
+            else:
+                changed[part][name] = ("B" if value[0] != "B" else "C") + value[1:]
+            refused(changed)
+        refused({key: held for key, held in values.items() if key != part})
+        refused({**values, part: values["follows" if part == "record" else "record"]})
+    refused({**values, "more": 1})
+    for missing in (f"/city/{city.code}/1", "/registry/1" if not values["follows"]["city"] else f"/city/{SUZHOU}/1"):
+        fewer = [key for key in keys if not key.name.endswith(missing)]
+        with pytest.raises(Malformed):
+            confirm(parse_evidence(path.read_bytes()), fewer)
