@@ -10,6 +10,7 @@ from elicense.v1 import replication_pb2
 from registry.linking import make_links
 from registry.national import LateRecord, NationalChange
 from registry.store import RegistryStore
+from registry.taken_up import mark_taken_up
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -37,6 +38,7 @@ def write_change(conn: Connection, store: RegistryStore, key: LogKey, change: Na
     store.transfers.add_arrivals(conn, change.arrivals)
     store.transfers.set_offers(conn, city, change.offers)
     make_links(conn, store, change.links)
+    mark_taken_up(conn, store, [*change.offers, *(arrival.license_id for arrival in change.arrivals)])
     store.add_dispositions(conn, city, key.epoch, change.notes)
     _tell_of_late(conn, store, key, change.late)
 

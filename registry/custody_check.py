@@ -11,6 +11,7 @@ from elicense.log.check import Finding, position
 from elicense.log.model import LogKey
 from registry.handovers import Arrival, Handovers, OpenOffer, Position
 from registry.national import NationalFold
+from registry.taken_up import in_balance
 from registry.transfer_store import TransferStore
 
 if TYPE_CHECKING:
@@ -50,6 +51,10 @@ class CustodyCheck:
         """Put everything under the tags that persons are known by."""
         self._arrivals = {replace(each, person_key=root(each.person_key)) for each in self._arrivals}
         self._offers = {replace(each, person_key=root(each.person_key)) for each in self._offers}
+
+    def in_balance(self) -> set[tuple[bytes, bytes, int]]:
+        """Return the licences over which a take-over is in the balance: (person, licence, city in custody)."""
+        return in_balance(self._arrivals, self._offers)
 
     def compare(self, handovers: Handovers) -> None:
         """Compare once every log has been read."""

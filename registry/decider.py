@@ -37,6 +37,7 @@ from registry.quarantine import (
 )
 from registry.ruling import rule
 from registry.store import RegistryStore
+from registry.taken_up import mark_taken_up
 from registry.transfer_decider import DecideTransfers, TransferDecider
 
 if TYPE_CHECKING:
@@ -173,6 +174,9 @@ class RegistryDecider:
             self._transfers.apply(conn, outcome.transfers)
             if outcome.quarantine is not None:
                 self._store.quarantines.put(conn, outcome.quarantine)
+        moved = [each.arrival.license_id for outcome in outcomes for each in outcome.transfers]
+        # Behind everything else, which sets flags as they stood before.
+        mark_taken_up(conn, self._store, moved)
         # Claims that were taken without a grant name no entry, epoch 0.
         epoch = max((claim.registry_epoch for claim in taken.values()), default=0)
         self._cite(outcomes, {(epoch, entry.index): entry.leaf_hash for entry in appended})

@@ -110,9 +110,13 @@ class Refold:
         waiting = {(p.city, p.epoch, p.idx): p for p in self._waiting()}
         stored = {(row.person_key, row.license_id): row for row in self._store.view.all_rows(self._conn)}
         again = {(p.person_key, p.license_id) for place, p in waiting.items() if place in self._restored}
+        in_balance = self._custody.in_balance()
         for key, folded in self._expected.items():
             row = stored.pop(key, None)
-            expected = replace(folded, flags=self._flags(key, folded, waiting, again))
+            flags = self._flags(key, folded, waiting, again)
+            if (*key, folded.city) in in_balance:
+                flags |= int(ViewFlags.TAKEN_UP)
+            expected = replace(folded, flags=flags)
             if row is None:
                 self._report(expected, "the view lacks the license")
             elif row != expected:

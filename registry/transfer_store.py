@@ -84,12 +84,13 @@ class TransferStore:
             query = query.where(tuple_(*key) > tuple_(after.city, after.epoch, after.idx))
         return [Arrival(*row) for row in conn.execute(query)]
 
-    def arrivals_of(self, conn: Connection, license_ids: Iterable[bytes]) -> list[Arrival]:
-        """Return the take-overs of these licences that wait, whosever they are."""
+    def arrivals_of(self, conn: Connection, license_ids: Iterable[bytes], *, lock: bool = False) -> list[Arrival]:
+        """Return the take-overs of these licences that wait, whosever they are; with ``lock`` none that is decided."""
         wanted = list(license_ids)
+        query = self._arrivals.with_for_update() if lock else self._arrivals
         parts = [wanted[start : start + _MAX_KEYS] for start in range(0, len(wanted), _MAX_KEYS)]
         column = self._pending.c.license_id
-        return [Arrival(*row) for part in parts for row in conn.execute(self._arrivals.where(column.in_(part)))]
+        return [Arrival(*row) for part in parts for row in conn.execute(query.where(column.in_(part)))]
 
     def still_waiting(self, conn: Connection, arrivals: Sequence[Arrival]) -> list[Arrival]:
         """Return those of ``arrivals`` that have not been decided meanwhile, in their order."""
@@ -141,6 +142,13 @@ class TransferStore:
             query = query.where(c.from_city == from_city)
         row = conn.execute(query.order_by(c.from_city)).first()
         return None if row is None else OpenOffer(*row)
+
+    def offers_of(self, conn: Connection, license_ids: Iterable[bytes]) -> list[OpenOffer]:
+        """Return the open offers of these licences, whosever they are."""
+        wanted = list(license_ids)
+        parts = [wanted[start : start + _MAX_KEYS] for start in range(0, len(wanted), _MAX_KEYS)]
+        column = self._offer.c.license_id
+        return [OpenOffer(*row) for part in parts for row in conn.execute(self._offers.where(column.in_(part)))]
 
     def offers(
         self, conn: Connection, *, to_city: int, person_key: bytes, after: tuple[bytes, int], limit: int

@@ -42,6 +42,7 @@ class VerdictReason(IntEnum):
     UNKNOWN_EVENT = 10
     CANCELLED = 11
     VOID = 12
+    IN_TRANSFER = 13
     NOT_RECORDED = 20
 
 
@@ -66,6 +67,11 @@ class ViewFlags(IntFlag):
     """An offer was taken back, and the registry has not confirmed it: another city may have been faster.
 
     Stands in a city's own view alone.
+    """
+    TAKEN_UP = 256
+    """The city that it is offered to has written that it takes it over, and the registry has not decided that.
+
+    Stands in the registry's view alone: what that city has done to the licence since is not known until then.
     """
 
 
@@ -157,6 +163,7 @@ _SUMMARIES: Final = {
     VerdictReason.UNKNOWN_EVENT: "it was changed in a way that is not known here; ask the city in custody",
     VerdictReason.CANCELLED: "the licence is cancelled",
     VerdictReason.VOID: "the licence is void: the person holds another, or may not hold one",
+    VerdictReason.IN_TRANSFER: "it is being handed over to another city just now; ask again in a moment",
     VerdictReason.NOT_RECORDED: "what held at that moment is not recorded here; ask the city in custody",
 }
 
@@ -180,13 +187,15 @@ _DOUBTS: Final = (
     (ViewFlags.UNKNOWN_EVENT, VerdictReason.UNKNOWN_EVENT),
     (ViewFlags.CONFLICT, VerdictReason.CONFLICT),
     (ViewFlags.PROVISIONAL, VerdictReason.PROVISIONAL),
+    (ViewFlags.TAKEN_UP, VerdictReason.IN_TRANSFER),
 )
 
 
 def assess(standing: Standing, flags: int, on: date) -> Finding:
     """Judge a licence by what is recorded of it, leaving its age aside.
 
-    1. What the view doubts (an unknown event, a conflict, a provisional issue) is INDETERMINATE.
+    1. What the view doubts (an unknown event, a conflict, a provisional issue, an undecided take-over) is
+       INDETERMINATE.
     2. Cancellation, a forbidding letter, a date out of validity or no class is INVALID.
     3. A letter that this node does not know, or that says nothing of driving, is INDETERMINATE.
     4. Otherwise the licence is VALID for its classes and those that they cover.

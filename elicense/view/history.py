@@ -19,6 +19,8 @@ from elicense.view.model import Revision
 
 _ENDED: Final = frozenset({pb.LICENSE_EVENT_CANCELLED, pb.LICENSE_EVENT_ERASED})
 _OF_RECORDS: Final = int(ViewFlags.UNKNOWN_EVENT | ViewFlags.CANCELLED | ViewFlags.REVOKED | ViewFlags.OFFERED)
+#: Stands for as long as a decision takes, and says nothing of when it was brought about.
+_TAKEN_UP: Final = int(ViewFlags.TAKEN_UP)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +81,9 @@ def state_at(
     whole = [revision.revision for revision in known] == list(range(1, len(known) + 1))
     # The latest word on that moment: a higher revision that counts from then or before.
     counting = [revision for revision in known if revision.effective_us <= moment.at_us]
-    held = _ruled(sorted(rulings, key=lambda ruling: ruling.decided_us), moment, flags & ~_OF_RECORDS)
+    held = _ruled(sorted(rulings, key=lambda ruling: ruling.decided_us), moment, flags) & ~_OF_RECORDS & ~_TAKEN_UP
+    # Until it is decided whose records count, nobody knows since when they do.
+    held |= flags & _TAKEN_UP
     if not counting:
         return PastState(known[0] if known else None, None, held, whole)
     if any(revision.event not in known_events for revision in counting):
@@ -93,5 +97,5 @@ def _ruled(rulings: Sequence[LicenseRuling], moment: Moment, flags: int) -> int:
     """Return the flags that the registry's rulings gave; a ruling does not reach back."""
     past = [ruling for ruling in rulings if ruling.decided_us <= moment.at_us]
     if past:
-        return past[-1].after & ~_OF_RECORDS
-    return rulings[0].before & ~_OF_RECORDS if rulings else flags
+        return past[-1].after
+    return rulings[0].before if rulings else flags

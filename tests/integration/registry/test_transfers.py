@@ -10,10 +10,13 @@ from typing import Any
 import pytest
 
 from elicense.clock import to_timestamp
-from elicense.v1 import license_pb2, replication_pb2, verification_pb2
+from elicense.log.model import LogKey
+from elicense.v1 import license_pb2, replication_pb2, verification_pb2, verification_pb2_grpc
 from elicense.view.model import ViewRow
+from registry.names import REGISTRY_LOG
+from tests.integration.registry.test_past import ask, query
 from tests.integration.registry.world import CHENGDU, SUZHOU, TIANJIN, Verifier, World, running_world
-from tests.support.city import City
+from tests.support.city import DEADLINE_S, City
 from tests.support.postgres import PostgresServer
 
 NUMBER = "11010519491231002X"
@@ -358,6 +361,44 @@ async def test_a_take_over_of_what_does_not_exist_comes_to_nothing_once_the_othe
     assert goes.feed(goes.chengdu) == [REFUSED]
     assert goes.row().city == SUZHOU
     goes.whole()
+
+
+async def test_while_a_take_over_is_not_decided_nobody_is_told_that_the_license_is_valid(
+    move_on_postgres: Move,
+) -> None:
+    move, world = move_on_postgres, move_on_postgres.world
+    moment = world.clock()
+    other = await move.other(0)
+    await move.suzhou.replicate()
+    # Nobody makes a license uncertain that is not offered to them.
+    other.chengdu.take_over(other.license_id, other.suzhou)
+    context = verification_pb2.LookContext(purpose=verification_pb2.PURPOSE_ROADSIDE_CHECK, case_number="case-1")
+    stub = verification_pb2_grpc.VerificationServiceStub(move.police.channel)
+    watch = stub.WatchLicense(verification_pb2.WatchLicenseRequest(query=query(move.number), context=context))
+    assert (await watch.read()).verdict.outcome == verification_pb2.OUTCOME_VALID
+    with world.database._writing.connect() as holder:
+        # No decision is written while this holds the head of the registry's log.
+        world.store.logs.head(holder, LogKey(REGISTRY_LOG, 1), lock=True)
+        await move.take_over()
+        told = [
+            (await watch.read()).verdict,
+            await move.police.ask(move.number),
+            (await ask(move.police, move.number, at=moment)).verdict,
+        ]
+        batch = verification_pb2.BatchVerifyLicensesRequest(queries=[query(move.number)], context=context)
+        told += (await stub.BatchVerifyLicenses(batch, timeout=DEADLINE_S)).verdicts
+        for verdict in told:
+            assert verdict.outcome == verification_pb2.OUTCOME_INDETERMINATE
+            assert list(verdict.reasons) == [verification_pb2.VERDICT_REASON_IN_TRANSFER]
+        assert await other.outcome() == verification_pb2.OUTCOME_VALID
+        assert not world.fsck().findings
+        holder.rollback()
+    await move.chengdu.decided(2)
+    assert (await watch.read()).verdict.outcome == verification_pb2.OUTCOME_VALID
+    watch.cancel()
+    assert (await ask(move.police, move.number, at=moment)).verdict.outcome == verification_pb2.OUTCOME_VALID
+    assert [row.flags for row in world.database.read_now(world.store.view.all_rows)] == [0, 0]
+    move.whole()
 
 
 async def test_of_two_take_overs_in_one_batch_the_first_decides(move: Move) -> None:

@@ -114,7 +114,7 @@ def test_every_field_of_the_record_is_carried() -> None:
     # An opening and an erasure are records without a licence: see elicense.view.opening and elicense.view.erasure.
     assert carried == {field.name for field in pb.LicenseRecord.DESCRIPTOR.fields} - {"opening", "erases"}
     held = {field.name for field, _ in message.license.ListFields()}
-    outputs = {"etag", "revision", "provisional"}
+    outputs = {"etag", "revision", "provisional", "national_standing"}
     assert held == {field.name for field in pb.License.DESCRIPTOR.fields} - outputs
 
 

@@ -35,12 +35,14 @@ SHORT = {
     "C": VerdictReason.CONFLICT,
     "E": VerdictReason.UNKNOWN_EVENT,
     "G": VerdictReason.CANCELLED,
+    "T": VerdictReason.IN_TRANSFER,
 }
 FLAGS = {
     "P": ViewFlags.PROVISIONAL,
     "C": ViewFlags.CONFLICT,
     "E": ViewFlags.UNKNOWN_EVENT,
     "G": ViewFlags.CANCELLED,
+    "T": ViewFlags.TAKEN_UP,
 }
 
 
@@ -123,6 +125,8 @@ Q                  | C1                  | -100,-1   |       | INVALID       | X
                    | C1                  | -100,900  | C     | INDETERMINATE | C       |
                    | C1                  | -100,900  | E     | INDETERMINATE | E       |
                    | C1                  | -100,900  | P C E | INDETERMINATE | E C P   |
+                   | C1                  | -100,900  | T     | INDETERMINATE | T       |
+D                  | C1                  | -100,900  | T     | INDETERMINATE | T S     |
                    | C1                  | -100,900  | G     | INVALID       | G       |
 D                  | C1                  | -100,900  | G     | INVALID       | G S     |
 D                  | C1                  | -100,900  | C     | INDETERMINATE | C S     |
