@@ -374,7 +374,8 @@ async def test_while_a_take_over_is_not_decided_nobody_is_told_that_the_license_
     other.chengdu.take_over(other.license_id, other.suzhou)
     context = verification_pb2.LookContext(purpose=verification_pb2.PURPOSE_ROADSIDE_CHECK, case_number="case-1")
     stub = verification_pb2_grpc.VerificationServiceStub(move.police.channel)
-    watch = stub.WatchLicense(verification_pb2.WatchLicenseRequest(query=query(move.number), context=context))
+    request = verification_pb2.WatchLicenseRequest(query=query(move.number), context=context)
+    watch = stub.WatchLicense(request, timeout=DEADLINE_S)
     assert (await watch.read()).verdict.outcome == verification_pb2.OUTCOME_VALID
     with world.database._writing.connect() as holder:
         # No decision is written while this holds the head of the registry's log.
