@@ -57,7 +57,8 @@ class Conflict(Row):
         basis: Why it was decided so.
         decided_us: When; 0 while open.
         notice_city: City that must store that its licence is void before the other counts; 0 for none.
-        notice_seq: Number of that word in the city's feed; 0 once it is stored.
+        notice_seq: Number of that word in the city's feed; 0 once it is stored, and all is held that the city wrote
+            until then.
     """
 
     person_key: bytes

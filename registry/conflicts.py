@@ -8,8 +8,9 @@ operator decides.
 Where the licence that did not count wins, it takes two entries.  The first makes
 the other void.  Its city may be cut off at that moment and vouch for it still, so
 the winner counts only with the second entry, written once that city has stored
-the word that its own is void.  So at no moment do two licences of a person count.
-Until then a bar from applying anew may be recorded: then the winner is void as well.
+the word that its own is void and all is held that it wrote until then.  So at no
+moment do two licences of a person count.  Until then a bar from applying anew may
+be recorded: then the winner is void as well.
 """
 
 from __future__ import annotations

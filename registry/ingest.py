@@ -228,7 +228,9 @@ class Ingest:
                 recorded_us=head.recorded_us,
             ),
         )
-        if self._store.conflicts.stored_by(conn, batch.city, batch.dispositions_after):
+        # A bar that the city recorded before it stored the word must be here before the other licence counts.
+        is_whole = head.size >= batch.tip_size
+        if is_whole and self._store.conflicts.stored_by(conn, batch.city, batch.dispositions_after):
             undecided = True
         dispositions = self._store.dispositions(
             conn, batch.city, after=batch.dispositions_after, limit=DISPOSITIONS_PER_ANSWER

@@ -426,6 +426,25 @@ async def test_a_winner_whose_person_was_barred_before_it_counted_is_void_as_wel
     dispute.check()
 
 
+async def test_a_bar_that_the_losing_city_recorded_and_has_not_sent_when_it_stores_its_loss_keeps_the_winner_void(
+    dispute: Dispute,
+) -> None:
+    await dispute.say(dispute.suzhou, WITHDRAW)
+    dispute.suzhou.change(dispute.held, ["F"])
+    # Suzhou says that it has stored the word, and that it has a record more than it sends.
+    sent = (await dispute.suzhou.state()).next_index
+    while len(dispute.suzhou.feed) < 2:
+        await dispute.suzhou.send(dispute.suzhou.batch(sent, sent))
+    await dispute.suzhou.send(dispute.suzhou.batch(sent, sent))
+    assert dispute.valid() == []
+    (held,) = (await dispute.inbox(dispute.operator)).conflicts
+    assert held.state == pb.CONFLICT_STATE_DECIDED
+    await dispute.suzhou.replicate()
+    assert [word.kind for word in await dispute.tianjin.decided(2)] == [CONFLICT, VOID]
+    assert dispute.valid() == []
+    dispute.check()
+
+
 async def test_a_bar_that_is_over_before_the_winner_counts_is_no_matter(world: World) -> None:
     dispute = await open_dispute(world)
     await dispute.say(dispute.suzhou, WITHDRAW)
