@@ -82,6 +82,8 @@ class Board:
     conflicts: dict[bytes, Conflict]
     statements: dict[bytes, list[Statement]]
     quarantines: dict[int, Quarantine]
+    written: Mapping[Pending, int] = field(default_factory=dict)
+    """When licences of persons with a bar were issued, by the clocks of their cities."""
     published: bool = False
 
     @property
@@ -100,6 +102,11 @@ class Board:
     def barred(self, person_key: bytes, *, besides: bytes = b"") -> PersonBan | None:
         """Return the bar that keeps a person from applying, other than that of one licence."""
         return running(self.bans.get(person_key, ()), self.today, besides=besides)
+
+    def barred_when_issued(self, pending: Pending) -> PersonBan | None:
+        """Return the bar against which a licence was issued: it comes to the same however late its record arrives."""
+        written_on = china_date(min(self.written.get(pending, self.now_us), self.now_us))
+        return running(self.bans.get(pending.person_key, ()), written_on, besides=pending.license_id)
 
     def waiting(self, person_key: bytes) -> set[int]:
         """Return the cities of which a licence of the person waits for a decision."""

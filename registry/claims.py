@@ -206,7 +206,7 @@ def ruling_on(
         waiting: Cities of which a licence of the person waits for a decision.
         ended: Licences of the person that are at their end and stand in nobody's way.
         ending: Licences of the person whose bar is over, ended for certain or not.
-        barred: Whether another licence of the person brings a bar from applying anew that runs.
+        barred: Whether it was issued against a bar from applying anew that another licence of the person brings.
     """
     if barred:
         return Ruling.VOID

@@ -15,9 +15,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from elicense.clock import from_timestamp
 from elicense.errors import Aborted
 from elicense.log.decision import Appended, Decision
 from elicense.log.model import Head, LogKey
+from elicense.view.fold import read_record
 from elicense.view.history import LicenseRuling
 from registry.board import Board, Outcome
 from registry.claims import DecidePending, GrantClaims, Granted
@@ -26,7 +28,7 @@ from registry.conflicts import decide_conflict, settle_conflicts, state_position
 from registry.epochs import OpenEpoch, open_epoch
 from registry.granting import grant
 from registry.head_vector import PublishHeads, due_vector, publish
-from registry.model import ClaimState
+from registry.model import ClaimState, Pending
 from registry.quarantine import (
     ApproveRelease,
     AskRelease,
@@ -220,6 +222,7 @@ class RegistryDecider:
         if self._store.view.links.of(conn, {claim.person_key for claim in wanted}):
             # A batch linked a person to another tag while this waited for its claim.
             raise Aborted("a person was claimed meanwhile; ask again")
+        bans = self._store.bans.of(conn, persons)
         conflicts = {c.license_id: c for c in self._store.conflicts.of_persons(conn, persons)}
         return Board(
             key=head.key,
@@ -229,7 +232,8 @@ class RegistryDecider:
             # Only what is locked can prove that a lease is unused.
             states={s.city: s for s in self._store.states(conn) if s.city in locked} if locked else {},
             rows=self._store.view.by_person(conn, read) if read else {},
-            bans=self._store.bans.of(conn, persons),
+            bans=bans,
+            written=self._written(conn, [waiting for waiting in asked if waiting.person_key in bans]),
             open=set(self._store.still_pending(conn, asked)),
             transfers=self._transfers.board(conn, arrivals, now_us=now_us),
             conflicts=conflicts,
@@ -237,6 +241,16 @@ class RegistryDecider:
             # The newest epoch of each; a quarantine is rare, and so the table small.
             quarantines={each.city: each for each in self._store.quarantines.all(conn)},
         )
+
+    def _written(self, conn: Connection, asked: Sequence[Pending]) -> dict[Pending, int]:
+        """Return when waiting licences were issued; one whose record is there no more is absent."""
+        places = {(LogKey(waiting.city, waiting.epoch), waiting.idx): waiting for waiting in asked}
+        entries = self._store.logs.entries_anywhere(conn, places) if places else {}
+        return {
+            places[place]: from_timestamp(read_record(entry.record).record_time)
+            for place, entry in entries.items()
+            if entry.record is not None
+        }
 
     def _older_hashes(self, conn: Connection, head: Head, outcomes: Sequence[Outcome]) -> dict[tuple[int, int], bytes]:
         """Return the hashes of entries of earlier commits that are cited, by epoch and index."""

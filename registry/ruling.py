@@ -42,7 +42,7 @@ def rule(board: Board, command: DecidePending, *, actor: str, term_us: int) -> t
         if pending not in board.open:
             continue
         claim = board.claims.get(pending.person_key)
-        ban = board.barred(pending.person_key, besides=pending.license_id)
+        ban = board.barred_when_issued(pending)
         if (claim is None or claim.state == ClaimState.RELEASED) and board.disputed(pending.person_key) is not None:
             # Whoever is in conflict already comes first.
             outcome.waiting.append(pending)

@@ -121,6 +121,24 @@ async def test_a_license_issued_without_the_registry_once_the_bar_is_over_is_con
     assert world.fsck().findings == ()
 
 
+async def test_a_license_issued_against_a_bar_is_void_also_when_it_arrives_after_the_bar(world: World) -> None:
+    suzhou, tianjin = await world.city(SUZHOU), await world.city(TIANJIN)
+    police = await world.verifier()
+    await revoke(world, suzhou, days=3)
+    tianjin.issue(NUMBER)
+    world.clock.advance(seconds=4 * DAY_S)
+    await suzhou.replicate()
+    await tianjin.replicate()
+    assert [word.kind for word in await tianjin.decided(1)] == [VOID]
+    assert (await police.ask(NUMBER)).outcome == verification_pb2.OUTCOME_INVALID
+    # What is issued now counts.
+    anew = tianjin.issue(NUMBER)
+    await tianjin.replicate()
+    assert [word.kind for word in await tianjin.decided(2)] == [VOID, CONFIRMED]
+    assert counting(world) == [anew]
+    assert world.fsck().findings == ()
+
+
 async def test_the_own_city_can_not_write_past_the_bar(world: World) -> None:
     suzhou = await world.city(SUZHOU)
     police = await world.verifier()
