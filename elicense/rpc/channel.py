@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import grpc
 
-from elicense.rpc.server import MAX_MESSAGE_BYTES
+from elicense.rpc.message_size import MESSAGE_SIZE_OPTIONS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -43,8 +43,7 @@ SERVICE_CONFIG: Final = json.dumps(
 _OPTIONS: Final = (
     ("grpc.service_config", SERVICE_CONFIG),
     ("grpc.enable_retries", 1),
-    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
-    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+    *MESSAGE_SIZE_OPTIONS,
     ("grpc.max_metadata_size", 16 * 1024),
     # A dead peer is noticed even while nothing is asked of it; servers permit a ping every 20 s.
     ("grpc.keepalive_time_ms", 30 * 1000),

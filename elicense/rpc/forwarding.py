@@ -14,7 +14,7 @@ import grpc
 from elicense.errors import PeerUnreachable
 from elicense.rpc.authentication import PASSED_ON_KEY, shown_certificate
 from elicense.rpc.errors import DETAILS_KEY
-from elicense.rpc.server import MAX_MESSAGE_BYTES
+from elicense.rpc.message_size import MESSAGE_SIZE_OPTIONS
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,8 +27,7 @@ PATIENCE_S: Final = 5.0
 """A process needs a second or two to start; a client would come again no sooner."""
 
 _OPTIONS: Final = (
-    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
-    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+    *MESSAGE_SIZE_OPTIONS,
     ("grpc.enable_retries", 0),
     # A writer that starts again is found within this time of its socket.
     ("grpc.initial_reconnect_backoff_ms", 100),

@@ -16,6 +16,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
 from elicense.errors import Error, PeerUnreachable
+from elicense.rpc.message_size import MESSAGE_SIZE_OPTIONS
 from elicense.rpc.methods import Methods
 from elicense.rpc.watch_hub import MAX_WATCHES
 from elicense.trust.credentials import CHAIN_FILE, KEY_FILE, ROOT_FILE, Credentials, load_credentials
@@ -26,9 +27,6 @@ if TYPE_CHECKING:
 
     from elicense.rpc.interceptor import NodeInterceptor
 
-MAX_MESSAGE_BYTES: Final = 4 * 1024 * 1024
-"""Largest message either way: a replication batch is 3 MiB at most."""
-
 DRAIN_GRACE_S: Final = 20.0
 """How long running calls may take once the server is to end; below the 30 s after which Kubernetes kills."""
 
@@ -38,8 +36,7 @@ SETTLE_S: Final = 0.25
 _OBJECTS_PER_COLLECTION: Final = 50_000
 
 SERVER_OPTIONS: Final = (
-    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
-    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+    *MESSAGE_SIZE_OPTIONS,
     # One connection may not take the whole server.
     ("grpc.max_concurrent_streams", 1024),
     ("grpc.max_metadata_size", 16 * 1024),
