@@ -12,6 +12,7 @@ Sources: c2sp.org/signed-note@v1.0.0, c2sp.org/tlog-cosignature@v1.0.1.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
@@ -20,6 +21,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from elicense.errors import CheckpointInvalid, Malformed, SignatureInvalid
 from elicense.log.verifier_key import (
+    CONTROLS,
     COSIGNATURE,
     ED25519,
     KEY_ID_SIZE,
@@ -27,7 +29,6 @@ from elicense.log.verifier_key import (
     canonical_base64,
     encode_base64,
     format_vkey,
-    is_control,
     is_key_name,
     is_unicode,
     parse_vkey,
@@ -70,6 +71,8 @@ MAX_TIME_S: Final = 2**63 - 1
 
 _TIME_SIZE: Final = 8
 _LINE_START: Final = "\N{EM DASH} "
+# Every control character but the end of a line.
+_CONTROL_IN_A_LINE: Final = re.compile(rf"(?!\n)[{CONTROLS}]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,7 +254,7 @@ def check_text(text: str) -> None:
     """
     if not text.endswith("\n"):
         raise CheckpointInvalid("the text of a note must end in a newline")
-    if any(is_control(char) and char != "\n" for char in text) or not is_unicode(text):
+    if _CONTROL_IN_A_LINE.search(text) or not is_unicode(text):
         raise CheckpointInvalid("the text of a note must hold no control characters")
 
 

@@ -5,6 +5,7 @@ Source: c2sp.org/signed-note@v1.0.0.
 
 from __future__ import annotations
 
+import re
 from base64 import b64decode, b64encode
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -20,6 +21,14 @@ COSIGNATURE: Final = 0x04
 
 KEY_ID_SIZE: Final = 4
 """Bytes of a key id."""
+
+CONTROLS: Final = r"\x00-\x1f\x7f-\x9f"
+"""Control characters (C0, DEL, C1), for a set of a regular expression.
+
+The specification refuses C0 alone; the others have no place in a name or a head either.
+"""
+
+_UNFIT_FOR_A_NAME: Final = re.compile(rf"[+\s{CONTROLS}]")
 
 _PUBLIC_KEY_SIZE: Final = 32
 
@@ -108,15 +117,7 @@ def encode_base64(data: bytes) -> str:
 
 def is_key_name(name: str) -> bool:
     """Whether a key may have this name: not empty, no space, no plus sign, no control character."""
-    return name != "" and is_unicode(name) and not any(c == "+" or c.isspace() or is_control(c) for c in name)
-
-
-def is_control(char: str) -> bool:
-    """Whether a character is a control character: C0, DEL or C1.
-
-    The specification refuses C0 alone; the others have no place in a name or a head either.
-    """
-    return char < " " or "\x7f" <= char <= "\x9f"
+    return name != "" and is_unicode(name) and not _UNFIT_FOR_A_NAME.search(name)
 
 
 def is_unicode(text: str) -> bool:
