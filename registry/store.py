@@ -160,6 +160,7 @@ published_table = Table(
 )
 
 _claim_values = values_of(Claim)
+_state_values = values_of(CityState)
 _disposition_values = values_of(NotedDisposition)
 _pending_values = values_of(Pending)
 _HELD: Final = int(ClaimState.HELD)
@@ -219,7 +220,18 @@ class RegistryStore:
         self._add_dispositions = BulkInsert(disposition_table)
         self._add_pending = BulkInsert(pending_table)
         self._states = select(*[state_table.c[name] for name in CityState.__dataclass_fields__])
+        self._put_state = BulkInsert(state_table, replace=True)
         self._cities = select(*[city_table.c[name] for name in City.__dataclass_fields__])
+        self._open_epoch = (
+            self._cities.where(city_table.c.city == bindparam("code")).order_by(city_table.c.epoch.desc()).limit(1)
+        )
+        said = disposition_table.c
+        self._dispositions = (
+            select(*[said[name] for name in NotedDisposition.__dataclass_fields__])
+            .where(said.city == bindparam("of_city"), said.seq > bindparam("after"))
+            .order_by(said.seq)
+            .limit(bindparam("most"))
+        )
 
     def cities(self, conn: Connection) -> list[City]:
         """Return every epoch of every enrolled city, in order."""
@@ -233,8 +245,7 @@ class RegistryStore:
 
     def city(self, conn: Connection, code: int) -> City | None:
         """Return the open epoch of a city, or None when it is not enrolled."""
-        query = self._cities.where(city_table.c.city == code).order_by(city_table.c.epoch.desc()).limit(1)
-        row = conn.execute(query).first()
+        row = conn.execute(self._open_epoch, {"code": code}).first()
         return None if row is None else City(*row)
 
     def add_city(self, conn: Connection, city: City) -> None:
@@ -247,9 +258,7 @@ class RegistryStore:
 
     def put_state(self, conn: Connection, state: CityState) -> None:
         """Insert or replace the replication state of a city."""
-        statement = insert_for(conn.dialect.name, state_table)
-        replaced = {c.name: statement.excluded[c.name] for c in state_table.c if not c.primary_key}
-        conn.execute(statement.on_conflict_do_update(index_elements=["city"], set_=replaced), [state.as_dict()])
+        self._put_state.execute(conn, [_state_values(state)])
 
     def claims(self, conn: Connection, keys: Iterable[bytes], *, lock: bool = False) -> dict[bytes, Claim]:
         """Return the claims of persons, by person; ``lock`` keeps others from changing them, in key order."""
@@ -395,14 +404,8 @@ class RegistryStore:
 
     def dispositions(self, conn: Connection, city: int, *, after: int, limit: int) -> list[NotedDisposition]:
         """Return up to ``limit`` dispositions of a city's feed that follow number ``after``."""
-        table = disposition_table
-        query = (
-            select(*[table.c[name] for name in NotedDisposition.__dataclass_fields__])
-            .where(table.c.city == city, table.c.seq > after)
-            .order_by(table.c.seq)
-            .limit(limit)
-        )
-        return [NotedDisposition(*row) for row in conn.execute(query)]
+        rows = conn.execute(self._dispositions, {"of_city": city, "after": after, "most": limit})
+        return [NotedDisposition(*row) for row in rows]
 
     def add_pending(self, conn: Connection, pending: Sequence[Pending]) -> None:
         """Remember licences that wait for a decision."""

@@ -50,6 +50,7 @@ class LogStore:
         self._tables = tables
         self._tiles = TileStore(tables)
         self._insert_entries = BulkInsert(entry)
+        self._insert_checkpoint = BulkInsert(checkpoint)
 
         def of(table: Table) -> tuple[Any, Any]:
             return table.c.log == bindparam("key_log"), table.c.epoch == bindparam("key_epoch")
@@ -198,9 +199,7 @@ class LogStore:
         if previous_note is not None:
             size, earlier = previous_note
             conn.execute(self._note_checkpoint, {**_key(head.key), "at_size": size, "new_note": earlier})
-        row = {"log": log, "epoch": epoch, "size": moved.size, "root": moved.root}
-        row |= {"note": note, "cosigned": None, "recorded_us": recorded_us}
-        conn.execute(self._tables.checkpoint.insert(), row)
+        self._insert_checkpoint.execute(conn, [(log, epoch, moved.size, moved.root, note, None, recorded_us)])
         return moved
 
     def entries(

@@ -15,7 +15,7 @@ from sqlalchemy import Connection, bindparam, select
 from elicense.errors import StoreCorrupt
 from elicense.log.tiles import TILE_SIZE, TILE_WIDTH, subtree_slice
 from elicense.log.tree import HASH_SIZE, CompactRange, subtree_root
-from elicense.sql.database import insert_for
+from elicense.sql.bulk import BulkInsert
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,7 +33,7 @@ class TileStore:
 
     def __init__(self, tables: LogTables) -> None:
         tile, entry = tables.tile, tables.entry
-        self._tile = tile
+        self._write = BulkInsert(tile, replace=True)
         self._hashes = select(tile.c.hashes).where(
             tile.c.log == bindparam("log"),
             tile.c.epoch == bindparam("epoch"),
@@ -123,15 +123,8 @@ class TileStore:
         return [data[i : i + HASH_SIZE] for i in range(0, len(data), HASH_SIZE)]
 
     def _put(self, conn: Connection, key: LogKey, level: int, first: int, tiles: Sequence[Sequence[bytes]]) -> None:
-        statement = insert_for(conn.dialect.name, self._tile)
-        upsert = statement.on_conflict_do_update(
-            index_elements=["log", "epoch", "level", "n"], set_={"hashes": statement.excluded.hashes}
-        )
-        rows = [
-            {"log": key.log, "epoch": key.epoch, "level": level, "n": first + i, "hashes": b"".join(tile)}
-            for i, tile in enumerate(tiles)
-        ]
-        conn.execute(upsert, rows)
+        rows = [(key.log, key.epoch, level, first + i, b"".join(tile)) for i, tile in enumerate(tiles)]
+        self._write.execute(conn, rows)
 
 
 class TileReader:

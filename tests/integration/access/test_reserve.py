@@ -59,14 +59,14 @@ def recorder_of(database: Database, store: AccessStore, reserve: AccessReserve |
     )
 
 
-def limit_pages(database: Database, pages: int) -> None:
+async def limit_pages(database: Database, pages: int) -> None:
     """Let the file grow to that many pages: SQLite then reports a full disk by itself."""
-    database.write_now(lambda conn: conn.exec_driver_sql(f"PRAGMA max_page_count = {pages}").fetchall())
+    await database.write(lambda conn: conn.exec_driver_sql(f"PRAGMA max_page_count = {pages}").fetchall())
 
 
 async def fill(database: Database, recorder: AccessRecorder) -> None:
     """Leave no room for another look; the only connection that writes keeps the limit."""
-    limit_pages(database, 40)
+    await limit_pages(database, 40)
     for look in (PADDING, replace(PADDING, caller="small", subjects=b"", outcomes=b"", fields=b"")):
         assert await until_refused(recorder, replace(look, role="rental")) < 1_000
 
@@ -107,7 +107,7 @@ async def test_what_is_in_the_reserve_moves_into_the_log_once_there_is_room(
     await recorder.record(LOOK)
     await recorder.drain()
     assert list(reserve.held) == [LOOK]
-    limit_pages(database, 100_000)
+    await limit_pages(database, 100_000)
     after = await recorder.record(RENTAL)
     assert after is not None
     assert logged(database, store) == [LOOK, RENTAL]
@@ -124,7 +124,7 @@ async def test_the_reserve_survives_a_restart(
     await recorder.record(LOOK)
     again = AccessReserve(tmp_path / "reserve", size=64 * 1024)
     assert list(again.held) == [LOOK]
-    limit_pages(database, 100_000)
+    await limit_pages(database, 100_000)
     await recorder_of(database, store, again).drain()
     assert logged(database, store) == [LOOK]
     again.close()

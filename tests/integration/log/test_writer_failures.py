@@ -224,17 +224,18 @@ async def test_a_full_disk_refuses_those_requests_and_then_goes_on(sqlite_world:
     writer = await world.started()
     await writer.submit(b"before", weight=1)
 
-    def limit(pages: int) -> None:
-        world.database.write_now(lambda conn: conn.exec_driver_sql(f"PRAGMA max_page_count = {pages}").close())
+    async def limit(pages: int) -> None:
+        # On the thread that writes: each connection has a limit of its own.
+        await world.database.write(lambda conn: conn.exec_driver_sql(f"PRAGMA max_page_count = {pages}").close())
 
-    limit(1)  # means: no more than there are now
+    await limit(1)  # means: no more than there are now
     before = world.head()
     failed = [asyncio.create_task(writer.submit(b"x" * 60_000 + b"%d" % i, weight=1)) for i in range(4)]
     await asyncio.wait(failed)
     assert all(isinstance(task.exception(), StoreFull) for task in failed)
     assert world.head() == before
     assert writer.failure is None
-    limit(1_000_000)
+    await limit(1_000_000)
     assert (await writer.submit(b"after", weight=1)).first_index == 1
     assert world.records() == [b"before", b"after"]
     world.check()
