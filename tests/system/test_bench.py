@@ -8,12 +8,18 @@ import sys
 from typing import Any
 
 
-def measured(verb: str, *small: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The setting and the figures by name."""
+def answer(verb: str, *small: str) -> dict[str, Any]:
+    """What the verb printed."""
     command = [sys.executable, "-c", "from elicense.cli.main import main; main()", "bench", verb, *small, "--json"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=180, check=False)
     assert done.returncode == 0, done.stderr
-    report = json.loads(done.stdout)
+    printed: dict[str, Any] = json.loads(done.stdout)
+    return printed
+
+
+def measured(verb: str, *small: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The setting and the figures by name."""
+    report = answer(verb, *small)
     return report["setting"], {each["name"]: each for each in report["figures"]}
 
 
@@ -60,3 +66,14 @@ def test_bench_measures_licences_issued_and_imported_beside_what_they_can_not_do
     assert quiet["p50 ms"] <= quiet["p99 ms"]
     # Printed figures are rounded.
     assert abs(busy["times the p99 without an import"] - busy["p99 ms"] / quiet["p99 ms"]) < 0.01
+
+
+def test_bench_lets_an_empty_registry_take_in_what_the_cities_of_the_pilot_have_issued() -> None:
+    # It fails by itself unless the registry says VALID of a sample in the end.
+    result = answer("pilot", "--licenses", "3000")
+    assert result["licenses"] == 3_000
+    assert 0 < result["first_s"] <= result["seconds"]
+    costs = {cost["name"]: cost for cost in result["costs"]}
+    assert sum(costs[city]["records"] for city in ("Tianjin", "Chengdu", "Suzhou")) == 3_000
+    assert costs["registry"]["records"] == 3_000
+    assert all(cost["cpu_us_a_record"] > 0 and cost["memory"] > 2**20 for cost in costs.values())

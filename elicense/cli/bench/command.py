@@ -12,6 +12,7 @@ _VERBS: Final = {
     "verify": "elicense.cli.bench.verify_command:verify",
     "issue": "elicense.cli.bench.issue_command:issue",
     "replicate": "elicense.cli.bench.replicate_command:replicate",
+    "pilot": "elicense.cli.bench.pilot_command:pilot",
     "enumeration": "elicense.cli.bench.enumeration:enumeration",
 }
 

@@ -73,8 +73,11 @@ class House:
         """Return the files of the registry's SQLite database."""
         return list(self.registry.glob("registry.db*"))
 
-    async def found(self, licenses: int, cities: int, *, view_only: bool = False) -> None:
-        """Set the registry up and fill it; with ``view_only`` only with what a verification reads.
+    async def found(self, settings: str = "") -> None:
+        """Set the registry up, empty.
+
+        Args:
+            settings: What its configuration says besides, TOML.
 
         Raises:
             ExpectationFailed: A command failed.
@@ -82,13 +85,20 @@ class House:
         url = ("--database", self.database.url) if self.database.url else ()
         where = ("--data", str(self.registry), "--listen", self.address(self.port), *url)
         await self.command(*REGISTRY, "init", "--trust-domain", TRUST_DOMAIN, *where)
-        self._raise_quotas()
+        self._configure(_QUOTAS + settings)
+
+    def _configure(self, settings: str) -> None:
+        with Path(self.config).open("a", encoding="utf-8") as sink:
+            sink.write(settings)
+
+    async def fill(self, licenses: int, cities: int, *, view_only: bool = False) -> None:
+        """Fill the registry before it is served; with ``view_only`` only with what a verification reads.
+
+        Raises:
+            ExpectationFailed: A command failed.
+        """
         await self._load(licenses, cities, *(("--view-only",) if view_only else ()))
         await asyncio.to_thread(self.database.settle)
-
-    def _raise_quotas(self) -> None:
-        with Path(self.config).open("a", encoding="utf-8") as sink:
-            sink.write(_QUOTAS)
 
     async def _load(self, licenses: int, cities: int, *options: str) -> None:
         numbers = ("--licenses", str(licenses), "--cities", str(cities), *options)
@@ -167,7 +177,8 @@ async def open_house(
     """Set a filled registry up and stop everything at the end."""
     house = House(folder, household, database, free_ports(1)[0])
     try:
-        await house.found(licenses, cities, view_only=view_only)
+        await house.found()
+        await house.fill(licenses, cities, view_only=view_only)
         yield house
     finally:
         await house.close()

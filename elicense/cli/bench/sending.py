@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Sequence
-from itertools import islice
 from pathlib import Path
 from typing import Final
 
+from elicense.cli.bench.granted import GrantedRecords
 from elicense.cli.bench.house import House
-from elicense.cli.bench.people import name_of, number_of
-from elicense.cli.demo.drivers import generate
 from elicense.cli.demo.figures import ExpectationFailed
 from elicense.cli.demo.nation import CITY_NODE, REGISTRY
-from elicense.clock import china_date, to_timestamp, utc_micros
-from elicense.license.codec import license_to_message
-from elicense.license.csv_format import parse_row
+from elicense.clock import to_timestamp, utc_micros
 from elicense.log.checkpoint import Checkpoint, sign_checkpoint
 from elicense.log.entry import leaf_hashes
 from elicense.log.tree import EMPTY_RANGE
@@ -23,8 +19,7 @@ from elicense.rpc.channel import secure_channel
 from elicense.trust.credentials import load_credentials
 from elicense.trust.enrollment import FIRST_EPOCH, city_log_origin
 from elicense.trust.signer import load_signer
-from elicense.uuids import ordered_uuids, uuid_text
-from elicense.v1 import license_pb2, log_pb2, replication_pb2_grpc
+from elicense.v1 import log_pb2, replication_pb2_grpc
 from elicense.v1 import replication_pb2 as pb
 
 BATCH: Final = 2_048
@@ -33,9 +28,7 @@ BATCH: Final = 2_048
 #: Cities that no filled store has.
 SENDERS: Final = (320100, 320200, 320300, 320400)
 
-_CLAIMS_PER_CALL: Final = 1_000
 _CALL_S: Final = 60.0
-_TEMPLATES: Final = 64
 
 
 class SendingCity:
@@ -48,26 +41,13 @@ class SendingCity:
 
     def __init__(self, code: int, folder: Path) -> None:
         credentials = load_credentials(folder / "credentials")
-        self._code = code
         self._signer = load_signer(f"file:{folder.absolute()}/keys/log.pem")
         self._origin = city_log_origin(credentials.subject.trust_domain, code, FIRST_EPOCH)
         self._channel = secure_channel(credentials, local_pool=True, retries=False)
         self._stub = replication_pb2_grpc.ReplicationServiceStub(self._channel)
         self._tree = EMPTY_RANGE
-        self._records = [self._template(license_) for license_ in _templates(code)]
+        self._granted = GrantedRecords(code, self._stub)
         self._ready: list[pb.AppendEntriesRequest] = []
-
-    def _template(self, license_: license_pb2.License) -> license_pb2.LicenseRecord:
-        return license_pb2.LicenseRecord(
-            city=self._code,
-            epoch=FIRST_EPOCH,
-            revision=1,
-            event=license_pb2.LICENSE_EVENT_ISSUED,
-            actor=f"spiffe://elicense.example/clerk/{self._code}/window-1",
-            request_digest=secrets.token_bytes(32),
-            license=license_,
-            imported=True,
-        )
 
     async def prepare(self, holders: Sequence[int], *, batch: int = BATCH) -> None:
         """Claim these holders and make the batches of their first records; at most ten minutes ahead.
@@ -79,35 +59,9 @@ class SendingCity:
         Raises:
             ExpectationFailed: The registry did not grant one.
         """
-        records: list[bytes] = []
-        for start in range(0, len(holders), _CLAIMS_PER_CALL):
-            records += await self._granted(holders[start : start + _CLAIMS_PER_CALL])
+        records = await self._granted.make(holders)
         for start in range(0, len(records), batch):
             self._ready.append(self._batch(records[start : start + batch]))
-
-    async def _granted(self, holders: Sequence[int]) -> list[bytes]:
-        now_us = utc_micros()
-        ids = ordered_uuids(2 * len(holders), now_us=now_us, random=secrets.token_bytes)
-        request = pb.ClaimPersonsRequest()
-        for holder, license_id, request_id in zip(holders, ids[::2], ids[1::2], strict=True):
-            claim = request.claims.add(license_id=license_id, request_id=request_id)
-            claim.document.type = license_pb2.DOCUMENT_TYPE_RESIDENT_ID
-            claim.document.number = number_of(holder)
-        answer = await self._stub.ClaimPersons(request, timeout=_CALL_S)
-        records = []
-        for holder, claim, result in zip(holders, request.claims, answer.results, strict=True):
-            if not result.HasField("grant"):
-                raise ExpectationFailed("the registry did not grant a synthetic person")
-            record = self._records[holder % _TEMPLATES]
-            record.license_id = result.license_id
-            record.request_id = uuid_text(claim.request_id)
-            record.record_time.CopyFrom(to_timestamp(now_us))
-            record.effective_time.CopyFrom(record.record_time)
-            record.claim.CopyFrom(result.grant)
-            record.license.holder.full_name = name_of(holder)
-            record.license.holder.document.number = number_of(holder)
-            records.append(record.SerializeToString(deterministic=True))
-        return records
 
     def _batch(self, records: Sequence[bytes]) -> pb.AppendEntriesRequest:
         salts = [secrets.token_bytes(32) for _ in records]
@@ -149,10 +103,3 @@ async def join_sender(house: House, code: int) -> SendingCity:
     # It never listens: its certificate and its keys are all that is needed.
     await house.command(*CITY_NODE, "join", token.strip(), "--data", str(folder), "--listen", house.address(1))
     return SendingCity(code, folder)
-
-
-def _templates(code: int) -> list[license_pb2.License]:
-    """Return valid licences of all sorts; only their holders are to be replaced."""
-    rows = generate(code, 4 * _TEMPLATES, seed=1, on=china_date(utc_micros()))
-    plain = (license_to_message(parse_row(row)) for row, _ in rows if not row["status_letters"])
-    return list(islice(plain, _TEMPLATES))

@@ -87,6 +87,10 @@ class Child:
                 os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
                 os.killpg(self._process.pid, signal.SIGKILL)
 
+    async def ended(self) -> int:
+        """Wait for its end, however long that takes; return its exit status."""
+        return await self._process.wait()
+
     async def communicate(self, timeout_s: float) -> tuple[int, str]:
         """Wait for its end; return exit status and standard output."""
         output, _ = await asyncio.wait_for(self._process.communicate(), timeout_s)

@@ -1,0 +1,20 @@
+"""``python -m city_node.bench``: what ``elicense bench`` runs in processes of their own."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import click
+
+from elicense.cli.command import Command
+
+_VERBS: Final = {"fill": "city_node.bench.fill:fill"}
+
+
+@click.group(cls=Command, verbs=_VERBS)
+def main() -> None:
+    """Fill a city that is only measured."""
+
+
+if __name__ == "__main__":
+    main()
