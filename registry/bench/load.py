@@ -140,8 +140,11 @@ class SyntheticCity:
 
 
 def license_id_of(holder: int) -> bytes:
-    """Return the licence id of a synthetic holder: rising, so that the index by licence grows at its end."""
-    return holder.to_bytes(16, "big")
+    """Return the licence id of a synthetic holder: rising, so that the index by licence grows at its end.
+
+    Never that of sixteen zeros, which stands for no licence.
+    """
+    return (holder + 1).to_bytes(16, "big")
 
 
 def templates() -> list[license_pb2.License]:

@@ -83,10 +83,18 @@ def _checker(outcomes: Callable[[bytes], Sequence[pb.Verdict]]) -> Callable[[byt
     def check(answer: bytes) -> None:
         nonlocal seen
         seen += 1
-        if seen % CHECK_EVERY == 0 and any(each.outcome != pb.OUTCOME_VALID for each in outcomes(answer)):
-            raise ExpectationFailed("the registry did not say VALID of a synthetic licence")
+        if seen % CHECK_EVERY == 0:
+            for verdict in outcomes(answer):
+                _require_valid(verdict)
 
     return check
+
+
+def _require_valid(verdict: pb.Verdict) -> None:
+    if verdict.outcome != pb.OUTCOME_VALID:
+        outcome = pb.Outcome.Name(verdict.outcome)
+        reasons = ", ".join(pb.VerdictReason.Name(reason) for reason in verdict.reasons)
+        raise ExpectationFailed(f"the registry said {outcome} of a synthetic licence ({reasons or 'no reason'})")
 
 
 def _single(answer: bytes) -> Sequence[pb.Verdict]:
