@@ -214,6 +214,8 @@ class LyingRegistry(replication_pb2_grpc.ReplicationServiceServicer):
 
     async def GetReplicationState(self, request: Any, context: Any) -> Any:  # noqa: N802
         answer = await _relayed(self.stub.GetReplicationState(request), context)
+        # A city that lost an answer asks for the state, and keeps the receipt that comes with it.
+        self.receipts.append((answer.receipt, answer.next_index))
         if self.lie is not None:
             self.lie(self, answer)
             self.told += 1
