@@ -127,6 +127,11 @@ class Board:
             None,
         )
 
+    def is_taken(self, pending: Pending) -> bool:
+        """Whether a licence's id names a conflict about another person: ids are each city's own choice."""
+        named = self.conflicts.get(pending.license_id)
+        return named is not None and named.person_key != pending.person_key
+
     def set_flags(self, outcome: Outcome, row: ViewRow, flags: int) -> None:
         """Give a licence other flags, also for the commands behind this one."""
         outcome.flags.append((row.person_key, row.license_id, int(flags)))

@@ -223,7 +223,8 @@ class RegistryDecider:
             # A batch linked a person to another tag while this waited for its claim.
             raise Aborted("a person was claimed meanwhile; ask again")
         bans = self._store.bans.of(conn, persons)
-        conflicts = {c.license_id: c for c in self._store.conflicts.of_persons(conn, persons)}
+        alike = self._store.conflicts.by_id(conn, [waiting.license_id for waiting in asked])
+        conflicts = {c.license_id: c for c in (*alike, *self._store.conflicts.of_persons(conn, persons))}
         return Board(
             key=head.key,
             next_index=head.size,

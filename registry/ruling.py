@@ -57,7 +57,8 @@ def rule(board: Board, command: DecidePending, *, actor: str, term_us: int) -> t
             ending=board.ending(pending.person_key),
             barred=ban is not None,
         )
-        if ruling is Ruling.WAITS:
+        # One that took the id of a licence in dispute would be taken for it: it counts nowhere, and waits for ever.
+        if ruling is Ruling.WAITS or (ruling is Ruling.CONFLICT and board.is_taken(pending)):
             outcome.waiting.append(pending)
             continue
         board.open.discard(pending)

@@ -13,7 +13,7 @@ from elicense.rpc.channel import secure_channel
 from elicense.rpc.errors import from_rpc_error
 from elicense.v1 import custody_pb2, custody_pb2_grpc, license_pb2, log_pb2, verification_pb2
 from tests.integration.registry.test_conflicts import NUMBER as DISPUTED
-from tests.integration.registry.test_conflicts import Dispute, dispute
+from tests.integration.registry.test_conflicts import WITHDRAW, Dispute, dispute
 from tests.integration.registry.test_past import ask
 from tests.integration.registry.world import CHENGDU, SUZHOU, TIANJIN, Verifier, World
 from tests.support.city import DEADLINE_S, City
@@ -22,6 +22,7 @@ __all__ = ["dispute"]
 
 HOLDER = "11010519491231002X"
 OTHER = "110101199003074514"
+NOBODY = "44052418800101001X"
 
 
 @dataclass
@@ -174,3 +175,25 @@ async def test_a_city_reads_nothing_of_the_other_side_of_a_conflict_by_taking_it
             given = side.entry.record
             assert (DISPUTED.encode() in given) is (side.city == city.code)
             assert not given or license_pb2.LicenseRecord.FromString(given).city == city.code
+
+
+async def test_a_license_that_takes_the_id_of_one_in_conflict_keeps_nobody_from_settling_that(
+    dispute: Dispute,
+) -> None:
+    tianjin, suzhou = dispute.tianjin, dispute.suzhou
+    chengdu = await dispute.world.city(CHENGDU)
+    suzhou.issue(OTHER, claim=(await suzhou.claim(OTHER))[0])
+    await suzhou.replicate()
+    chengdu.issue(OTHER, license_id=dispute.waiting)
+    await chengdu.replicate()
+    # Decided behind it, so that it would have been ruled on by now.
+    chengdu.issue(NOBODY)
+    await chengdu.replicate()
+    await chengdu.decided(1)
+    assert (await dispute.police.ask(OTHER)).outcome == verification_pb2.OUTCOME_VALID
+    await dispute.say(suzhou, WITHDRAW)
+    await suzhou.decided(2)
+    await suzhou.replicate()
+    await tianjin.decided(2)
+    assert dispute.valid() == [dispute.waiting]
+    dispute.check()
