@@ -1,301 +1,197 @@
 """Check everything that a city node stores against the records that it rests on.
 
-In one snapshot: each epoch's log is rebuilt from its records (see
-:mod:`elicense.log.check`), then requests, licences, revisions and flags are
-derived from them again and compared.
+Each epoch's log, and the mirror of the registry's, is rebuilt from its records
+(see :mod:`elicense.log.survey`), then licences are derived from them and from the registry's feed again, some at
+a time, and compared (see :mod:`city_node.license_check`), then whatever is
+stored is gone through for what neither knows.  Each step has a transaction of
+its own, and first reads on in log and feed to where they end in it: so a node
+may serve meanwhile, and no transaction is long.
 """
 
 from __future__ import annotations
 
-import uuid
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import reduce
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from city_node.custody import record_flags
-from city_node.custody_check import CustodyFold
 from city_node.mirror import REGISTRY_LOG, RegistryHistory
-from city_node.receipts import flags_after
 from city_node.store import CityStore
+from city_node.sweeps import Sweeps
 from elicense.errors import Malformed
-from elicense.license.verdict import ViewFlags
-from elicense.log.check import Finding, LogCheck, LogKeys, position
+from elicense.log.check import Finding, LogKeys, position
+from elicense.log.check_run import CheckRun, Report, Stage
 from elicense.log.checkpoint import Checkpoint
-from elicense.log.model import LogKey, StoredEntry
-from elicense.log.verifier_key import VerifierKey
+from elicense.log.model import LogKey
+from elicense.log.survey import Survey
+from elicense.log.verifier_key import VerifierKey, parse_vkey
+from elicense.sql.database import Database
+from elicense.trust.check import check_trust
 from elicense.trust.enrollment import FIRST_EPOCH, city_log_origin
-from elicense.uuids import uuid_bytes
-from elicense.v1 import license_pb2
-from elicense.view.erasure import read_erasure
-from elicense.view.fold import kept_flags, links_of, person_key_of, read_record, row_of
-from elicense.view.links import PersonLink, Roots
-from elicense.view.model import ViewRow
-from elicense.view.opening import binds, read_opening
+from elicense.view.opening import binds
 from elicense.view.person import PersonIndex
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-_PAGE: Final = 1_000
-
-
-@dataclass(frozen=True, slots=True)
-class Report:
-    """What a check came to.
-
-    Attributes:
-        logs: Epochs checked.
-        entries: Entries checked.
-        licenses: Licences derived.
-        findings: What is wrong; none when all is well.
-    """
-
-    logs: int
-    entries: int
-    licenses: int
-    findings: tuple[Finding, ...]
-
-
-@dataclass(slots=True)
-class _Derived:
-    """What the records say.
-
-    Attributes:
-        rows: Licences as they should stand.
-        revisions: Revisions of each licence: (epoch, index, revision).
-        requests: Request ids: (epoch, index, digest).
-        custody: Where custody is.
-        roots: Which documents are one person's.
-        links: Where records say so: (licence, city, epoch, index).
-    """
-
-    custody: CustodyFold
-    rows: dict[bytes, ViewRow] = field(default_factory=dict)
-    revisions: dict[bytes, list[tuple[int, int, int]]] = field(default_factory=dict)
-    requests: dict[bytes, tuple[int, int, bytes]] = field(default_factory=dict)
-    roots: Roots = field(default_factory=Roots)
-    links: set[tuple[bytes, int, int, int]] = field(default_factory=set)
-
 
 class Fsck:
-    """Recomputes and compares; writes nothing.
+    """Recomputes and compares; writes nothing but its own file.
 
     Args:
-        store: The city's tables.
+        database: The city's database.
+        store: Its tables.
         persons: Computes person and name tags.
         trust_domain: Prefix of the log's origin.
         city: Division code.
-        keys: Keys of the log, by epoch.
         cosigner: Key of the registry's receipts.
         progress: Called with the number of entries checked since the last call.
-        registry: Keys of the registry's log, where the city keeps a mirror of that.
+        registry: Keys of the registry's log, of which the city keeps a mirror.
+        path: Where it notes how far it has come; None for a run that nothing goes on with.
+        anew: Start from the beginning, whatever an earlier run has noted.
+        tell: Called with a sentence when it goes on with an earlier run, or can not.
     """
 
     def __init__(
         self,
         *,
+        database: Database,
         store: CityStore,
         persons: PersonIndex,
         trust_domain: str,
         city: int,
-        keys: Mapping[int, VerifierKey],
         cosigner: VerifierKey,
         progress: Callable[[int], None],
-        registry: RegistryHistory | None = None,
+        registry: RegistryHistory,
+        path: Path | None = None,
+        anew: bool = False,
+        tell: Callable[[str], None] = lambda _: None,
     ) -> None:
+        self._database = database
         self._store = store
         self._persons = persons
         self._trust_domain = trust_domain
         self._city = city
-        self._keys = keys
         self._cosigner = cosigner
-        self._registry = registry
         self._progress = progress
+        self._registry = registry
+        self._path = path
+        self._anew = anew
+        self._tell = tell
 
-    def run(self, conn: Connection) -> Report:
-        """Check everything in the transaction ``conn``."""
-        findings: list[Finding] = []
-        derived = _Derived(CustodyFold(self._city))
-        self._hear(conn, derived.custody)
-        entries = 0
+    def run(self) -> Report:
+        """Check everything.
+
+        Raises:
+            StoreUnavailable: The database is away; a later run goes on from there.
+            StoreCorrupt: The database itself can not be read.
+            Unavailable: Another check of this node is running.
+        """
+        about = f"city {self._city} of {self._trust_domain}"
+        run = CheckRun(self._database, self._path, about=about, anew=self._anew, tell=self._tell)
+        try:
+            return self._run(run)
+        finally:
+            run.close()
+
+    def _run(self, run: CheckRun) -> Report:
+        parts = self._parts(run)
+        if run.goes_on:
+            misfit = run.step(parts.survey.misfit)
+            if misfit is None:
+                self._tell(f"goes on with an earlier run, behind {parts.survey.checked(but=REGISTRY_LOG)[1]:,} entries")
+            else:
+                run.start_anew(misfit)
+                parts = self._parts(run)
+        run.stage("logs", parts.read_logs)
+        for name, stage in parts.sweeps.stages.items():
+            run.stage(name, parts.up_to_date(stage))
+        run.stage("rest", parts.up_to_date(self._rest(run, parts)))
+        logs, entries = parts.survey.checked(but=REGISTRY_LOG)
+        return run.end(logs=logs, entries=entries, licenses=parts.sweeps.licenses)
+
+    def _parts(self, run: CheckRun) -> _Parts:
+        sweeps = Sweeps(run, self._store, persons=self._persons, city=self._city)
+        survey = Survey(
+            run.scratch,
+            self._store.logs,
+            keys_of=self._keys_of,
+            read=sweeps.read,
+            found=run.found,
+            progress=self._progress,
+        )
+        return _Parts(survey, sweeps)
+
+    def _keys_of(self, conn: Connection, key: LogKey) -> LogKeys | None:
+        if key.log == REGISTRY_LOG:
+            signer = self._registry.key(key.epoch)
+            return LogKeys(signer.name, signer, None)
+        known = self._store.epoch_keys(conn, self._city).get(key.epoch)
+        if key.log != self._city or known is None:
+            return None
+        try:
+            signer = parse_vkey(known.log_key)
+        except Malformed:
+            return None
+        return LogKeys(city_log_origin(self._trust_domain, key.log, key.epoch), signer, self._cosigner)
+
+    def _rest(self, run: CheckRun, parts: _Parts) -> Stage:
+        def rest(conn: Connection, _after: bytes | None) -> None:
+            parts.sweeps.check_late(conn)
+            self._check_logs(conn, run)
+            parts.sweeps.compare_links(conn)
+            check_trust(conn, self._store.trust, run.found)
+
+        return rest
+
+    def _check_logs(self, conn: Connection, run: CheckRun) -> None:
+        """Every epoch must have its key, and each but the first must begin where the one before it ended."""
         logs = [key for key in self._store.logs.keys(conn) if key.log == self._city]
         if not logs:
-            findings.append(Finding(f"city {self._city}", "the node has no log"))
+            run.found(Finding(f"city {self._city}", "the node has no log"))
+        for epoch in self._store.epoch_keys(conn, self._city).keys() ^ {key.epoch for key in logs}:
+            run.found(Finding(f"log {self._city}/{epoch}", "its log and its key do not go together"))
+        for stray in self._store.logs.strays(conn):
+            run.found(Finding(f"log {stray.log}/{stray.epoch}", "it has rows, but no head"))
         for key in logs:
-            origin = city_log_origin(self._trust_domain, key.log, key.epoch)
-            if key.epoch not in self._keys:
-                findings.append(Finding(f"log {key.log}/{key.epoch}", "nobody knows the key that signs it"))
-                continue
-            keys = LogKeys(origin, self._keys[key.epoch], self._cosigner)
-            self._check_opening(conn, key, findings)
-            check = LogCheck(conn, self._store.logs, key, keys=keys, found=findings.append, progress=self._progress)
-            for chunk in check.entries():
-                entries += len(chunk)
-                self._derive(key, chunk, derived, findings)
-        self._check_mirror(conn, findings)
-        hand_overs = self._store.hand_overs.all(conn)
-        derived.custody.settle(hand_overs, self._confirmed(conn, logs))
-        self._set_flags(derived)
-        findings.extend(derived.custody.compare(hand_overs))
-        self._compare_links(conn, derived, findings)
-        self._compare_view(conn, derived, findings)
-        self._compare_requests(conn, derived, findings)
-        return Report(len(logs), entries, len(derived.rows), tuple(findings))
+            if key.epoch != FIRST_EPOCH:
+                self._check_opening(conn, run, key)
 
-    def _check_mirror(self, conn: Connection, findings: list[Finding]) -> None:
-        """Check what is held of the registry's log: every entry, every root and every signature."""
-        for key in self._store.logs.keys(conn):
-            if key.log != REGISTRY_LOG or self._registry is None:
-                continue
-            signer = self._registry.key(key.epoch)
-            keys = LogKeys(signer.name, signer, None)
-            check = LogCheck(conn, self._store.logs, key, keys=keys, found=findings.append, progress=self._progress)
-            for _ in check.entries():
-                pass
-
-    def _derive(self, key: LogKey, chunk: Sequence[StoredEntry], derived: _Derived, findings: list[Finding]) -> None:
-        for entry in chunk:
-            if entry.record is None:
-                continue
-            where = position(key, entry.index)
-            try:
-                record = read_record(entry.record)
-                request_id = uuid_bytes(record.request_id)
-            except (Malformed, ValueError):
-                self._without_license(entry, where, derived, findings)
-                continue
-            if request_id in derived.requests:
-                findings.append(Finding(where, "the record repeats the request id of an earlier one"))
-            derived.requests[request_id] = (record.epoch, entry.index, record.request_digest)
-            before = derived.rows.get(record.license_id)
-            if record.event == license_pb2.LICENSE_EVENT_TRANSFERRED_IN:
-                if not derived.custody.arrives(record, entry.index):
-                    continue
-                # It follows a revision of another city's log, as the registry has found.
-                self._stand(record, entry, None, derived)
-                continue
-            derived.custody.wrote(record, entry.index)
-            follows = (0, b"") if before is None else (before.revision, before.entry_hash)
-            if (record.revision - 1, record.previous_entry_hash) != follows:
-                findings.append(Finding(where, "the record does not follow the revision before it"))
-            self._stand(record, entry, before, derived)
-
-    def _without_license(self, entry: StoredEntry, where: str, derived: _Derived, findings: list[Finding]) -> None:
-        """Check a record that holds no licence: it opens an epoch, or erases a licence."""
-        erasure = read_erasure(entry.record)
-        if erasure is not None:
-            if erasure.license_id in derived.rows:
-                findings.append(Finding(where, "the records that it erases are still there"))
-            request_id = uuid_bytes(erasure.request_id)
-            derived.requests[request_id] = (erasure.epoch, entry.index, erasure.request_digest)
-        elif read_opening(entry.record) is None:
-            findings.append(Finding(where, "the record can not be read"))
-
-    def _stand(
-        self, record: license_pb2.LicenseRecord, entry: StoredEntry, before: ViewRow | None, derived: _Derived
-    ) -> None:
-        derived.rows[record.license_id] = row_of(
-            record,
-            index=entry.index,
-            leaf_hash=entry.leaf_hash,
-            flags=record_flags(record) | (0 if before is None else kept_flags(before.flags)),
-            persons=self._persons,
-            person_key=person_key_of(record, self._persons),
-        )
-        for link in links_of(record, self._persons, index=entry.index):
-            derived.roots.add(link.person_key, link.first_key)
-            derived.links.add(_place(link))
-        if (record.epoch, entry.index) not in derived.custody.void:
-            place = (record.epoch, entry.index, record.revision)
-            derived.revisions.setdefault(record.license_id, []).append(place)
-
-    def _check_opening(self, conn: Connection, key: LogKey, findings: list[Finding]) -> None:
-        """Every epoch but the first must begin where the one before it ended."""
-        if key.epoch == FIRST_EPOCH:
-            return
-        before = self._store.logs.head(conn, LogKey(key.log, key.epoch - 1))
+    def _check_opening(self, conn: Connection, run: CheckRun, key: LogKey) -> None:
+        try:
+            before = self._store.logs.head(conn, LogKey(key.log, key.epoch - 1))
+        except Malformed:
+            before = None
         first = self._store.logs.entries_at(conn, key, [0]).get(0)
         origin = city_log_origin(self._trust_domain, key.log, key.epoch - 1)
-        if (
-            before is None
-            or first is None
-            or not binds(
-                first.record, city=key.log, epoch=key.epoch, previous=Checkpoint(origin, before.size, before.root)
-            )
-        ):
-            findings.append(Finding(position(key, 0), "the epoch does not begin where the one before it ended"))
-
-    def _hear(self, conn: Connection, custody: CustodyFold) -> None:
-        """Fold the registry's feed."""
-        after = 0
-        while page := self._store.dispositions(conn, self._city, after=after, limit=_PAGE):
-            for word in page:
-                custody.hear(word)
-            after = page[-1].seq
-
-    def _confirmed(self, conn: Connection, logs: Sequence[LogKey]) -> tuple[int, int]:
-        """Return epoch and number of the entries that the registry has confirmed."""
-        held = [(key.epoch, self._store.logs.latest_cosigned(conn, key)) for key in logs]
-        return max(((epoch, receipt[0]) for epoch, receipt in held if receipt is not None), default=(0, 0))
-
-    def _set_flags(self, derived: _Derived) -> None:
-        """Apply the registry's feed in its order, as the node did when it came."""
-        for license_id, kinds in derived.custody.flag_words.items():
-            row = derived.rows.get(license_id)
-            if row is not None:
-                derived.rows[license_id] = replace(row, flags=reduce(flags_after, kinds, row.flags))
-        derived.rows.update(derived.custody.moved(derived.rows))
-
-    def _compare_links(self, conn: Connection, derived: _Derived, findings: list[Finding]) -> None:
-        """Every link must rest on a record; only where that was erased may it stand alone."""
-        stored = self._store.view.links.all(conn)
-        for link in stored:
-            if _place(link) in derived.links:
-                continue
-            entry = self._store.logs.entries_at(conn, LogKey(link.city, link.epoch), [link.idx]).get(link.idx)
-            if entry is not None and entry.record is None:
-                derived.links.add(_place(link))
-                derived.roots.add(link.person_key, link.first_key)
-        expected = derived.roots.as_dict()
-        for link in stored:
-            if expected.pop(link.person_key, None) != link.first_key or _place(link) not in derived.links:
-                where = f"license {uuid.UUID(bytes=link.license_id)}"
-                findings.append(Finding(where, "a link between documents differs from the log"))
-        if expected:
-            findings.append(Finding(f"city {self._city}", f"{len(expected)} links between documents are missing"))
-        for license_id, row in derived.rows.items():
-            derived.rows[license_id] = replace(row, person_key=derived.roots.root(row.person_key))
-
-    def _compare_view(self, conn: Connection, derived: _Derived, findings: list[Finding]) -> None:
-        stored = {row.license_id: row for row in self._store.view.all_rows(conn)}
-        persons: set[bytes] = set()
-        for license_id, expected in derived.rows.items():
-            where = f"license {uuid.UUID(bytes=license_id)}"
-            row = stored.pop(license_id, None)
-            if row != expected:
-                what = "is missing from the view" if row is None else "stands otherwise in the view than in the log"
-                findings.append(Finding(where, f"the license {what}"))
-            if expected.city == self._city and not expected.flags & (ViewFlags.CANCELLED | ViewFlags.REVOKED):
-                if expected.person_key in persons:
-                    findings.append(Finding(where, "the person holds another license in this city"))
-                persons.add(expected.person_key)
-            kept = self._store.view.revisions(conn, license_id, after=0, limit=len(derived.revisions[license_id]) + 1)
-            if [(r.epoch, r.idx, r.revision) for r in kept] != derived.revisions[license_id]:
-                findings.append(Finding(where, "its revision index differs from the log"))
-        findings.extend(
-            Finding(f"license {uuid.UUID(bytes=license_id)}", "no record of the log made this license")
-            for license_id in stored
+        previous = None if before is None else Checkpoint(origin, before.size, before.root)
+        bound = (
+            first is not None
+            and previous is not None
+            and binds(first.record, city=key.log, epoch=key.epoch, previous=previous)
         )
-
-    def _compare_requests(self, conn: Connection, derived: _Derived, findings: list[Finding]) -> None:
-        stored = self._store.requests(conn, list(derived.requests))
-        for request_id, (epoch, index, digest) in derived.requests.items():
-            request = stored.get(request_id)
-            if request is None or (request.epoch, request.idx, request.digest) != (epoch, index, digest):
-                where = position(LogKey(self._city, epoch), index)
-                findings.append(Finding(where, "its request id is not stored as the record says"))
+        if not bound:
+            run.found(Finding(position(key, 0), "the epoch does not begin where the one before it ended"))
 
 
-def _place(link: PersonLink) -> tuple[bytes, int, int, int]:
-    return link.license_id, link.city, link.epoch, link.idx
+class _Parts:
+    """The steps of one run."""
+
+    def __init__(self, survey: Survey, sweeps: Sweeps) -> None:
+        self.survey = survey
+        self.sweeps = sweeps
+
+    def read_logs(self, conn: Connection, _after: bytes | None) -> bytes | None:
+        """Check some of the logs, then read the feed."""
+        if not self.survey.step(conn):
+            return b""
+        return None if self.sweeps.hear(conn) else b""
+
+    def up_to_date(self, step: Stage) -> Stage:
+        """Return a step that first reads on in log and feed."""
+
+        def one(conn: Connection, after: bytes | None) -> bytes | None:
+            while self.read_logs(conn, None) is not None:
+                pass
+            return step(conn, after)
+
+        return one

@@ -203,6 +203,11 @@ class CityStore:
         """Insert request ids that have come to something."""
         self._add_requests.execute(conn, sorted(map(_request_values, requests)))
 
+    def request_ids(self, conn: Connection, *, after: bytes, limit: int) -> list[bytes]:
+        """Return up to ``limit`` request ids behind ``after``, in order, for checks."""
+        column = request_table.c.request_id
+        return list(conn.execute(select(column).where(column > after).order_by(column).limit(limit)).scalars())
+
     def epoch_keys(self, conn: Connection, city: int) -> dict[int, EpochKey]:
         """Return the key of every epoch of the city's log, by epoch."""
         columns = [epoch_table.c[name] for name in EpochKey.__dataclass_fields__]
@@ -265,3 +270,14 @@ class CityStore:
             .limit(limit)
         )
         return [StoredDisposition(*row) for row in conn.execute(query)]
+
+    def dispositions_at(self, conn: Connection, city: int, numbers: Iterable[int]) -> list[StoredDisposition]:
+        """Return the stored dispositions of these numbers, in order."""
+        table, wanted = disposition_table, sorted(set(numbers))
+        columns = [table.c[name] for name in StoredDisposition.__dataclass_fields__]
+        found: list[StoredDisposition] = []
+        for start in range(0, len(wanted), _KEYS_PER_QUERY):
+            part = table.c.seq.in_(wanted[start : start + _KEYS_PER_QUERY])
+            query = select(*columns).where(table.c.city == city, part).order_by(table.c.seq)
+            found += [StoredDisposition(*row) for row in conn.execute(query)]
+        return found

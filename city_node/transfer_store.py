@@ -191,6 +191,18 @@ class HandOverStore:
         rows = conn.execute(self._select.where(self._table.c.license_id == license_id))
         return [HandOver(*row) for row in rows]
 
+    def of_licenses(self, conn: Connection, license_ids: Sequence[bytes]) -> list[HandOver]:
+        """Return every hand-over of these licences, some thousands at most."""
+        if not license_ids:
+            return []
+        return [HandOver(*row) for row in conn.execute(self._select.where(self._table.c.license_id.in_(license_ids)))]
+
+    def licenses(self, conn: Connection, *, after: bytes, limit: int) -> list[bytes]:
+        """Return up to ``limit`` licences behind ``after`` that have hand-overs, in order, for checks."""
+        column = self._table.c.license_id
+        query = select(column).where(column > after).distinct().order_by(column).limit(limit)
+        return list(conn.execute(query).scalars())
+
     def state_of(self, conn: Connection, place: tuple[bytes, int, int]) -> HandOverState | None:
         """Return how far a take-over is, by licence, epoch and index; None when there is none."""
         license_id, epoch, index = place

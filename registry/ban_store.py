@@ -19,6 +19,7 @@ from sqlalchemy import (
     Table,
     bindparam,
     select,
+    tuple_,
 )
 
 from elicense.sql.bulk import BulkLookup
@@ -66,9 +67,12 @@ class BanStore:
             found[row[0]].append(PersonBan(*row))
         return dict(found)
 
-    def all(self, conn: Connection) -> list[PersonBan]:
-        """Return every bar, for checks of small stores."""
-        return [PersonBan(*row) for row in conn.execute(self._all)]
+    def page(self, conn: Connection, *, after: tuple[bytes, bytes] | None, limit: int) -> list[PersonBan]:
+        """Return up to ``limit`` bars that follow person and licence, in their order, for checks."""
+        query = self._all.limit(limit)
+        if after is not None:
+            query = query.where(tuple_(self._table.c.person_key, self._table.c.license_id) > tuple_(*after))
+        return [PersonBan(*row) for row in conn.execute(query)]
 
     def move(self, conn: Connection, source: bytes, target: bytes) -> None:
         """Have the bars of one tag stand under another."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
@@ -12,11 +12,12 @@ from elicense.clock import from_timestamp
 from elicense.errors import Malformed, StoreCorrupt
 from elicense.log.check import Finding, position
 from elicense.log.model import LogKey
+from elicense.sql.scratch import Shelf
 from elicense.v1 import log_pb2, replication_pb2
 from elicense.view.fold import person_key_of, read_record
 from elicense.view.person import PersonIndex
 from registry.ingest import MAX_CLOCK_SKEW_US
-from registry.model import CityState, ClaimState, NotedDisposition, Pending
+from registry.model import CityState, Claim, ClaimState, NotedDisposition, Pending
 from registry.names import REGISTRY_LOG
 from registry.store import RegistryStore
 
@@ -51,7 +52,7 @@ def _is_sane(state: CityState) -> bool:
     return skew_us <= MAX_CLOCK_SKEW_US and state.tip_size >= state.next_index
 
 
-def check_feeds(conn: Connection, store: RegistryStore, found: Callable[[Finding], None]) -> None:
+def check_feeds(conn: Connection, store: RegistryStore, found: Callable[[Finding], None], *, unreadable: Shelf) -> None:
     """Every word of a feed must be about the record that it names, and none may be ahead of its feed.
 
     Numbers may be left out: a database that was set back goes on behind what its cities have.
@@ -60,15 +61,13 @@ def check_feeds(conn: Connection, store: RegistryStore, found: Callable[[Finding
     cities = set(last) | store.cities_with_words(conn)
     for city in sorted(cities):
         after = 0
-        unreadable: set[tuple[int, int]] = set()
         while page := store.dispositions(conn, city, after=after, limit=_PAGE):
             _check_words(conn, store, page, found)
             for word in page:
-                if word.kind == replication_pb2.DISPOSITION_KIND_UNREADABLE and not word.license_id:
-                    # Such a word names nothing but its record; two of them can not be about one.
-                    if (word.epoch, word.idx) in unreadable:
-                        found(Finding(f"feed of city {city}, word {word.seq}", "it repeats another word"))
-                    unreadable.add((word.epoch, word.idx))
+                # Such a word names nothing but its record; two of them can not be about one.
+                nameless = word.kind == replication_pb2.DISPOSITION_KIND_UNREADABLE and not word.license_id
+                if nameless and not unreadable.add((city, word.epoch, word.idx)):
+                    found(Finding(f"feed of city {city}, word {word.seq}", "it repeats another word"))
             after = page[-1].seq
         if after > last.get(city, 0) or (not after and city not in last):
             found(Finding(f"feed of city {city}", "its last number is not that of its last word"))
@@ -129,24 +128,23 @@ def check_waiting(
                 found(Finding(where, "what is kept of it differs from the record"))
 
 
-def check_grants(conn: Connection, store: RegistryStore, found: Callable[[Finding], None]) -> None:
+def check_grants(
+    conn: Connection, store: RegistryStore, claims: Sequence[Claim], found: Callable[[Finding], None]
+) -> None:
     """Every claim must say of its grant what the granting entry of the registry's log does."""
-    after = b""
-    while page := store.claims_page(conn, after=after, limit=_PAGE):
-        after = page[-1].person_key
-        places = {(LogKey(REGISTRY_LOG, claim.registry_epoch), claim.registry_index) for claim in page}
-        entries = store.logs.entries_anywhere(conn, places)
-        for claim in page:
-            entry = entries.get((LogKey(REGISTRY_LOG, claim.registry_epoch), claim.registry_index))
-            if claim.state not in frozenset(ClaimState):
-                found(Finding(f"claim for license {UUID(bytes=claim.license_id)}", f"its state {claim.state} is none"))
-            # A hold moves to another city with its licence; a lease does not.
-            leased_to = claim.city if claim.state == ClaimState.LEASED else 0
-            granted = _grant_in(None if entry is None else entry.record, claim.person_key, leased_to)
-            told = (claim.request_id, claim.lease_end_us)
-            if told != (granted or ("", 0)) or (granted is None and (claim.registry_epoch or claim.registry_index)):
-                where = f"claim for license {UUID(bytes=claim.license_id)}"
-                found(Finding(where, "what it says of its grant differs from the registry's log"))
+    places = {(LogKey(REGISTRY_LOG, claim.registry_epoch), claim.registry_index) for claim in claims}
+    entries = store.logs.entries_anywhere(conn, places)
+    for claim in claims:
+        entry = entries.get((LogKey(REGISTRY_LOG, claim.registry_epoch), claim.registry_index))
+        if claim.state not in frozenset(ClaimState):
+            found(Finding(f"claim for license {UUID(bytes=claim.license_id)}", f"its state {claim.state} is none"))
+        # A hold moves to another city with its licence; a lease does not.
+        leased_to = claim.city if claim.state == ClaimState.LEASED else 0
+        granted = _grant_in(None if entry is None else entry.record, claim.person_key, leased_to)
+        told = (claim.request_id, claim.lease_end_us)
+        if told != (granted or ("", 0)) or (granted is None and (claim.registry_epoch or claim.registry_index)):
+            where = f"claim for license {UUID(bytes=claim.license_id)}"
+            found(Finding(where, "what it says of its grant differs from the registry's log"))
 
 
 def _grant_in(record: bytes | None, person_key: bytes, leased_to: int) -> tuple[str, int] | None:

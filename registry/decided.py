@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass, field, replace
+from operator import itemgetter
 from typing import Final
 
 from google.protobuf.message import DecodeError
@@ -12,6 +13,7 @@ from elicense.clock import from_timestamp
 from elicense.license.verdict import ViewFlags
 from elicense.log.check import Finding, position
 from elicense.log.model import LogKey, StoredEntry
+from elicense.sql.scratch import Scratch, Shelf
 from elicense.v1 import log_pb2
 from registry.check_published import PublishedCheck
 from registry.check_quarantines import QuarantineCheck
@@ -26,29 +28,48 @@ LicenseKey = tuple[bytes, bytes]
 class Decided:
     """What the registry's log says.
 
+    Grants and rulings are as many as there are licences, so they lie in a file.  The rest is in memory, and
+    read again when a check goes on: to read an entry twice changes nothing.
+
     Attributes:
-        granted: Persons granted: (person tag, city).
-        ruled: Flags that the latest ruling gave each licence; none of them means that it counts.
-        rulings: Flags that each ruling gave, by licence and when.
+        grants: Persons granted: (person tag, city).
+        ruled: Flags that each ruling gave: (licence, person tag, epoch, index of the decision, flags); the
+            latest one counts, and no flags mean that the licence does.
+        rulings: The same by when: (licence, person tag, microseconds, flags).
+        confirmed: Licences that count, though no grant let them: (licence, person tag).
         conflicts: Conflicts as they stand, by the licence that names each.
-        statements: What cities said in conflicts.
-        confirmed: Licences that count, though no grant let them.
+        statements: What cities said in conflicts, by epoch and index.
         vectors: The vectors of city heads.
         quarantines: What was decided about quarantines.
         handovers: Every take-over.
         epochs: Epochs opened after a city's first, by log: (key, size and root at which the one before ended).
     """
 
-    granted: set[tuple[bytes, int]] = field(default_factory=set)
-    ruled: dict[LicenseKey, ViewFlags] = field(default_factory=dict)
-    rulings: dict[tuple[LicenseKey, int], int] = field(default_factory=dict)
+    grants: Shelf
+    ruled: Shelf
+    rulings: Shelf
+    confirmed: Shelf
     conflicts: dict[bytes, Conflict] = field(default_factory=dict)
-    statements: list[Statement] = field(default_factory=list)
-    confirmed: set[LicenseKey] = field(default_factory=set)
+    statements: dict[tuple[int, int], Statement] = field(default_factory=dict)
     vectors: PublishedCheck = field(default_factory=PublishedCheck)
     quarantines: QuarantineCheck = field(default_factory=QuarantineCheck)
     handovers: Handovers = field(default_factory=Handovers)
     epochs: dict[LogKey, tuple[str, int, bytes]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, scratch: Scratch) -> Decided:
+        """Return what nothing has been read into in this run."""
+        return cls(
+            grants=scratch.shelf("granted", keys=2),
+            ruled=scratch.shelf("ruled", keys=4, values=1),
+            rulings=scratch.shelf("ruling", keys=3, values=1),
+            confirmed=scratch.shelf("confirmed", keys=2),
+        )
+
+    def flags(self, license_id: bytes, persons: Container[bytes]) -> ViewFlags | None:
+        """Return what the latest ruling gave a licence of a person, by all the person's tags; None without one."""
+        held = [row for row in self.ruled.of([(license_id,)]) if row[1] in persons]
+        return ViewFlags(int(max(held, key=itemgetter(2, 3))[4])) if held else None
 
     def read(self, key: LogKey, entries: Sequence[StoredEntry], found: Callable[[Finding], None]) -> None:
         """Fold entries of the registry's log."""
@@ -72,18 +93,18 @@ class Decided:
 
     def _granted(self, record: log_pb2.RegistryRecord, _key: LogKey, _index: int) -> bool:
         granted = record.claims_granted
-        self.granted.update((claim.person_tag, granted.city) for claim in granted.claims)
+        self.grants.put((claim.person_tag, granted.city) for claim in granted.claims)
         return True
 
-    def _confirmed(self, record: log_pb2.RegistryRecord, _key: LogKey, _index: int) -> bool:
+    def _confirmed(self, record: log_pb2.RegistryRecord, key: LogKey, index: int) -> bool:
         confirmed = record.provisional_confirmed
-        self.confirmed.add((confirmed.person_tag, confirmed.license_id))
-        self._rule(record, confirmed.person_tag, confirmed.license_id, ViewFlags(0))
+        self.confirmed.put([(confirmed.license_id, confirmed.person_tag)])
+        self._rule(record, key, index, (confirmed.person_tag, confirmed.license_id), ViewFlags(0))
         return True
 
     def _opened(self, record: log_pb2.RegistryRecord, key: LogKey, index: int) -> bool:
         opened = record.conflict_opened
-        self._rule(record, opened.person_tag, opened.license_id, ViewFlags.CONFLICT)
+        self._rule(record, key, index, (opened.person_tag, opened.license_id), ViewFlags.CONFLICT)
         self.conflicts[opened.license_id] = Conflict(
             person_key=opened.person_tag,
             license_id=opened.license_id,
@@ -101,9 +122,9 @@ class Decided:
         )
         return True
 
-    def _barred(self, record: log_pb2.RegistryRecord, _key: LogKey, _index: int) -> bool:
+    def _barred(self, record: log_pb2.RegistryRecord, key: LogKey, index: int) -> bool:
         barred = record.license_barred
-        self._rule(record, barred.person_tag, barred.license_id, ViewFlags.VOID)
+        self._rule(record, key, index, (barred.person_tag, barred.license_id), ViewFlags.VOID)
         conflict = self.conflicts.get(barred.license_id)
         if conflict is not None:
             # It won, but the bar came before it counted: neither licence stands.
@@ -111,24 +132,22 @@ class Decided:
             self.conflicts[conflict.license_id] = settled
         return True
 
-    def _stated(self, record: log_pb2.RegistryRecord, _key: LogKey, _index: int) -> bool:
-        stated = record.conflict_stated
-        said = [each for each in self.statements if each.conflict_id == stated.conflict_id]
-        self.statements.append(
-            Statement(
-                conflict_id=stated.conflict_id,
-                seq=len(said) + 1,
-                city=stated.city,
-                license_id=stated.license_id,
-                position=stated.position,
-                grounds=stated.grounds,
-                clerk=stated.clerk,
-                stated_us=from_timestamp(record.record_time),
-            )
+    def _stated(self, record: log_pb2.RegistryRecord, key: LogKey, index: int) -> bool:
+        stated, place = record.conflict_stated, (key.epoch, index)
+        said = [at for at, each in self.statements.items() if each.conflict_id == stated.conflict_id and at < place]
+        self.statements[place] = Statement(
+            conflict_id=stated.conflict_id,
+            seq=len(said) + 1,
+            city=stated.city,
+            license_id=stated.license_id,
+            position=stated.position,
+            grounds=stated.grounds,
+            clerk=stated.clerk,
+            stated_us=from_timestamp(record.record_time),
         )
         return stated.conflict_id in self.conflicts
 
-    def _resolved(self, record: log_pb2.RegistryRecord, _key: LogKey, _index: int) -> bool:
+    def _resolved(self, record: log_pb2.RegistryRecord, key: LogKey, index: int) -> bool:
         resolved = record.conflict_resolved
         conflict = self.conflicts.get(resolved.conflict_id)
         if conflict is None:
@@ -144,7 +163,7 @@ class Decided:
             decided_us=from_timestamp(record.record_time),
         )
         if resolved.void_license_id:
-            self._rule(record, resolved.person_tag, resolved.void_license_id, ViewFlags.VOID)
+            self._rule(record, key, index, (resolved.person_tag, resolved.void_license_id), ViewFlags.VOID)
         if won:
             # The person's other conflicts go on against the winner.
             for other in list(self.conflicts.values()):
@@ -154,14 +173,14 @@ class Decided:
                     )
         return True
 
-    def _settled(self, record: log_pb2.RegistryRecord, _key: LogKey, _index: int) -> bool:
+    def _settled(self, record: log_pb2.RegistryRecord, key: LogKey, index: int) -> bool:
         settled = record.conflict_settled
         conflict = self.conflicts.get(settled.conflict_id)
         if conflict is None:
             return False
         self.conflicts[conflict.license_id] = replace(conflict, state=int(ConflictState.SETTLED))
-        self.confirmed.add((settled.person_tag, settled.conflict_id))
-        self._rule(record, settled.person_tag, settled.conflict_id, ViewFlags(0))
+        self.confirmed.put([(settled.conflict_id, settled.person_tag)])
+        self._rule(record, key, index, (settled.person_tag, settled.conflict_id), ViewFlags(0))
         return True
 
     def _vector(self, record: log_pb2.RegistryRecord, key: LogKey, index: int) -> bool:
@@ -182,10 +201,11 @@ class Decided:
         self.epochs[LogKey(opened.city, opened.epoch)] = told
         return True
 
-    def _rule(self, record: log_pb2.RegistryRecord, person_key: bytes, license_id: bytes, flags: ViewFlags) -> None:
-        self.ruled[person_key, license_id] = flags
+    def _rule(self, record: log_pb2.RegistryRecord, key: LogKey, index: int, of: LicenseKey, flags: ViewFlags) -> None:
+        person_key, license_id = of
+        self.ruled.put([(license_id, person_key, key.epoch, index, int(flags))])
         # Of two rulings at one instant the later word stands.
-        self.rulings[(person_key, license_id), from_timestamp(record.record_time)] = int(flags)
+        self.rulings.put([(license_id, person_key, from_timestamp(record.record_time), int(flags))])
 
 
 _Fold = Callable[[Decided, log_pb2.RegistryRecord, LogKey, int], bool]

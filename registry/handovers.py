@@ -15,6 +15,7 @@ still come.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import date
@@ -182,6 +183,11 @@ class Handovers:
 
     decided: dict[Position, Handover] = field(default_factory=dict)
     departures: dict[Position, Handover] = field(default_factory=dict)
+    _of: defaultdict[bytes, dict[Position, Handover]] = field(default_factory=lambda: defaultdict(dict))
+
+    def of(self, license_id: bytes) -> list[Handover]:
+        """Return those of one licence that moved custody."""
+        return list(self._of.get(license_id, {}).values())
 
     def add(self, decided: log_pb2.TransferDecided) -> None:
         """Note a decision of the log."""
@@ -197,6 +203,7 @@ class Handovers:
         self.decided[handover.arrival] = handover
         if handover.accepted and source is not None:
             self.departures[source] = handover
+            self._of[handover.license_id][source] = handover
 
 
 def is_early(arrival: license_pb2.LicenseRecord, *, held: int, state: CityState | None, now_us: int) -> bool:

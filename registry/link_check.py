@@ -23,9 +23,6 @@ class LinkCheck:
     Who had the later document when a record came stands in no log.  So a link that was asked for may
     be missing where that document has a claim: a record is refused because somebody has it.
 
-    Attributes:
-        roots: Under which tag every person is known.
-
     Args:
         conn: Transaction in which everything is read.
         store: The registry's tables.
@@ -41,7 +38,7 @@ class LinkCheck:
         *,
         found: Callable[[Finding], None],
     ) -> None:
-        self.roots = Roots()
+        self._roots = Roots()
         self._conn = conn
         self._store = store
         self._asked = asked
@@ -59,9 +56,9 @@ class LinkCheck:
             # It stays when the licence is erased: whoever was barred under one number is barred under the other.
             if place not in places and is_erased(self._conn, self._store, LogKey(link.city, link.epoch), link.idx):
                 erased.add(link.person_key)
-                self.roots.add(link.person_key, link.first_key)
+                self._roots.add(link.person_key, link.first_key)
         self._replay(asked for asked in self._asked if _place(asked) in made)
-        rightly = self.roots.as_dict()
+        rightly = self._roots.as_dict()
         for link in stored:
             place = link.license_id, link.city, link.epoch, link.idx
             rests = place in places or link.person_key in erased
@@ -69,18 +66,18 @@ class LinkCheck:
                 where = position(LogKey(link.city, link.epoch), link.idx)
                 self._found(Finding(where, "the link between two documents differs from the logs"))
         self._replay(asked for asked in self._asked if not self._is_refused(asked))
-        missing = self.roots.as_dict().keys() - {link.person_key for link in stored}
+        missing = self._roots.as_dict().keys() - {link.person_key for link in stored}
         if missing:
             self._found(Finding("national view", f"{len(missing)} links between documents are missing"))
 
     def _is_refused(self, asked: AskedLink) -> bool:
-        later = self.roots.root(asked.link.person_key)
+        later = self._roots.root(asked.link.person_key)
         return bool(self._store.claims(self._conn, [later]))
 
     def _replay(self, asked: Iterable[AskedLink]) -> None:
         """Make links anew, in whatever order: of two that lead on from one another both ends follow."""
         for each in asked:
-            self.roots.add(each.link.person_key, each.link.first_key)
+            self._roots.add(each.link.person_key, each.link.first_key)
 
 
 def is_erased(conn: Connection, store: RegistryStore, key: LogKey, index: int) -> bool:

@@ -42,6 +42,8 @@ from registry.transfer_store import TransferStore, define_transfer_tables
 
 _DETAIL_LENGTH: Final = 200
 _VKEY_LENGTH: Final = 400
+#: Places that one query looks up: three numbers each.
+_MAX_PLACES: Final = 1_000
 #: Objects of one kind kept as evidence against one city.
 EVIDENCE_PER_REASON: Final = 16
 
@@ -271,12 +273,6 @@ class RegistryStore:
         query = query.where(claim_table.c.person_key > after).order_by(claim_table.c.person_key).limit(limit)
         return [Claim(*row) for row in conn.execute(query)]
 
-    def held_claims(self, conn: Connection) -> list[tuple[bytes, int, bytes]]:
-        """Return every hold, for checks: (person key, city, licence id)."""
-        c = claim_table.c
-        query = select(c.person_key, c.city, c.license_id).where(c.state == int(ClaimState.HELD))
-        return [(key, city, license_id) for key, city, license_id in conn.execute(query.order_by(c.person_key))]
-
     def acquire_claims(
         self,
         conn: Connection,
@@ -423,13 +419,18 @@ class RegistryStore:
 
     def still_pending(self, conn: Connection, pending: Sequence[Pending]) -> list[Pending]:
         """Return those of ``pending`` that have not been decided meanwhile."""
-        if not pending:
-            return []
-        table = pending_table
+        return self.pending_at(conn, [(waiting.city, waiting.epoch, waiting.idx) for waiting in pending])
+
+    def pending_at(self, conn: Connection, places: Iterable[tuple[int, int, int]]) -> list[Pending]:
+        """Return what waits for a decision of the records at city, epoch and index."""
+        table, wanted = pending_table, sorted(places)
         columns = [table.c[name] for name in Pending.__dataclass_fields__]
-        keys = [(waiting.city, waiting.epoch, waiting.idx) for waiting in pending]
-        query = select(*columns).where(tuple_(table.c.city, table.c.epoch, table.c.idx).in_(keys))
-        return [Pending(*row) for row in conn.execute(query)]
+        found: list[Pending] = []
+        for start in range(0, len(wanted), _MAX_PLACES):
+            part = wanted[start : start + _MAX_PLACES]
+            query = select(*columns).where(tuple_(table.c.city, table.c.epoch, table.c.idx).in_(part))
+            found += [Pending(*row) for row in conn.execute(query)]
+        return found
 
     def end_pending(self, conn: Connection, pending: Sequence[Pending]) -> None:
         """Forget licences that have been decided."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final
+from typing import Final
 
 from sqlalchemy import (
     BigInteger,
@@ -161,7 +161,8 @@ class TransferStore:
             query = query.where(c.person_key == person_key)
         return [OpenOffer(*row) for row in conn.execute(query.order_by(*key).limit(limit))]
 
-    def all_offers(self, conn: Connection) -> list[OpenOffer]:
-        """Return every open offer, for checks of small stores."""
-        rows: Sequence[Any] = conn.execute(self._offers).all()
-        return [OpenOffer(*row) for row in rows]
+    def offered(self, conn: Connection, *, after: bytes, limit: int) -> list[bytes]:
+        """Return up to ``limit`` licences behind ``after`` that are offered, in order."""
+        column = self._offer.c.license_id
+        query = select(column).where(column > after).distinct().order_by(column).limit(limit)
+        return list(conn.execute(query).scalars())

@@ -22,6 +22,7 @@ from city_node.node_lock import alone
 from city_node.progress import log_progress, own_head
 from city_node.store import CityStore
 from city_node.verify_only import verify_only_mark
+from elicense.cli.fsck import ANEW, FSCK_FILE, Progress, finish
 from elicense.clock import CHINA, utc_micros
 from elicense.config import ConfigInvalid
 from elicense.errors import Error, HistoryUnknown, Violation
@@ -36,9 +37,6 @@ from elicense.verification.evidence import answers_verifier_key
 from elicense.workers.serving import LINK, WORKER, WORKERS, serve_node
 
 T = TypeVar("T")
-
-#: Findings printed in full; a store that is far gone has too many to read.
-_MAX_PRINTED = 1_000
 
 
 @click.command()
@@ -224,43 +222,35 @@ def allow_signing(config_path: Path, yes: bool) -> None:
 @click.command()
 @CONFIG
 @AS_JSON
-def fsck(config_path: Path, as_json: bool) -> None:
-    """Recompute the log and everything derived from it from the records; exit 1 on any difference."""
+@ANEW
+def fsck(config_path: Path, as_json: bool, anew: bool) -> None:
+    """Recompute the log and everything derived from it from the records; exit 1 on any difference.
+
+    A run that was stopped is gone on with by the next one.
+    """
     config = load_city_config(config_path)
     require_current(config.database_url, "city_node")
     keys = load_keys(config, random=secrets.token_bytes)
-    checked = 0
-
-    def progress(entries: int) -> None:
-        nonlocal checked
-        checked += entries
-        if sys.stderr.isatty():
-            click.echo(f"\r{checked:,} entries checked", nl=False, err=True)
-
-    known = _reading(config, lambda conn: CityStore().epoch_keys(conn, config.city.code))
-    check = Fsck(
-        store=CityStore(),
-        persons=keys.persons,
-        trust_domain=config.node.trust_domain,
-        city=config.city.code,
-        keys={epoch: parse_vkey(key.log_key) for epoch, key in known.items()},
-        cosigner=keys.cosigner,
-        progress=progress,
-        registry=RegistryHistory(parse_vkey(config.city.registry_log_key)),
-    )
-    report = _reading(config, check.run)
-    if sys.stderr.isatty():
-        click.echo(err=True)
-    if as_json:
-        findings = [{"where": finding.where, "what": finding.what} for finding in report.findings]
-        counts = {"logs": report.logs, "entries": report.entries, "licenses": report.licenses}
-        click.echo(json.dumps({**counts, "findings": findings}))
-    else:
-        for finding in report.findings[:_MAX_PRINTED]:
-            click.echo(f"{finding.where}: {finding.what}")
-        verdict = f"{len(report.findings):,} differences" if report.findings else "no difference"
-        click.echo(f"{report.entries:,} entries, {report.licenses:,} licenses: {verdict}")
-    sys.exit(1 if report.findings else 0)
+    progress = Progress()
+    database = Database(config.database_url, readers=1, writers=1)
+    try:
+        report = Fsck(
+            database=database,
+            store=CityStore(),
+            persons=keys.persons,
+            trust_domain=config.node.trust_domain,
+            city=config.city.code,
+            cosigner=keys.cosigner,
+            progress=progress.add,
+            registry=RegistryHistory(parse_vkey(config.city.registry_log_key)),
+            path=config.data_dir / FSCK_FILE,
+            anew=anew,
+            tell=progress.tell,
+        ).run()
+    finally:
+        database.close()
+    progress.end()
+    finish(report, as_json=as_json)
 
 
 def _reading(config: CityConfig, fn: Callable[[Any], T]) -> T:

@@ -2,12 +2,15 @@
 
 Checked: each leaf hash against salt and record, each commit's root, every tile,
 the head's root and compact range, and the signatures on notes and receipts.
+
+A check may stop behind any entry, and go on there in another transaction: what
+it must know for that is a :class:`LogProgress` of a few tiles, however long the log.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from elicense.errors import Error
@@ -54,6 +57,35 @@ class LogKeys:
     cosigner: VerifierKey | None
 
 
+@dataclass(frozen=True, slots=True)
+class LogProgress:
+    """How far the check of a log has come.
+
+    Attributes:
+        index: Entries checked.
+        tree: The tree up to the last commit checked.
+        root: The root that was stored with that commit; empty before the first.
+        since: Leaf hashes since that commit.
+        leaves: Leaf hashes of the tile that fills.
+        subtrees: Roots of full subtrees that wait for their siblings, by tile level.
+        commits: Commits checked.
+        recorded_us: When the last of them was written.
+        head: Size at which the head was checked; -1 before that.
+        broken: Whether the log can not be followed further.
+    """
+
+    index: int = 0
+    tree: CompactRange = EMPTY_RANGE
+    root: bytes = b""
+    since: tuple[bytes, ...] = ()
+    leaves: tuple[bytes, ...] = ()
+    subtrees: tuple[tuple[bytes, ...], ...] = ()
+    commits: int = 0
+    recorded_us: int = 0
+    head: int = -1
+    broken: bool = False
+
+
 def position(key: LogKey, index: int) -> str:
     """Return how findings name a record: log/epoch/index, the registry's log being 0."""
     return f"record {key.log}/{key.epoch}/{index}"
@@ -68,7 +100,7 @@ class LogCheck:
         key: Which log.
         keys: Who signs it.
         found: Called with each finding.
-        progress: Called with the number of entries checked since the last call.
+        since: How far an earlier check of this log has come.
     """
 
     def __init__(
@@ -79,47 +111,70 @@ class LogCheck:
         *,
         keys: LogKeys,
         found: Callable[[Finding], None],
-        progress: Callable[[int], None],
+        since: LogProgress,
     ) -> None:
         self._conn = conn
         self._store = store
         self._key = key
         self._keys = keys
         self._found = found
-        self._progress = progress
-        # The tree up to the last commit, and the leaves since then.
-        self._tree = EMPTY_RANGE
-        self._since: list[bytes] = []
-        # Roots of full subtrees that wait for their siblings, by tile level.
-        self._subtrees: list[list[bytes]] = []
-        self._leaves: list[bytes] = []
+        self._before = since
+        self._index = since.index
+        self._tree = since.tree
+        self._root = since.root
+        self._since = list(since.since)
+        self._subtrees = [list(level) for level in since.subtrees]
+        self._leaves = list(since.leaves)
         self._commits: dict[int, CheckpointRow] = {}
-        self._seen = 0
-        self._recorded_us = 0
+        self._seen = since.commits
+        self._recorded_us = since.recorded_us
+        self._checked = since.head
+        self._broken = since.broken
+
+    @property
+    def progress(self) -> LogProgress:
+        """How far it has come, behind the entries that were yielded last."""
+        return replace(
+            self._before,
+            index=self._index,
+            tree=self._tree,
+            root=self._root,
+            since=tuple(self._since),
+            leaves=tuple(self._leaves),
+            subtrees=tuple(map(tuple, self._subtrees)),
+            commits=self._seen,
+            recorded_us=self._recorded_us,
+            head=self._checked,
+            broken=self._broken,
+        )
 
     def entries(self) -> Iterator[Sequence[StoredEntry]]:
-        """Check the whole log; yield its entries in order for whoever folds them."""
-        head = self._head()
+        """Check the log from where an earlier check stopped; yield its entries in order for whoever folds them."""
+        head = None if self._broken else self._head()
         if head is None:
+            self._broken = True
             return
-        index = 0
-        while chunk := self._store.entries(self._conn, self._key, index, _CHUNK):
-            self._commits = self._store.checkpoints(self._conn, self._key, index, index + _CHUNK)
+        while chunk := self._store.entries(self._conn, self._key, self._index, _CHUNK):
+            self._commits = self._store.checkpoints(self._conn, self._key, self._index, self._index + _CHUNK)
             for entry in chunk:
-                if entry.index != index:
-                    self._report(index, "the entry is missing")
+                if entry.index != self._index:
+                    self._break_off("the entry is missing")
                     return
-                if index >= head.size:
-                    self._report(index, f"the entry lies beyond the head, which has {head.size}")
+                if self._index >= head.size:
+                    self._break_off(f"the entry lies beyond the head, which has {head.size}")
                     return
                 self._grow(entry)
-                index += 1
+                self._index += 1
             yield chunk
-            self._progress(len(chunk))
-        if index < head.size:
-            self._report(index, "the entry is missing")
+        if self._index < head.size:
+            self._break_off("the entry is missing")
             return
         self._check_head(head)
+        self._checked = head.size
+
+    def _break_off(self, what: str) -> None:
+        self._broken = True
+        self._report(self._index, what)
 
     def _head(self) -> Head | None:
         try:
@@ -158,6 +213,7 @@ class LogCheck:
         if row is not None:
             self._tree = self._tree.append_leaves(self._since)
             self._since = []
+            self._root = row.root
             self._check_commit(row, self._tree)
 
     def _check_tile(self, end: int) -> None:
@@ -205,11 +261,11 @@ class LogCheck:
             self._check_receipt(where, row.cosigned, row.size, root)
 
     def _check_head(self, head: Head) -> None:
-        self._tree = self._tree.append_leaves(self._since)
-        if head.root != self._tree.root() or head.frontier != self._tree:
+        tree = self._tree.append_leaves(self._since)
+        if head.root != tree.root() or head.frontier != tree:
             self._found(Finding(self._name, "the stored head differs from the records"))
         if head.note is not None:
-            self._check_note(f"{self._name} head", head.note, head.size, self._tree.root())
+            self._check_note(f"{self._name} head", head.note, head.size, tree.root())
         if head.size and self._store.checkpoint(self._conn, self._key, head.size) is None:
             self._found(Finding(f"{self._name} checkpoint {head.size}", "the commit's checkpoint is missing"))
         if head.recorded_us != self._recorded_us:

@@ -72,6 +72,7 @@ class LinkStore:
         self._table = table
         self._columns = [table.c[name] for name in PersonLink.__dataclass_fields__]
         self._of = BulkLookup(self._columns[:2], table.c.person_key)
+        self._to = BulkLookup(self._columns[:2], table.c.first_key)
 
     def of(self, conn: Connection, keys: Iterable[bytes]) -> dict[bytes, bytes]:
         """Return under which tag each person is known; one that is known under the tag itself is absent."""
@@ -80,6 +81,10 @@ class LinkStore:
     def root(self, conn: Connection, key: bytes) -> bytes:
         """Return under which tag one person is known."""
         return self.of(conn, [key]).get(key, key)
+
+    def leading_to(self, conn: Connection, keys: Iterable[bytes]) -> dict[bytes, bytes]:
+        """Return every tag that leads to one of these, and to which."""
+        return {row[0]: row[1] for row in self._to.execute(conn, keys)}
 
     def add(self, conn: Connection, link: PersonLink) -> None:
         """Insert a link from a tag that leads nowhere yet to one that stays; what led to the former follows."""

@@ -50,7 +50,6 @@ class RulingStore:
         self._table = table
         columns = [table.c[name] for name in LicenseRuling.__dataclass_fields__]
         self._of = select(*columns).where(table.c.license_id.in_(bindparam("ids", expanding=True)))
-        self._all = select(*columns).order_by(table.c.license_id, table.c.person_key, table.c.decided_us)
 
     def add(self, conn: Connection, rulings: Sequence[LicenseRuling]) -> None:
         """Keep rulings; of two at one instant the later word stands."""
@@ -84,6 +83,15 @@ class RulingStore:
         c = self._table.c
         conn.execute(self._table.delete().where(c.license_id == license_id, c.person_key == person_key))
 
+    def licenses(self, conn: Connection, *, after: bytes, limit: int) -> list[bytes]:
+        """Return up to ``limit`` licences behind ``after`` that have rulings, in order, for checks."""
+        column = self._table.c.license_id
+        query = select(column).where(column > after).distinct().order_by(column).limit(limit)
+        return list(conn.execute(query).scalars())
+
     def all(self, conn: Connection) -> list[LicenseRuling]:
-        """Return every ruling, for checks of small stores."""
-        return [LicenseRuling(*row) for row in conn.execute(self._all)]
+        """Return every ruling, for looks at small stores."""
+        table = self._table
+        columns = [table.c[name] for name in LicenseRuling.__dataclass_fields__]
+        query = select(*columns).order_by(table.c.license_id, table.c.person_key, table.c.decided_us)
+        return [LicenseRuling(*row) for row in conn.execute(query)]

@@ -183,6 +183,20 @@ class ViewStore:
         query = query.order_by(self._view.c.person_key, self._view.c.license_id).limit(limit)
         return [ViewRow(*row) for row in conn.execute(query)]
 
+    def rows(self, conn: Connection, *, after: tuple[bytes, bytes] | None, limit: int) -> list[ViewRow]:
+        """Return up to ``limit`` licences of whatever city that follow ``after`` in key order, for checks."""
+        key = (self._view.c.person_key, self._view.c.license_id)
+        query = select(*self._columns).order_by(*key).limit(limit)
+        if after is not None:
+            query = query.where(tuple_(*key) > tuple_(*after))
+        return [ViewRow(*row) for row in conn.execute(query)]
+
+    def indexed(self, conn: Connection, *, after: bytes, limit: int) -> list[bytes]:
+        """Return up to ``limit`` licences behind ``after`` that have revisions, in order, for checks."""
+        column = self._revision.c.license_id
+        query = select(column).where(column > after).distinct().order_by(column).limit(limit)
+        return list(conn.execute(query).scalars())
+
     def put(self, conn: Connection, rows: Sequence[ViewRow]) -> None:
         """Insert or replace rows; a licence must not stand in ``rows`` twice.
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import secrets
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Final
 
 import click
 
+from elicense.cli.fsck import ANEW, FSCK_FILE, Progress, finish
 from elicense.clock import utc_micros
 from elicense.config import ConfigInvalid
 from elicense.errors import Error, Violation
@@ -22,13 +20,10 @@ from elicense.trust.signer import load_signer
 from elicense.view.person import KEY_SIZE
 from registry.cli.options import CONFIG
 from registry.config import RegistryConfig, load
-from registry.fsck import Fsck, Report
+from registry.fsck import Fsck
 from registry.init import Plan, initialize
 from registry.keys import load_keys
 from registry.store import RegistryStore
-
-#: Findings printed in full; a store that is far gone has too many to read.
-_MAX_PRINTED: Final = 1_000
 
 
 @click.command()
@@ -92,20 +87,17 @@ def _problems(config: RegistryConfig) -> Iterator[Violation]:
 @click.command()
 @CONFIG
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
-def fsck(config_path: Path, as_json: bool) -> None:
-    """Recompute every log and the national view from the records; exit 1 on any difference."""
+@ANEW
+def fsck(config_path: Path, as_json: bool, anew: bool) -> None:
+    """Recompute every log and the national view from the records; exit 1 on any difference.
+
+    A run that was stopped is gone on with by the next one.
+    """
     config = load(config_path)
     require_current(config.database.url, "registry")
     keys = load_keys(config, random=secrets.token_bytes)
+    progress = Progress()
     database = Database(config.database.url, readers=1, writers=1)
-    checked = 0
-
-    def progress(entries: int) -> None:
-        nonlocal checked
-        checked += entries
-        if sys.stderr.isatty():
-            click.echo(f"\r{checked:,} entries checked", nl=False, err=True)
-
     try:
         report = Fsck(
             database=database,
@@ -114,24 +106,12 @@ def fsck(config_path: Path, as_json: bool) -> None:
             trust_domain=config.node.trust_domain,
             log_key=keys.log.public_key(),
             cosigner_key=keys.cosigner.public_key(),
-            progress=progress,
+            progress=progress.add,
+            path=config.node.data_dir / FSCK_FILE,
+            anew=anew,
+            tell=progress.tell,
         ).run()
     finally:
         database.close()
-    if sys.stderr.isatty():
-        click.echo(err=True)
-    _print_report(report, as_json=as_json)
-    sys.exit(1 if report.findings else 0)
-
-
-def _print_report(report: Report, *, as_json: bool) -> None:
-    if as_json:
-        findings = [{"where": finding.where, "what": finding.what} for finding in report.findings]
-        counts = {"logs": report.logs, "entries": report.entries, "licenses": report.licenses}
-        click.echo(json.dumps({**counts, "findings": findings}))
-        return
-    for finding in report.findings[:_MAX_PRINTED]:
-        click.echo(f"{finding.where}: {finding.what}")
-    counts_text = f"{report.logs} logs, {report.entries:,} entries, {report.licenses:,} licenses"
-    verdict = f"{len(report.findings):,} differences" if report.findings else "no difference"
-    click.echo(f"{counts_text}: {verdict}")
+    progress.end()
+    finish(report, as_json=as_json)

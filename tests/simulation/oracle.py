@@ -19,14 +19,15 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from city_node import fsck as city_fsck
+from city_node.mirror import RegistryHistory
 from elicense.clock import SECOND_US
 from elicense.errors import Error
 from elicense.license.verdict import ViewFlags
-from elicense.log.checkpoint import log_verifier_key, parse_checkpoint
+from elicense.log.checkpoint import parse_checkpoint
 from elicense.log.merkle import verify_inclusion
 from elicense.log.note import parse_note
 from elicense.log.tree import EMPTY_ROOT
-from elicense.trust.enrollment import city_log_origin
+from elicense.log.verifier_key import parse_vkey
 from elicense.trust.signer import Signer
 from elicense.v1 import issuance_pb2 as pb
 from elicense.v1.license_pb2 import LicenseRecord
@@ -210,15 +211,16 @@ class Oracle:
         for code in CITIES:
             own = template.city_keys[code]
             check = city_fsck.Fsck(
+                database=cities[code].database,
                 store=template.city_store,
                 persons=own.persons,
                 trust_domain=domain,
                 city=code,
-                keys={1: log_verifier_key(city_log_origin(domain, code, 1), own.log.of(1).public_key())},
                 cosigner=own.cosigner,
+                registry=RegistryHistory(parse_vkey(template.cities[code].city.registry_log_key)),
                 progress=lambda _: None,
             )
-            findings += cities[code].database.read_now(check.run).findings
+            findings += check.run().findings
             if self.registry.head(code) != self.cities[code].head(code):
                 raise Violated(f"the registry never caught up with {code}")
         if findings:

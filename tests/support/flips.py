@@ -16,12 +16,19 @@ def copy_database(source: Path, target: Path) -> None:
         old.backup(new)
 
 
-def flip(database: Path, table: Table, column: str, chance: random.Random) -> dict[str, object] | None:
-    """Flip one bit of one value that is not null and return the key of its row; None when there is no such value."""
+def flip(
+    database: Path, table: Table, column: str, chance: random.Random, *, only: str = "1"
+) -> dict[str, object] | None:
+    """Flip one bit of one value that is not null and return the key of its row; None when there is no such value.
+
+    Only rows are taken for which the condition ``only`` holds.
+    """
     keys = [key.name for key in table.primary_key.columns]
     names = ", ".join(f'"{name}"' for name in [*keys, column])
     with closing(sqlite3.connect(database)) as connection:
-        rows = connection.execute(f'SELECT {names} FROM "{table.name}" WHERE "{column}" IS NOT NULL').fetchall()
+        rows = connection.execute(
+            f'SELECT {names} FROM "{table.name}" WHERE "{column}" IS NOT NULL AND {only}'
+        ).fetchall()
         rows = [row for row in rows if row[-1] not in ("", b"")]
         if not rows:
             return None

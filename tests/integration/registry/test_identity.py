@@ -209,7 +209,7 @@ async def test_what_was_decided_and_offered_under_the_new_number_follows_the_per
     store, read = world.store, world.database.read_now
     assert {ruling.person_key for ruling in read(store.rulings.all)} == {old}
     assert {conflict.person_key for conflict in read(store.conflicts.all)} == {old}
-    assert {offer.person_key for offer in read(store.transfers.all_offers)} == {old}
+    assert {offer.person_key for offer in read(lambda conn: store.transfers.offers_of(conn, [ended]))} == {old}
     assert world.fsck().findings == ()
 
 

@@ -145,11 +145,11 @@ async def test_two_cities_offer_licenses_of_one_id_to_a_third_and_each_ends_its_
     for city in (honest, greedy):
         city.offer(twins.license_id, CHENGDU)
         await city.replicate()
-    offers = world.database.read_now(world.store.transfers.all_offers)
+    offers = world.database.read_now(lambda conn: world.store.transfers.offers_of(conn, [twins.license_id]))
     assert {offer.from_city for offer in offers} == {SUZHOU, TIANJIN}
     greedy.offer(twins.license_id, 0)
     await greedy.replicate()
-    (offer,) = world.database.read_now(world.store.transfers.all_offers)
+    (offer,) = world.database.read_now(lambda conn: world.store.transfers.offers_of(conn, [twins.license_id]))
     assert offer.from_city == honest.code
     assert world.fsck().findings == ()
     greedy.offer(twins.license_id, CHENGDU)
@@ -157,7 +157,7 @@ async def test_two_cities_offer_licenses_of_one_id_to_a_third_and_each_ends_its_
     chengdu.take_over(twins.license_id, honest)
     await chengdu.replicate()
     await chengdu.decided(1)
-    (offer,) = world.database.read_now(world.store.transfers.all_offers)
+    (offer,) = world.database.read_now(lambda conn: world.store.transfers.offers_of(conn, [twins.license_id]))
     assert offer.from_city == greedy.code
     rows = world.database.read_now(world.store.view.all_rows)
     assert {row.city for row in rows} == {CHENGDU, greedy.code}

@@ -15,6 +15,7 @@ from prometheus_client import CollectorRegistry
 
 from elicense.clock import from_timestamp, to_timestamp
 from elicense.license.verdict import ViewFlags
+from elicense.log.check_run import Report
 from elicense.log.checkpoint import cosigner_verifier_key
 from elicense.log.model import LogKey
 from elicense.log.verifier_key import format_vkey
@@ -35,7 +36,7 @@ from registry.conflict_metrics import ConflictMetrics
 from registry.decider import Command, RegistryDecider
 from registry.decisions import PendingDecisions
 from registry.disputes import Disputes
-from registry.fsck import Fsck, Report
+from registry.fsck import Fsck
 from registry.ingest import Ingest
 from registry.names import cosigner_name, registry_origin
 from registry.replication import DecisionLog

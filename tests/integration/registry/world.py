@@ -13,6 +13,7 @@ import grpc
 
 from elicense.cli.join import join
 from elicense.clock import utc_micros
+from elicense.log.check_run import Report
 from elicense.log.checkpoint import cosigner_verifier_key
 from elicense.rpc.channel import secure_channel
 from elicense.rpc.errors import from_rpc_error
@@ -25,7 +26,7 @@ from elicense.v1.license_pb2 import DOCUMENT_TYPE_RESIDENT_ID, IdentityDocument
 from registry.app import build
 from registry.config import RegistryConfig, load
 from registry.enrollment import enrollment
-from registry.fsck import Fsck, Report
+from registry.fsck import Fsck
 from registry.init import Plan, initialize
 from registry.keys import RegistryKeys, load_keys
 from registry.node import RunningNode

@@ -1,0 +1,186 @@
+"""Go through what the registry stores, page by page, for what the logs do not know; small things at the end, whole."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from struct import Struct
+from typing import TYPE_CHECKING, Final
+from uuid import UUID
+
+from elicense.log.check import Finding, position
+from elicense.log.check_run import CheckRun, Stage
+from elicense.log.model import LogKey
+from elicense.sql.scratch import Shelf
+from elicense.view.links import PersonLink
+from registry.check_state import check_grants
+from registry.decided import Decided
+from registry.handovers import Arrival
+from registry.license_check import ARRIVAL_DIFFERS, BAR_DIFFERS, OFFER_DIFFERS, RULING_DIFFERS, LicenseCheck, report
+from registry.link_check import LinkCheck, is_erased
+from registry.links import AskedLink
+from registry.model import Claim, ClaimState
+from registry.refold import Folded
+from registry.store import RegistryStore
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+_PAGE: Final = 500
+_KEY: Final = 16
+_PLACE: Final = Struct(">iqq")
+
+
+class Sweeps:
+    """Compares licences, remembers what it has found of them, and looks for the rest.
+
+    Args:
+        run: The run.
+        store: The registry's tables.
+        check: Compares licences.
+        decided: What the registry's log has decided.
+        places: Where records of licences lie.
+    """
+
+    def __init__(
+        self, run: CheckRun, store: RegistryStore, *, check: LicenseCheck, decided: Decided, places: Shelf
+    ) -> None:
+        self._run = run
+        self._store = store
+        self._check = check
+        self._decided = decided
+        self._places = places
+        #: (person, licence, city) of every licence that the logs hold.
+        self._standing = run.scratch.shelf("standing", keys=2, values=1)
+        self._links = run.scratch.shelf("link", keys=5, values=3)
+        self.stages: dict[str, Stage] = {
+            "view": self._view,
+            "revisions": self._revisions,
+            "claims": self._claims,
+            "bans": self._bans,
+            "rulings": self._rulings,
+            "offers": self._offers,
+            "arrivals": self._arrivals,
+        }
+
+    @property
+    def licenses(self) -> int:
+        """Licences that the logs hold."""
+        return len(self._standing)
+
+    def check(self, conn: Connection, licenses: Sequence[bytes]) -> None:
+        """Compare licences."""
+        folded = self._check.check(conn, licenses)
+        self._standing.put((person, license_id, row.city) for (person, license_id), row in folded.rows.items())
+        self._links.put(
+            (a.link.license_id, a.link.city, a.link.epoch, a.link.idx, a.link.person_key, a.link.first_key, *a.grant)
+            for a in folded.links
+        )
+
+    def check_decided(self, conn: Connection) -> None:
+        """Compare what only the registry's log as a whole says, and the links."""
+        found = self._run.found
+        LinkCheck(conn, self._store, self._asked(), found=found).compare()
+        for handover in self._decided.handovers.departures.values():
+            if not self._places.of([(handover.license_id,)]):
+                self._check.check_halves(conn, handover, Folded())
+        # Whether a city has stored a word is the one thing that the log does not tell.
+        conflicts = {replace(each, notice_city=0, notice_seq=0) for each in self._store.conflicts.all(conn)}
+        statements = set(self._store.conflicts.all_statements(conn))
+        held = self._decided.conflicts.values()
+        roots = self._store.view.links.of(conn, {each.person_key for each in held})
+        told = {replace(each, person_key=roots.get(each.person_key, each.person_key)) for each in held}
+        differing = {each.license_id for each in conflicts ^ told}
+        differing |= {each.conflict_id for each in statements ^ set(self._decided.statements.values())}
+        for conflict_id in sorted(differing):
+            found(Finding(f"conflict {UUID(bytes=conflict_id)}", "it differs from the registry's log"))
+        self._decided.vectors.compare(conn, self._store, found)
+        self._decided.quarantines.compare(conn, self._store, found)
+
+    # -- pages: each returns where it ended, and None at the end -------------------------------------------------------
+
+    def _view(self, conn: Connection, after: bytes | None) -> bytes | None:
+        place = None if after is None else (after[:_KEY], after[_KEY:])
+        rows = self._store.view.rows(conn, after=place, limit=_PAGE)
+        known = {row[:2] for row in self._standing.of([(row.person_key, row.license_id) for row in rows])}
+        strange = [row for row in rows if (row.person_key, row.license_id) not in known]
+        # One that has come since it was looked for is there now.
+        folded = self._check.fold(conn, [row.license_id for row in strange])
+        for row in strange:
+            if (row.person_key, row.license_id) not in folded.rows:
+                report(self._run.found, row, "the view has a license that no log holds")
+        return rows[-1].person_key + rows[-1].license_id if rows else None
+
+    def _revisions(self, conn: Connection, after: bytes | None) -> bytes | None:
+        licenses = self._store.view.indexed(conn, after=after or b"", limit=_PAGE)
+        return self._unknown(licenses, "the revision index has a license that no log holds")
+
+    def _claims(self, conn: Connection, after: bytes | None) -> bytes | None:
+        claims = self._store.claims_page(conn, after=after or b"", limit=_PAGE)
+        check_grants(conn, self._store, claims, self._run.found)
+        held = [claim for claim in claims if claim.state == ClaimState.HELD]
+        known = set(self._standing.of([(claim.person_key, claim.license_id) for claim in held]))
+        doubtful = [claim for claim in held if (claim.person_key, claim.license_id, claim.city) not in known]
+        folded = self._check.fold(conn, [claim.license_id for claim in doubtful])
+        for claim in doubtful:
+            if not _rests(claim, folded):
+                where = f"claim for license {UUID(bytes=claim.license_id)}"
+                self._run.found(Finding(where, "no log holds what it was used for"))
+        return claims[-1].person_key if claims else None
+
+    def _bans(self, conn: Connection, after: bytes | None) -> bytes | None:
+        """Every bar must rest on a record; only where that was erased may it stand alone."""
+        place = None if after is None else (after[:_KEY], after[_KEY:])
+        bans = self._store.bans.page(conn, after=place, limit=_PAGE)
+        folded = self._check.fold(conn, [ban.license_id for ban in bans])
+        for ban in bans:
+            key = (ban.person_key, ban.license_id)
+            # The bar stays while the law requires it, also when the record that brought it has been erased.
+            gone = key not in folded.bans and is_erased(conn, self._store, LogKey(ban.city, ban.epoch), ban.idx)
+            if folded.bans.get(key) != ban and not gone:
+                self._run.found(Finding(f"license {UUID(bytes=ban.license_id)}", BAR_DIFFERS))
+        return bans[-1].person_key + bans[-1].license_id if bans else None
+
+    def _rulings(self, conn: Connection, after: bytes | None) -> bytes | None:
+        return self._unknown(self._store.rulings.licenses(conn, after=after or b"", limit=_PAGE), RULING_DIFFERS)
+
+    def _offers(self, conn: Connection, after: bytes | None) -> bytes | None:
+        return self._unknown(self._store.transfers.offered(conn, after=after or b"", limit=_PAGE), OFFER_DIFFERS)
+
+    def _unknown(self, licenses: Sequence[bytes], what: str) -> bytes | None:
+        """Note licences that no log holds."""
+        known = {row[0] for row in self._places.of([(license_id,) for license_id in licenses])}
+        for license_id in licenses:
+            if license_id not in known:
+                self._run.found(Finding(f"license {UUID(bytes=license_id)}", what))
+        return licenses[-1] if licenses else None
+
+    def _arrivals(self, conn: Connection, after: bytes | None) -> bytes | None:
+        city, epoch, idx = _PLACE.unpack(after or bytes(_PLACE.size))
+        last = Arrival(city, epoch, idx, b"", b"", b"")
+        arrivals = self._store.transfers.arrivals(conn, limit=_PAGE, after=last)
+        known = {row[0] for row in self._places.of([(arrival.license_id,) for arrival in arrivals])}
+        for arrival in arrivals:
+            if arrival.license_id not in known:
+                where = position(LogKey(arrival.city, arrival.epoch), arrival.idx)
+                self._run.found(Finding(where, ARRIVAL_DIFFERS))
+        return _PLACE.pack(arrivals[-1].city, arrivals[-1].epoch, arrivals[-1].idx) if arrivals else None
+
+    def _asked(self) -> list[AskedLink]:
+        asked: list[AskedLink] = []
+        while page := self._links.page(_link_key(asked[-1]) if asked else None, _PAGE):
+            for row in page:
+                license_id, city, epoch, idx, person_key, first_key, *grant = row
+                link = PersonLink(person_key, first_key, license_id, city, epoch, idx)  # type: ignore[arg-type]
+                asked.append(AskedLink(link, (int(grant[0]), int(grant[1]))))
+        return asked
+
+
+def _link_key(asked: AskedLink) -> tuple[bytes, int, int, int, bytes]:
+    link = asked.link
+    return link.license_id, link.city, link.epoch, link.idx, link.person_key
+
+
+def _rests(claim: Claim, folded: Folded) -> bool:
+    row = folded.rows.get((claim.person_key, claim.license_id))
+    return row is not None and row.city == claim.city
