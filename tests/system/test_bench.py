@@ -5,15 +5,22 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 
-def answer(verb: str, *small: str) -> dict[str, Any]:
+def run(verb: str, *arguments: str) -> str:
     """What the verb printed."""
-    command = [sys.executable, "-c", "from elicense.cli.main import main; main()", "bench", verb, *small, "--json"]
+    command = [sys.executable, "-c", "from elicense.cli.main import main; main()", "bench", verb, *arguments]
     done = subprocess.run(command, capture_output=True, text=True, timeout=180, check=False)
     assert done.returncode == 0, done.stderr
-    printed: dict[str, Any] = json.loads(done.stdout)
+    return done.stdout
+
+
+def answer(verb: str, *small: str) -> dict[str, Any]:
+    """What the verb printed as JSON."""
+    printed: dict[str, Any] = json.loads(run(verb, *small, "--json"))
     return printed
 
 
@@ -77,3 +84,22 @@ def test_bench_lets_an_empty_registry_take_in_what_the_cities_of_the_pilot_have_
     assert sum(costs[city]["records"] for city in ("Tianjin", "Chengdu", "Suzhou")) == 3_000
     assert costs["registry"]["records"] == 3_000
     assert all(cost["cpu_us_a_record"] > 0 and cost["memory"] > 2**20 for cost in costs.values())
+
+
+def test_bench_shows_cost_against_the_number_of_licences_and_of_cities(tmp_path: Path) -> None:
+    small = ["--sizes", "1000,3000", "--cities", "2", "--calls", "200", "--rounds", "1", "--out", str(tmp_path)]
+    table = run("scale", *small)
+    found = json.loads((tmp_path / "scale.json").read_text())
+    assert [point["licenses"] for point in found["by_licenses"]] == [1_000, 3_000]
+    assert [point["cities"] for point in found["by_cities"]] == [2]
+    for point in found["by_licenses"]:
+        # A verification costs more than a bare call; a start that reaches no verification would have failed.
+        assert point["times_echo"] > 1
+        assert point["start"]["seconds"] > 0
+        assert point["start"]["memory"] > 2**20
+    assert "| 3,000 |" in table
+    if find_spec("matplotlib"):  # of the extra `load`, which tests do without
+        assert (tmp_path / "scale.png").read_bytes().startswith(b"\x89PNG")
+        assert "<svg" in (tmp_path / "scale.svg").read_text()
+    else:
+        assert {file.name for file in tmp_path.iterdir()} == {"scale.json"}

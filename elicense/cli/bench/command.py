@@ -13,6 +13,7 @@ _VERBS: Final = {
     "issue": "elicense.cli.bench.issue_command:issue",
     "replicate": "elicense.cli.bench.replicate_command:replicate",
     "pilot": "elicense.cli.bench.pilot_command:pilot",
+    "scale": "elicense.cli.bench.scale_command:scale",
     "enumeration": "elicense.cli.bench.enumeration:enumeration",
 }
 

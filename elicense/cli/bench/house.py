@@ -39,6 +39,7 @@ class House:
         database: Where licences are.
         port: Port of the registry.
         licenses: How many it holds.
+        cities: Of how many.
         loaded_s: How long filling it took.
     """
 
@@ -47,6 +48,7 @@ class House:
     database: Database
     port: int
     licenses: int = 0
+    cities: int = 0
     loaded_s: float = 0.0
     _loader: asyncio.subprocess.Process | None = field(default=None)
 
@@ -111,7 +113,7 @@ class House:
         line = await asyncio.wait_for(self._loader.stdout.readline(), LOAD_TIMEOUT_S)
         if not line.startswith(b"loaded "):
             raise ExpectationFailed(f"the registry could not be filled: {last_line(self.log)}")
-        self.licenses, self.loaded_s = licenses, float(line.split()[2])
+        self.licenses, self.cities, self.loaded_s = licenses, cities, float(line.split()[2])
 
     async def admit(self, role: str) -> Credentials:
         """Return the credentials of a verifier, enrolled at a registry that runs on its own port."""
@@ -119,7 +121,11 @@ class House:
         if not folder.exists():
             token = await self.command(*REGISTRY, "token", "verifier", role, "bench", "--config", self.config)
             await asyncio.to_thread(join, token.strip(), folder)
-        return load_credentials(folder)
+        return self.admitted(role)
+
+    def admitted(self, role: str) -> Credentials:
+        """Return the credentials of a verifier that was enrolled before."""
+        return load_credentials(self.folder / role)
 
     async def serve(self, *, recorded: bool = True) -> Child:
         """Start the registry; with ``recorded`` unset it makes no look durable, to show what that costs."""

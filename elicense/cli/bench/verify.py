@@ -130,21 +130,30 @@ class Measurement:
     Args:
         house: The registry.
         size: How much is measured.
+
+    Attributes:
+        memory: Anonymous memory of the registry after everything was asked, in bytes.
     """
 
     def __init__(self, house: House, size: Size) -> None:
+        self.memory = 0
         self._house = house
         self._size = size
         self._questions = Questions(house.licenses)
         self._drivers: list[Driver] = []
         self._cities: list[SendingCity] = []
 
-    async def run(self, *, rounds: int) -> list[Figure]:
-        """Measure echo, single verifications, idle and under ingest, and batches; then without the access log."""
+    async def run(self, *, rounds: int, unrecorded: bool = True) -> list[Figure]:
+        """Measure echo, single verifications, batches, and verifications under ingest.
+
+        Args:
+            rounds: Rounds that count.
+            unrecorded: Measure without the access log afterwards.
+        """
         try:
             echo, address = await self._house.echo()
             recorded = await self._recorded(echo, address, rounds)
-            return [*recorded, await self._unrecorded(echo, address, rounds)]
+            return [*recorded, await self._unrecorded(echo, address, rounds)] if unrecorded else recorded
         finally:
             closing: list[Driver | SendingCity] = [*self._drivers, *self._cities]
             for closed in closing:
@@ -171,10 +180,11 @@ class Measurement:
             *(await self._ingest_rows(serving, verify) if self._size.ingest else ()),
         ]
         bare, single, *others = await measure(rows, rounds=rounds)
+        self.memory = Processes(serving.pid).anonymous_bytes()
         notes = {
             "s from start to serving": round(started_s, 2),
             "anonymous MiB then": round(start_bytes / 2**20),
-            "at the end": round(Processes(serving.pid).anonymous_bytes() / 2**20),
+            "at the end": round(self.memory / 2**20),
         }
         await serving.stop()
         return [bare, replace(single, notes=notes), *others]
