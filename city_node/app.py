@@ -30,7 +30,7 @@ from elicense.quota.database import open_quota_database
 from elicense.quota.leases import Quotas
 from elicense.rpc.telemetry import LineWriter
 from elicense.sql.database import Database
-from elicense.sql.migrations import require_current
+from elicense.sql.schema_version import require_current
 from elicense.trust.roles import city_policy
 from elicense.v1 import conflict_pb2_grpc, replication_pb2_grpc
 from elicense.workers.colleagues import HALT_S, REFRESH_S, Colleagues

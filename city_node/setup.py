@@ -42,8 +42,9 @@ from elicense.rpc.channel import DEFAULT_TIMEOUT_S, secure_channel_sync
 from elicense.rpc.errors import from_rpc_error
 from elicense.sql.database import Database
 from elicense.sql.engines import parse_url
-from elicense.sql.migrations import is_new, upgrade
+from elicense.sql.migrations import upgrade
 from elicense.sql.schema import create_tables
+from elicense.sql.schema_version import is_new
 from elicense.trust.credentials import make_credentials, save_authority, save_credentials
 from elicense.trust.csr import build_request, parse_request
 from elicense.trust.enrollment import FIRST_EPOCH, city_log_origin

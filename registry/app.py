@@ -13,7 +13,7 @@ from elicense.quota.leases import Quotas
 from elicense.rpc.looks import Recording
 from elicense.rpc.telemetry import LineMetrics, LineWriter
 from elicense.sql.database import Database
-from elicense.sql.migrations import require_current
+from elicense.sql.schema_version import require_current
 from elicense.trust.roles import registry_policy
 from elicense.workers.colleagues import HALT_S, REFRESH_S, Colleagues
 from elicense.workers.leader import leadership

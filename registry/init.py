@@ -23,8 +23,9 @@ from elicense.log.model import LogKey
 from elicense.log.tree import EMPTY_ROOT
 from elicense.sql.database import Database
 from elicense.sql.engines import parse_url
-from elicense.sql.migrations import is_current, is_new, upgrade
+from elicense.sql.migrations import upgrade
 from elicense.sql.schema import create_tables
+from elicense.sql.schema_version import is_current, is_new
 from elicense.trust.credentials import make_credentials, save_authority, save_credentials
 from elicense.trust.secret_file import write_secret
 from elicense.trust.signer import generate_key_file, load_signer

@@ -30,7 +30,7 @@ from elicense.log.anchor import Anchor, create_anchor
 from elicense.log.checkpoint import Checkpoint, sign_checkpoint
 from elicense.log.verifier_key import format_vkey, parse_vkey
 from elicense.sql.database import Database
-from elicense.sql.migrations import require_current
+from elicense.sql.schema_version import require_current
 from elicense.trust.enrollment import city_log_origin
 from elicense.trust.spiffe import city_id
 from elicense.verification.evidence import answers_verifier_key

@@ -21,8 +21,9 @@ from city_node.store import CityStore, access_metadata
 from elicense.cli.backup import back_up
 from elicense.clock import utc_micros
 from elicense.sql.database import Database
-from elicense.sql.migrations import is_new, require_current, upgrade
+from elicense.sql.migrations import upgrade
 from elicense.sql.schema import create_tables
+from elicense.sql.schema_version import is_new, require_current
 
 
 @click.command()

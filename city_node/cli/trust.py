@@ -18,7 +18,7 @@ from elicense.cli.options import Duration
 from elicense.clock import utc_micros
 from elicense.errors import NotFound
 from elicense.sql.database import Database
-from elicense.sql.migrations import require_current
+from elicense.sql.schema_version import require_current
 from elicense.trust.revocation import revoke as revoke_certificates
 from elicense.trust.roles import VERIFIERS, Role
 from elicense.trust.spiffe import SpiffeId, city_id

@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from elicense.errors import Error, Malformed
+from elicense.startup import uncollected
 
 
 def fail(error: Error) -> None:
@@ -46,7 +47,8 @@ class Command(click.Group):
         if cmd_name not in self._verbs:
             return super().get_command(ctx, cmd_name)
         module, _, attribute = self._verbs[cmd_name].partition(":")
-        verb: click.Command = getattr(import_module(module), attribute)
+        with uncollected():
+            verb: click.Command = getattr(import_module(module), attribute)
         return verb
 
     def main(self, *args: Any, **kwargs: Any) -> Any:  # click's own signature

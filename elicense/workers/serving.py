@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import logging
+import gc
 import secrets
 import sys
 import tempfile
@@ -17,6 +17,7 @@ import click
 from elicense.errors import PeerUnreachable
 from elicense.rpc.server import run, stop_on_signals
 from elicense.rpc.telemetry import LineWriter, configure_logging
+from elicense.startup import uncollected
 from elicense.workers.link import linked
 from elicense.workers.place import ALONE, MAX_WORKERS, Place, places
 from elicense.workers.supervisor import Supervisor, reserve
@@ -72,8 +73,6 @@ def serve_node(
     """
     log = LineWriter(sys.stdout)
     configure_logging(log)
-    # Its account of reading the schema's version says nothing that matters here.
-    logging.getLogger("alembic").setLevel(logging.WARNING)
     try:
         if worker is None and workers > 1:
             return run(lambda: _keep(module, config_path, listen, database_url, workers))
@@ -85,11 +84,14 @@ def serve_node(
 
 async def _serve(app: str, config: object, log: LineWriter, place: Place, link: int | None) -> int:
     stop = stop_on_signals()
-    # Not at the top: whoever only keeps workers running needs a third of the memory without it.
-    build = import_module(app).build
     async with AsyncExitStack() as stack:
         end = None if link is None else await stack.enter_async_context(linked(link, stop))
-        node: Node = await build(config, log=log, place=place)
+        with uncollected():
+            # Not at the top: whoever only keeps workers running needs a third of the memory without it.
+            build = import_module(app).build
+            node: Node = await build(config, log=log, place=place)
+        # Later searches for garbage pass over what is there by now and stays.
+        gc.freeze()
         try:
             await node.start()
             if end is not None:

@@ -14,7 +14,7 @@ from elicense.log.model import LogKey
 from elicense.log.proof_file import format_proof
 from elicense.log.verifier_key import format_vkey, parse_vkey
 from elicense.sql.database import Database
-from elicense.sql.migrations import require_current
+from elicense.sql.schema_version import require_current
 from elicense.trust.spiffe import registry_id
 from elicense.verification.evidence import answers_verifier_key
 from elicense.verification.evidence_file import confirm, format_evidence

@@ -13,7 +13,7 @@ from elicense.clock import utc_micros
 from elicense.config import ConfigInvalid
 from elicense.errors import Error, Violation
 from elicense.sql.database import Database
-from elicense.sql.migrations import is_new, require_current
+from elicense.sql.schema_version import is_new, require_current
 from elicense.trust.credentials import load_authority, load_credentials
 from elicense.trust.secret_file import read_secret
 from elicense.trust.signer import load_signer

@@ -13,7 +13,7 @@ from elicense.log.anchor import Anchor, create_anchor
 from elicense.log.checkpoint import Checkpoint, sign_checkpoint
 from elicense.log.model import LogKey
 from elicense.sql.database import Database
-from elicense.sql.migrations import require_current
+from elicense.sql.schema_version import require_current
 from registry.cli.options import CONFIG
 from registry.config import load
 from registry.history import own_doubt

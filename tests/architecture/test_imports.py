@@ -19,3 +19,11 @@ def test_every_import_contract_is_kept() -> None:
         timeout=120,
     )
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_serving_loads_nothing_that_only_setting_up_and_migrating_need() -> None:
+    unwanted = "{'alembic', 'mako', 'registry.fsck'}"
+    code = f"import sys, registry.app, city_node.app; print(sorted({unwanted} & set(sys.modules)))"
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
+    assert done.stdout.strip() == "[]", done.stderr

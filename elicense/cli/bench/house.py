@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import compileall
 import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
@@ -20,6 +22,7 @@ from elicense.cli.join import join
 from elicense.trust.credentials import Credentials, load_credentials
 
 _BENCH: Final = (sys.executable, "-m", "registry.bench")
+_PACKAGES: Final = ("elicense", "registry", "city_node", "buf")
 _ECHO: Final = (sys.executable, "-m", "elicense.cli.bench.echo")
 
 LOAD_TIMEOUT_S: Final = 3_600.0
@@ -84,6 +87,7 @@ class House:
         Raises:
             ExpectationFailed: A command failed.
         """
+        await asyncio.to_thread(compile_code)
         url = ("--database", self.database.url) if self.database.url else ()
         where = ("--data", str(self.registry), "--listen", self.address(self.port), *url)
         await self.command(*REGISTRY, "init", "--trust-domain", TRUST_DOMAIN, *where)
@@ -165,6 +169,17 @@ class House:
             ExpectationFailed: It ended with an error, or did not end.
         """
         return await self.household.run(arguments, name=arguments[-1], log=self.log)
+
+
+def compile_code() -> None:
+    """Compile what the processes run, as an installation does; what is compiled already stays.
+
+    A source tree may never be: where ``PYTHONDONTWRITEBYTECODE`` is set, each start would compile all of it.
+    """
+    for package in _PACKAGES:
+        spec = find_spec(package)
+        for folder in (spec.submodule_search_locations or ()) if spec else ():
+            compileall.compile_dir(folder, quiet=2)
 
 
 async def run_echo(household: Household, credentials: Path, log: Path) -> tuple[Child, str]:

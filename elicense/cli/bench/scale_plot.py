@@ -34,11 +34,11 @@ def draw(scale: Scale, file: Path) -> None:
             axis.set_xscale("log")
             axis.set_xticks(at, [f"{each:,}" for each in at])
             axis.minorticks_off()
-            axis.set_ylim(0, None)
             axis.grid(alpha=0.3)
             axis.set_xlabel(name)
     for row, label in enumerate(("CPU µs", "seconds", "MiB")):
         axes[row][0].set_ylabel(label)
+        axes[row][0].set_ylim(0, 1.1 * axes[row][0].get_ylim()[1])
         axes[row][0].legend(loc="best")
     figure.savefig(file)
     pyplot.close(figure)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from elicense.errors import StoreUnavailable
-from elicense.sql.migrations import differences, is_current, require_current, upgrade
+from elicense.sql.migrations import differences, upgrade
 from elicense.sql.schema import check_rules, create_tables
+from elicense.sql.schema_version import is_current, require_current
 from registry.store import access_metadata, metadata
 
 

@@ -6,11 +6,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from alembic.script import ScriptDirectory
 from sqlalchemy import Column, Integer, MetaData, Table, create_engine, exc, inspect
 
 from elicense.errors import StoreCorrupt, StoreUnavailable
 from elicense.log.store import define_log_tables
-from elicense.sql.migrations import differences, draft, is_current, require_current, upgrade
+from elicense.sql.migrations import differences, draft, upgrade
+from elicense.sql.schema_version import is_current, newest, require_current, versions
 
 BROKEN = """
 import sqlalchemy as sa
@@ -113,3 +115,8 @@ def test_a_file_that_is_no_database_is_not_migrated(package: str, tmp_path: Path
     with pytest.raises(StoreCorrupt):
         upgrade(f"sqlite:///{path}", package)
     assert path.read_bytes().startswith(b"garbage ")
+
+
+@pytest.mark.parametrize("side", ["registry", "city_node"])
+def test_the_newest_schema_by_name_is_the_one_that_the_migrations_lead_to(side: str) -> None:
+    assert newest(side) == ScriptDirectory(str(versions(side).parent)).get_current_head()
