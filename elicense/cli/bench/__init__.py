@@ -15,7 +15,12 @@ How a measurement is put together, for whoever adds one:
   alike, and returns :class:`~elicense.cli.bench.rounds.Figure` values;
 - a row names its *reference*, another row of the same run: what is quoted is
   the ratio of the two, round by round;
+- a row that does something else besides names the row that does that alone, whose
+  CPU is taken off;
 - :mod:`~elicense.cli.bench.report` prints figures as Markdown or JSON.
+
+:mod:`~elicense.cli.bench.pilot` and :mod:`~elicense.cli.bench.scale` are no rows: one
+lets a whole nation catch up once, the other measures registries of many sizes.
 
 A new sub-command is a module with a click command, named in
 :mod:`~elicense.cli.bench.command`.
