@@ -27,6 +27,7 @@ from registry.conflict_view import Conflicts
 from registry.decisions import PendingDecisions
 from registry.disputes import Disputes
 from registry.ground import Ground
+from registry.history import open_key
 from registry.intake import Intake
 from registry.keys import load_keys
 from registry.node import Parts, RunningNode
@@ -76,6 +77,7 @@ async def build(
         leadership=leadership(place, database=database, store=store.lease, name="registry", clock=clock),
         metrics=metrics,
         place=place,
+        own_key=await database.read(lambda conn: open_key(conn, store.logs)),
         clock=clock,
         random=random,
     )
@@ -159,6 +161,7 @@ async def build(
     parts = Parts(
         database=database,
         logs=store.logs,
+        own_key=ground.own_key,
         anchor=own_log.anchor,
         scrubber=intake.scrubber,
         certificates=listening.certificates,

@@ -43,6 +43,7 @@ class Decided:
         quarantines: What was decided about quarantines.
         handovers: Every take-over.
         epochs: Epochs opened after a city's first, by log: (key, size and root at which the one before ended).
+        own_epochs: Epochs of this log after its first: epoch, size and root at which the one before ended.
     """
 
     grants: Shelf
@@ -55,6 +56,7 @@ class Decided:
     quarantines: QuarantineCheck = field(default_factory=QuarantineCheck)
     handovers: Handovers = field(default_factory=Handovers)
     epochs: dict[LogKey, tuple[str, int, bytes]] = field(default_factory=dict)
+    own_epochs: dict[int, tuple[int, int, bytes]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, scratch: Scratch) -> Decided:
@@ -201,6 +203,11 @@ class Decided:
         self.epochs[LogKey(opened.city, opened.epoch)] = told
         return True
 
+    def _own_epoch(self, record: log_pb2.RegistryRecord, key: LogKey, _index: int) -> bool:
+        opened = record.registry_epoch_opened
+        self.own_epochs[key.epoch] = opened.closed_epoch, opened.closed_size, opened.closed_root
+        return True
+
     def _rule(self, record: log_pb2.RegistryRecord, key: LogKey, index: int, of: LicenseKey, flags: ViewFlags) -> None:
         person_key, license_id = of
         self.ruled.put([(license_id, person_key, key.epoch, index, int(flags))])
@@ -224,5 +231,6 @@ _FOLDS: Final[dict[str, _Fold]] = {
     "quarantine_ended": Decided._quarantine,
     "transfer_decided": Decided._transferred,
     "epoch_opened": Decided._epoch,
+    "registry_epoch_opened": Decided._own_epoch,
 }
 """How each kind of decision is folded; a kind that is not here is reported."""

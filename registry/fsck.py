@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
 from google.protobuf.message import DecodeError
@@ -221,6 +222,7 @@ class _Parts:
         store, found = self._store, self._run.found
         self._check_enrolled(conn)
         self._check_epochs(conn)
+        self._check_own_epochs(conn)
         self.sweeps.check_decided(conn)
         check_states(conn, store, found)
         check_waiting(conn, store, found, persons=self._persons)
@@ -264,6 +266,15 @@ class _Parts:
             found(Finding("log 0", "the registry's own log is missing"))
         for stray in self._store.logs.strays(conn):
             found(Finding(f"log {stray.log}/{stray.epoch}", "it has rows, but no head"))
+
+    def _check_own_epochs(self, conn: Connection) -> None:
+        """Every epoch of the registry's own log but the first says where the one before it ended."""
+        own = [LogKey(log, epoch) for log, epoch, _ in sorted(self._store.logs.sizes(conn)) if log == REGISTRY_LOG]
+        for before, key in pairwise(own):
+            head = self._store.logs.head(conn, before)
+            if head is None or self.decided.own_epochs.get(key.epoch) != (before.epoch, head.size, head.root):
+                where = f"log {REGISTRY_LOG}/{key.epoch}"
+                self._run.found(Finding(where, "the epoch does not begin where the one before it ended"))
 
     def _check_epochs(self, conn: Connection) -> None:
         """Every epoch but a city's first was opened by a decision, and begins where the one before ended."""

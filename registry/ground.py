@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from elicense.log.model import LogKey
 from elicense.sql.database import Database
 from elicense.workers.leader import Leadership
 from elicense.workers.place import Place
@@ -30,6 +31,7 @@ class Ground:
         leadership: Whether this process does what is to be done once.
         metrics: What is counted.
         place: Which of the registry's processes this is.
+        own_key: The registry's own log, in its open epoch.
         clock: UTC microseconds.
         random: Gives that many random bytes.
     """
@@ -41,6 +43,7 @@ class Ground:
     leadership: Leadership
     metrics: CollectorRegistry
     place: Place
+    own_key: LogKey
     clock: Callable[[], int]
     random: Callable[[int], bytes]
 

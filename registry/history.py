@@ -1,19 +1,24 @@
-"""Whether the registry's database still holds what it signed of its own log.
+"""Whether the registry's database still holds what it signed of its own log, and what follows when it does not.
 
-Its one witness is the anchor.  Cities send again whatever the registry lacks of
-their logs; of its own log nothing else is kept anywhere, so a registry that was
-set back decides nothing more until a person looked.
+Its one witness is the anchor.  A registry that was set back decides nothing more
+until it holds everything again, or a person has it go on without what is lost.
+Then the epoch of its log ends where the database does and the next one begins,
+whose first entry says so: no size of one epoch is ever signed twice.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from elicense.clock import to_timestamp
 from elicense.errors import DataLoss, LogBehind, LogForked, StoreCorrupt
 from elicense.log.anchor import Anchor, epoch_of
-from elicense.log.model import LogKey
+from elicense.log.entry import leaf_hash
+from elicense.log.model import Head, LogKey, NewEntry
 from elicense.log.store import LogStore
 from elicense.log.witness import Seen, compare
+from elicense.v1 import log_pb2
+from registry.names import REGISTRY_LOG
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -36,6 +41,55 @@ def doubt(anchor: Seen) -> DataLoss | None:
                 "the database lacks decisions that the registry signed: it was set back; put the newest database in "
                 "place, or see `elicense-registry allow-signing`"
             )
+
+
+def own_epochs(conn: Connection, logs: LogStore) -> list[int]:
+    """Return every epoch of the registry's own log, in order."""
+    return [key.epoch for key in logs.keys(conn) if key.log == REGISTRY_LOG]
+
+
+def open_key(conn: Connection, logs: LogStore) -> LogKey:
+    """Return the registry's own log in its open epoch.
+
+    Raises:
+        StoreCorrupt: It is missing.
+    """
+    epochs = own_epochs(conn, logs)
+    if not epochs:
+        raise StoreCorrupt("the registry's own log is missing; run fsck")
+    return LogKey(REGISTRY_LOG, epochs[-1])
+
+
+def open_next(conn: Connection, logs: LogStore, *, signed_size: int, actor: str, salt: bytes, now_us: int) -> Head:
+    """Open the next epoch of the registry's own log at what the database holds; return its head, to be signed.
+
+    Args:
+        conn: A writing transaction.
+        logs: Tables of logs.
+        signed_size: Size of the greatest head of the epoch before that is known to have been signed; 0 for unknown.
+        actor: SPIFFE ID of the registry.
+        salt: 32 random bytes.
+        now_us: The registry's clock.
+
+    Raises:
+        StoreCorrupt: The log is missing, or its head contradicts itself.
+    """
+    before = logs.head(conn, open_key(conn, logs), lock=True)
+    if before is None:
+        raise StoreCorrupt("the registry's own log is missing; run fsck")
+    key, now_us = LogKey(REGISTRY_LOG, before.key.epoch + 1), max(now_us, before.recorded_us)
+    record = log_pb2.RegistryRecord(epoch=key.epoch, record_time=to_timestamp(now_us), actor=actor)
+    record.registry_epoch_opened.CopyFrom(
+        log_pb2.RegistryEpochOpened(
+            closed_epoch=before.key.epoch, closed_size=before.size, closed_root=before.root, signed_size=signed_size
+        )
+    )
+    body = record.SerializeToString(deterministic=True)
+    logs.create(conn, key)
+    empty = logs.head(conn, key, lock=True)
+    if empty is None or empty.size:
+        raise StoreCorrupt("the next epoch of the registry's log was opened already; run this again")
+    return logs.advance(conn, empty, [NewEntry(body, salt, leaf_hash(salt, body))], recorded_us=now_us)
 
 
 def own_doubt(conn: Connection, logs: LogStore, key: LogKey, anchor: Anchor) -> DataLoss | None:

@@ -26,7 +26,6 @@ from registry.access_log import AccessLog
 from registry.config import RegistryConfig
 from registry.decisions import PendingDecisions
 from registry.history import own_doubt
-from registry.names import FIRST_EPOCH, REGISTRY_LOG
 from registry.publishing import HeadPublisher
 from registry.verification import NationalAnswers
 
@@ -47,6 +46,7 @@ class Parts:
     Attributes:
         database: The registry's database.
         logs: Its tables of logs.
+        own_key: The registry's own log, in its open epoch.
         anchor: The head that was signed last.
         scrubber: Wipes what was erased from the database's files.
         certificates: Which certificates are in force.
@@ -65,6 +65,7 @@ class Parts:
 
     database: Database
     logs: LogStore
+    own_key: LogKey
     anchor: Anchor
     scrubber: Scrubber
     certificates: ActiveCertificates
@@ -148,8 +149,8 @@ class RunningNode:
 
     async def _start_writer(self) -> None:
         """Compare the registry's own log with its anchor; one that was set back decides nothing more."""
-        parts, key = self._parts, LogKey(REGISTRY_LOG, FIRST_EPOCH)
-        reason = await parts.database.read(lambda conn: own_doubt(conn, parts.logs, key, parts.anchor))
+        parts = self._parts
+        reason = await parts.database.read(lambda conn: own_doubt(conn, parts.logs, parts.own_key, parts.anchor))
         if reason is not None:
             _log.critical("history_in_doubt", reason=reason.reason, detail=reason.message)
             parts.writer.halt(reason)

@@ -13,7 +13,6 @@ from elicense.clock import SECOND_US
 from elicense.errors import Error
 from elicense.log.anchor import Anchor
 from elicense.log.metrics import LogMetrics
-from elicense.log.model import LogKey
 from elicense.log.writer import LogWriter
 from elicense.trust.spiffe import registry_id
 from elicense.workers.place import STOP_MARK
@@ -21,7 +20,7 @@ from elicense.workers.stop_mark import StopMark
 from registry.board import Outcome
 from registry.decider import Command, RegistryDecider
 from registry.ground import Ground
-from registry.names import FIRST_EPOCH, REGISTRY_LOG, registry_origin
+from registry.names import registry_origin
 from registry.transfer_decider import TransferDecider
 
 _log = structlog.stdlib.get_logger(__name__)
@@ -41,7 +40,7 @@ class OwnLog:
 
     def __init__(self, ground: Ground, *, set_ready: Callable[[bool], Coroutine[Any, Any, None]]) -> None:
         config, place, clock = ground.config, ground.place, ground.clock
-        origin = registry_origin(ground.trust_domain, FIRST_EPOCH)
+        origin = registry_origin(ground.trust_domain, ground.own_key.epoch)
         self._set_ready = set_ready
         self._mark = None if place.folder is None else StopMark(place.folder / STOP_MARK, clock)
         self._running: set[asyncio.Task[None]] = set()
@@ -49,7 +48,7 @@ class OwnLog:
         self.writer: LogWriter[Command, Outcome] = LogWriter(
             database=ground.database,
             log_store=ground.store.logs,
-            key=LogKey(REGISTRY_LOG, FIRST_EPOCH),
+            key=ground.own_key,
             signer=ground.keys.log,
             origin=origin,
             decider=RegistryDecider(

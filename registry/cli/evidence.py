@@ -21,8 +21,9 @@ from elicense.verification.evidence_file import confirm, format_evidence
 from registry.cli.options import CONFIG
 from registry.config import load
 from registry.custody_proof import custody_evidence
+from registry.history import own_epochs
 from registry.keys import load_keys
-from registry.names import FIRST_EPOCH, cosigner_name, registry_origin
+from registry.names import cosigner_name, registry_origin
 from registry.proofs import read_proof
 from registry.store import RegistryStore
 
@@ -37,9 +38,11 @@ def keys(config_path: Path) -> None:
     database = Database(config.database.url, readers=1, writers=1)
     try:
         cities = database.read_now(RegistryStore().cities)
+        epochs = database.read_now(lambda conn: own_epochs(conn, RegistryStore().logs))
     finally:
         database.close()
-    click.echo(format_vkey(log_verifier_key(registry_origin(domain, FIRST_EPOCH), held.log.public_key())))
+    for epoch in epochs:
+        click.echo(format_vkey(log_verifier_key(registry_origin(domain, epoch), held.log.public_key())))
     click.echo(format_vkey(cosigner_verifier_key(cosigner_name(domain), held.cosigner.public_key())))
     click.echo(format_vkey(answers_verifier_key(str(registry_id(domain)), held.answers.public_key())))
     for city in cities:
@@ -77,14 +80,16 @@ def prove_breach(config_path: Path, city: int, index: int, epoch: int, out: Path
     require_current(config.database.url, "registry")
     store = RegistryStore()
     own = load_keys(config, random=secrets.token_bytes).log
-    origin = registry_origin(config.node.trust_domain, FIRST_EPOCH)
     database = Database(config.database.url, readers=1, writers=1)
     try:
         evidence = database.read_now(lambda conn: custody_evidence(conn, store, LogKey(city, epoch), index))
         cities = database.read_now(store.cities)
+        epochs = database.read_now(lambda conn: own_epochs(conn, store.logs))
     finally:
         database.close()
-    keys = [log_verifier_key(origin, own.public_key()), *(parse_vkey(each.log_key) for each in cities)]
+    domain = config.node.trust_domain
+    keys = [log_verifier_key(registry_origin(domain, epoch), own.public_key()) for epoch in epochs]
+    keys += [parse_vkey(each.log_key) for each in cities]
     try:
         confirmed = confirm(evidence, keys)
     except Malformed as error:

@@ -8,17 +8,18 @@ from pathlib import Path
 import click
 
 from elicense.cli.backup import back_up
-from elicense.errors import StoreCorrupt
+from elicense.clock import utc_micros
 from elicense.log.anchor import Anchor, create_anchor
 from elicense.log.checkpoint import Checkpoint, sign_checkpoint
-from elicense.log.model import LogKey
+from elicense.log.entry import SALT_SIZE
 from elicense.sql.database import Database
 from elicense.sql.schema_version import require_current
+from elicense.trust.spiffe import registry_id
 from registry.cli.options import CONFIG
 from registry.config import load
-from registry.history import own_doubt
+from registry.history import open_key, open_next, own_doubt
 from registry.keys import load_keys
-from registry.names import FIRST_EPOCH, REGISTRY_LOG, registry_origin
+from registry.names import registry_origin
 from registry.store import RegistryStore
 
 
@@ -45,38 +46,50 @@ def backup(out: Path, config_path: Path, access_log: bool) -> None:
 @CONFIG
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def allow_signing(config_path: Path, yes: bool) -> None:
-    """Let a stopped registry decide again whose database was set back; the database's head becomes the anchor.
+    """Let a stopped registry decide again whose database was set back, without the decisions that are missing.
 
-    Cities send again whatever of their own logs is missing.  Decisions that are
-    missing are gone: their places in the registry's log are signed a second time,
-    which whoever has seen the first will hold against it.  Put the newest database
-    in place before this.
+    Put the newest database in place before this.  The registry's log ends where the
+    database does, and goes on in a new epoch whose first entry says so: nothing is
+    signed a second time.  What was decided beyond is gone, and may be decided anew;
+    cities that hold it can show that.  Publish the registry's keys again.
     """
     config = load(config_path)
     require_current(config.database.url, "registry")
     signer = load_keys(config, random=secrets.token_bytes).log
-    key, logs = LogKey(REGISTRY_LOG, FIRST_EPOCH), RegistryStore().logs
-    origin = registry_origin(config.node.trust_domain, FIRST_EPOCH)
-    anchor = Anchor(config.anchor_path, origin)
+    domain, logs = config.node.trust_domain, RegistryStore().logs
     database = Database(config.database.url, readers=1, writers=1)
     try:
+        key = database.read_now(lambda conn: open_key(conn, logs))
+        anchor = Anchor(config.anchor_path, registry_origin(domain, key.epoch))
         reason = database.read_now(lambda conn: own_doubt(conn, logs, key, anchor))
+        if reason is None:
+            click.echo("this registry may decide already")
+            return
+        last = anchor.last()
+        signed_size = 0 if last is None or last.origin != anchor.origin else last.size
         head = database.read_now(lambda conn: logs.head(conn, key))
+        held = 0 if head is None else head.size
+        click.echo(f"this registry decides nothing: {reason.message} [{reason.reason}]; {_missing(signed_size, held)}")
+        if not yes:
+            click.confirm("Was this looked into, and may the registry decide again?", abort=True)
+        opened = database.write_now(
+            lambda conn: open_next(
+                conn,
+                logs,
+                signed_size=signed_size,
+                actor=str(registry_id(domain)),
+                salt=secrets.token_bytes(SALT_SIZE),
+                now_us=utc_micros(),
+            )
+        )
     finally:
         database.close()
-    if reason is None:
-        click.echo("this registry may decide already")
-        return
-    if head is None:
-        raise StoreCorrupt("the registry's own log is missing; run fsck")
-    last = anchor.last()
-    missing = (
-        "it is not known how many decisions are missing"
-        if last is None
-        else (f"{max(0, last.size - head.size):,} decisions are missing")
-    )
-    click.echo(f"this registry decides nothing: {reason.message} [{reason.reason}]; {missing}")
-    if not yes:
-        click.confirm("Was this looked into, and may the registry decide again?", abort=True)
-    create_anchor(config.anchor_path, sign_checkpoint(Checkpoint(origin, head.size, head.root), signer))
-    click.echo("the registry decides again once it is restarted")
+    origin = registry_origin(domain, opened.key.epoch)
+    create_anchor(config.anchor_path, sign_checkpoint(Checkpoint(origin, opened.size, opened.root), signer))
+    click.echo(f"the registry decides again, in epoch {opened.key.epoch} of its log, once it is restarted")
+
+
+def _missing(signed_size: int, held: int) -> str:
+    if not signed_size:
+        return "it is not known how many decisions are missing"
+    return f"{max(0, signed_size - held):,} decisions are missing"
