@@ -4,13 +4,16 @@ Every few seconds the city fetches what has been added.  Nothing is kept that th
 registry did not sign, and nothing that does not lead on from what is held: so the
 mirror is a copy of the one history that this city was shown.  Where the registry
 shows another one, whatever it takes to prove that goes into a file that anybody
-can confirm, an alarm is raised, and the mirror stays as it is.  Nothing else
+can confirm, an alarm is raised, the registry is told, and the mirror stays as it is.  Nothing else
 stops: what the city signs does not rest on this log.
+
+A registry that shows less than is held here lost a part of it: it is given back.
 """
 
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
@@ -23,7 +26,7 @@ from elicense.clock import from_timestamp
 from elicense.errors import Error, Malformed, RootMismatch, StoreCorrupt
 from elicense.log.checkpoint import Checkpoint, log_verifier_key, open_checkpoint
 from elicense.log.model import Head, LogKey
-from elicense.log.pages import Part, check_part, parts_of
+from elicense.log.pages import Page, Part, check_part, parts_of, read_page
 from elicense.log.store import LogStore
 from elicense.log.verifier_key import VerifierKey
 from elicense.rpc.errors import from_rpc_error
@@ -153,12 +156,40 @@ class Mirror:
         if shown is not None and await self._database.read(partial(self._root_at, held, shown.size)) != shown.root:
             await self._accuse(held, answer.head)
             raise RootMismatch("the registry signed another history of its log than the one held here")
+        there = 0 if shown is None else shown.size
+        if there < held.size and answer.open_epoch == held.key.epoch:
+            return await self._give_back(held, there)
         self._forked.set(0)
         self._size.set(held.size)
         if answer.open_epoch <= held.key.epoch:
             return False
         await self._database.write(lambda conn: self._logs.create(conn, LogKey(REGISTRY_LOG, held.key.epoch + 1)))
         return True
+
+    async def _give_back(self, held: Head, there: int) -> bool:
+        """Give the registry what it lost of its own log; tell whether it took any of it.
+
+        It is told of the newest head too: a registry that lacks what it signed must decide nothing meanwhile.
+        """
+        page = await self._database.read(lambda conn: read_page(conn, self._logs, held.key, there))
+        size = await self._show(held, there, page)
+        _log.warning("registry_log_given_back", there=size, held=held.size)
+        return size > there
+
+    async def _show(self, held: Head, first_index: int, page: Page) -> int:
+        request = recovery_pb2.ReturnRegistryLogRequest(
+            epoch=held.key.epoch,
+            first_index=first_index,
+            entries=[log_pb2.LogEntry(record=entry.record, salt=entry.salt) for entry in page.entries],
+            heads=[recovery_pb2.SignedHead(size=row.size, note=row.note) for row in page.heads],
+            head=held.note or b"",
+        )
+        try:
+            answer = await self._stub.ReturnRegistryLog(request, timeout=CALL_SECONDS)
+        except grpc.RpcError as error:
+            raise from_rpc_error(error) from error
+        size: int = answer.size
+        return size
 
     async def _take(self, held: Head, answer: recovery_pb2.ReadRegistryLogResponse) -> None:
         """Keep a page, every head of which was signed and leads on from what is held."""
@@ -186,6 +217,9 @@ class Mirror:
     async def _accuse(self, held: Head, note: bytes) -> None:
         """Make a file of two heads that can not both be true, if they are; else say that nothing is proved."""
         self._forked.set(1)
+        # A registry that has two histories must hear of it; what it answers changes nothing here.
+        with suppress(Error):
+            await self._show(held, held.size, Page([], []))
         evidence = await self._evidence(held, note)
         if evidence is None:
             _log.error("registry_log_not_proved", held=held.size)

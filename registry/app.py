@@ -150,8 +150,20 @@ async def build(
     await intake.reseed()
     await disputes.refresh()
 
+    def brought_back() -> None:
+        decisions.wake()
+        notify()
+
+    given_back = own_log.given_back(on_change=brought_back)
     serve_everybody(listening.server, ground, looks=answering.looks, accesses=accesses)
-    serve_cities(listening.server, ground, replication=intake.replication, log=decision_log, accesses=accesses)
+    serve_cities(
+        listening.server,
+        ground,
+        replication=intake.replication,
+        log=decision_log,
+        given_back=given_back,
+        accesses=accesses,
+    )
     serve_disputes(
         listening.server,
         conflicts=Conflicts(database=database, store=store, log=decision_log, on_change=notify, clock=clock),

@@ -25,29 +25,10 @@ class QuarantineCheck:
 
     def read(self, record: log_pb2.RegistryRecord) -> None:
         """Note a decision about a quarantine."""
-        now_us = from_timestamp(record.record_time)
-        if record.HasField("city_quarantined"):
-            opened = record.city_quarantined
-            self._expected[opened.city, opened.epoch] = Quarantine(
-                city=opened.city,
-                epoch=opened.epoch,
-                kind=int(opened.kind),
-                state=int(State.OPEN),
-                size=opened.size,
-                root=opened.root,
-                digest=opened.evidence_digest,
-                opened_us=now_us,
-            )
-            return
-        about = record.release_asked if record.HasField("release_asked") else record.quarantine_ended
-        held = self._expected.get((about.city, about.epoch))
-        if held is None:
-            return
-        self._expected[held.city, held.epoch] = (
-            replace(held, state=int(State.RELEASE_ASKED), asked_by=record.actor)
-            if record.HasField("release_asked")
-            else replace(held, state=int(State.ENDED), ended_by=record.actor, ended_us=now_us)
-        )
+        about = about_of(record)
+        held = after(self._expected.get((about.city, about.epoch)), record)
+        if held is not None:
+            self._expected[held.city, held.epoch] = held
 
     def compare(self, conn: Connection, store: RegistryStore, found: Callable[[Finding], None]) -> None:
         """Compare with what is stored; every piece of evidence must be what its digest says."""
@@ -62,3 +43,34 @@ class QuarantineCheck:
         for city, digest, body in store.all_evidence(conn):
             if sha256(body).digest() != digest:
                 found(Finding(f"evidence against city {city}, digest {digest.hex()}", "it does not have this digest"))
+
+
+def after(held: Quarantine | None, record: log_pb2.RegistryRecord) -> Quarantine | None:
+    """Return how a quarantine stands after a decision about it; None when there is none to decide about."""
+    now_us = from_timestamp(record.record_time)
+    if record.HasField("city_quarantined"):
+        opened = record.city_quarantined
+        return Quarantine(
+            city=opened.city,
+            epoch=opened.epoch,
+            kind=int(opened.kind),
+            state=int(State.OPEN),
+            size=opened.size,
+            root=opened.root,
+            digest=opened.evidence_digest,
+            opened_us=now_us,
+        )
+    if held is None:
+        return None
+    if record.HasField("release_asked"):
+        return replace(held, state=int(State.RELEASE_ASKED), asked_by=record.actor)
+    return replace(held, state=int(State.ENDED), ended_by=record.actor, ended_us=now_us)
+
+
+def about_of(
+    record: log_pb2.RegistryRecord,
+) -> log_pb2.CityQuarantined | log_pb2.ReleaseAsked | log_pb2.QuarantineEnded:
+    """Return the part of a decision that names a quarantine."""
+    if record.HasField("city_quarantined"):
+        return record.city_quarantined
+    return record.release_asked if record.HasField("release_asked") else record.quarantine_ended

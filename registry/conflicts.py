@@ -76,7 +76,7 @@ def state_position(board: Board, command: StatePosition, *, actor: str) -> Decis
     record.conflict_stated.CopyFrom(conflict_stated(statement))
     records = [record.SerializeToString(deterministic=True)]
     if command.position is Position.WITHDRAW:
-        records += _resolve(board, conflict, outcome, conflict.other(own), own, End.AGREEMENT, command.grounds, actor)
+        records += resolve(board, conflict, outcome, conflict.other(own), own, End.AGREEMENT, command.grounds, actor)
     return Decision(records=tuple(records), result=outcome)
 
 
@@ -101,7 +101,7 @@ def decide_conflict(board: Board, command: DecideConflict) -> Decision[Outcome]:
         return Decision(error=error)
     outcome = Outcome()
     loser = conflict.other(command.standing)
-    records = _resolve(board, conflict, outcome, command.standing, loser, End.DECISION, command.basis, command.actor)
+    records = resolve(board, conflict, outcome, command.standing, loser, End.DECISION, command.basis, command.actor)
     return Decision(records=tuple(records), result=outcome)
 
 
@@ -114,7 +114,7 @@ def settle_conflicts(board: Board, command: SettleConflicts, *, actor: str) -> D
         if conflict is None:
             continue
         if conflict.state == ConflictState.DECIDED and not conflict.notice_seq:
-            records += _settle(board, conflict, outcome, actor)
+            records += settle(board, conflict, outcome, actor)
         elif conflict.state == ConflictState.OPEN and not _blocked(board, conflict):
             records += _end_by_cancellation(board, conflict, outcome, actor)
     return Decision(records=tuple(records), result=outcome)
@@ -196,18 +196,18 @@ def _end_by_cancellation(board: Board, conflict: Conflict, outcome: Outcome, act
     """End a conflict of which one licence was cancelled; nothing while neither was."""
     held, waiting = conflict.licenses
     if is_cancelled(board, conflict, waiting):
-        return _resolve(board, conflict, outcome, held, waiting, End.CANCELLATION, "it was cancelled", actor)
+        return resolve(board, conflict, outcome, held, waiting, End.CANCELLATION, "it was cancelled", actor)
     if not is_cancelled(board, conflict, held):
         return []
     try:
         _require_may_stand(board, conflict, waiting)
     except Error as error:
-        return _resolve(board, conflict, outcome, b"", waiting, End.CANCELLATION, error.message, actor)
+        return resolve(board, conflict, outcome, b"", waiting, End.CANCELLATION, error.message, actor)
     # The city that cancelled it knows that it did: nobody has to take note of anything.
-    return _resolve(board, conflict, outcome, waiting, b"", End.CANCELLATION, "the other was cancelled", actor)
+    return resolve(board, conflict, outcome, waiting, b"", End.CANCELLATION, "the other was cancelled", actor)
 
 
-def _resolve(
+def resolve(
     board: Board, conflict: Conflict, outcome: Outcome, standing: bytes, void: bytes, end: End, basis: str, actor: str
 ) -> list[bytes]:
     """Decide a conflict; return the entries."""
@@ -232,16 +232,16 @@ def _resolve(
     record.conflict_resolved.CopyFrom(conflict_resolved(conflict))
     records = [record.SerializeToString(deterministic=True)]
     if standing == conflict.license_id:
-        _take_claim(board, outcome, conflict)
+        take_claim(board, outcome, conflict)
         _follow_winner(board, outcome, conflict)
         if not conflict.notice_city:
-            records += _settle(board, conflict, outcome, actor)
+            records += settle(board, conflict, outcome, actor)
     elif standing and (row := _row(board, conflict, standing)) is not None:
         board.note(outcome, row, _STANDS, "The conflict is over; the license counts as before.")
     return records
 
 
-def _settle(board: Board, conflict: Conflict, outcome: Outcome, actor: str) -> list[bytes]:
+def settle(board: Board, conflict: Conflict, outcome: Outcome, actor: str) -> list[bytes]:
     """Let the winner count, unless its person was barred since; return the entries."""
     row = _row(board, conflict, conflict.license_id)
     ban = board.barred(conflict.person_key, besides=conflict.license_id)
@@ -251,7 +251,7 @@ def _settle(board: Board, conflict: Conflict, outcome: Outcome, actor: str) -> l
         board.set_flags(outcome, row, row.flags & ~int(ViewFlags.CONFLICT))
         board.note(outcome, row, _CONFIRMED, "The conflict is over; the license counts nationwide.")
     if is_cancelled(board, conflict, conflict.license_id):
-        _take_claim(board, outcome, conflict)
+        take_claim(board, outcome, conflict)
     _put(board, outcome, replace(conflict, state=int(ConflictState.SETTLED)))
     record = board.record(actor)
     record.conflict_settled.CopyFrom(conflict_settled(conflict))
@@ -264,7 +264,7 @@ def _bar(
     """Make the winner void: its person may not hold a licence; return the entries."""
     board.set_flags(outcome, winner, (winner.flags | ViewFlags.VOID) & ~int(ViewFlags.CONFLICT))
     board.note(outcome, winner, _VOID, barred_in_words(ban))
-    _take_claim(board, outcome, conflict, released=True)
+    take_claim(board, outcome, conflict, released=True)
     _put(board, outcome, replace(conflict, state=int(ConflictState.SETTLED), standing_license=b""))
     record = board.record(actor)
     first = (conflict.city, conflict.epoch, conflict.idx)
@@ -273,7 +273,7 @@ def _bar(
     return [record.SerializeToString(deterministic=True)]
 
 
-def _take_claim(board: Board, outcome: Outcome, conflict: Conflict, *, released: bool = False) -> None:
+def take_claim(board: Board, outcome: Outcome, conflict: Conflict, *, released: bool = False) -> None:
     """Give the person to the winner, or free them when it counts no more."""
     released = released or is_cancelled(board, conflict, conflict.license_id)
     before = board.claims.get(conflict.person_key)

@@ -11,8 +11,8 @@ transaction is long.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from itertools import pairwise
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from google.protobuf.message import DecodeError

@@ -38,8 +38,8 @@ def doubt(anchor: Seen) -> DataLoss | None:
             )
         case _:
             return LogBehind(
-                "the database lacks decisions that the registry signed: it was set back; put the newest database in "
-                "place, or see `elicense-registry allow-signing`"
+                "the database lacks decisions that the registry signed: it was set back; its cities give back what "
+                "they mirrored of them, and for what they lack see `elicense-registry allow-signing`"
             )
 
 
@@ -60,13 +60,15 @@ def open_key(conn: Connection, logs: LogStore) -> LogKey:
     return LogKey(REGISTRY_LOG, epochs[-1])
 
 
-def open_next(conn: Connection, logs: LogStore, *, signed_size: int, actor: str, salt: bytes, now_us: int) -> Head:
+def open_next(
+    conn: Connection, logs: LogStore, *, signed: tuple[int, int] | None, actor: str, salt: bytes, now_us: int
+) -> Head:
     """Open the next epoch of the registry's own log at what the database holds; return its head, to be signed.
 
     Args:
         conn: A writing transaction.
         logs: Tables of logs.
-        signed_size: Size of the greatest head of the epoch before that is known to have been signed; 0 for unknown.
+        signed: Epoch and size of the greatest head that is known to have been signed; None for unknown.
         actor: SPIFFE ID of the registry.
         salt: 32 random bytes.
         now_us: The registry's clock.
@@ -77,7 +79,10 @@ def open_next(conn: Connection, logs: LogStore, *, signed_size: int, actor: str,
     before = logs.head(conn, open_key(conn, logs), lock=True)
     if before is None:
         raise StoreCorrupt("the registry's own log is missing; run fsck")
-    key, now_us = LogKey(REGISTRY_LOG, before.key.epoch + 1), max(now_us, before.recorded_us)
+    # An epoch whose number was signed for already is none that may begin.
+    last = before.key.epoch if signed is None else max(before.key.epoch, signed[0])
+    key, now_us = LogKey(REGISTRY_LOG, last + 1), max(now_us, before.recorded_us)
+    signed_size = signed[1] if signed is not None and signed[0] == before.key.epoch else 0
     record = log_pb2.RegistryRecord(epoch=key.epoch, record_time=to_timestamp(now_us), actor=actor)
     record.registry_epoch_opened.CopyFrom(
         log_pb2.RegistryEpochOpened(

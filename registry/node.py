@@ -148,15 +148,15 @@ class RunningNode:
         _log.info("registry_ready", address=self.address)
 
     async def _start_writer(self) -> None:
-        """Compare the registry's own log with its anchor; one that was set back decides nothing more."""
+        """Compare the registry's own log with its anchor; one that was set back decides nothing until it is whole."""
         parts = self._parts
+        self._flushing = asyncio.create_task(parts.anchor.flush_for_ever(), name="anchor")
         reason = await parts.database.read(lambda conn: own_doubt(conn, parts.logs, parts.own_key, parts.anchor))
         if reason is not None:
             _log.critical("history_in_doubt", reason=reason.reason, detail=reason.message)
             parts.writer.halt(reason)
             return
         await parts.writer.start()
-        self._flushing = asyncio.create_task(parts.anchor.flush_for_ever(), name="anchor")
 
     async def stop(self, grace_s: float = DRAIN_GRACE_S) -> None:
         """Take no new call, let running ones finish, and close everything."""

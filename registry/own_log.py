@@ -10,7 +10,7 @@ from typing import Any
 import structlog
 
 from elicense.clock import SECOND_US
-from elicense.errors import Error
+from elicense.errors import DataLoss, Error, LogBehind
 from elicense.log.anchor import Anchor
 from elicense.log.metrics import LogMetrics
 from elicense.log.writer import LogWriter
@@ -19,8 +19,11 @@ from elicense.workers.place import STOP_MARK
 from elicense.workers.stop_mark import StopMark
 from registry.board import Outcome
 from registry.decider import Command, RegistryDecider
+from registry.given_back import GivenBack
 from registry.ground import Ground
+from registry.history import own_doubt
 from registry.names import registry_origin
+from registry.replay import Replay
 from registry.transfer_decider import TransferDecider
 
 _log = structlog.stdlib.get_logger(__name__)
@@ -39,26 +42,29 @@ class OwnLog:
     """
 
     def __init__(self, ground: Ground, *, set_ready: Callable[[bool], Coroutine[Any, Any, None]]) -> None:
+        self._ground = ground
         config, place, clock = ground.config, ground.place, ground.clock
         origin = registry_origin(ground.trust_domain, ground.own_key.epoch)
         self._set_ready = set_ready
         self._mark = None if place.folder is None else StopMark(place.folder / STOP_MARK, clock)
         self._running: set[asyncio.Task[None]] = set()
         self.anchor = Anchor(config.anchor_path, origin)
+        self._transfers = TransferDecider(store=ground.store, persons=ground.keys.persons)
+        self._decider = RegistryDecider(
+            store=ground.store,
+            transfers=self._transfers,
+            actor=str(registry_id(ground.trust_domain)),
+            lease_us=config.limits.claim_lease_minutes * 60 * SECOND_US,
+            conflict_us=config.limits.conflict_days * 86_400 * SECOND_US,
+            clock=clock,
+        )
         self.writer: LogWriter[Command, Outcome] = LogWriter(
             database=ground.database,
             log_store=ground.store.logs,
             key=ground.own_key,
             signer=ground.keys.log,
             origin=origin,
-            decider=RegistryDecider(
-                store=ground.store,
-                transfers=TransferDecider(store=ground.store, persons=ground.keys.persons),
-                actor=str(registry_id(ground.trust_domain)),
-                lease_us=config.limits.claim_lease_minutes * 60 * SECOND_US,
-                conflict_us=config.limits.conflict_days * 86_400 * SECOND_US,
-                clock=clock,
-            ),
+            decider=self._decider,
             clock=clock,
             random=ground.random,
             metrics=LogMetrics(ground.metrics),
@@ -68,9 +74,52 @@ class OwnLog:
         )
 
     async def look_at_mark(self) -> None:
-        """Stop signing once another process of the registry had to: one is reason enough for all."""
-        if self._mark is not None and (reason := self._mark.read()) is not None:
+        """Stop signing once another process of the registry had to, and go on once the log is whole again."""
+        reason = None if self._mark is None else self._mark.read()
+        if reason is not None:
             self.writer.halt(reason)
+        elif isinstance(self.writer.failure, LogBehind):
+            await self.go_on()
+
+    def given_back(self, *, on_change: Callable[[], None]) -> GivenBack:
+        """Return what takes the log back from the cities that mirror it.
+
+        Args:
+            on_change: Called after something was brought back.
+        """
+        ground = self._ground
+        return GivenBack(
+            database=ground.database,
+            store=ground.store,
+            key=ground.own_key,
+            public_key=ground.keys.log.public_key(),
+            trust_domain=ground.trust_domain,
+            anchor=self.anchor,
+            replay=Replay(store=ground.store, decider=self._decider, transfers=self._transfers),
+            deciding=self,
+            on_change=on_change,
+        )
+
+    def stop(self, reason: DataLoss) -> None:
+        """Decide nothing more."""
+        self.writer.halt(reason)
+
+    async def go_on(self) -> bool:
+        """Decide again if the database holds everything that was signed; tell whether it does.
+
+        Raises:
+            StoreUnavailable: The database is away.
+        """
+        ground = self._ground
+        doubt = await ground.database.read(lambda conn: own_doubt(conn, ground.store.logs, ground.own_key, self.anchor))
+        if doubt is not None or not isinstance(self.writer.failure, LogBehind):
+            return doubt is None
+        if self._mark is not None:
+            self._mark.clear()
+        await self.writer.resume()
+        await self._set_ready(True)
+        _log.info("deciding_again")
+        return True
 
     def _stop_signing(self, error: Error) -> None:
         # A registry that must not sign is of no use to cities; verifiers are told to go elsewhere too.

@@ -66,7 +66,7 @@ def rule(board: Board, command: DecidePending, *, actor: str, term_us: int) -> t
         record = board.record(actor)
         notes = outcome.notes.setdefault((pending.city, pending.epoch), [])
         if ruling is Ruling.CONFIRMED:
-            _confirm(board, pending, claim, outcome)
+            confirm(board, pending, claim, outcome)
             record.provisional_confirmed.CopyFrom(provisional_confirmed(pending))
             notes.append((pending.idx, replication_pb2.DISPOSITION_KIND_CONFIRMED, pending.license_id, _CONFIRMED))
         elif ban is not None:
@@ -105,7 +105,7 @@ def _open(board: Board, pending: Pending, claim: Claim, outcome: Outcome, *, ind
     return conflict
 
 
-def _confirm(board: Board, pending: Pending, claim: Claim | None, outcome: Outcome) -> None:
+def confirm(board: Board, pending: Pending, claim: Claim | None, outcome: Outcome) -> None:
     """Give a waiting licence's city the person."""
     if claim is not None and claim.state == ClaimState.HELD and claim.license_id != pending.license_id:
         outcome.over[pending.person_key] = claim.license_id

@@ -36,6 +36,7 @@ from registry.custody import Custody
 from registry.disputes import Disputes
 from registry.enrollment import enrollment
 from registry.epochs import HeldLogs
+from registry.given_back import GivenBack
 from registry.ground import Ground
 from registry.holder_documents import HolderDocuments
 from registry.mirrored import OwnPages
@@ -87,7 +88,13 @@ def serve_everybody(server: NodeServer, ground: Ground, *, looks: Looks, accesse
 
 
 def serve_cities(
-    server: NodeServer, ground: Ground, *, replication: Replication, log: DecisionLog, accesses: AccessLog
+    server: NodeServer,
+    ground: Ground,
+    *,
+    replication: Replication,
+    log: DecisionLog,
+    given_back: GivenBack,
+    accesses: AccessLog,
 ) -> None:
     """Offer to take in their logs, to give them back, and to show what moves between cities."""
     database, store, keys, clock = ground.database, ground.store, ground.keys, ground.clock
@@ -99,7 +106,8 @@ def serve_cities(
     )
     own = OwnPages(database=database, store=store, signer=keys.log, trust_domain=ground.trust_domain)
     recovery_pb2_grpc.add_RecoveryServiceServicer_to_server(
-        RecoveryServicer(held=held, own=own, log=log, trust_domain=ground.trust_domain), server.methods
+        RecoveryServicer(held=held, own=own, given_back=given_back, log=log, trust_domain=ground.trust_domain),
+        server.methods,
     )
     custody = Custody(
         database=database,

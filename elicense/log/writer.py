@@ -185,6 +185,27 @@ class LogWriter(Generic[C, R]):
         """Sign nothing any more: another process found the log in doubt."""
         self._stop(reason)
 
+    async def resume(self) -> None:
+        """Take requests again after :meth:`halt`: the caller knows that nothing is in doubt any more.
+
+        Raises:
+            StoreUnavailable: The database can not be used; the writer stays halted.
+            StoreCorrupt: The stored head contradicts itself.
+        """
+        refusal, self._refusal = self._refusal, None
+        # What is stored may have grown by other hands.
+        self._signed = self._unsaved = None
+        try:
+            await self.head_signed()
+        except Error:
+            self._refusal = refusal
+            raise
+        if self._metrics is not None:
+            self._metrics.stopped.set(0)
+        if self._task is None or self._task.done():
+            self._task = asyncio.create_task(self._run(), name="log-writer")
+            self._task.add_done_callback(self._ended)
+
     @property
     def last_signed(self) -> SignedHead | None:
         """The head that this process signed last; None before the first."""

@@ -226,6 +226,7 @@ REGISTRY_METHODS: Mapping[str, frozenset[Role]] = MappingProxyType(
         "/elicense.v1.RecoveryService/ReadLog": _CITY,
         "/elicense.v1.RecoveryService/OpenEpoch": _CITY,
         "/elicense.v1.RecoveryService/ReadRegistryLog": _CITY,
+        "/elicense.v1.RecoveryService/ReturnRegistryLog": _CITY,
         "/elicense.v1.CustodyService/GetOffer": _CITY,
         "/elicense.v1.CustodyService/ListOffers": _CITY,
         "/elicense.v1.CustodyService/ListHistory": _CITY,

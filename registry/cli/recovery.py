@@ -9,7 +9,7 @@ import click
 
 from elicense.cli.backup import back_up
 from elicense.clock import utc_micros
-from elicense.log.anchor import Anchor, create_anchor
+from elicense.log.anchor import Anchor, create_anchor, epoch_of
 from elicense.log.checkpoint import Checkpoint, sign_checkpoint
 from elicense.log.entry import SALT_SIZE
 from elicense.sql.database import Database
@@ -48,7 +48,8 @@ def backup(out: Path, config_path: Path, access_log: bool) -> None:
 def allow_signing(config_path: Path, yes: bool) -> None:
     """Let a stopped registry decide again whose database was set back, without the decisions that are missing.
 
-    Put the newest database in place before this.  The registry's log ends where the
+    Put the newest database in place before this, and let the registry run until its
+    cities have given back what they mirrored.  The registry's log ends where the
     database does, and goes on in a new epoch whose first entry says so: nothing is
     signed a second time.  What was decided beyond is gone, and may be decided anew;
     cities that hold it can show that.  Publish the registry's keys again.
@@ -66,17 +67,19 @@ def allow_signing(config_path: Path, yes: bool) -> None:
             click.echo("this registry may decide already")
             return
         last = anchor.last()
-        signed_size = 0 if last is None or last.origin != anchor.origin else last.size
+        signed = None if last is None else (epoch_of(last.origin), last.size)
         head = database.read_now(lambda conn: logs.head(conn, key))
         held = 0 if head is None else head.size
-        click.echo(f"this registry decides nothing: {reason.message} [{reason.reason}]; {_missing(signed_size, held)}")
+        click.echo(
+            f"this registry decides nothing: {reason.message} [{reason.reason}]; {_missing(signed, key.epoch, held)}"
+        )
         if not yes:
             click.confirm("Was this looked into, and may the registry decide again?", abort=True)
         opened = database.write_now(
             lambda conn: open_next(
                 conn,
                 logs,
-                signed_size=signed_size,
+                signed=signed,
                 actor=str(registry_id(domain)),
                 salt=secrets.token_bytes(SALT_SIZE),
                 now_us=utc_micros(),
@@ -89,7 +92,7 @@ def allow_signing(config_path: Path, yes: bool) -> None:
     click.echo(f"the registry decides again, in epoch {opened.key.epoch} of its log, once it is restarted")
 
 
-def _missing(signed_size: int, held: int) -> str:
-    if not signed_size:
+def _missing(signed: tuple[int, int] | None, epoch: int, held: int) -> str:
+    if signed is None or signed[0] != epoch:
         return "it is not known how many decisions are missing"
-    return f"{max(0, signed_size - held):,} decisions are missing"
+    return f"{max(0, signed[1] - held):,} decisions are missing"

@@ -9,6 +9,7 @@ from elicense.rpc.context import current_caller
 from elicense.v1 import log_pb2, recovery_pb2_grpc
 from elicense.v1 import recovery_pb2 as pb
 from registry.epochs import HeldLogs, OpenEpoch, check_key
+from registry.given_back import GivenBack
 from registry.mirrored import OwnPages
 from registry.replication import DecisionLog
 from registry.services.replication import own_city
@@ -20,13 +21,17 @@ class RecoveryServicer(recovery_pb2_grpc.RecoveryServiceServicer):
     Args:
         held: Reads what is held of cities' logs.
         own: Reads the registry's own log.
+        given_back: Takes back what the database lost of it.
         log: Writes the registry's own decisions.
         trust_domain: Prefix of log origins.
     """
 
-    def __init__(self, *, held: HeldLogs, own: OwnPages, log: DecisionLog, trust_domain: str) -> None:
+    def __init__(
+        self, *, held: HeldLogs, own: OwnPages, given_back: GivenBack, log: DecisionLog, trust_domain: str
+    ) -> None:
         self._held = held
         self._own = own
+        self._given_back = given_back
         self._log = log
         self._trust_domain = trust_domain
 
@@ -72,6 +77,13 @@ class RecoveryServicer(recovery_pb2_grpc.RecoveryServiceServicer):
         check_key(command, request.log_possession_note, trust_domain=self._trust_domain)
         await self._log.open_epoch(command)
         return pb.OpenEpochResponse(epoch=command.epoch)
+
+    async def ReturnRegistryLog(
+        self, request: pb.ReturnRegistryLogRequest, context: Any
+    ) -> pb.ReturnRegistryLogResponse:
+        """Take back what a city mirrored; see the proto."""
+        size = await self._given_back.take(request.epoch, request.first_index, request, request.head)
+        return pb.ReturnRegistryLogResponse(size=size)
 
 
 def _entry(entry: StoredEntry) -> log_pb2.LogEntry:

@@ -10,8 +10,11 @@ import pytest
 import city_node.cli
 import registry.cli
 from elicense import errors
+from elicense.v1 import license_pb2, verification_pb2
 from elicense.v1.verification_pb2 import OUTCOME_INVALID, OUTCOME_VALID, PURPOSE_ROADSIDE_CHECK
+from registry.store import RegistryStore
 from tests.integration.city.test_issuance import set_status, suspension
+from tests.integration.city.test_mirror import caught_up, own_log
 from tests.integration.city.test_restore import all_is_well, both, command, lose_database, restore
 from tests.support.cluster import SUZHOU, City, Cluster, drivers, eventually
 
@@ -69,34 +72,36 @@ async def test_a_registry_that_comes_back_from_its_backup_gets_everything_again_
 
     await eventually(confirmed)
     before, _ = both(cluster, suzhou, 1)
+    await caught_up(cluster, suzhou)
     await cluster.stop_registry()
+    _, decisions = own_log(cluster.registry_config.database.url, RegistryStore())
     for path in (cluster.folder / "registry").iterdir():
         if path.name.startswith("registry.db"):
             path.unlink()
     (tmp_path / "registry.bak").rename(cluster.folder / "registry" / "registry.db")
     await cluster.start_registry()
-    # Nothing is decided by a registry that lacks its own decisions, and cities issue on their own.
-    waiting = await suzhou.issue(fourth)
-    assert waiting.license.provisional
-    await cluster.stop_registry()
-    said = await command(registry.cli.main, "allow-signing", "--yes", *config)
-    assert "decisions are missing" in said
-    await cluster.start_registry()
+    # Nothing is decided by a registry that lacks its own decisions, until its cities have given them back.
+    await suzhou.issue(fourth)
     await suzhou.replicated()
 
     async def decided_again() -> bool:
-        return _cursor(suzhou) >= 3
+        assert cluster.registry is not None
+        return (await said(fourth)).outcome == OUTCOME_VALID
+
+    async def said(license_: license_pb2.License) -> verification_pb2.Verdict:
+        assert cluster.registry is not None
+        return await cluster.verify(
+            police, cluster.registry.address, license_.holder.document, purpose=PURPOSE_ROADSIDE_CHECK
+        )
 
     await eventually(decided_again)
+    assert own_log(cluster.registry_config.database.url, RegistryStore())[1][: len(decisions)] == decisions
     ours, theirs = both(cluster, suzhou, 1)
     assert ours == theirs
     assert ours[: len(before)] == before
     assert cluster.registry is not None
     for license_, outcome in ((first, OUTCOME_INVALID), (second, OUTCOME_VALID), (third, OUTCOME_VALID)):
-        verdict = await cluster.verify(
-            police, cluster.registry.address, license_.holder.document, purpose=PURPOSE_ROADSIDE_CHECK
-        )
-        assert verdict.outcome == outcome, provisional.name
+        assert (await said(license_)).outcome == outcome, provisional.name
     await all_is_well(cluster, suzhou)
 
 

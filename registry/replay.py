@@ -1,0 +1,350 @@
+"""Bringing decisions back that the registry's log had and its database lost, each with all that it changed.
+
+Nothing is judged anew: what the registry signed stands.  A decision is brought
+back in the transaction that appends its entry, in the order of the log, once what
+it rests on is held again (:mod:`registry.readiness`).  What cities write beyond waits until the
+registry decides again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
+from uuid import UUID
+
+from elicense.clock import from_timestamp
+from elicense.errors import LogBehind, Malformed, StoreCorrupt
+from elicense.license.verdict import ViewFlags
+from elicense.log.decision import Decision
+from elicense.log.model import LogKey
+from elicense.v1 import log_pb2, replication_pb2
+from elicense.view.fold import read_record
+from elicense.view.model import ViewRow
+from registry.board import Board, Outcome
+from registry.check_quarantines import about_of, after
+from registry.conflict_model import Conflict, ConflictState, End, Statement
+from registry.conflicts import resolve, settle, take_claim
+from registry.decider import RegistryDecider
+from registry.handovers import Arrival, Refusal, TransferBoard, TransferDecision
+from registry.model import City, Claim, ClaimState, Pending, PublishedHead
+from registry.readiness import decision_of
+from registry.ruling import confirm
+from registry.store import RegistryStore
+from registry.transfer_decider import TransferDecider
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+_CONFIRMED: Final = (replication_pb2.DISPOSITION_KIND_CONFIRMED, "The license counts nationwide.")
+_CONFLICT: Final = (replication_pb2.DISPOSITION_KIND_CONFLICT, "Another license of the person counts nationwide.")
+_VOID: Final = (replication_pb2.DISPOSITION_KIND_VOID, "The person may not apply anew.")
+_RULED: Final = int(ViewFlags.PROVISIONAL | ViewFlags.CONFLICT | ViewFlags.VOID)
+
+_Waited = log_pb2.ProvisionalConfirmed | log_pb2.ConflictOpened | log_pb2.LicenseBarred
+
+
+class Replay:
+    """Brings decisions back.
+
+    Args:
+        store: The registry's tables.
+        decider: Writes what decisions change.
+        transfers: Moves custody.
+    """
+
+    def __init__(self, *, store: RegistryStore, decider: RegistryDecider, transfers: TransferDecider) -> None:
+        self._store = store
+        self._decider = decider
+        self._transfers = transfers
+
+    def apply(self, conn: Connection, key: LogKey, index: int, leaf_hash: bytes, record: bytes) -> None:
+        """Write what one decision changed, which is ready.
+
+        Args:
+            conn: The transaction that appends its entry.
+            key: The registry's log.
+            index: Index of the entry.
+            leaf_hash: Its leaf hash.
+            record: The decision.
+
+        Raises:
+            LogBehind: It can not be brought back over what cities have written since.
+            Aborted: A person was claimed meanwhile; nothing is written.
+        """
+        decision = decision_of(record)
+        outcome = Outcome(decided_us=from_timestamp(decision.record_time))
+        bring_back = _KINDS.get(decision.WhichOneof("decision") or "")
+        if bring_back is None:
+            raise LogBehind("a decision of a kind that is not known here can not be brought back; update this registry")
+        board = self._board(conn, key, index, decision)
+        bring_back(self, conn, board, outcome, decision, leaf_hash)
+        self._decider.applied(conn, [], [Decision(result=outcome)])
+
+    # -- what each kind changes ----------------------------------------------------------------------------------------
+
+    def _granted(
+        self, conn: Connection, board: Board, outcome: Outcome, decision: log_pb2.RegistryRecord, leaf_hash: bytes
+    ) -> None:
+        granted = decision.claims_granted
+        for each in granted.claims:
+            person = self._store.view.links.root(conn, each.person_tag)
+            claim = Claim(
+                person_key=person,
+                city=granted.city,
+                license_id=each.license_id,
+                request_id=str(UUID(bytes=each.request_id)),
+                state=int(ClaimState.LEASED),
+                lease_end_us=from_timestamp(granted.lease_end_time),
+                registry_epoch=board.key.epoch,
+                registry_index=board.next_index,
+            )
+            for row in board.rows.get(person, ()):
+                waiting = self._cites(conn, row, claim, leaf_hash)
+                if waiting is None:
+                    continue
+                # The record came back before its grant: now it is as if the grant had been there.
+                ended = bool(row.flags & ViewFlags.CANCELLED)
+                state = ClaimState.RELEASED if ended else ClaimState.HELD
+                claim = replace(claim, license_id=row.license_id, state=int(state))
+                outcome.decided.append(waiting)
+                # No ruling: the registry never had to decide about it.
+                counts = row.flags & ~int(ViewFlags.PROVISIONAL)
+                self._store.view.set_flags(conn, [(person, row.license_id, counts)])
+                _note(outcome, waiting, *_CONFIRMED)
+            _take(outcome, board.claims.get(person), claim)
+            board.claims[person] = claim
+
+    def _cites(self, conn: Connection, row: ViewRow, claim: Claim, leaf_hash: bytes) -> Pending | None:
+        """Return the waiting first record of a licence when it cites this very grant."""
+        if row.city != claim.city or not row.flags & ViewFlags.PROVISIONAL:
+            return None
+        first = self._store.view.revisions(conn, row.license_id, after=0, limit=1)
+        if not first or first[0].city != claim.city:
+            return None
+        place = Pending(first[0].city, first[0].epoch, first[0].idx, b"", row.license_id, claim.person_key)
+        waiting = self._store.still_pending(conn, [place])
+        entry = self._store.logs.entries_at(conn, LogKey(place.city, place.epoch), [place.idx]).get(place.idx)
+        if not waiting or entry is None or entry.record is None:
+            return None
+        try:
+            cited = read_record(entry.record).claim
+        except Malformed:
+            return None
+        told = cited.registry_epoch, cited.registry_index, cited.entry_hash
+        return waiting[0] if told == (claim.registry_epoch, claim.registry_index, leaf_hash) else None
+
+    def _confirmed(
+        self, conn: Connection, board: Board, outcome: Outcome, decision: log_pb2.RegistryRecord, _leaf: bytes
+    ) -> None:
+        pending = self._waited(conn, decision.provisional_confirmed)
+        outcome.decided.append(pending)
+        row = board.row(pending.person_key, pending.license_id)
+        if row is None:
+            return  # erased since
+        confirm(board, pending, board.claims.get(pending.person_key), outcome)
+        self._flag(board, outcome, row, ViewFlags(0))
+        _note(outcome, pending, *_CONFIRMED)
+
+    def _opened(
+        self, conn: Connection, board: Board, outcome: Outcome, decision: log_pb2.RegistryRecord, _leaf: bytes
+    ) -> None:
+        opened = decision.conflict_opened
+        pending = self._waited(conn, opened)
+        outcome.decided.append(pending)
+        outcome.conflicts[pending.license_id] = Conflict(
+            person_key=pending.person_key,
+            license_id=pending.license_id,
+            city=pending.city,
+            epoch=pending.epoch,
+            idx=pending.idx,
+            entry_hash=pending.entry_hash,
+            held_license=opened.held_license_id,
+            held_city=opened.held_by_city,
+            opened_us=board.now_us,
+            deadline_us=from_timestamp(opened.deadline_time),
+            registry_epoch=board.key.epoch,
+            registry_index=board.next_index,
+            state=int(ConflictState.OPEN),
+        )
+        if (row := board.row(pending.person_key, pending.license_id)) is not None:
+            self._flag(board, outcome, row, ViewFlags.CONFLICT)
+        _note(outcome, pending, *_CONFLICT)
+
+    def _barred(
+        self, conn: Connection, board: Board, outcome: Outcome, decision: log_pb2.RegistryRecord, _leaf: bytes
+    ) -> None:
+        pending = self._waited(conn, decision.license_barred)
+        outcome.decided.append(pending)
+        if (row := board.row(pending.person_key, pending.license_id)) is not None:
+            self._flag(board, outcome, row, ViewFlags.VOID)
+        conflict = board.conflicts.get(pending.license_id)
+        if conflict is not None:
+            take_claim(board, outcome, conflict, released=True)
+            settled = replace(conflict, state=int(ConflictState.SETTLED), standing_license=b"")
+            outcome.conflicts[conflict.license_id] = settled
+        _note(outcome, pending, *_VOID)
+
+    def _stated(
+        self, _conn: Connection, board: Board, outcome: Outcome, decision: log_pb2.RegistryRecord, _leaf: bytes
+    ) -> None:
+        stated = decision.conflict_stated
+        outcome.statements.append(
+            Statement(
+                conflict_id=stated.conflict_id,
+                seq=len(board.statements.get(stated.conflict_id, ())) + 1,
+                city=stated.city,
+                license_id=stated.license_id,
+                position=stated.position,
+                grounds=stated.grounds,
+                clerk=stated.clerk,
+                stated_us=board.now_us,
+            )
+        )
+
+    def _resolved(
+        self, _conn: Connection, board: Board, outcome: Outcome, decision: log_pb2.RegistryRecord, _leaf: bytes
+    ) -> None:
+        resolved = decision.conflict_resolved
+        conflict = _conflict(board, resolved.conflict_id)
+        standing, void = resolved.standing_license_id, resolved.void_license_id
+        resolve(board, conflict, outcome, standing, void, End(resolved.end), resolved.basis, decision.actor)
+
+    def _settled(
+        self, _conn: Connection, board: Board, outcome: Outcome, decision: log_pb2.RegistryRecord, _leaf: bytes
+    ) -> None:
+        conflict = _conflict(board, decision.conflict_settled.conflict_id)
+        settle(board, conflict, outcome, decision.actor)
+
+    def _vector(
+        self, _conn: Connection, board: Board, outcome: Outcome, decision: log_pb2.RegistryRecord, _leaf: bytes
+    ) -> None:
+        heads = [PublishedHead(h.city, h.epoch, h.size, board.now_us) for h in decision.head_vector.heads]
+        own = PublishedHead(board.key.log, board.key.epoch, board.next_index + 1, board.now_us)
+        outcome.published = [*heads, own]
+
+    def _quarantine(
+        self, conn: Connection, _board: Board, outcome: Outcome, decision: log_pb2.RegistryRecord, _leaf: bytes
+    ) -> None:
+        outcome.quarantine = after(self._store.quarantines.of(conn, about_of(decision).city), decision)
+
+    def _epoch(
+        self, _conn: Connection, board: Board, outcome: Outcome, decision: log_pb2.RegistryRecord, _leaf: bytes
+    ) -> None:
+        opened = decision.epoch_opened
+        outcome.opened = City(opened.city, opened.epoch, opened.log_verifier_key, board.now_us)
+
+    def _transferred(
+        self, conn: Connection, board: Board, outcome: Outcome, decision: log_pb2.RegistryRecord, _leaf: bytes
+    ) -> None:
+        logged = decision.transfer_decided
+        where = logged.position
+        person = self._store.view.links.root(conn, logged.person_tag)
+        arrival = Arrival(where.city, where.epoch, where.index, logged.entry_hash, logged.license_id, person)
+        transfers = self._transfers.board(conn, [arrival], now_us=board.now_us)
+        if arrival not in transfers.open:
+            raise StoreCorrupt("a take-over that the registry decided does not wait; run fsck", city=where.city)
+        row = transfers.rows.get((person, arrival.license_id))
+        if logged.refusal != log_pb2.TRANSFER_REFUSAL_UNSPECIFIED:
+            refusal = next(each for each in Refusal if each.number == logged.refusal)
+            outcome.transfers.append(TransferDecision(arrival, refusal, row))
+            return
+        entry, decided = self._transfers.decide(
+            transfers, arrival, dict(board.claims), contested=False, now_us=board.now_us
+        )
+        if (entry.refusal, entry.source) != (logged.refusal, logged.source):
+            raise LogBehind(
+                "a hand-over that was decided can not be brought back, because the old city has changed the license "
+                "since; see `elicense-registry allow-signing`",
+                city=where.city,
+            )
+        outcome.transfers.append(decided)
+
+    # -- around them ---------------------------------------------------------------------------------------------------
+
+    def _board(self, conn: Connection, key: LogKey, index: int, decision: log_pb2.RegistryRecord) -> Board:
+        """Return what is known while one decision is brought back."""
+        named = self._store.conflicts.by_id(conn, _conflicts(decision))
+        persons = {self._store.view.links.root(conn, tag) for tag in _persons(decision)}
+        persons |= {conflict.person_key for conflict in named}
+        conflicts = {each.license_id: each for each in self._store.conflicts.of_persons(conn, persons)}
+        return Board(
+            key=key,
+            next_index=index,
+            now_us=from_timestamp(decision.record_time),
+            claims=self._store.claims(conn, persons, lock=True),
+            states={},
+            rows=self._store.view.by_person(conn, persons),
+            bans=self._store.bans.of(conn, persons),
+            open=set(),
+            transfers=TransferBoard(),
+            conflicts=conflicts,
+            statements=self._store.conflicts.statements(conn, list(conflicts)),
+            quarantines={},
+        )
+
+    def _waited(self, conn: Connection, waited: _Waited) -> Pending:
+        where = waited.position
+        person = self._store.view.links.root(conn, waited.person_tag)
+        return Pending(where.city, where.epoch, where.index, waited.entry_hash, waited.license_id, person)
+
+    def _flag(self, board: Board, outcome: Outcome, row: ViewRow, ruled: ViewFlags) -> None:
+        board.set_flags(outcome, row, row.flags & ~_RULED | int(ruled))
+
+
+def _persons(decision: log_pb2.RegistryRecord) -> list[bytes]:
+    """Return the tags of the persons whom a decision is about."""
+    kind = decision.WhichOneof("decision")
+    if kind == "claims_granted":
+        return [claim.person_tag for claim in decision.claims_granted.claims]
+    about = getattr(decision, kind) if kind else None
+    tag = getattr(about, "person_tag", b"")
+    return [tag] if tag else []
+
+
+def _conflicts(decision: log_pb2.RegistryRecord) -> list[bytes]:
+    """Return the conflict that a decision is about, if any."""
+    kind = decision.WhichOneof("decision")
+    named = getattr(getattr(decision, kind), "conflict_id", b"") if kind else b""
+    return [named] if named else []
+
+
+def _conflict(board: Board, conflict_id: bytes) -> Conflict:
+    conflict = board.conflicts.get(conflict_id)
+    if conflict is None:
+        raise StoreCorrupt("the registry's log decides a conflict that was never opened; run fsck")
+    return conflict
+
+
+def _take(outcome: Outcome, before: Claim | None, claim: Claim) -> None:
+    """Have a person be claimed, whoever has them."""
+    if before is not None and before.state == ClaimState.HELD:
+        outcome.over[claim.person_key] = before.license_id
+    elif before is not None and before.state == ClaimState.LEASED and before.city != claim.city:
+        outcome.lapsed[claim.person_key] = before.city
+    outcome.taken[claim.person_key] = claim
+
+
+def _note(outcome: Outcome, pending: Pending, kind: int, detail: str) -> None:
+    notes = outcome.notes.setdefault((pending.city, pending.epoch), [])
+    notes.append((pending.idx, int(kind), pending.license_id, detail))
+
+
+_Kind = Callable[[Replay, "Connection", Board, Outcome, log_pb2.RegistryRecord, bytes], None]
+
+_KINDS: Final[dict[str, _Kind]] = {
+    "claims_granted": Replay._granted,
+    "provisional_confirmed": Replay._confirmed,
+    "conflict_opened": Replay._opened,
+    "license_barred": Replay._barred,
+    "conflict_stated": Replay._stated,
+    "conflict_resolved": Replay._resolved,
+    "conflict_settled": Replay._settled,
+    "head_vector": Replay._vector,
+    "city_quarantined": Replay._quarantine,
+    "release_asked": Replay._quarantine,
+    "quarantine_ended": Replay._quarantine,
+    "transfer_decided": Replay._transferred,
+    "epoch_opened": Replay._epoch,
+}
+"""How each kind of decision is brought back."""

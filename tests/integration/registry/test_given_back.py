@@ -1,0 +1,410 @@
+"""A registry that was set back gets its decisions back from a mirror: every one of them, as it was, and no other."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from click.testing import CliRunner
+from sqlalchemy import Connection
+
+from elicense import errors
+from elicense.cli.join import join
+from elicense.log.model import LogKey
+from elicense.rpc.channel import secure_channel
+from elicense.rpc.errors import from_rpc_error
+from elicense.sql.database import Database
+from elicense.trust.credentials import Credentials
+from elicense.trust.signer import generate_key_file
+from elicense.trust.token import format_token
+from elicense.v1 import license_pb2, log_pb2, recovery_pb2_grpc
+from elicense.v1 import recovery_pb2 as pb
+from registry.app import build
+from registry.cli import main as registry_command
+from tests.integration.registry.test_conflicts import CONTEST, NUMBER, WITHDRAW, Dispute
+from tests.integration.registry.test_epochs import open_epoch, wish
+from tests.integration.registry.test_quarantine import rewritten
+from tests.integration.registry.world import CHENGDU, SUZHOU, TIANJIN, TRUST_DOMAIN, World
+from tests.support.city import DEADLINE_S, City
+
+NUMBERS = [f"11010519900101{number:04d}" for number in range(40)]
+
+
+@dataclass
+class Mirror:
+    """What a city holds of the registry's log."""
+
+    entries: list[log_pb2.LogEntry] = field(default_factory=list)
+    heads: list[pb.SignedHead] = field(default_factory=list)
+    head: bytes = b""
+
+
+@dataclass
+class Nation:
+    """A registry, three cities and an operator, and the registry's database as it was before anything happened."""
+
+    world: World
+    suzhou: City
+    chengdu: City
+    tianjin: City
+    operator: Credentials
+    kept: dict[Path, bytes] = field(default_factory=dict)
+
+    @property
+    def cities(self) -> list[City]:
+        return [self.suzhou, self.chengdu, self.tianjin]
+
+    async def call(self, method: str, request: Any) -> Any:
+        async with secure_channel(self.chengdu.credentials, retries=False, local_pool=True) as channel:
+            try:
+                stub = recovery_pb2_grpc.RecoveryServiceStub(channel)
+                return await getattr(stub, method)(request, timeout=DEADLINE_S)
+            except grpc.aio.AioRpcError as error:
+                raise from_rpc_error(error) from error
+
+    async def mirror(self) -> Mirror:
+        held = Mirror()
+        while True:
+            request = pb.ReadRegistryLogRequest(epoch=1, first_index=len(held.entries))
+            page = await self.call("ReadRegistryLog", request)
+            held.head = page.head
+            if not page.entries:
+                return held
+            held.entries += page.entries
+            held.heads += page.heads
+
+    async def give(self, held: Mirror, first: int = 0, **changes: Any) -> int:
+        fields: dict[str, Any] = {
+            "entries": held.entries[first:],
+            "heads": [h for h in held.heads if h.size > first],
+        } | changes
+        request = pb.ReturnRegistryLogRequest(epoch=1, first_index=first, head=held.head, **fields)
+        answer = await self.call("ReturnRegistryLog", request)
+        size: int = answer.size
+        return size
+
+    async def stop(self) -> str:
+        address = self.world.node.address
+        await self.world.node.stop(grace_s=0)
+        self.world.database.close()
+        return address
+
+    async def start(self, address: str) -> None:
+        world = self.world
+        section = world.config.node.model_copy(update={"listen": address})
+        world.database = Database(world.config.database.url)
+        world.node = await build(world.config.model_copy(update={"node": section}), clock=world.clock)
+        await world.node.start()
+        for city in self.cities:
+            await city.close()
+
+    def files(self) -> list[Path]:
+        return [path for path in self.world.config.node.data_dir.iterdir() if path.name.startswith("registry.db")]
+
+    async def keep(self) -> None:
+        address = await self.stop()
+        self.kept = {path: path.read_bytes() for path in self.files()}
+        await self.start(address)
+
+    async def set_back(self) -> None:
+        """The database, not the anchor."""
+        address = await self.stop()
+        for path in self.files():
+            path.unlink()
+        for path, content in self.kept.items():
+            path.write_bytes(content)
+        await self.start(address)
+
+    async def send_again(self, *cities: City) -> None:
+        for city in cities or self.cities:
+            city.feed.clear()
+            await city.replicate()
+
+    def state(self) -> dict[str, Any]:
+        """Everything that rests on decisions, but for what no log tells."""
+
+        def read(conn: Connection) -> dict[str, Any]:
+            store = self.world.store
+            rows = list(store.view.all_rows(conn))
+            return {
+                "rows": sorted(rows, key=lambda row: row.license_id),
+                "claims": store.claims(conn, {row.person_key for row in rows}),
+                "conflicts": {replace(c, notice_city=0, notice_seq=0) for c in store.conflicts.all(conn)},
+                "statements": set(store.conflicts.all_statements(conn)),
+                "offers": set(store.transfers.offers_of(conn, {row.license_id for row in rows})),
+                "waiting": store.pending(conn, limit=100),
+                "quarantines": store.quarantines.all(conn),
+                "published": store.published(conn),
+                "cities": [(city.city, city.epoch, city.log_key) for city in store.cities(conn)],
+                "decisions": store.logs.entries(conn, LogKey(0, 1), 0, 1_000),
+            }
+
+        return self.world.database.read_now(read)
+
+
+@pytest.fixture
+async def nation(world: World) -> Nation:
+    suzhou, chengdu, tianjin = [await world.city(code) for code in (SUZHOU, CHENGDU, TIANJIN)]
+    token = await world.token(f"spiffe://{TRUST_DOMAIN}/operator/wang")
+    operator = await asyncio.to_thread(join, format_token(token), world.folder / "operator")
+    nation = Nation(world, suzhou, chengdu, tianjin, operator)
+    await nation.keep()
+    return nation
+
+
+async def issued(city: City, number: str) -> bytes:
+    """A licence upon a grant."""
+    license_id = city.issue(number, claim=(await city.claim(number))[0])
+    await city.replicate()
+    return license_id
+
+
+async def dispute(nation: Nation) -> Dispute:
+    held = await issued(nation.suzhou, NUMBER)
+    waiting = nation.tianjin.issue(NUMBER)
+    await nation.tianjin.replicate()
+    await nation.tianjin.decided(1)
+    return Dispute(nation.world, nation.suzhou, nation.tianjin, None, nation.operator, held, waiting)  # type: ignore[arg-type]
+
+
+# -- what happens ------------------------------------------------------------------------------------------------------
+
+
+async def grants(nation: Nation) -> None:
+    license_id = await issued(nation.suzhou, NUMBERS[0])
+    nation.suzhou.change(license_id, "D")
+    await issued(nation.chengdu, NUMBERS[1])
+    await nation.tianjin.claim(NUMBERS[2], NUMBERS[3])
+    cancelled = await issued(nation.suzhou, NUMBERS[4])
+    nation.suzhou.change(cancelled, "G", event=license_pb2.LICENSE_EVENT_CANCELLED)
+    await nation.suzhou.replicate()
+    await issued(nation.chengdu, NUMBERS[4])
+
+
+async def confirmations(nation: Nation) -> None:
+    for number in NUMBERS[:3]:
+        nation.suzhou.issue(number)
+    await nation.suzhou.replicate()
+    await nation.suzhou.decided(3)
+
+
+async def an_open_conflict(nation: Nation) -> None:
+    await (await dispute(nation)).say(nation.suzhou, CONTEST)
+
+
+async def a_withdrawn_conflict(nation: Nation) -> None:
+    disputed = await dispute(nation)
+    await disputed.say(nation.tianjin, WITHDRAW)
+
+
+async def a_conflict_for_the_other(nation: Nation) -> None:
+    disputed = await dispute(nation)
+    await disputed.say(nation.suzhou, CONTEST)
+    await disputed.say(nation.tianjin, CONTEST)
+    await disputed.decide(disputed.waiting)
+    await nation.suzhou.decided(2)
+    # Only once it has stored that its own is void does the other count.
+    await nation.suzhou.send(nation.suzhou.batch(nation.suzhou.size))
+    await nation.tianjin.decided(2)
+
+
+async def a_bar(nation: Nation) -> None:
+    license_id = await issued(nation.suzhou, NUMBER)
+    nation.suzhou.change(license_id, "E")
+    await nation.suzhou.replicate()
+    nation.tianjin.issue(NUMBER)
+    await nation.tianjin.replicate()
+    await nation.tianjin.decided(1)
+
+
+async def hand_overs(nation: Nation) -> None:
+    license_id = await issued(nation.suzhou, NUMBERS[0])
+    nation.suzhou.offer(license_id, CHENGDU)
+    await nation.suzhou.replicate()
+    nation.chengdu.take_over(license_id, nation.suzhou)
+    await nation.chengdu.replicate()
+    await nation.chengdu.decided(1)
+    nation.chengdu.change(license_id, "D")
+    kept = nation.suzhou.issue(NUMBERS[1], claim=(await nation.suzhou.claim(NUMBERS[1]))[0])
+    nation.suzhou.offer(kept, CHENGDU)
+    nation.suzhou.offer(kept, 0)
+    await nation.suzhou.replicate()
+    nation.chengdu.take_over(kept, nation.suzhou, index=nation.suzhou.size - 2)
+    await nation.chengdu.replicate()
+    await nation.chengdu.decided(2)
+
+
+async def heads(nation: Nation) -> None:
+    await grants(nation)
+    await nation.world.node.publish_heads()
+    nation.world.clock.advance(seconds=61)
+    await confirmations(nation)
+    await nation.world.node.publish_heads()
+
+
+async def an_epoch(nation: Nation) -> None:
+    await issued(nation.suzhou, NUMBERS[0])
+    await open_epoch(nation.suzhou, wish(nation.suzhou, generate_key_file(nation.world.folder / "second.pem")))
+
+
+HISTORIES = [
+    grants,
+    confirmations,
+    an_open_conflict,
+    a_withdrawn_conflict,
+    a_conflict_for_the_other,
+    a_bar,
+    hand_overs,
+    heads,
+    an_epoch,
+]
+
+
+@pytest.mark.parametrize("history", HISTORIES)
+async def test_every_kind_of_decision_comes_back_with_all_that_it_changed(nation: Nation, history: Any) -> None:
+    await history(nation)
+    held, before = await nation.mirror(), nation.state()
+    await nation.set_back()
+    with pytest.raises(errors.DataLoss):
+        await nation.tianjin.claim(NUMBERS[30])
+    # The decisions may come before the records that they rest on, and the other way round.
+    size = await nation.give(held)
+    epochs = {city.city: city.epoch for city in nation.world.database.read_now(nation.world.store.cities)}
+    for city in nation.cities:
+        if epochs[city.code] == 1:
+            await nation.send_again(city)
+        size = await nation.give(held, size)
+    assert size == len(held.entries)
+    after = nation.state()
+    assert after["decisions"][: len(held.entries)] == before["decisions"]
+    for name in before.keys() - {"decisions", "published"}:
+        assert after[name] == before[name], name
+    assert not nation.world.fsck().findings
+    (claim,) = await nation.tianjin.claim(NUMBERS[31])
+    assert (claim.grant.registry_epoch, claim.grant.registry_index) == (1, len(held.entries))
+
+
+async def test_nothing_is_decided_until_everything_is_back_also_over_a_restart(nation: Nation) -> None:
+    await grants(nation)
+    held = await nation.mirror()
+    await nation.set_back()
+    await nation.send_again()
+    for size in range(1, len(held.entries)):
+        heads = [head for head in held.heads if head.size <= size]
+        if not heads or heads[-1].size != size:
+            continue
+        assert await nation.give(held, entries=held.entries[:size], heads=heads) == size
+        await nation.start(await nation.stop())
+        with pytest.raises(errors.LogBehind):
+            await nation.tianjin.claim(NUMBERS[30])
+    assert await nation.give(held) == len(held.entries)
+    await nation.tianjin.claim(NUMBERS[30])
+    assert not nation.world.fsck().findings
+
+
+async def test_a_registry_set_back_with_its_anchor_stops_when_it_is_shown_what_it_signed(nation: Nation) -> None:
+    anchor = nation.world.config.anchor_path
+    nation.kept[anchor] = anchor.read_bytes()
+    await grants(nation)
+    held = await nation.mirror()
+    await nation.set_back()
+    assert await nation.give(held, entries=[], heads=[]) == 0
+    with pytest.raises(errors.LogBehind):
+        await nation.tianjin.claim(NUMBERS[30])
+    await nation.send_again()
+    assert await nation.give(held) == len(held.entries)
+    await nation.tianjin.claim(NUMBERS[30])
+    assert not nation.world.fsck().findings
+
+
+async def test_a_registry_that_went_on_in_another_history_decides_nothing_more(nation: Nation) -> None:
+    anchor = nation.world.config.anchor_path
+    nation.kept[anchor] = anchor.read_bytes()
+    await grants(nation)
+    held = await nation.mirror()
+    await nation.set_back()
+    for number in NUMBERS[10:20]:
+        await nation.tianjin.claim(number)
+    with pytest.raises(errors.LogForked):
+        await nation.give(held)
+    with pytest.raises(errors.LogForked):
+        await nation.tianjin.claim(NUMBERS[30])
+
+
+@pytest.mark.parametrize("what", ["record", "salt", "left out", "another head", "signed by another", "exchanged"])
+async def test_what_the_registry_did_not_sign_is_not_taken(nation: Nation, what: str) -> None:
+    await grants(nation)
+    held = await nation.mirror()
+    await nation.set_back()
+    await nation.send_again()
+    entries = [log_pb2.LogEntry.FromString(entry.SerializeToString()) for entry in held.entries]
+    forged = Mirror(entries, list(held.heads), held.head)
+    if what == "record":
+        forged.entries[1].record = forged.entries[2].record
+    elif what == "salt":
+        forged.entries[1].salt = secrets.token_bytes(32)
+    elif what == "left out":
+        del forged.entries[1]
+    elif what == "another head":
+        forged.heads[1] = pb.SignedHead(size=forged.heads[1].size, note=forged.heads[0].note)
+    elif what == "signed by another":
+        forged.heads[1] = pb.SignedHead(size=forged.heads[1].size, note=nation.suzhou.note())
+    else:
+        forged.entries[1], forged.entries[2] = forged.entries[2], forged.entries[1]
+    with pytest.raises(errors.Malformed):
+        await nation.give(forged)
+    assert await nation.give(held) == len(held.entries)
+    assert not nation.world.fsck().findings
+
+
+async def test_a_hand_over_after_which_the_old_city_wrote_too_late_is_not_brought_back_by_halves(
+    nation: Nation,
+) -> None:
+    license_id = await issued(nation.suzhou, NUMBERS[0])
+    nation.suzhou.offer(license_id, CHENGDU)
+    await nation.suzhou.replicate()
+    nation.chengdu.take_over(license_id, nation.suzhou)
+    await nation.chengdu.replicate()
+    await nation.chengdu.decided(1)
+    nation.suzhou.change(license_id, "D")
+    await nation.suzhou.replicate()
+    held = await nation.mirror()
+    await nation.set_back()
+    assert await nation.give(held) == 1
+    await nation.send_again()
+    with pytest.raises(errors.LogBehind, match="allow-signing"):
+        await nation.give(held)
+    with pytest.raises(errors.LogBehind):
+        await nation.tianjin.claim(NUMBERS[30])
+    assert not nation.world.fsck().findings
+    config = f"{nation.world.config.node.data_dir}/config.toml"
+    address = await nation.stop()
+    done = await asyncio.to_thread(CliRunner().invoke, registry_command, ["allow-signing", "--yes", "--config", config])
+    assert "epoch 2" in done.output
+    await nation.start(address)
+    (claim,) = await nation.tianjin.claim(NUMBERS[30])
+    assert claim.grant.registry_epoch == 2
+    assert not nation.world.fsck().findings
+
+
+async def test_a_quarantine_comes_back_too(nation: Nation) -> None:
+    await issued(nation.suzhou, NUMBERS[0])
+    honest = list(nation.suzhou.salts)
+    rewritten(nation.suzhou, 0)
+    with pytest.raises(errors.LogForked):
+        await nation.suzhou.send(nation.suzhou.batch(1))
+    nation.suzhou.salts[:] = honest
+    held, before = await nation.mirror(), nation.state()
+    await nation.set_back()
+    await nation.send_again()
+    assert await nation.give(held) == len(held.entries)
+    assert nation.state()["quarantines"] == before["quarantines"]
+    # What proved it was in the lost database alone.
+    assert [f.what for f in nation.world.fsck().findings] == ["the evidence that it rests on is missing"]
+    with pytest.raises(errors.Quarantined):
+        await nation.suzhou.claim(NUMBERS[30])
