@@ -15,6 +15,7 @@ import click
 from elicense.cli.command import Command
 
 _VERBS: Final = {
+    "accesses": "elicense.cli.accesses:accesses",
     "bench": "elicense.cli.bench.command:bench",
     "demo": "elicense.cli.demo.command:demo",
     "load": "elicense.cli.load.command:load",

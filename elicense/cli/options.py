@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import re
 from datetime import timedelta
-from typing import Final
+from enum import IntEnum
+from pathlib import Path
+from typing import Final, TypeVar
 
 import click
 
 from elicense.config import check_address
+from elicense.license.model import DocumentType
+
+_Kind = TypeVar("_Kind", bound=IntEnum)
 
 _UNITS: Final = {"m": "minutes", "h": "hours", "d": "days"}
 
@@ -41,6 +46,32 @@ class HostPort(click.ParamType[str]):
             self.fail(str(error), param, ctx)
 
 
+def word(chosen: IntEnum) -> str:
+    """Return how a member of an enum is written at a terminal."""
+    return chosen.name.lower().replace("_", "-")
+
+
+def words(kind: type[IntEnum]) -> click.Choice[str]:
+    """Return the choice among all members of an enum."""
+    return click.Choice([word(chosen) for chosen in kind])
+
+
+def member(kind: type[_Kind], written: str) -> _Kind:
+    """Return the member that was written."""
+    return kind[written.upper().replace("-", "_")]
+
+
 ADDRESS: Final = click.option(
     "--address", type=HostPort(), help="Where the node is reached, if not where the credentials say."
+)
+
+CREDENTIALS: Final = click.option(
+    "--credentials",
+    required=True,
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    help="Folder that `elicense join` made.",
+)
+
+DOCUMENT_TYPE: Final = click.option(
+    "--type", "document_type", type=words(DocumentType), default="resident-id", show_default=True
 )

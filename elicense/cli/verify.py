@@ -14,34 +14,17 @@ from pathlib import Path
 import click
 
 from elicense.cli.evidence_files import keep
-from elicense.cli.options import ADDRESS
+from elicense.cli.options import ADDRESS, CREDENTIALS, DOCUMENT_TYPE, member, words
 from elicense.client import Client, DocumentType, Purpose, Question, Verdict, connect
 from elicense.clock import CHINA
 
 
-def _words(kind: type[IntEnum]) -> click.Choice[str]:
-    return click.Choice([_word(member) for member in kind])
-
-
-def _word(member: IntEnum) -> str:
-    return member.name.lower().replace("_", "-")
-
-
-def _member(kind: type[IntEnum], word: str) -> IntEnum:
-    return kind[word.upper().replace("-", "_")]
-
-
 @click.command()
 @click.argument("number")
-@click.option(
-    "--credentials",
-    required=True,
-    type=click.Path(path_type=Path, exists=True, file_okay=False),
-    help="Folder that `elicense join` made.",
-)
-@click.option("--type", "document_type", type=_words(DocumentType), default="resident-id", show_default=True)
+@CREDENTIALS
+@DOCUMENT_TYPE
 @click.option("--name", default="", help="The holder's name as printed; commercial roles must give it.")
-@click.option("--purpose", required=True, type=_words(Purpose), help="Why you ask; your role may state some of these.")
+@click.option("--purpose", required=True, type=words(Purpose), help="Why you ask; your role may state some of these.")
 @click.option("--case", "case_number", default="", help="Case number; police must give one.")
 @ADDRESS
 @click.option("--json", "as_json", is_flag=True, help="Print the whole verdict as JSON.")
@@ -79,8 +62,8 @@ def verify(
     if watch and (at or known_at or evidence):
         raise click.UsageError("--watch follows the licence from now on; leave --at, --known-at and --sign out")
     show = to_json if as_json else to_text
-    question = Question(number, name, DocumentType(_member(DocumentType, document_type)))
-    why = Purpose(_member(Purpose, purpose))
+    question = Question(number, name, member(DocumentType, document_type))
+    why = member(Purpose, purpose)
     moment, known = _moment("--at", at), _moment("--known-at", known_at)
     with connect(credentials, address=address) as client:
         if watch:

@@ -28,7 +28,16 @@ from typing import Self
 
 import grpc
 
-from elicense.client.requests import following, many, one, streamed
+from elicense.client.accesses import (
+    LARGEST_PAGE,
+    Access,
+    Accesses,
+    AsyncAccesses,
+    Completeness,
+    accesses_async,
+    accesses_sync,
+)
+from elicense.client.requests import following, looks_at, many, one, streamed
 from elicense.client.stream import stream_async, stream_sync
 from elicense.client.verdict import (
     Freshness,
@@ -47,12 +56,17 @@ from elicense.rpc.channel import DEFAULT_TIMEOUT_S, secure_channel, secure_chann
 from elicense.rpc.errors import from_rpc_error
 from elicense.trust.credentials import Credentials, load_credentials
 from elicense.trust.roles import Purpose
+from elicense.v1 import access_pb2_grpc
 from elicense.v1 import verification_pb2 as pb
 from elicense.v1 import verification_pb2_grpc as rpc
 
 __all__ = [
+    "Access",
+    "Accesses",
+    "AsyncAccesses",
     "AsyncClient",
     "Client",
+    "Completeness",
     "DocumentType",
     "Freshness",
     "LastKnown",
@@ -107,6 +121,7 @@ class Client:
     def __init__(self, credentials: Credentials, *, address: str | None, timeout_s: float) -> None:
         self._channel = secure_channel_sync(credentials, address=address)
         self._service = rpc.VerificationServiceStub(self._channel)
+        self._looks = access_pb2_grpc.AccessServiceStub(self._channel)
         self._timeout_s = timeout_s
 
     def verify(
@@ -234,6 +249,42 @@ class Client:
         """
         return stream_sync(self._service, streamed(questions, purpose, case_number), self._timeout_s)
 
+    def accesses(
+        self,
+        number: str,
+        name: str,
+        *,
+        document_type: DocumentType = DocumentType.RESIDENT_ID,
+        page_size: int = LARGEST_PAGE,
+    ) -> Accesses:
+        """List who looked at a holder, newest first, on every node and under every number that the holder has had.
+
+        For the holder's app, at the registry.  The first page is asked for at once, the
+        others as the loop reaches them.  Each page is a look itself: it is recorded, and
+        counts in your quota.
+
+        Args:
+            number: Number of the holder's document, one that the holder has or had.
+            name: The holder's name as printed.
+            document_type: Kind of document.
+            page_size: Looks asked for at once, 1 to 1,000.
+
+        Returns:
+            The looks, and up to when they are all there; sealed ones follow when their delay is over.
+
+        Raises:
+            Malformed: Something is missing or in the wrong form; ``violations`` names each field.
+            LicenseNotFound: No licence has this number, or the name is not its holder's; nobody says which.
+            CallerNotAllowed: You are not a holder's app.
+            Refused: You asked a city node; only the registry has the looks of all.
+            Unauthenticated: Your certificate is not active, or no longer.
+            Exhausted: Your quota is used up, or the registry can not record the look.
+            Unavailable: The registry or its database can not be reached.
+                The loop raises the same; what it gave before stands.
+        """
+        request = looks_at(Question(number, name, document_type), page_size)
+        return accesses_sync(self._looks, request, self._timeout_s)
+
     def close(self) -> None:
         """Close the connection; calls under way fail."""
         self._channel.close()
@@ -253,6 +304,7 @@ class AsyncClient:
     def __init__(self, credentials: Credentials, *, address: str | None, timeout_s: float) -> None:
         self._channel = secure_channel(credentials, address=address)
         self._service = rpc.VerificationServiceStub(self._channel)
+        self._looks = access_pb2_grpc.AccessServiceStub(self._channel)
         self._timeout_s = timeout_s
 
     async def verify(
@@ -330,6 +382,18 @@ class AsyncClient:
         Leave the loop with ``aclosing`` to end the stream at once.
         """
         return stream_async(self._service, streamed(questions, purpose, case_number), self._timeout_s)
+
+    async def accesses(
+        self,
+        number: str,
+        name: str,
+        *,
+        document_type: DocumentType = DocumentType.RESIDENT_ID,
+        page_size: int = LARGEST_PAGE,
+    ) -> AsyncAccesses:
+        """List who looked at a holder; as :meth:`Client.accesses`, read with ``async for``."""
+        request = looks_at(Question(number, name, document_type), page_size)
+        return await accesses_async(self._looks, request, self._timeout_s)
 
     async def close(self) -> None:
         """Close the connection; calls under way fail."""

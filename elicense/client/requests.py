@@ -12,6 +12,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from elicense.client.verdict import Question
 from elicense.errors import Malformed, Violation
 from elicense.trust.roles import Purpose
+from elicense.v1 import access_pb2
 from elicense.v1 import verification_pb2 as pb
 
 BATCH_SIZE: Final = 1_000
@@ -71,6 +72,11 @@ def streamed(
 def following(question: Question, purpose: Purpose, case_number: str) -> pb.WatchLicenseRequest:
     """Return the request to follow one licence."""
     return pb.WatchLicenseRequest(query=question.to_message(), context=_context(purpose, case_number))
+
+
+def looks_at(question: Question, page_size: int) -> access_pb2.ListAccessesRequest:
+    """Return the request for the first page of who looked at a holder."""
+    return access_pb2.ListAccessesRequest(query=question.to_message(), page_size=page_size)
 
 
 def _take(questions: Iterator[Question]) -> Sequence[Question]:

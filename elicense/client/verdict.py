@@ -150,18 +150,18 @@ class SignedVerdict:
 def read_verdict(message: verification_pb2.Verdict) -> Verdict:
     """Return a verdict as it came over the wire."""
     return Verdict(
-        outcome=_outcome(message.outcome),
+        outcome=read_outcome(message.outcome),
         reasons=tuple(map(_reason, message.reasons)),
         drivable_classes=tuple(message.drivable_classes),
         letters=tuple(map(_letter, message.letters)),
         summary=message.summary,
         freshness=_freshness(message.freshness) if message.HasField("freshness") else None,
         last_known=_last_known(message.last_known) if message.HasField("last_known") else None,
-        given_at=_instant(message.verdict_time),
+        given_at=read_instant(message.verdict_time),
         license=MessageToDict(message.license, preserving_proto_field_name=True),
-        fields=tuple(map(_field, message.fields)),
-        at=_instant(message.at_time) if message.HasField("at_time") else None,
-        as_known_at=_instant(message.as_known_time) if message.HasField("as_known_time") else None,
+        fields=tuple(map(read_field, message.fields)),
+        at=read_instant(message.at_time) if message.HasField("at_time") else None,
+        as_known_at=read_instant(message.as_known_time) if message.HasField("as_known_time") else None,
     )
 
 
@@ -170,7 +170,8 @@ def read_signed(message: verification_pb2.VerifyLicenseResponse) -> SignedVerdic
     return SignedVerdict(read_verdict(message.verdict), message.evidence.statement, message.evidence.opening)
 
 
-def _outcome(number: int) -> Outcome:
+def read_outcome(number: int) -> Outcome:
+    """Return an outcome; INDETERMINATE for one that this version does not know."""
     try:
         return Outcome(number)
     except ValueError:
@@ -184,7 +185,8 @@ def _reason(number: int) -> VerdictReason | int:
         return number
 
 
-def _field(number: int) -> LicenseField | int:
+def read_field(number: int) -> LicenseField | int:
+    """Return a field; its number where this version does not know it."""
     try:
         return LicenseField(number)
     except ValueError:
@@ -218,7 +220,7 @@ def _day(text: str) -> date | None:
 def _freshness(message: verification_pb2.Freshness) -> Freshness:
     return Freshness(
         source=_source(message.source),
-        as_of=_instant(message.as_of_time),
+        as_of=read_instant(message.as_of_time),
         city=message.city,
         log_size=message.log_size,
         log_epoch=message.log_epoch,
@@ -226,8 +228,9 @@ def _freshness(message: verification_pb2.Freshness) -> Freshness:
 
 
 def _last_known(message: verification_pb2.LastKnown) -> LastKnown:
-    return LastKnown(_outcome(message.outcome), _instant(message.as_of_time))
+    return LastKnown(read_outcome(message.outcome), read_instant(message.as_of_time))
 
 
-def _instant(timestamp: Timestamp) -> datetime:
+def read_instant(timestamp: Timestamp) -> datetime:
+    """Return an instant, in UTC."""
     return timestamp.ToDatetime(tzinfo=UTC)
