@@ -127,7 +127,8 @@ class CustodyFold:
 
     def compare(self, stored: Iterable[HandOver]) -> list[Finding]:
         """Compare with what is stored, once all is settled."""
-        held = {each.place: (each.other_city, HandOverState(each.state)) for each in stored}
+        # As numbers: a damaged one may be none that there is.
+        held: dict[_Key, tuple[int, int]] = {each.place: (each.other_city, each.state) for each in stored}
         wrong = {key[0] for key in held.keys() | self._hand_overs.keys() if held.get(key) != self._hand_overs.get(key)}
         what = "its hand-overs stand otherwise in the list than in the log and the feed"
         return [Finding(f"license {UUID(bytes=license_id)}", what) for license_id in sorted(wrong)]

@@ -128,9 +128,9 @@ class Erasure:
         outcome = committed.result[0]
         if isinstance(outcome, Error):
             raise outcome
-        gone = await asyncio.to_thread(scrub, self._url, traces(found.entries))
         if isinstance(outcome, Done):
             return await self._again(LogKey(self._log.key.log, outcome.request.epoch), outcome.request.idx)
+        gone = await asyncio.to_thread(scrub, self._url, traces(found.entries))
         proof = proof_of(self._log.key, outcome.index, committed.checkpoint, committed.proof(0))
         return ErasedAnswer(log_pb2.DURABILITY_LOCAL, proof, gone)
 
@@ -155,6 +155,8 @@ class Erasure:
         durability = (
             log_pb2.DURABILITY_NATIONAL if self._receipts.national(key.epoch, index) else (log_pb2.DURABILITY_LOCAL)
         )
+        # A crash may have come between the entry and the scrub, and what was to be found is not known any more.
+        gone = await asyncio.to_thread(scrub, self._url, None)
         current = await self._log.signed_head() if key.epoch == self._log.key.epoch else None
 
         def read(conn: Connection) -> log_pb2.InclusionProof | None:
@@ -163,7 +165,7 @@ class Erasure:
                 return None
             return proof_of(key, index, signed[1], self._store.logs.inclusion_proof(conn, key, index, signed[0]))
 
-        return ErasedAnswer(durability, await self._database.read(read), traces_gone=True)
+        return ErasedAnswer(durability, await self._database.read(read), gone)
 
 
 def traces(entries: Sequence[StoredEntry]) -> list[bytes]:

@@ -10,13 +10,13 @@ from google.protobuf.message import DecodeError
 
 from city_node.license_check import LicenseCheck
 from city_node.store import CityStore, StoredDisposition
-from elicense.errors import Malformed
 from elicense.log.check import Finding, position
 from elicense.log.check_run import CheckRun, Stage
 from elicense.log.model import LogKey, StoredEntry
 from elicense.uuids import uuid_bytes
-from elicense.v1 import license_pb2, replication_pb2
-from elicense.view.fold import LICENSE_ID_SIZE, read_record
+from elicense.v1 import license_pb2
+from elicense.view.feed import fault_of, place_of
+from elicense.view.fold import LICENSE_ID_SIZE
 from elicense.view.links import PersonLink, Roots
 from elicense.view.opening import read_opening
 from elicense.view.person import PersonIndex
@@ -171,22 +171,13 @@ class Sweeps:
 
     def _check_words(self, conn: Connection, page: Sequence[StoredDisposition]) -> None:
         """Every word must be about the record that it names."""
-        places = [(LogKey(word.city, word.epoch), word.idx) for word in page]
+        places = [place_of(word) for word in page]
         entries = self._store.logs.entries_anywhere(conn, places)
         for word, place in zip(page, places, strict=True):
-            where = f"feed, word {word.seq}"
-            if word.kind not in replication_pb2.DispositionKind.values() or not word.kind:
-                self._run.found(Finding(where, "it is of a kind that there is not"))
-            entry = entries.get(place)
-            if entry is None:
-                # About another city's record, where it says so.
-                if not word.other_city:
-                    self._run.found(Finding(where, "the log has no such record"))
-                continue
-            if entry.record is None or not word.license_id or word.other_city:
-                continue
-            if _license_of(entry.record) != word.license_id:
-                self._run.found(Finding(where, "it is about another license than the record that it names"))
+            # Of another city's record nothing is held here.
+            fault = fault_of(word, entries.get(place)) if place[0].log == self._city else None
+            if fault is not None:
+                self._run.found(Finding(f"feed, word {word.seq}", fault))
 
     def _compare(self, conn: Connection, licenses: Sequence[bytes]) -> None:
         derived = self._check.check(conn, licenses)
@@ -236,13 +227,6 @@ class Sweeps:
                 where = f"request {UUID(bytes=request_id)}"
                 self._run.found(Finding(where, "no record of the log has this request id"))
         return ids[-1] if ids else None
-
-
-def _license_of(record: bytes) -> bytes:
-    try:
-        return read_record(record).license_id
-    except Malformed:
-        return b""
 
 
 def _place(link: PersonLink) -> tuple[bytes, int, int, int]:

@@ -14,6 +14,7 @@ from elicense.log.check import Finding, position
 from elicense.log.model import LogKey
 from elicense.sql.scratch import Shelf
 from elicense.v1 import log_pb2, replication_pb2
+from elicense.view.feed import fault_of, place_of
 from elicense.view.fold import person_key_of, read_record
 from elicense.view.person import PersonIndex
 from registry.ingest import MAX_CLOCK_SKEW_US
@@ -76,26 +77,12 @@ def check_feeds(conn: Connection, store: RegistryStore, found: Callable[[Finding
 def _check_words(
     conn: Connection, store: RegistryStore, page: list[NotedDisposition], found: Callable[[Finding], None]
 ) -> None:
-    places = [(LogKey(word.city, word.epoch), word.idx) for word in page]
+    places = [place_of(word) for word in page]
     entries = store.logs.entries_anywhere(conn, places)
     for word, place in zip(page, places, strict=True):
-        where = f"feed of city {word.city}, word {word.seq}"
-        entry = entries.get(place)
-        if word.kind not in replication_pb2.DispositionKind.values() or not word.kind:
-            found(Finding(where, "it is of a kind that there is not"))
-        if entry is None:
-            # About another city's record, where it says so.
-            if not word.other_city:
-                found(Finding(where, "the city's log has no such record"))
-            continue
-        if entry.record is None or not word.license_id or word.other_city:
-            continue
-        try:
-            license_id = read_record(entry.record).license_id
-        except Malformed:
-            license_id = b""
-        if license_id != word.license_id:
-            found(Finding(where, "it is about another license than the record that it names"))
+        fault = fault_of(word, entries.get(place))
+        if fault is not None:
+            found(Finding(f"feed of city {word.city}, word {word.seq}", fault))
 
 
 def check_reasons(conn: Connection, store: RegistryStore, found: Callable[[Finding], None]) -> None:
@@ -140,15 +127,15 @@ def check_grants(
             found(Finding(f"claim for license {UUID(bytes=claim.license_id)}", f"its state {claim.state} is none"))
         # A hold moves to another city with its licence; a lease does not.
         leased_to = claim.city if claim.state == ClaimState.LEASED else 0
-        granted = _grant_in(None if entry is None else entry.record, claim.person_key, leased_to)
+        granted = _grant_in(None if entry is None else entry.record, claim, leased_to)
         told = (claim.request_id, claim.lease_end_us)
         if told != (granted or ("", 0)) or (granted is None and (claim.registry_epoch or claim.registry_index)):
             where = f"claim for license {UUID(bytes=claim.license_id)}"
             found(Finding(where, "what it says of its grant differs from the registry's log"))
 
 
-def _grant_in(record: bytes | None, person_key: bytes, leased_to: int) -> tuple[str, int] | None:
-    """Return request id and end of lease of a grant; None when an entry does not grant the person, or elsewhere."""
+def _grant_in(record: bytes | None, claim: Claim, leased_to: int) -> tuple[str, int] | None:
+    """Return request id and end of lease of a claim's grant; None when an entry does not grant it, or elsewhere."""
     try:
         decision = log_pb2.RegistryRecord.FromString(record or b"")
     except DecodeError:
@@ -156,6 +143,7 @@ def _grant_in(record: bytes | None, person_key: bytes, leased_to: int) -> tuple[
     if leased_to and decision.claims_granted.city != leased_to:
         return None
     for granted in decision.claims_granted.claims:
-        if granted.person_tag == person_key:
+        # Once a record uses it, a claim is for the licence of that record.
+        if granted.person_tag == claim.person_key and (not leased_to or granted.license_id == claim.license_id):
             return str(UUID(bytes=granted.request_id)), from_timestamp(decision.claims_granted.lease_end_time)
     return None

@@ -84,6 +84,7 @@ class Sweeps:
         for handover in self._decided.handovers.departures.values():
             if not self._places.of([(handover.license_id,)]):
                 self._check.check_halves(conn, handover, Folded())
+        self._check_notices(conn)
         # Whether a city has stored a word is the one thing that the log does not tell.
         conflicts = {replace(each, notice_city=0, notice_seq=0) for each in self._store.conflicts.all(conn)}
         statements = set(self._store.conflicts.all_statements(conn))
@@ -96,6 +97,18 @@ class Sweeps:
             found(Finding(f"conflict {UUID(bytes=conflict_id)}", "it differs from the registry's log"))
         self._decided.vectors.compare(conn, self._store, found)
         self._decided.quarantines.compare(conn, self._store, found)
+
+    def _check_notices(self, conn: Connection) -> None:
+        """The word that a decided conflict waits for must be in the feed of a city, and about the void licence."""
+        cities = {city.city for city in self._store.cities(conn)}
+        for each in self._store.conflicts.all(conn):
+            waits = each.notice_seq > 0
+            after = each.notice_seq - 1
+            words = self._store.dispositions(conn, each.notice_city, after=after, limit=1) if waits else []
+            told = not waits or any((w.seq, w.license_id) == (each.notice_seq, each.void_license) for w in words)
+            if not told or each.notice_seq < 0 or each.notice_city not in {0, *cities}:
+                where = f"conflict {UUID(bytes=each.license_id)}"
+                self._run.found(Finding(where, "the word that it waits for is not in the city's feed"))
 
     # -- pages: each returns where it ended, and None at the end -------------------------------------------------------
 

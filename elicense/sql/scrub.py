@@ -3,7 +3,7 @@
 Rows are overwritten as they are deleted (``secure_delete``), but what was moved
 between pages before, and the write-ahead log, may still hold copies.  So the log
 is emptied, the files are searched for what must not be there, and only if it is
-found the database is written anew.
+found, or nobody knows any more what to search for, the database is written anew.
 """
 
 from __future__ import annotations
@@ -25,13 +25,14 @@ _log = structlog.stdlib.get_logger(__name__)
 _WAIT_S: Final = 10.0
 
 
-def scrub(url: str, traces: Sequence[bytes]) -> bool:
+def scrub(url: str, traces: Sequence[bytes] | None) -> bool:
     """Remove traces of deleted data; return whether none is left in any of the database's files.
 
     Args:
         url: The database, which may be in use.  Only SQLite's files are this project's; a database
             server frees its own space.
-        traces: Bytes that must not be found, such as salts.
+        traces: Bytes that must not be found, such as salts; None when nobody knows them any more, as after a
+            crash before a scrub: then the database is written anew, whatever it holds.
     """
     parsed = parse_url(url)
     if parsed.get_backend_name() != "sqlite":
@@ -42,13 +43,14 @@ def scrub(url: str, traces: Sequence[bytes]) -> bool:
         with closing(sqlite3.connect(location, uri=True, isolation_level=None, timeout=_WAIT_S)) as db:
             db.execute("PRAGMA secure_delete = ON").close()
             db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-            if not _found(path, traces):
+            if traces is not None and not _found(path, traces):
                 return True
             db.execute("VACUUM").close()
-            db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            ((busy, *_),) = db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
     except sqlite3.Error:
         return False
-    return not _found(path, traces)
+    # While somebody reads, what was there before may stay in the write-ahead log.
+    return not busy if traces is None else not _found(path, traces)
 
 
 def _found(path: Path, traces: Sequence[bytes]) -> bool:

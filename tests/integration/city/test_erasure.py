@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import signal
+import subprocess
+import sys
 import uuid
+from contextlib import suppress
 from pathlib import Path
+from typing import Final
 
 import pytest
+from sqlalchemy import Connection
 
 import city_node.cli
-from city_node.store import CityStore
+from city_node.store import CityStore, metadata
 from elicense import errors
 from elicense.log.entry import SALT_SIZE, leaf_hash
 from elicense.log.merkle import verify_inclusion
@@ -31,7 +37,36 @@ from tests.integration.city.test_restore import (
     restore,
     set_registry_back,
 )
-from tests.support.cluster import DEADLINE_S, SUZHOU, City, Cluster, call, drivers, eventually
+from tests.integration.city.test_transfers import OFFICE, accept, moved, offer, same
+from tests.support.cluster import CHENGDU, DEADLINE_S, SUZHOU, City, Cluster, call, drivers, eventually
+from tests.support.postgres import PostgresServer
+
+#: Runs a city until it would scrub what a clerk has erased, and is killed there.
+KILLED_SCRUB: Final = """
+import asyncio, os, signal, sys
+import city_node.app, city_node.erasure
+from city_node.config import load_city_config
+from elicense.rpc.channel import secure_channel
+from elicense.trust.credentials import load_credentials
+from elicense.v1 import issuance_pb2, issuance_pb2_grpc
+from pathlib import Path
+
+config, clerk, name, request_id = sys.argv[1:]
+city_node.erasure.scrub = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+
+async def main():
+    held = load_city_config(Path(config))
+    limits = held.limits.model_copy(update={"retention_days": 0})
+    node = held.node.model_copy(update={"listen": "127.0.0.1:0", "advertise": "127.0.0.1:0"})
+    city = await city_node.app.build(held.model_copy(update={"limits": limits, "node": node}))
+    await city.start()
+    channel = secure_channel(load_credentials(Path(clerk)), address=city.address, retries=False)
+    request = issuance_pb2.EraseLicenseRequest(name=name, legal_basis=%r, request_id=request_id)
+    await issuance_pb2_grpc.IssuanceServiceStub(channel).EraseLicense(request, timeout=30)
+
+asyncio.run(main())
+"""
+BASIS: Final = "Personal Information Protection Law, Article 47"
 
 
 @pytest.fixture
@@ -54,7 +89,7 @@ async def erase(
 ) -> pb.EraseLicenseResponse:
     request = pb.EraseLicenseRequest(
         name=name,
-        legal_basis="Personal Information Protection Law, Article 47",
+        legal_basis=BASIS,
         request_id=request_id or str(uuid.uuid4()),
         validate_only=validate_only,
     )
@@ -331,3 +366,113 @@ async def test_a_clerk_erases_by_command(cluster: Cluster, lenient: City) -> Non
     options = ("--credentials", str(lenient.clerk), "--address", lenient.running.address, "--basis", "on request")
     assert "nothing was erased" in await command(city_node.cli.main, "erase", name, *options, "--check-only")
     assert "no trace is left" in await command(city_node.cli.main, "erase", name, *options)
+
+
+async def test_a_scrub_that_was_killed_is_done_by_asking_again(cluster: Cluster, lenient: City) -> None:
+    (wanted,) = drivers(SUZHOU, 1)
+    name = await cancelled(lenient, wanted)
+    before, _ = both(cluster, lenient, 1)
+    request_id, config = str(uuid.uuid4()), lenient.folder / "config.toml"
+    await lenient.stop()
+    killed = await asyncio.to_thread(
+        subprocess.run,
+        [sys.executable, "-c", KILLED_SCRUB % BASIS, *map(str, (config, lenient.clerk, name, request_id))],
+        check=False,
+        capture_output=True,
+    )
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    files = [lenient.folder / "city.db", lenient.folder / "city.db-wal"]
+    assert _salts_left(files, before)
+    await lenient.start()
+    # The entry stands, what the files still hold is scrubbed by whoever asks again.
+    answer = await erase(lenient, name, request_id=request_id)
+    assert answer.traces_gone
+    assert not _salts_left(files, before)
+    await lenient.replicated()
+    await all_is_well(cluster, lenient)
+    assert not _salts_left(store_files(cluster, lenient), before)
+    assert attack(store_files(cluster, lenient), before) == 0
+
+
+def _salts_left(files: list[Path], records: list[StoredEntry]) -> bool:
+    return any((record.salt or b"") in path.read_bytes() for path in files if path.exists() for record in records)
+
+
+async def test_a_license_that_moved_between_cities_is_erased_by_neither(cluster: Cluster, lenient: City) -> None:
+    chengdu = await cluster.add_city(CHENGDU)
+    (wanted,) = drivers(SUZHOU, 1)
+    issued = (await lenient.issue(wanted)).license
+    await lenient.replicated()
+    await offer(lenient, issued.name, CHENGDU)
+    await lenient.replicated()
+    await accept(chengdu, issued.name, office=OFFICE)
+    await chengdu.replicated()
+    await moved(lenient, issued.name)
+    there = same(issued, CHENGDU)
+
+    async def arrived() -> bool:
+        with suppress(errors.Error):
+            await cancel(chengdu, there)
+            return True
+        return False
+
+    await eventually(arrived)
+    await chengdu.replicated()
+    with pytest.raises(errors.IllegalTransition) as refused:
+        await erase(chengdu, there)
+    assert "MOVED_BETWEEN_CITIES" in {each.reason for each in refused.value.violations}
+    with pytest.raises((errors.LicenseMoved, errors.LicenseNotFound)):
+        await erase(lenient, issued.name)
+    await all_is_well(cluster, lenient)
+
+
+async def test_a_city_on_postgresql_erases_as_well_and_says_who_frees_the_space(
+    cluster: Cluster, postgres: PostgresServer
+) -> None:
+    with postgres.database() as url:
+        await _erases_on_postgresql(cluster, await cluster.add_city(CHENGDU, database_url=url))
+
+
+async def _erases_on_postgresql(cluster: Cluster, city: City) -> None:
+    await city.stop()
+    limits = city.config.limits.model_copy(update={"retention_days": 0})
+    city.config = city.config.model_copy(update={"limits": limits})
+    await city.start()
+    (wanted,) = drivers(CHENGDU, 1)
+    name = await cancelled(city, wanted)
+    database = Database(city.config.database_url, readers=1)
+    try:
+
+        def held(conn: Connection) -> list[StoredEntry]:
+            return CityStore().logs.entries(conn, LogKey(CHENGDU, 1), 0, 10)
+
+        before = database.read_now(held)
+        request_id = str(uuid.uuid4())
+        for _ in range(2):
+            answer = await erase(city, name, request_id=request_id)
+            assert not answer.traces_gone
+        await city.replicated()
+        after = database.read_now(held)
+        assert [entry.leaf_hash for entry in after[: len(before)]] == [entry.leaf_hash for entry in before]
+        assert all(entry.record is None and entry.salt is None for entry in after[: len(before)])
+        rows = database.read_now(
+            lambda conn: [
+                bytes(value)
+                for table in metadata.sorted_tables
+                for row in conn.execute(table.select())
+                for value in row
+                if isinstance(value, bytes | memoryview)
+            ]
+        )
+    finally:
+        database.close()
+    # With the true records in hand, nothing that is stored opens their leaf hashes.
+    candidates = {value[at : at + SALT_SIZE] for value in rows for at in range(max(len(value) - SALT_SIZE, 0) + 1)}
+    salts = {salt for salt in candidates if len(salt) == SALT_SIZE}
+    for entry in before:
+        assert not any(leaf_hash(salt, entry.record or b"") == entry.leaf_hash for salt in salts)
+    again = await city.issue(wanted)
+    assert again.license.name != name
+    assert not again.license.provisional
+    await city.replicated()
+    await all_is_well(cluster, city)

@@ -26,7 +26,6 @@ WAITING, OTHER, RENUMBERED = "44052418800101001X", "11010519491231002X", "110101
 _OWN = "nothing else states it, and nothing that is signed or answered rests on it"
 _BEAT = "the city's next heartbeat, seconds later, writes it anew; only its bounds are checked"
 _DAY = "a count of today, which nothing repeats; a wrong one is gone tomorrow"
-_WORD = "which word a decision waits for is not in the log; the feed itself is checked"
 _FLAGS = "the flags that decisions give are checked, not those beside them"
 UNCHECKED = {
     "certificate.issued_by": "who asked for a certificate stands nowhere else; its form is checked",
@@ -34,13 +33,9 @@ UNCHECKED = {
     "city_state.tip_size": _BEAT,
     "city_state.city_clock_us": _BEAT,
     "city_state.received_us": _BEAT,
-    "claim.license_id": "that of a hold is checked; a lease has no record yet that could tell",
-    "conflict.notice_city": _WORD,
-    "conflict.notice_seq": _WORD,
     "disposition.seq": "a feed leaves numbers out after a restore; one that is ahead of its feed is found",
     "disposition.kind": "that there is such a kind is checked; the decision behind it is checked with the view",
     "disposition.detail": "a sentence for a clerk; what counts is in the other columns",
-    "disposition.other_city": "the other side of a hand-over; custody itself is checked with the view",
     "disposition_feed.seq": "a feed may be ahead of its words after a restore; one that is behind them is found",
     "evidence.noted_us": _OWN,
     "join_token.request_digest": "of a request that is not kept; a wrong one refuses to repeat an answer",
