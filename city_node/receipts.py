@@ -148,7 +148,9 @@ class Receipts:
                 self._compare(conn, key, head)
                 if head.size > self._sizes.get(epoch, 0):
                     self._store.logs.store_cosigned(conn, key, head.size, receipt)
-            self._keep(conn, fresh)
+            # A commit whose answer was lost may have stored some of them before: memory is only a cache.
+            stored = self._store.disposition_cursor(conn, self._key.log) if fresh else 0
+            self._keep(conn, [word for word in fresh if word.sequence > stored])
             if head is not None and confirms:
                 self._custody.confirm_recalls(conn, (epoch, head.size), now_us=self._clock())
 

@@ -485,7 +485,7 @@ class CityNode(Node):
                     store=store,
                     receipts=self.receipts,
                     gate=self.gate,
-                    retention_days=config.limits.retention_days,
+                    retention_days=0,  # the law's years are over at once
                     clock=self.clock,
                 ),
             )

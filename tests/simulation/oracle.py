@@ -1,7 +1,7 @@
 """What must hold after every step, looked up behind the nodes' backs.
 
 1. Nothing is signed twice over one size of one log.
-2. Whatever a citizen was told is in the city's database, and its proof verifies.
+2. Whatever a citizen was told is in the city's database, and its proof verifies; what was erased is not.
 3. The registry's log of a city is a prefix of the city's own.
 4. No freshness is over-claimed: what a city had committed by an as-of time is held by the registry.
 5. No person has two licences that count.
@@ -30,7 +30,7 @@ from elicense.log.tree import EMPTY_ROOT
 from elicense.log.verifier_key import parse_vkey
 from elicense.trust.signer import Signer
 from elicense.v1 import issuance_pb2 as pb
-from elicense.v1.license_pb2 import LicenseRecord
+from elicense.v1.license_pb2 import LICENSE_EVENT_ERASED, LicenseRecord
 from registry import fsck as registry_fsck
 from tests.simulation.nodes import CITIES, START_US, CityNode, RegistryNode, Template
 
@@ -166,7 +166,7 @@ class Oracle:
         found = [
             (index, leaf)
             for index, record, leaf in records
-            if LicenseRecord.FromString(record).request_id == request_id
+            if record is not None and LicenseRecord.FromString(record).request_id == request_id
         ]
         if len(found) != 1:
             raise Violated(f"an acknowledged request stands {len(found)} times in the log of {code}")
@@ -181,6 +181,18 @@ class Oracle:
             raise Violated(f"a proof of {code} does not verify: {error.message}") from error
         if proof.position.index != index:
             raise Violated(f"a proof of {code} is for another record")
+
+    def erased(self, code: int, license_id: bytes) -> None:
+        """Check, when a citizen hears that a licence was erased, that the city has nothing of it left but that."""
+        self.checks += 1
+        records = self.cities[code].connection.execute("SELECT record FROM log_entry WHERE log = ?", (code,))
+        left = [
+            record
+            for (content,) in records
+            if content is not None and (record := LicenseRecord.FromString(content)).license_id == license_id
+        ]
+        if [record.event for record in left] != [LICENSE_EVENT_ERASED]:
+            raise Violated(f"an erased licence has {len(left)} records in the log of {code}")
 
     def honest(self, city: CityNode) -> None:
         """Check that a city has no reason to stop."""

@@ -42,6 +42,8 @@ HEALED_S: Final = 120.0
 _CALL_S: Final = 3.0
 _ASKS: Final = 5
 _SHARED: Final = 4
+#: How often a citizen asks for an erasure, which is refused until the registry holds the licence.
+_ERASING: Final = 6
 
 
 @dataclass
@@ -54,6 +56,7 @@ class Outcome:
         steps: Callbacks of nodes that ran.
         crashes: How often a node crashed.
         acknowledged: Licences that were acknowledged.
+        erased: Licences that were erased.
         checks: What the oracle compared.
         events: What was broken, in order.
         violation: The promise that was broken, or None.
@@ -64,6 +67,7 @@ class Outcome:
     steps: int = 0
     crashes: int = 0
     acknowledged: int = 0
+    erased: int = 0
     checks: int = 0
     events: list[str] = field(default_factory=list)
     violation: str | None = None
@@ -267,8 +271,11 @@ class _Nation:
             if answer is None:
                 continue
             self._heard(code, request_id, answer)
-            if self.random.random() < 0.4:
+            fate = self.random.random()
+            if fate < 0.4:
                 await self._suspend(stub, code, answer.license)
+            elif fate < 0.6:
+                await self._erase(stub, code, answer.license)
 
     async def _suspend(self, stub: Any, code: int, license_: license_pb2.License) -> None:
         request_id = str(uuid.UUID(bytes=self.random.randbytes(16), version=4))
@@ -283,6 +290,21 @@ class _Nation:
         )
         if await self._ask(stub.SetStatus, request) is not None:
             self._heard(code, request_id, None)
+
+    async def _erase(self, stub: Any, code: int, license_: license_pb2.License) -> None:
+        """Cancel a licence, and have it erased once the registry holds whatever was written of it."""
+        cancel, erase = [str(uuid.UUID(bytes=self.random.randbytes(16), version=4)) for _ in range(2)]
+        cancelled = pb.CancelLicenseRequest(name=license_.name, legal_basis="本人申请", request_id=cancel)
+        if await self._ask(stub.CancelLicense, cancelled) is None:
+            return
+        self._heard(code, cancel, None)
+        erased = pb.EraseLicenseRequest(name=license_.name, legal_basis="个人信息保护法 第四十七条", request_id=erase)
+        for _ in range(_ERASING):
+            await asyncio.sleep(self.random.uniform(0, 2))
+            if await self._ask(stub.EraseLicense, erased) is not None:
+                self.outcome.erased += 1
+                self.oracle.erased(code, uuid.UUID(license_.name.rpartition("/")[2]).bytes)
+                return
 
     async def _ask(self, method: Callable[..., Awaitable[Any]], request: Any) -> Any:
         """Ask until there is an answer; None when it is a refusal."""

@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import uuid
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 from click.testing import CliRunner
+from sqlalchemy import Connection
 
 from city_node.cli import main
 from city_node.store import CityStore
@@ -42,6 +45,8 @@ from tests.support.cluster import (
     eventually,
     run_cluster,
 )
+
+T = TypeVar("T")
 
 
 def roots(cluster: Cluster, city: City) -> tuple[tuple[int, bytes], tuple[int, bytes]]:
@@ -357,3 +362,36 @@ async def test_a_lost_answer_costs_nothing(cluster: Cluster, suzhou: City) -> No
     ours, theirs = roots(cluster, suzhou)
     assert ours == theirs
     assert ours[0] == len(wanted)
+
+
+async def test_words_whose_commit_was_not_heard_are_stored_once(
+    cluster: Cluster, suzhou: City, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever lost the answer to a COMMIT asks again, and finds that it was done."""
+    original, lost = Database.write, list[int]()
+
+    async def unheard(database: Database, fn: Callable[[Connection], T]) -> T:
+        result = await original(database, fn)
+        if fn.__qualname__.startswith("Receipts.take") and not lost:
+            lost.extend([number for number in [database.read_now(_last_word)] if number])
+            if lost:
+                raise errors.StoreUnavailable("the database did not say whether it committed")
+        return result
+
+    monkeypatch.setattr(Database, "write", unheard)
+    (wanted,) = drivers(SUZHOU, 1)
+    await cluster.stop_registry()
+    await suzhou.issue(wanted)
+    await cluster.start_registry()
+    await suzhou.replicated()
+
+    async def heard() -> bool:
+        return bool(lost)
+
+    await eventually(heard)
+    await suzhou.issue(next(drivers(SUZHOU, 1, seed=4)))
+    await suzhou.replicated()
+
+
+def _last_word(conn: Connection) -> int:
+    return CityStore().disposition_cursor(conn, SUZHOU)
