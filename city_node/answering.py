@@ -61,7 +61,7 @@ class Answering:
         )
         self.looks = Looks(
             answering=self.answers,
-            watching=Watching(judging=self.answers, hub=self.hub, persons=keys.persons, clock=clock),
+            watching=Watching(judging=self.answers, hub=self.hub, persons=keys.persons),
             quotas=quotas,
             recorder=recorder,
             subjects=keys.subjects,

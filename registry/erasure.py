@@ -96,6 +96,8 @@ def _remove(conn: Connection, store: RegistryStore, row: ViewRow) -> list[bytes]
         for each in store.view.history(conn, [row.license_id]).get(row.license_id, [])
         if (each.city, each.person_key) == (row.city, row.person_key)
     ]
+    # What still waited for a decision must not be decided: it would hold the person for a licence that is no more.
+    store.end_pending(conn, store.pending_at(conn, [(each.city, each.epoch, each.idx) for each in revisions]))
     traces: list[bytes] = []
     for epoch in {revision.epoch for revision in revisions}:
         key = LogKey(row.city, epoch)

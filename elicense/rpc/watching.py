@@ -50,14 +50,12 @@ class Watching:
         judging: Judges.
         hub: Says when to judge again.
         persons: Computes the tags that the hub goes by.
-        clock: UTC microseconds.
     """
 
-    def __init__(self, *, judging: Judging, hub: WatchHub, persons: PersonIndex, clock: Callable[[], int]) -> None:
+    def __init__(self, *, judging: Judging, hub: WatchHub, persons: PersonIndex) -> None:
         self._judging = judging
         self._hub = hub
         self._persons = persons
-        self._clock = clock
 
     async def follow(self, look: Look, query: pb.LicenseQuery) -> AsyncGenerator[tuple[pb.Verdict, bool], None]:
         """Yield the verdict of now and each later one that differs, and whether this node gave it itself.
@@ -101,7 +99,8 @@ class Watching:
 
     def _expect(self, held: Subscription, given: pb.Verdict, limit_us: int) -> None:
         """Tell the hub when this verdict would change by the passing of time alone."""
-        midnight_us = china_midnight(china_date(self._clock()) + timedelta(days=1))
+        # Of the day that was judged: while it was, the next one may have begun.
+        midnight_us = china_midnight(china_date(from_timestamp(given.verdict_time)) + timedelta(days=1))
         if not given.HasField("freshness"):
             self._hub.expect(held, due_us=midnight_us)
         elif pb.VERDICT_REASON_CITY_STALE in given.reasons:
