@@ -19,7 +19,7 @@ from registry.handovers import TransferBoard, TransferDecision
 from registry.model import City, CityState, Claim, Pending, PublishedHead
 
 if TYPE_CHECKING:
-    from registry.quarantine import Quarantine
+    from registry.quarantine_model import Quarantine
 
 Place = tuple[int, int, int]
 """A word to a city: the city, the epoch of its log, and which of those of one outcome."""

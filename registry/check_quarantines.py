@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from elicense.clock import from_timestamp
 from elicense.log.check import Finding
 from elicense.v1 import log_pb2
-from registry.quarantine import Quarantine, State
+from registry.quarantine_model import Quarantine, State
 from registry.store import RegistryStore
 
 if TYPE_CHECKING:

@@ -16,8 +16,8 @@ from elicense.trust.signer import Signer
 from elicense.view.fold import LICENSE_ID_SIZE, person_key_of, read_record
 from elicense.view.model import Revision, ViewRow
 from elicense.view.person import PersonIndex
-from registry.handovers import OpenOffer, Position
 from registry.store import RegistryStore
+from registry.transfer_model import OpenOffer, Position
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection

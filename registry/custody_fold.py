@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from elicense.v1 import license_pb2
-from registry.handovers import Handovers, Position
+from registry.transfer_model import Handovers, Position
 
 
 class Custody:

@@ -18,7 +18,7 @@ from elicense.v1 import log_pb2
 from registry.check_published import PublishedCheck
 from registry.check_quarantines import QuarantineCheck
 from registry.conflict_model import Conflict, ConflictState, Statement
-from registry.handovers import Handovers
+from registry.transfer_model import Handovers
 
 LicenseKey = tuple[bytes, bytes]
 """A licence: person key and licence id."""

@@ -29,14 +29,7 @@ from registry.epochs import OpenEpoch, open_epoch
 from registry.granting import grant
 from registry.head_vector import PublishHeads, due_vector, publish
 from registry.model import ClaimState, Pending
-from registry.quarantine import (
-    ApproveRelease,
-    AskRelease,
-    NoteExplained,
-    OpenQuarantine,
-    QuarantineCommand,
-    quarantine,
-)
+from registry.quarantine import ApproveRelease, AskRelease, NoteExplained, OpenQuarantine, QuarantineCommand, quarantine
 from registry.ruling import rule
 from registry.store import RegistryStore
 from registry.taken_up import mark_taken_up

@@ -11,8 +11,8 @@ from elicense.v1 import log_pb2
 from elicense.view.model import ViewRow
 from registry.bans import PersonBan
 from registry.conflict_model import Conflict, Statement
-from registry.handovers import Arrival
 from registry.model import Claim, Pending
+from registry.transfer_model import Arrival
 
 #: Which index key made the tags in the registry's log; another key would be number 2.
 TAG_KEY: Final = 1

@@ -23,10 +23,10 @@ from registry.claims import DecidePending
 from registry.conflict_commands import SettleConflicts
 from registry.conflict_metrics import ConflictMetrics
 from registry.conflict_model import Conflict, ConflictState
-from registry.handovers import Arrival
 from registry.model import Pending
 from registry.store import RegistryStore
 from registry.transfer_decider import DecideTransfers
+from registry.transfer_model import Arrival
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection

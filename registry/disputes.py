@@ -20,15 +20,8 @@ from registry.batch import Batch
 from registry.heads import open_head
 from registry.judging import Judgement, Unexplained, judge
 from registry.model import City
-from registry.quarantine import (
-    ApproveRelease,
-    AskRelease,
-    Kind,
-    NoteExplained,
-    OpenQuarantine,
-    Quarantine,
-    QuarantineCommand,
-)
+from registry.quarantine import ApproveRelease, AskRelease, NoteExplained, OpenQuarantine, QuarantineCommand
+from registry.quarantine_model import Kind, Quarantine
 from registry.store import RegistryStore
 
 if TYPE_CHECKING:

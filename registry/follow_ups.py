@@ -16,9 +16,9 @@ from elicense.log.model import LogKey, StoredEntry
 from elicense.log.request_queue import BYTES_PER_COMMIT
 from elicense.v1 import license_pb2
 from elicense.view.person import PersonIndex
-from registry.handovers import Arrival
 from registry.national import ReceivedRecord, receive
 from registry.store import RegistryStore
+from registry.transfer_model import Arrival
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection

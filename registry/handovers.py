@@ -15,7 +15,6 @@ still come.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import date
@@ -27,18 +26,15 @@ from elicense.errors import Malformed
 from elicense.license.codec import decode_record
 from elicense.license.transitions import Action, missing
 from elicense.license.verdict import ViewFlags
-from elicense.sql.row import Row
 from elicense.v1 import license_pb2, log_pb2
 from elicense.view.custody import hands_over
 from elicense.view.model import Revision, ViewRow
 from registry.model import CityState, Claim, ClaimState
+from registry.transfer_model import Arrival
 
 if TYPE_CHECKING:
     from registry.follow_ups import FollowUp
     from registry.national import NationalChange
-
-Position = tuple[int, int, int]
-"""Where a record lies: city, epoch, index."""
 
 CLOCK_SKEW_US: Final = 600 * SECOND_US
 """How far the clocks of a city and of the registry may be apart."""
@@ -62,71 +58,6 @@ class Refusal(Enum):
     def number(self) -> int:
         """Its number in the registry's log."""
         return log_pb2.TransferRefusal.Value(f"TRANSFER_REFUSAL_{self.name}")
-
-
-@dataclass(frozen=True, slots=True)
-class Arrival(Row):
-    """A take-over that waits for the registry's decision.
-
-    Attributes:
-        city: City that takes over, whose log holds the record.
-        epoch: Epoch of the record.
-        idx: Its index.
-        entry_hash: Its leaf hash.
-        license_id: The licence.
-        person_key: Keyed tag of the person whom the record is about.
-    """
-
-    city: int
-    epoch: int
-    idx: int
-    entry_hash: bytes
-    license_id: bytes
-    person_key: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class OpenOffer(Row):
-    """A licence that is offered to a city.
-
-    Attributes:
-        to_city: City that may take it over.
-        license_id: The licence.
-        from_city: City in custody.
-        epoch: Epoch of the record that offers it.
-        idx: Its index.
-        offered_us: When it was offered.
-        person_key: Keyed tag of the person.
-    """
-
-    to_city: int
-    license_id: bytes
-    from_city: int
-    epoch: int
-    idx: int
-    offered_us: int
-    person_key: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Handover:
-    """What the registry's log says of one take-over.
-
-    Attributes:
-        license_id: The licence.
-        arrival: Where the take-over lies.
-        source: The record that it rests on; None when there was none.
-        source_hash: Leaf hash of that record.
-        target_size: Index from which on the new city's records of the licence count.
-        accepted: Whether custody moved.
-    """
-
-    license_id: bytes
-    arrival: Position
-    source: Position | None
-    source_hash: bytes
-    target_size: int
-    accepted: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,40 +101,6 @@ class TransferBoard:
     undecided: set[Arrival] = field(default_factory=set)
     early: set[Arrival] = field(default_factory=set)
     follow_ups: dict[Arrival, list[FollowUp]] = field(default_factory=dict)
-
-
-@dataclass(slots=True)
-class Handovers:
-    """Every take-over that the registry's log decided; none while batches are taken in.
-
-    Attributes:
-        decided: By the position of the take-over.
-        departures: Those that moved custody, by the last record of the old city that counts.
-    """
-
-    decided: dict[Position, Handover] = field(default_factory=dict)
-    departures: dict[Position, Handover] = field(default_factory=dict)
-    _of: defaultdict[bytes, dict[Position, Handover]] = field(default_factory=lambda: defaultdict(dict))
-
-    def of(self, license_id: bytes) -> list[Handover]:
-        """Return those of one licence that moved custody."""
-        return list(self._of.get(license_id, {}).values())
-
-    def add(self, decided: log_pb2.TransferDecided) -> None:
-        """Note a decision of the log."""
-        source = _at(decided.source) if decided.HasField("source") else None
-        handover = Handover(
-            license_id=decided.license_id,
-            arrival=_at(decided.position),
-            source=source,
-            source_hash=decided.source_entry_hash,
-            target_size=decided.target_size,
-            accepted=decided.refusal == log_pb2.TRANSFER_REFUSAL_UNSPECIFIED,
-        )
-        self.decided[handover.arrival] = handover
-        if handover.accepted and source is not None:
-            self.departures[source] = handover
-            self._of[handover.license_id][source] = handover
 
 
 def is_early(arrival: license_pb2.LicenseRecord, *, held: int, state: CityState | None, now_us: int) -> bool:
@@ -264,7 +161,3 @@ def refusal_of(
     if missing(Action.TAKE_OVER, license_, on):
         return Refusal.BLOCKED
     return None if hands_over(license_pb2.LicenseRecord.FromString(latest), arrival) else Refusal.ALTERED
-
-
-def _at(where: log_pb2.LogPosition) -> Position:
-    return where.city, where.epoch, where.index

@@ -39,7 +39,7 @@ from registry.heads import open_head
 from registry.model import City, CityState, NotedDisposition
 from registry.names import FIRST_EPOCH
 from registry.national import ReceivedRecord, receive
-from registry.quarantine import Kind
+from registry.quarantine_model import Kind
 from registry.store import RegistryStore
 
 if TYPE_CHECKING:

@@ -14,12 +14,12 @@ from elicense.sql.scratch import Shelf
 from elicense.view.model import ViewRow
 from elicense.view.person import PersonIndex
 from registry.decided import Decided, LicenseKey
-from registry.handovers import Handover, Position
 from registry.link_check import is_erased
 from registry.model import ClaimState, Pending
 from registry.refold import Folded, places_of, refold
 from registry.store import RegistryStore
 from registry.taken_up import in_balance
+from registry.transfer_model import Handover, Position
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection

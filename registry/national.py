@@ -36,9 +36,9 @@ from elicense.view.opening import read_opening
 from elicense.view.person import PersonIndex
 from registry.bans import PersonBan, ban_by, running, takes_back
 from registry.custody_fold import Custody
-from registry.handovers import Arrival, Handovers, OpenOffer, Position
 from registry.links import AskedLink, asked_by
 from registry.model import Claim, ClaimState, Pending
+from registry.transfer_model import Arrival, Handovers, OpenOffer, Position
 
 _FIRST_EVENTS = frozenset({license_pb2.LICENSE_EVENT_ISSUED})
 #: A licence with one of these does not count, and so keeps nobody from being granted the person.

@@ -1,4 +1,4 @@
-"""Quarantine of a city whose log has two histories, or a head that nobody can compute: values and pure rules.
+"""Quarantine of a city whose log has two histories, or a head that nobody can compute: pure rules.
 
 A quarantined city's log is not taken in any more, so that its as-of time stands
 still: verdicts about its licences grow stale and become INDETERMINATE with what
@@ -16,64 +16,12 @@ forked then comes back in a new epoch with a new key, from the head that is held
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from enum import IntEnum
 
 from elicense.errors import NotFound, Refused
 from elicense.log.decision import Decision
-from elicense.sql.row import Row
 from elicense.v1 import log_pb2
 from registry.board import Board, Outcome
-
-
-class Kind(IntEnum):
-    """Why a city is in quarantine; the numbers are those of ``elicense.v1.QuarantineKind``."""
-
-    FORK = 1
-    UNEXPLAINED = 2
-
-
-class State(IntEnum):
-    """How far its end is; the numbers are those of ``elicense.v1.QuarantineState``."""
-
-    OPEN = 1
-    RELEASE_ASKED = 2
-    ENDED = 3
-
-
-@dataclass(frozen=True, slots=True)
-class Quarantine(Row):
-    """The last quarantine of one epoch of a city.
-
-    Attributes:
-        city: Division code.
-        epoch: Epoch of its log.
-        kind: :class:`Kind`.
-        state: :class:`State`.
-        size: Size of the head that the city signed.
-        root: Its root.
-        digest: SHA-256 of what is kept as evidence.
-        opened_us: Since when.
-        asked_by: SPIFFE ID of the operator who asked for its end; empty before.
-        ended_by: SPIFFE ID of the operator who approved it, or of the city that explained its head.
-        ended_us: When; 0 before.
-    """
-
-    city: int
-    epoch: int
-    kind: int
-    state: int
-    size: int
-    root: bytes
-    digest: bytes
-    opened_us: int
-    asked_by: str = ""
-    ended_by: str = ""
-    ended_us: int = 0
-
-    @property
-    def open(self) -> bool:
-        """Whether the city is in quarantine now."""
-        return self.state != State.ENDED
+from registry.quarantine_model import Kind, Quarantine, State
 
 
 @dataclass(frozen=True, slots=True)

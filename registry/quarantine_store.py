@@ -19,7 +19,7 @@ from sqlalchemy import (
 
 from elicense.sql.database import insert_for
 from elicense.trust.spiffe import MAX_SPIFFE_ID
-from registry.quarantine import Quarantine
+from registry.quarantine_model import Quarantine
 
 
 def define_quarantine_table(metadata: MetaData) -> Table:

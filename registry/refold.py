@@ -18,11 +18,11 @@ from elicense.view.model import Revision, ViewRow
 from elicense.view.person import PersonIndex
 from registry.bans import PersonBan
 from registry.decided import LicenseKey
-from registry.handovers import Arrival, Handovers, OpenOffer, Position
 from registry.links import AskedLink
 from registry.model import Pending
 from registry.national import NationalFold, receive
 from registry.store import RegistryStore
+from registry.transfer_model import Arrival, Handovers, OpenOffer, Position
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection

@@ -26,12 +26,13 @@ from registry.check_quarantines import about_of, after
 from registry.conflict_model import Conflict, ConflictState, End, Statement
 from registry.conflicts import resolve, settle, take_claim
 from registry.decider import RegistryDecider
-from registry.handovers import Arrival, Refusal, TransferBoard, TransferDecision
+from registry.handovers import Refusal, TransferBoard, TransferDecision
 from registry.model import City, Claim, ClaimState, Pending, PublishedHead
 from registry.readiness import decision_of
 from registry.ruling import confirm
 from registry.store import RegistryStore
 from registry.transfer_decider import TransferDecider
+from registry.transfer_model import Arrival
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection

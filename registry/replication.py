@@ -19,7 +19,8 @@ from registry.freshness import Freshness
 from registry.head_vector import PublishHeads
 from registry.ingest import Ingest
 from registry.metrics import CityMetrics
-from registry.quarantine import Quarantine, QuarantineCommand
+from registry.quarantine import QuarantineCommand
+from registry.quarantine_model import Quarantine
 from registry.store import RegistryStore
 from registry.transfer_decider import DecideTransfers
 

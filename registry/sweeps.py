@@ -15,13 +15,13 @@ from elicense.sql.scratch import Shelf
 from elicense.view.links import PersonLink
 from registry.check_state import check_grants
 from registry.decided import Decided
-from registry.handovers import Arrival
 from registry.license_check import ARRIVAL_DIFFERS, BAR_DIFFERS, OFFER_DIFFERS, RULING_DIFFERS, LicenseCheck, report
 from registry.link_check import LinkCheck, is_erased
 from registry.links import AskedLink
 from registry.model import Claim, ClaimState
 from registry.refold import Folded
 from registry.store import RegistryStore
+from registry.transfer_model import Arrival
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection

@@ -13,8 +13,8 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
 
 from elicense.license.verdict import ViewFlags
-from registry.handovers import Arrival, OpenOffer
 from registry.store import RegistryStore
+from registry.transfer_model import Arrival, OpenOffer
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection

@@ -24,10 +24,11 @@ from registry.change_store import write_change
 from registry.conflict_model import ConflictState
 from registry.decision_records import transfer_decided
 from registry.follow_ups import follow_ups
-from registry.handovers import Arrival, TransferBoard, TransferDecision, is_early, refusal_of
+from registry.handovers import TransferBoard, TransferDecision, is_early, refusal_of
 from registry.model import CityState, Claim, ClaimState
 from registry.national import NationalChange, NationalFold
 from registry.store import RegistryStore
+from registry.transfer_model import Arrival
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection

@@ -20,7 +20,7 @@ from sqlalchemy import (
     tuple_,
 )
 
-from registry.handovers import Arrival, OpenOffer
+from registry.transfer_model import Arrival, OpenOffer
 
 _MAX_KEYS: Final = 4_000
 

@@ -9,7 +9,7 @@ from elicense.rpc.context import current_caller
 from elicense.v1 import oversight_pb2 as pb
 from elicense.v1 import oversight_pb2_grpc
 from registry.disputes import Disputes
-from registry.quarantine import Quarantine
+from registry.quarantine_model import Quarantine
 
 
 class OversightServicer(oversight_pb2_grpc.OversightServiceServicer):

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from elicense.access.alarms import Alarm
-from registry.quarantine import Kind
+from registry.quarantine_model import Kind
 from tests.support.served import pair
 
 ALERTS = Path(__file__).resolve().parents[2] / "deploy" / "prometheus" / "alerts.yml"
