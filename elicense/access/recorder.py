@@ -34,7 +34,7 @@ MAX_LOOKS_PER_COMMIT: Final = 1024
 MAX_WAITING_LOOKS: Final = 8192
 
 CROWD_PAUSE_S: Final = 0.004
-"""How long looks wait for others when several wait already: a commit costs as much as fifty of its looks."""
+"""How long looks wait for others when several wait already: a commit costs as much as some thirty of its looks."""
 
 _OFFICIALS: Final = frozenset(role.value for role in OFFICIAL_VERIFIERS)
 

@@ -2,9 +2,8 @@
 
 Generated code would also register each method with the server by itself.  The
 server of grpc.aio then waits for a call of each, and at every call that comes sets
-up and takes down the wait for all of them: a node has some sixty, and that took a
-tenth of a verification.  Behind one generic handler it waits for the next call,
-whatever it is.
+up and takes down the wait for all of them.  Behind one generic handler it waits for
+the next call, whatever it is.
 """
 
 from __future__ import annotations
