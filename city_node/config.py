@@ -11,9 +11,9 @@ from pydantic import Field
 from elicense.config import Address, ConfigInvalid, Section, load_config
 from elicense.errors import Violation
 from elicense.license.retention import RETENTION_DAYS
+from elicense.log.model import FIRST_EPOCH
 from elicense.quota.config import QuotasSection
 from elicense.sql.engines import sqlite_url
-from elicense.trust.enrollment import FIRST_EPOCH
 
 DATABASE_FILE = "city.db"
 ACCESS_FILE = "access.db"

@@ -14,19 +14,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from city_node.mirror import REGISTRY_LOG, RegistryHistory
+from city_node.mirror import RegistryHistory
 from city_node.store import CityStore
 from city_node.sweeps import Sweeps
 from elicense.errors import Malformed
 from elicense.log.check import Finding, LogKeys, position
 from elicense.log.check_run import CheckRun, Report, Stage
 from elicense.log.checkpoint import Checkpoint
-from elicense.log.model import LogKey
+from elicense.log.model import FIRST_EPOCH, REGISTRY_LOG, LogKey
 from elicense.log.survey import Survey
 from elicense.log.verifier_key import VerifierKey, parse_vkey
 from elicense.sql.database import Database
 from elicense.trust.check import check_trust
-from elicense.trust.enrollment import FIRST_EPOCH, city_log_origin
+from elicense.trust.enrollment import city_log_origin
 from elicense.view.opening import binds
 from elicense.view.person import PersonIndex
 

@@ -11,10 +11,10 @@ from city_node.config import INDEX_KEY_FILE, SUBJECT_KEY_FILE, CityConfig
 from elicense.config import ConfigInvalid
 from elicense.errors import Error, Malformed, Violation
 from elicense.license.divisions import is_city
+from elicense.log.model import FIRST_EPOCH
 from elicense.log.verifier_key import VerifierKey, parse_vkey
 from elicense.sql.engines import parse_url
 from elicense.trust.credentials import Credentials, load_authority, load_credentials
-from elicense.trust.enrollment import FIRST_EPOCH
 from elicense.trust.secret_file import read_secret
 from elicense.trust.signer import Signer, load_signer
 from elicense.trust.spiffe import city_id

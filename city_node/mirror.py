@@ -25,7 +25,7 @@ from prometheus_client import CollectorRegistry, Gauge
 from elicense.clock import from_timestamp
 from elicense.errors import Error, Malformed, RootMismatch, StoreCorrupt
 from elicense.log.checkpoint import Checkpoint, log_verifier_key, open_checkpoint
-from elicense.log.model import Head, LogKey
+from elicense.log.model import FIRST_EPOCH, REGISTRY_LOG, Head, LogKey
 from elicense.log.pages import Page, Part, check_part, parts_of, read_page
 from elicense.log.store import LogStore
 from elicense.log.verifier_key import VerifierKey
@@ -40,10 +40,6 @@ from elicense.verification.head_evidence import HeadEvidence, NoteStatement
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-REGISTRY_LOG: Final = 0
-"""Number of the registry's log among the logs; cities have theirs under their division codes."""
-
-FIRST_EPOCH: Final = 1
 CALL_SECONDS: Final = 30.0
 
 _log = structlog.stdlib.get_logger(__name__)

@@ -35,7 +35,7 @@ from elicense.config import check_values
 from elicense.errors import AlreadyExists, Malformed
 from elicense.log.anchor import create_anchor
 from elicense.log.checkpoint import Checkpoint, log_verifier_key, sign_checkpoint
-from elicense.log.model import LogKey
+from elicense.log.model import FIRST_EPOCH, LogKey
 from elicense.log.tree import EMPTY_ROOT
 from elicense.log.verifier_key import format_vkey, parse_vkey
 from elicense.rpc.channel import DEFAULT_TIMEOUT_S, secure_channel_sync
@@ -47,7 +47,7 @@ from elicense.sql.schema import create_tables
 from elicense.sql.schema_version import is_new
 from elicense.trust.credentials import make_credentials, save_authority, save_credentials
 from elicense.trust.csr import build_request, parse_request
-from elicense.trust.enrollment import FIRST_EPOCH, city_log_origin
+from elicense.trust.enrollment import city_log_origin
 from elicense.trust.roles import Role
 from elicense.trust.secret_file import write_secret
 from elicense.trust.signer import FileSigner, generate_key_file

@@ -11,7 +11,7 @@ from google.protobuf.message import DecodeError
 from elicense.clock import from_timestamp
 from elicense.errors import Malformed, StoreCorrupt
 from elicense.log.check import Finding, position
-from elicense.log.model import LogKey
+from elicense.log.model import REGISTRY_LOG, LogKey
 from elicense.sql.scratch import Shelf
 from elicense.v1 import log_pb2, replication_pb2
 from elicense.view.feed import fault_of, place_of
@@ -19,7 +19,6 @@ from elicense.view.fold import person_key_of, read_record
 from elicense.view.person import PersonIndex
 from registry.ingest import MAX_CLOCK_SKEW_US
 from registry.model import CityState, Claim, ClaimState, NotedDisposition, Pending
-from registry.names import REGISTRY_LOG
 from registry.store import RegistryStore
 
 if TYPE_CHECKING:

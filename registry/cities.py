@@ -6,10 +6,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from elicense.errors import AlreadyExists
-from elicense.log.model import LogKey
+from elicense.log.model import FIRST_EPOCH, LogKey
 from elicense.trust.enrollment import NewCity
 from registry.model import City
-from registry.names import FIRST_EPOCH
 from registry.store import RegistryStore
 
 if TYPE_CHECKING:

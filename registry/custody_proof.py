@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from elicense.errors import Malformed, NotFound
-from elicense.log.model import LogKey
+from elicense.log.model import REGISTRY_LOG, LogKey
 from elicense.log.proof_file import EntryProof
 from elicense.v1 import log_pb2
 from elicense.verification.custody_evidence import CustodyEvidence
 from elicense.view.fold import read_record
-from registry.names import REGISTRY_LOG
 from registry.proofs import read_proof
 from registry.store import RegistryStore
 

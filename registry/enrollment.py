@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from elicense.log.checkpoint import cosigner_verifier_key, log_verifier_key
+from elicense.log.model import FIRST_EPOCH
 from elicense.log.verifier_key import format_vkey
 from elicense.sql.database import Database
 from elicense.trust.enrollment import Enrollment, NodeKeys
@@ -12,7 +13,7 @@ from elicense.trust.spiffe import registry_id
 from registry.cities import CityEnrollment
 from registry.config import RegistryConfig
 from registry.keys import RegistryKeys
-from registry.names import FIRST_EPOCH, cosigner_name, registry_origin
+from registry.names import cosigner_name, registry_origin
 from registry.store import RegistryStore
 
 

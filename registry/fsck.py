@@ -21,7 +21,7 @@ from elicense.errors import Malformed
 from elicense.log.check import Finding, LogKeys, position
 from elicense.log.check_run import CheckRun, Report
 from elicense.log.checkpoint import cosigner_verifier_key, log_verifier_key
-from elicense.log.model import LogKey, StoredEntry
+from elicense.log.model import FIRST_EPOCH, REGISTRY_LOG, LogKey, StoredEntry
 from elicense.log.survey import Survey
 from elicense.log.verifier_key import parse_vkey
 from elicense.sql.database import Database
@@ -35,7 +35,7 @@ from registry.check_state import check_feeds, check_reasons, check_states, check
 from registry.decided import Decided
 from registry.epochs import previous_head
 from registry.license_check import LicenseCheck
-from registry.names import FIRST_EPOCH, REGISTRY_LOG, cosigner_name, registry_origin
+from registry.names import cosigner_name, registry_origin
 from registry.store import RegistryStore
 from registry.sweeps import Sweeps
 

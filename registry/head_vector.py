@@ -12,12 +12,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from elicense.clock import SECOND_US
-from elicense.log.model import Head, LogKey
+from elicense.log.model import REGISTRY_LOG, Head, LogKey
 from elicense.trust.spiffe import parse_spiffe_id
 from elicense.v1 import log_pb2
 from registry.board import Board, Outcome
 from registry.model import PublishedHead
-from registry.names import REGISTRY_LOG
 from registry.store import RegistryStore
 
 if TYPE_CHECKING:

@@ -14,11 +14,10 @@ from elicense.clock import to_timestamp
 from elicense.errors import DataLoss, LogBehind, LogForked, StoreCorrupt
 from elicense.log.anchor import Anchor, epoch_of
 from elicense.log.entry import leaf_hash
-from elicense.log.model import Head, LogKey, NewEntry
+from elicense.log.model import REGISTRY_LOG, Head, LogKey, NewEntry
 from elicense.log.store import LogStore
 from elicense.log.witness import Seen, compare
 from elicense.v1 import log_pb2
-from registry.names import REGISTRY_LOG
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection

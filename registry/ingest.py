@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Final
 
 from elicense import errors
 from elicense.log.checkpoint import Checkpoint, cosign
+from elicense.log.model import FIRST_EPOCH
 from elicense.log.store import Head, LogKey, NewEntry
 from elicense.log.tree import CompactRange
 from elicense.sql.database import Database
@@ -37,7 +38,6 @@ from registry.epochs import previous_head
 from registry.folding import Folding
 from registry.heads import open_head
 from registry.model import City, CityState, NotedDisposition
-from registry.names import FIRST_EPOCH
 from registry.national import ReceivedRecord, receive
 from registry.quarantine_model import Kind
 from registry.store import RegistryStore

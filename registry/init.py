@@ -19,7 +19,7 @@ from elicense.clock import SECOND_US
 from elicense.errors import AlreadyExists, Malformed
 from elicense.log.anchor import create_anchor
 from elicense.log.checkpoint import Checkpoint, sign_checkpoint
-from elicense.log.model import LogKey
+from elicense.log.model import FIRST_EPOCH, REGISTRY_LOG, LogKey
 from elicense.log.tree import EMPTY_ROOT
 from elicense.sql.database import Database
 from elicense.sql.engines import parse_url
@@ -33,7 +33,7 @@ from elicense.trust.spiffe import authority_id, registry_id, server_name
 from elicense.trust.x509 import REGISTRY_PATH_LENGTH, Authority, Validity, build_root, generate_key
 from elicense.view.person import KEY_SIZE
 from registry.config import CONFIG_FILE, RegistryConfig, check
-from registry.names import FIRST_EPOCH, REGISTRY_LOG, registry_origin
+from registry.names import registry_origin
 from registry.store import RegistryStore, access_metadata
 
 if TYPE_CHECKING:

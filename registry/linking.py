@@ -7,10 +7,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from elicense.errors import Aborted
-from elicense.log.model import LogKey
+from elicense.log.model import REGISTRY_LOG, LogKey
 from registry.links import AskedLink, GrantEntry
 from registry.model import Claim, ClaimState
-from registry.names import REGISTRY_LOG
 from registry.store import RegistryStore
 
 if TYPE_CHECKING:

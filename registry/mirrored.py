@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 from elicense.errors import NotFound
 from elicense.log.checkpoint import Checkpoint, sign_checkpoint
-from elicense.log.model import LogKey
+from elicense.log.model import REGISTRY_LOG, LogKey
 from elicense.log.pages import Page, read_page
 from elicense.sql.database import Database
 from elicense.trust.signer import Signer
-from registry.names import REGISTRY_LOG, registry_origin
+from registry.names import registry_origin
 from registry.store import RegistryStore
 
 if TYPE_CHECKING:

@@ -2,14 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Final
-
-#: Number of the registry's own log among the logs, which cities have under their division codes.
-REGISTRY_LOG: Final = 0
-
-#: Every log starts with this epoch.
-FIRST_EPOCH: Final = 1
-
 
 def registry_origin(trust_domain: str, epoch: int) -> str:
     """Return the origin of the registry's own log."""

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 from elicense.clock import SECOND_US
 from elicense.errors import NotFound
 from elicense.log.checkpoint import Checkpoint, cosign, log_verifier_key, sign_checkpoint
-from elicense.log.model import CheckpointRow, LogKey
+from elicense.log.model import REGISTRY_LOG, CheckpointRow, LogKey
 from elicense.log.transparency import ShownLog
 from elicense.log.verifier_key import format_vkey
 from elicense.trust.enrollment import city_log_origin
 from elicense.trust.signer import Signer
-from registry.names import REGISTRY_LOG, cosigner_name, registry_origin
+from registry.names import cosigner_name, registry_origin
 from registry.store import RegistryStore
 
 if TYPE_CHECKING:

@@ -26,6 +26,7 @@ from elicense.auditor.joining import Alarm, Joining, Kind, Proving
 from elicense.auditor.state import AuditState
 from elicense.errors import DataLoss, Malformed, NotFound
 from elicense.log.checkpoint import Checkpoint, parse_checkpoint
+from elicense.log.model import REGISTRY_LOG
 from elicense.log.note import open_note
 from elicense.log.verifier_key import COSIGNATURE, ED25519, VerifierKey
 from elicense.verification.head_evidence import (
@@ -41,7 +42,6 @@ if TYPE_CHECKING:
     from elicense.log.model import LogKey
     from elicense.log.proof_file import EntryProof
 
-REGISTRY_LOG: Final = 0
 _PAGE: Final = 16_384
 
 

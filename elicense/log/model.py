@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from elicense.errors import Aborted
 
 if TYPE_CHECKING:
     from elicense.log.tree import CompactRange
+
+REGISTRY_LOG: Final = 0
+"""Number of the registry's own log among the logs, which cities have under their division codes."""
+
+FIRST_EPOCH: Final = 1
+"""Every log starts with this epoch."""
 
 
 class HeadMoved(Aborted):

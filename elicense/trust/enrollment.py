@@ -22,6 +22,7 @@ from elicense.errors import (
     Violation,
 )
 from elicense.log.checkpoint import open_checkpoint
+from elicense.log.model import FIRST_EPOCH
 from elicense.log.verifier_key import ED25519, VerifierKey, parse_vkey
 from elicense.trust.csr import parse_request
 from elicense.trust.hostnames import check_server_names
@@ -53,8 +54,6 @@ MAX_TOKEN_LIFETIME_US: Final = 30 * _DAY_US
 
 TOKEN_GRACE_US: Final = _DAY_US
 """How much longer than a token its certificate holds: its bearer then hears why, not just a failed handshake."""
-
-FIRST_EPOCH: Final = 1
 
 
 @dataclass(frozen=True, slots=True)

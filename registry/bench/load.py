@@ -36,6 +36,7 @@ from elicense.license.csv_format import parse_row
 from elicense.license.model import DocumentType
 from elicense.log.checkpoint import Checkpoint, log_verifier_key, sign_checkpoint
 from elicense.log.entry import leaf_hash
+from elicense.log.model import FIRST_EPOCH
 from elicense.log.tree import CompactRange
 from elicense.log.verifier_key import VerifierKey, format_vkey
 from elicense.sql.database import Database
@@ -53,7 +54,7 @@ from registry.disputes import Disputes
 from registry.ingest import Ingest
 from registry.keys import load_keys
 from registry.model import Claim, ClaimState
-from registry.names import FIRST_EPOCH, cosigner_name
+from registry.names import cosigner_name
 from registry.quarantine import QuarantineCommand
 from registry.store import RegistryStore
 

@@ -51,7 +51,7 @@ from city_node.store import CityStore
 from elicense.clock import SECOND_US
 from elicense.errors import DataLoss, Error
 from elicense.log.anchor import Anchor
-from elicense.log.model import LogKey
+from elicense.log.model import FIRST_EPOCH, REGISTRY_LOG, LogKey
 from elicense.log.writer import LogWriter
 from elicense.sql.database import CommitUnknown, Database
 from elicense.trust.roles import Role
@@ -70,7 +70,7 @@ from registry.ingest import Ingest
 from registry.keys import RegistryKeys
 from registry.keys import load_keys as load_registry_keys
 from registry.metrics import CityMetrics
-from registry.names import FIRST_EPOCH, REGISTRY_LOG, cosigner_name, registry_origin
+from registry.names import cosigner_name, registry_origin
 from registry.publishing import HeadPublisher
 from registry.replication import DecisionLog, Replication
 from registry.services.replication import ReplicationServicer

@@ -13,7 +13,7 @@ from elicense.cli.demo.figures import ExpectationFailed
 from elicense.clock import china_date, to_timestamp, utc_micros
 from elicense.license.codec import license_to_message
 from elicense.license.csv_format import parse_row
-from elicense.trust.enrollment import FIRST_EPOCH
+from elicense.log.model import FIRST_EPOCH
 from elicense.uuids import ordered_uuids, uuid_text
 from elicense.v1 import license_pb2, replication_pb2_grpc
 from elicense.v1 import replication_pb2 as pb

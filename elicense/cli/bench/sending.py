@@ -14,10 +14,11 @@ from elicense.cli.demo.nation import CITY_NODE, REGISTRY
 from elicense.clock import to_timestamp, utc_micros
 from elicense.log.checkpoint import Checkpoint, sign_checkpoint
 from elicense.log.entry import leaf_hashes
+from elicense.log.model import FIRST_EPOCH
 from elicense.log.tree import EMPTY_RANGE
 from elicense.rpc.channel import secure_channel
 from elicense.trust.credentials import load_credentials
-from elicense.trust.enrollment import FIRST_EPOCH, city_log_origin
+from elicense.trust.enrollment import city_log_origin
 from elicense.trust.signer import load_signer
 from elicense.v1 import log_pb2, replication_pb2_grpc
 from elicense.v1 import replication_pb2 as pb

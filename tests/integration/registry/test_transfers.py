@@ -10,10 +10,9 @@ from typing import Any
 import pytest
 
 from elicense.clock import to_timestamp
-from elicense.log.model import LogKey
+from elicense.log.model import REGISTRY_LOG, LogKey
 from elicense.v1 import license_pb2, replication_pb2, verification_pb2, verification_pb2_grpc
 from elicense.view.model import ViewRow
-from registry.names import REGISTRY_LOG
 from tests.integration.registry.test_past import ask, query
 from tests.integration.registry.world import CHENGDU, SUZHOU, TIANJIN, Verifier, World, running_world
 from tests.support.city import DEADLINE_S, City
