@@ -182,6 +182,7 @@ async def build(
         answers=answering.answers,
         writer=own_log.writer,
         decisions=decisions,
+        breaches=intake.breaches,
         heads=HeadPublisher(log=decision_log, leads=ground.leads),
         hub=answering.hub,
         leadership=ground.leadership,

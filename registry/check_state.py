@@ -17,6 +17,7 @@ from elicense.v1 import log_pb2, replication_pb2
 from elicense.view.feed import fault_of, place_of
 from elicense.view.fold import person_key_of, read_record
 from elicense.view.person import PersonIndex
+from registry.breaches import CUSTODY_BROKEN
 from registry.ingest import MAX_CLOCK_SKEW_US
 from registry.model import CityState, Claim, ClaimState, NotedDisposition, Pending
 from registry.store import RegistryStore
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
 _PAGE: Final = 1_000
-_REASONS: Final = frozenset({"LOG_FORKED", "ROOT_MISMATCH", "QUARANTINED"})
+_REASONS: Final = frozenset({"LOG_FORKED", "ROOT_MISMATCH", "QUARANTINED", CUSTODY_BROKEN})
 
 
 def check_states(conn: Connection, store: RegistryStore, found: Callable[[Finding], None]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from elicense.sql.scrub import Scrubber
+from registry.breaches import Breaches
 from registry.decisions import PendingDecisions
 from registry.disputes import Disputes
 from registry.freshness import Freshness
@@ -26,6 +27,7 @@ class Intake:
         on_change: Called after something was taken in.
 
     Attributes:
+        breaches: Judges records without custody.
         scrubber: Wipes what was erased from the database's files.
         replication: What cities ask for.
     """
@@ -43,6 +45,15 @@ class Intake:
         self._ground = ground
         self._metrics = CityMetrics(registry=ground.metrics, clock=ground.clock)
         self.scrubber = Scrubber(ground.config.database.url)
+        self.breaches = Breaches(
+            database=ground.database,
+            store=ground.store,
+            trust_domain=ground.trust_domain,
+            public_key=ground.keys.log.public_key(),
+            leads=ground.leads,
+            metrics=ground.metrics,
+            clock=ground.clock,
+        )
         self.replication = Replication(
             database=ground.database,
             store=ground.store,
@@ -60,6 +71,7 @@ class Intake:
             decisions=decisions,
             log=log,
             freshness=freshness,
+            on_without_custody=self.breaches.wake,
             on_change=on_change,
             metrics=self._metrics,
         )

@@ -23,6 +23,7 @@ from elicense.workers.colleagues import Colleagues
 from elicense.workers.leader import Leadership
 from elicense.workers.place import Place
 from registry.access_log import AccessLog
+from registry.breaches import Breaches
 from registry.config import RegistryConfig
 from registry.decisions import PendingDecisions
 from registry.history import own_doubt
@@ -55,6 +56,7 @@ class Parts:
         answers: What verifiers are answered.
         writer: Writes the registry's own log.
         decisions: What is still to be decided.
+        breaches: Judges records without custody.
         heads: Has the vector of city heads written.
         hub: Wakes those who follow licences.
         leadership: Whether this process does what is to be done once.
@@ -74,6 +76,7 @@ class Parts:
     answers: NationalAnswers
     writer: LogWriter[Command, Outcome]
     decisions: PendingDecisions
+    breaches: Breaches
     heads: HeadPublisher
     hub: WatchHub
     leadership: Leadership
@@ -100,6 +103,16 @@ class RunningNode:
         self._metrics_server: MetricsServer | None = None
         self._flushing: asyncio.Task[None] | None = None
         self.address = ""
+
+    @property
+    def metrics(self) -> CollectorRegistry:
+        """What the registry counts."""
+        return self._metrics
+
+    @property
+    def breaches(self) -> Breaches:
+        """What judges records without custody."""
+        return self._parts.breaches
 
     @property
     def metrics_port(self) -> int | None:
@@ -136,6 +149,7 @@ class RunningNode:
             parts.leadership.start(parts.decisions.wake, lambda: None)
             parts.decisions.start()
             parts.heads.start()
+            parts.breaches.start()
         parts.colleagues.start()
         parts.accesses.start()
         parts.hub.start()
@@ -166,6 +180,7 @@ class RunningNode:
         await parts.server.drain(grace_s)
         await parts.decisions.stop()
         await parts.heads.stop()
+        await parts.breaches.stop()
         await parts.writer.close()
         if self._flushing is not None:
             self._flushing.cancel()

@@ -8,6 +8,7 @@ from typing import Final
 from elicense.errors import CityNotFound
 from elicense.log.writer import LogWriter
 from elicense.sql.database import Database
+from elicense.v1 import replication_pb2
 from registry.batch import Batch, Taken
 from registry.board import Outcome
 from registry.claims import CLAIMS_PER_ENTRY, ClaimOutcome, DecidePending, GrantClaims
@@ -24,6 +25,7 @@ from registry.quarantine_model import Quarantine
 from registry.store import RegistryStore
 from registry.transfer_decider import DecideTransfers
 
+_NOT_IN_CUSTODY: Final = replication_pb2.DISPOSITION_KIND_NOT_IN_CUSTODY
 #: Most bytes that one entry of the registry's log adds to what it is about: its times, actor and framing.
 _ENTRY_BYTES: Final = 512
 #: Most bytes of a vector: some thousand cities, and what an entry may hold at all.
@@ -130,6 +132,7 @@ class Replication:
         decisions: Decides licences without a grant and take-overs.
         log: Writes the registry's own decisions.
         freshness: Told of each city that is heard.
+        on_without_custody: Called when a city was told of a record that it wrote without custody.
         on_change: Called when the view may have changed.
         metrics: Counts batches, lag and skew by city.
     """
@@ -143,6 +146,7 @@ class Replication:
         decisions: PendingDecisions,
         log: DecisionLog,
         freshness: Freshness,
+        on_without_custody: Callable[[], None],
         on_change: Callable[[], None],
         metrics: CityMetrics,
     ) -> None:
@@ -152,6 +156,7 @@ class Replication:
         self._decisions = decisions
         self._log = log
         self._freshness = freshness
+        self._on_without_custody = on_without_custody
         self._on_change = on_change
         self._metrics = metrics
 
@@ -163,6 +168,8 @@ class Replication:
         self._on_change()
         if taken.undecided:
             self._decisions.wake()
+        if any(word.kind == _NOT_IN_CUSTODY for word in taken.dispositions):
+            self._on_without_custody()
         return taken
 
     async def state(self, city: int) -> tuple[int, Taken]:

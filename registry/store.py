@@ -447,8 +447,8 @@ class RegistryStore:
 
     def add_evidence(
         self, conn: Connection, *, city: int, digest: bytes, reason: str, body: bytes, now_us: int
-    ) -> None:
-        """Keep a signed object that shows a city breaking the rules; the same object is kept once.
+    ) -> bool:
+        """Keep what shows a city breaking the rules; the same object is kept once.  Tells whether it is new.
 
         Of one kind a city has no more than :data:`EVIDENCE_PER_REASON` kept: the first ones prove
         as much as any number, and no city may fill the registry's disk.
@@ -457,10 +457,11 @@ class RegistryStore:
         if conn.execute(select(func.count()).select_from(evidence_table).where(*of_kind)).scalar_one() >= (
             EVIDENCE_PER_REASON
         ):
-            return
+            return False
         values = {"city": city, "digest": digest, "reason": reason, "body": body, "noted_us": now_us}
         statement = insert_for(conn.dialect.name, evidence_table)
-        conn.execute(statement.on_conflict_do_nothing(index_elements=["city", "digest"]), [values])
+        kept = conn.execute(statement.on_conflict_do_nothing(index_elements=["city", "digest"]), values)
+        return kept.rowcount == 1
 
     def evidence(self, conn: Connection, city: int, digest: bytes) -> bytes | None:
         """Return what is kept as evidence against a city, or None."""
@@ -479,6 +480,25 @@ class RegistryStore:
         """Return why each piece of evidence is kept: city, digest, reason."""
         table = evidence_table
         return [(row[0], row[1], row[2]) for row in conn.execute(select(table.c.city, table.c.digest, table.c.reason))]
+
+    def evidence_counts(self, conn: Connection, reason: str) -> dict[int, int]:
+        """Return how many pieces of evidence are kept for a reason, by city."""
+        table = evidence_table
+        query = select(table.c.city, func.count()).where(table.c.reason == reason).group_by(table.c.city)
+        return {row[0]: row[1] for row in conn.execute(query)}
+
+    def evidence_for(self, conn: Connection, reason: str) -> list[tuple[bytes, int]]:
+        """Return body and time of all evidence that is kept for a reason, the oldest first of each city."""
+        table = evidence_table
+        query = select(table.c.body, table.c.noted_us).where(table.c.reason == reason)
+        return [(row[0], row[1]) for row in conn.execute(query.order_by(table.c.city, table.c.noted_us))]
+
+    def words(self, conn: Connection, city: int, kind: int, *, after: int, limit: int) -> list[NotedDisposition]:
+        """Return up to ``limit`` words of one kind in a city's feed that follow number ``after``."""
+        query = select(*[disposition_table.c[name] for name in NotedDisposition.__dataclass_fields__])
+        c = disposition_table.c
+        query = query.where(c.city == city, c.seq > after, c.kind == kind).order_by(c.seq).limit(limit)
+        return [NotedDisposition(*row) for row in conn.execute(query)]
 
     def feeds(self, conn: Connection) -> dict[int, int]:
         """Return the last number of each city's feed."""

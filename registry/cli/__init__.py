@@ -11,6 +11,7 @@ from elicense.cli.command import Command
 _VERBS: Final = {
     "allow-signing": "registry.cli.recovery:allow_signing",
     "backup": "registry.cli.recovery:backup",
+    "breaches": "registry.cli.evidence:breaches",
     "check-config": "registry.cli.node:check_config",
     "conflicts": "registry.cli.conflicts:conflicts",
     "fsck": "registry.cli.node:fsck",

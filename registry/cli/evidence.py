@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import secrets
+from datetime import UTC, datetime
 from pathlib import Path
 
 import click
 
 from elicense.cli.evidence_files import write_new
+from elicense.clock import SECOND_US
 from elicense.errors import Malformed, NotFound
 from elicense.log.checkpoint import cosigner_verifier_key, log_verifier_key
 from elicense.log.model import LogKey
@@ -18,6 +20,7 @@ from elicense.sql.schema_version import require_current
 from elicense.trust.spiffe import registry_id
 from elicense.verification.evidence import answers_verifier_key
 from elicense.verification.evidence_file import confirm, format_evidence
+from registry.breaches import CUSTODY_BROKEN, Breach
 from registry.cli.options import CONFIG
 from registry.config import load
 from registry.custody_proof import custody_evidence
@@ -66,6 +69,25 @@ def prove(config_path: Path, city: int, index: int, epoch: int, out: Path) -> No
         database.close()
     write_new(out, format_proof(proof))
     click.echo(f"{out}: entry {index} of city {city}, epoch {epoch}")
+
+
+@click.command()
+@CONFIG
+def breaches(config_path: Path) -> None:
+    """List the records that are proved to break custody, one a line, as the registry found them by itself."""
+    config = load(config_path)
+    require_current(config.database.url, "registry")
+    database = Database(config.database.url, readers=1, writers=1)
+    try:
+        kept = database.read_now(lambda conn: RegistryStore().evidence_for(conn, CUSTODY_BROKEN))
+    finally:
+        database.close()
+    for body, noted_us in kept:
+        breach = Breach.parse(body)
+        city, epoch = breach.record.log, breach.record.epoch
+        when = datetime.fromtimestamp(noted_us / SECOND_US, UTC)
+        click.echo(f"{city}/{epoch} entry {breach.index}, found {when:%Y-%m-%d %H:%M} UTC: ", nl=False)
+        click.echo(f"elicense-registry prove-breach {city} {breach.index} --epoch {epoch} --out FILE")
 
 
 @click.command("prove-breach")

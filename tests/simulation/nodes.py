@@ -340,6 +340,7 @@ class RegistryNode(Node):
             decisions=self.decisions,
             log=log,
             freshness=freshness,
+            on_without_custody=lambda: None,
             on_change=lambda: None,
             metrics=CityMetrics(registry=self.metrics, clock=self.clock),
         )

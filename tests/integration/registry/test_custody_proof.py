@@ -16,10 +16,13 @@ from elicense.errors import Malformed
 from elicense.log.verifier_key import VerifierKey, parse_vkey
 from elicense.v1 import license_pb2
 from elicense.verification.evidence_file import confirm, parse_evidence
+from registry.breaches import CUSTODY_BROKEN, Breach
 from registry.cli import main as registry_command
+from registry.store import EVIDENCE_PER_REASON
 from tests.integration.registry.test_transfers import REFUSED, Move, begin
 from tests.integration.registry.world import SUZHOU, TIANJIN, TRUST_DOMAIN, World
 from tests.support.city import City
+from tests.support.cluster import eventually
 
 
 @pytest.fixture
@@ -99,6 +102,87 @@ async def test_a_record_without_custody_is_proved_to_a_stranger_with_public_keys
     assert what in confirmed.output
 
 
+def found(world: World) -> dict[str, float]:
+    """How many breaches of each city the registry has counted."""
+    family = next(each for each in world.node.metrics.collect() if each.name == "elicense_custody_breaches")
+    return {s.labels["city"]: s.value for s in family.samples if s.name.endswith("_total")}
+
+
+def kept(world: World) -> list[Breach]:
+    rows = world.database.read_now(lambda conn: world.store.evidence_for(conn, CUSTODY_BROKEN))
+    return [Breach.parse(body) for body, _ in rows]
+
+
+async def look(move: Move, city: City) -> None:
+    """Have the city told and the registry's decisions signed, and let it judge."""
+    await city.replicate()
+    await city.send(city.batch(city.size))
+    await move.suzhou.claim("110105199001018888")
+    await move.world.node.breaches.look()
+
+
+@pytest.mark.parametrize(("breach", "what"), BREACHES)
+async def test_the_registry_keeps_the_evidence_by_itself_once_and_without_personal_data(
+    move: Move, breach: Any, what: str
+) -> None:
+    city, index = await breach(move)
+    await look(move, city)
+    (found_by_itself,) = kept(move.world)
+    assert (found_by_itself.record.log, found_by_itself.index) == (city.code, index)
+    assert found(move.world)[str(city.code)] == 1
+    # Also what follows it is without custody, but follows what proves nothing by itself.
+    later(city, move, seconds=700)
+    await look(move, city)
+    config = f"{move.world.config.node.data_dir}/config.toml"
+    listed = await run(registry_command, "breaches", "--config", config)
+    (line,) = listed.stdout.splitlines()
+    assert line.startswith(f"{city.code}/1 entry {index}, found ")
+    path = move.world.folder / "listed.json"
+    command = line.partition("elicense-registry ")[2].replace("FILE", str(path)).split()
+    made = await run(registry_command, *command, "--config", config)
+    assert what in made.stdout, made.output
+    # A restart judges the last words again and alarms no more.
+    await move.world.restart()
+    await move.world.node.breaches.look()
+    assert found(move.world)[str(city.code)] == 0
+    assert len(kept(move.world)) == 1
+    (body,) = [body for _, _, body in move.world.database.read_now(lambda c: list(move.world.store.all_evidence(c)))]
+    assert move.license_id.hex() not in body.decode()
+    assert not move.world.fsck().findings
+
+
+async def test_a_registry_that_tells_the_city_wakes_itself_to_judge(move: Move) -> None:
+    city, _ = await after_it_moved(move)
+    await move.suzhou.claim("110105199001018888")
+    await city.replicate()
+    await city.send(city.batch(city.size))
+
+    async def proved() -> bool:
+        return bool(kept(move.world))
+
+    await eventually(proved)
+
+
+async def test_evidence_waits_for_the_signature_over_the_decision_and_no_longer(move: Move) -> None:
+    city, _ = await after_it_moved(move)
+    await city.replicate()
+    await city.send(city.batch(city.size))
+    await move.world.node.breaches.look()
+    assert kept(move.world) == []
+    await look(move, city)
+    assert len(kept(move.world)) == 1
+
+
+async def test_a_city_that_breaks_custody_all_the_time_fills_no_disk(move: Move) -> None:
+    tianjin = await move.world.city(TIANJIN)
+    for _ in range(EVIDENCE_PER_REASON + 4):
+        tianjin.take_over(move.license_id, move.suzhou, event=license_pb2.LICENSE_EVENT_STATUS_CHANGED)
+    for _ in range(8):
+        await look(move, tianjin)
+    assert len(kept(move.world)) == EVIDENCE_PER_REASON
+    assert found(move.world)[str(TIANJIN)] == EVIDENCE_PER_REASON
+
+
 @pytest.mark.parametrize("seconds", [0, 599])
 async def test_a_record_that_may_have_crossed_the_decision_convicts_nobody(move: Move, seconds: int) -> None:
     await moved(move)
@@ -106,6 +190,8 @@ async def test_a_record_that_may_have_crossed_the_decision_convicts_nobody(move:
     made, path = await prove(move, move.suzhou, index)
     assert (made.exit_code, path.exists()) == (1, False), made.output
     assert "[NOT_FOUND]" in made.output
+    await look(move, move.suzhou)
+    assert kept(move.world) == []
 
 
 async def test_records_with_custody_convict_nobody(move: Move) -> None:
