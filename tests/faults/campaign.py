@@ -23,11 +23,13 @@ from tests.faults.fault import Attack, Fault, NotPossibleHere, Trial
 from tests.faults.report import Row
 from tests.faults.table import FAULTS, SHORT
 from tests.faults.workload import Ledger
-from tests.faults.world import World, running_world
+from tests.faults.world import TIANJIN, World, running_world
 from tests.support.postgres import PostgresServer, running_postgres
 
 #: Licences acknowledged before each blow, so that it falls into running work.
 _WARM = 5
+#: How often times of peace and of attack take turns in the long form, and how long each is.
+_TURNS, _TURN_S = 6, 5.0
 
 
 @dataclass
@@ -56,14 +58,25 @@ class Campaign:
             row.skipped = "no PostgreSQL"
             return row
         city = self.world.cities[fault.city]
-        ledger = self.ledgers.setdefault(fault.city, Ledger(city))
-        trial = Trial(self.world, city, ledger, Random(f"{self.seed} {fault.name}"), self.postgres)
+        trial = Trial(
+            self.world,
+            city,
+            self._ledger(fault.city),
+            Random(f"{self.seed} {fault.name}"),
+            self.postgres,
+            healthy=self._ledger(TIANJIN),
+            turns=max(1, round(_TURNS * self.share)) if self.long else 1,
+            seconds_a_turn=_TURN_S if self.long else 1.0,
+        )
         try:
             await (self._attack(fault, trial, row) if isinstance(fault, Attack) else self._break(fault, trial, row))
         except NotPossibleHere as error:
             row.skipped = str(error)
-        row.notes = trial.notes
+        row.notes, row.felt = trial.notes, list(trial.felt)
         return row
+
+    def _ledger(self, code: int) -> Ledger:
+        return self.ledgers.setdefault(code, Ledger(self.world.cities[code]))
 
     async def _break(self, fault: Fault, trial: Trial, row: Row) -> None:
         rounds = max(1, round(fault.long_rounds * self.share)) if self.long else fault.rounds
@@ -74,7 +87,8 @@ class Campaign:
                     await self._round(fault, trial, row)
                     row.times += trial.hits - hits or 1
                     trial.round += 1
-            await self._check(trial, row)
+            # Commands take longer than all the rest: once a fault in the long form, once in all in the short one.
+            await self._check(trial, row, fsck=self.long and trial.round == rounds)
 
     async def _round(self, fault: Fault, trial: Trial, row: Row) -> None:
         ledger = trial.ledger
@@ -104,14 +118,18 @@ class Campaign:
             tally = await fault.send(trial)
             await trial.ledger.more(_WARM)
         row.times, row.accepted = tally.tried, tally.accepted
-        await self._check(trial, row)
+        await self._check(trial, row, fsck=self.long)
 
-    async def _check(self, trial: Trial, row: Row) -> None:
+    async def _check(self, trial: Trial, row: Row, *, fsck: bool) -> None:
         """Let everything be answered and replicated, then audit."""
         await trial.ledger.settle()
         row.catching_up.append(await self.world.caught_up(trial.city, deadline_s=120))
-        # Starting two commands takes longer than all the rest: the short form does so once, at its end.
-        found = await audit(self.world, [trial.ledger], fsck=self.long)
+        ledgers = [trial.ledger]
+        if trial.felt:
+            ledgers.append(trial.healthy)
+            await trial.healthy.settle()
+            await self.world.caught_up(trial.healthy.city)
+        found = await audit(self.world, ledgers, fsck=fsck)
         worst = row.findings
         worst.acknowledged = found.acknowledged
         for name in ("lost", "duplicates", "gaps", "forks"):
@@ -142,6 +160,8 @@ async def _main(words: argparse.Namespace) -> int:
                 except Exception as error:  # the table must tell of every other fault all the same
                     rows.append(Row(fault.name, broken=[f"{type(error).__name__}: {error}"]))
                 print(f"{rows[-1].line()}  ({time.monotonic() - started:.0f} s)", flush=True)  # noqa: T201
+                for what in rows[-1].failures:
+                    print(f"FAILED {what}", flush=True)  # noqa: T201
     report.write(rows, words.out)
     print(f"\n{report.markdown(rows)}")  # noqa: T201
     return 0 if all(row.passed for row in rows) else 1

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 
+from tests.faults.bystanders import Felt
 from tests.faults.processes import until
 from tests.faults.workload import Ledger
 from tests.faults.world import CityNode, World
@@ -32,6 +33,10 @@ class Trial:
         postgres: The server behind Chengdu, if any.
         notes: What a fault has to say for the table.
         hits: How often the fault did strike; a round counts once unless the fault says otherwise.
+        healthy: What a city is asked for that is left in peace.
+        turns: How often times of peace and of attack take turns, where what others feel is measured.
+        seconds_a_turn: How long each of them lasts.
+        felt: What others felt.
     """
 
     world: World
@@ -39,9 +44,13 @@ class Trial:
     ledger: Ledger
     moments: Random
     postgres: PostgresServer | None
+    healthy: Ledger
+    turns: int = 1
+    seconds_a_turn: float = 1.0
     round: int = 0
     hits: int = 0
     notes: list[str] = field(default_factory=list)
+    felt: Sequence[Felt] = ()
 
     async def a_moment(self, within_s: float) -> None:
         """Let a drawn time pass, so that the fault strikes at any point of the work."""
@@ -69,6 +78,7 @@ class Fault:
         goes_on: Licences that must be acknowledged while it is broken: local control.
         refusals: Reasons one of which must be heard while it is broken.
         stride: Rounds between two audits.
+        group: Line of the short table that it belongs to; its own name when empty.
     """
 
     name: str
@@ -79,6 +89,7 @@ class Fault:
     goes_on: int = 0
     refusals: Collection[str] = ()
     stride: int = 25
+    group: str = ""
 
     @property
     def short(self) -> bool:
@@ -122,12 +133,14 @@ class Attack:
         send: Sends everything, and says what became of it.
         city: Whose citizens are served meanwhile.
         short: Whether the test suite runs it too.
+        group: Line of the short table that it belongs to; its own name when empty.
     """
 
     name: str
     send: Callable[[Trial], Awaitable[Tally]]
     city: int
     short: bool = True
+    group: str = ""
 
 
 def log_of(folder: Path) -> str:

@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 DEADLINE_S = 60.0
+#: A check of everything that a long campaign has written takes its time.
+COMMAND_S = 900.0
 
 
 async def until(holds: Callable[[], bool], *, deadline_s: float = DEADLINE_S) -> None:
@@ -75,13 +77,30 @@ class Process:
             with suppress(ProcessLookupError):
                 os.kill(self.pid, number)
 
+    async def pause(self) -> None:
+        """Have it stand still until SIGCONT, and wait until it does."""
+        self.signal(signal.SIGSTOP)
+        await until(lambda: self._state() in "TZX")
+
+    def _state(self) -> str:
+        try:
+            status = Path(f"/proc/{self.pid}/stat").read_text(encoding="ascii", errors="replace")
+        except OSError:
+            return "X"
+        # Behind the name, which may hold anything.
+        return status.rpartition(")")[2].split()[0]
+
+    def terminate(self) -> None:
+        """Ask it to end."""
+        self.signal(signal.SIGTERM)
+
     async def kill(self) -> None:
         """End it without warning, and wait until it is gone."""
         self.signal(signal.SIGKILL)
         await self.wait()
 
-    async def wait(self) -> int:
-        async with asyncio.timeout(DEADLINE_S):
+    async def wait(self, *, deadline_s: float = DEADLINE_S) -> int:
+        async with asyncio.timeout(deadline_s):
             return await asyncio.shield(self.ended)
 
 
@@ -101,9 +120,15 @@ class Nursery:
 
     async def command(self, main: str, *arguments: str) -> tuple[int, str]:
         """Run a console command to its end; return its exit status and what it wrote."""
-        log = self.folder / f"command-{next(self._numbers)}.log"
-        status = await (await self._start(log, main=main, arguments=list(arguments))).wait()
+        process, log = await self.start(main, *arguments)
+        status = await process.wait(deadline_s=COMMAND_S)
         return status, await asyncio.to_thread(log.read_text)
+
+    async def start(self, main: str, *arguments: str) -> tuple[Process, Path]:
+        """Start a console command; return its process and the file that it writes into."""
+        log = self.folder / f"command-{next(self._numbers)}.log"
+        log.touch()
+        return await self._start(log, main=main, arguments=list(arguments)), log
 
     async def _start(self, log: Path, **order: Any) -> Process:
         number = next(self._numbers)

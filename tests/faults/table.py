@@ -7,11 +7,12 @@ from typing import Final
 from tests.faults.fault import Attack, Fault
 from tests.faults.kinds.certificates import CERTIFICATES
 from tests.faults.kinds.clocks import CLOCKS
-from tests.faults.kinds.floods import FLOODS
 from tests.faults.kinds.hand_overs import HAND_OVERS
 from tests.faults.kinds.kills import KILLS
 from tests.faults.kinds.liars import LIARS
+from tests.faults.kinds.neighbours import NEIGHBOURS
 from tests.faults.kinds.network import NETWORK
+from tests.faults.kinds.nonsense import NONSENSE
 from tests.faults.kinds.postgres import POSTGRES
 from tests.faults.kinds.storage import STORAGE
 
@@ -23,8 +24,9 @@ FAULTS: Final[tuple[Fault | Attack, ...]] = (
     *NETWORK,
     *CLOCKS,
     *LIARS,
-    *FLOODS,
+    *NONSENSE,
     *CERTIFICATES,
+    *NEIGHBOURS,
 )
 
 SHORT: Final = tuple(fault for fault in FAULTS if fault.short)

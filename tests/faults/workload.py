@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from itertools import count
+from typing import TypeVar
 
 from elicense.errors import Error, PeerUnreachable
 from elicense.v1 import issuance_pb2 as pb
@@ -17,6 +18,8 @@ from elicense.v1 import license_pb2
 from tests.faults.processes import until
 from tests.faults.world import CityNode, Line
 from tests.support.cluster import call, drivers
+
+T = TypeVar("T")
 
 #: A call that hangs is given up and asked again; below it lie all waits of a healthy node.
 CALL_S = 8.0
@@ -58,14 +61,16 @@ class Ledger:
         city: The city.
         asks: In the order of asking.
         refusals: Reasons why an attempt was not acknowledged, with their number.
-        latencies: Seconds that each acknowledged single issue took.
+        callers: How many keep it busy.
+        waiting: How many of their calls are not answered yet.
     """
 
     city: CityNode
     asks: list[Ask] = field(default_factory=list)
     refusals: Counter[str] = field(default_factory=Counter)
-    latencies: list[float] = field(default_factory=list)
     acknowledged: int = 0
+    callers: int = 0
+    waiting: int = 0
     _people: Iterator[license_pb2.License] | None = None
     _seeds: count[int] = field(default_factory=lambda: count(1))
     _open: set[Ask] = field(default_factory=set)
@@ -95,13 +100,7 @@ class Ledger:
         """
         ask = ask or self.new()
         request = pb.CreateLicenseRequest(parent=self.city.parent, license=ask.license, request_id=ask.request_id)
-        started = time.perf_counter()
-        try:
-            answer = await call(line.stub().CreateLicense(request, timeout=CALL_S))
-        except Error as error:
-            self.refusals[error.reason] += 1
-            raise
-        self.latencies.append(time.perf_counter() - started)
+        answer = await self._answered(line.stub().CreateLicense(request, timeout=CALL_S))
         ask.answer = answer
         self._acknowledge(ask, answer.license.name)
         return ask
@@ -114,20 +113,23 @@ class Ledger:
         """
         asks = asks or [self.new(bulk=True) for _ in range(IMPORT_ROWS)]
         items = [pb.ImportItem(license=ask.license, request_id=ask.request_id) for ask in asks]
-        try:
-            answer = await call(
-                line.stub().ImportLicenses(
-                    pb.ImportLicensesRequest(parent=self.city.parent, items=items), timeout=CALL_S
-                )
-            )
-        except Error as error:
-            self.refusals[error.reason] += 1
-            raise
+        request = pb.ImportLicensesRequest(parent=self.city.parent, items=items)
+        answer = await self._answered(line.stub().ImportLicenses(request, timeout=CALL_S))
         for ask, result in zip(asks, answer.results, strict=True):
             if result.name:
                 self._acknowledge(ask, result.name)
             else:
                 self.refusals[f"row: {result.status.message}"] += 1
+
+    async def _answered(self, calling: Awaitable[T]) -> T:
+        self.waiting += 1
+        try:
+            return await call(calling)
+        except Error as error:
+            self.refusals[error.reason] += 1
+            raise
+        finally:
+            self.waiting -= 1
 
     def _acknowledge(self, ask: Ask, name: str) -> None:
         ask.name = name
@@ -185,6 +187,7 @@ class Ledger:
                 await asyncio.sleep(5 * _THINK_S)
             await line.hang_up()
 
+        self.callers += singles + imports
         tasks = [asyncio.ensure_future(window()) for _ in range(singles)]
         tasks += [asyncio.ensure_future(office()) for _ in range(imports)]
         try:
@@ -192,6 +195,7 @@ class Ledger:
         finally:
             going = False
             await asyncio.gather(*tasks)
+            self.callers -= singles + imports
 
     @staticmethod
     async def _try(line: Line, asking: Awaitable[object]) -> None:

@@ -142,6 +142,8 @@ class World:
         cluster: Who enrols whom, while the registry runs.
         registry: The registry.
         cities: The cities by division code.
+        police: Police who ask the registry.
+        city_police: Police who ask Tianjin.
     """
 
     folder: Path
@@ -149,6 +151,8 @@ class World:
     cluster: Cluster
     registry: RegistryNode
     cities: dict[int, CityNode]
+    police: Credentials
+    city_police: Credentials
     #: Databases that are only looked at; opened once.
     _looking: dict[str, Database] = field(default_factory=dict)
 
@@ -222,6 +226,9 @@ async def running_world(folder: Path, *, postgres_url: str | None, postgres_sock
     wanted = {SUZHOU: None, TIANJIN: None} | ({} if postgres_url is None else {CHENGDU: postgres_url})
     for code, url in wanted.items():
         await cluster.add_city(code, database_url=url)
+    police = await cluster.enroll_national(("verifier", "police", "highway"), folder / "police")
+    local = ("city", str(TIANJIN), "verifier", "police", "tianjin")
+    city_police = await cluster.enroll_at(cluster.cities[TIANJIN], local, folder / "city-police")
     await cluster.close()
     async with AsyncExitStack() as stack:
         nursery = await stack.enter_async_context(running_nursery(folder))
@@ -254,7 +261,7 @@ async def running_world(folder: Path, *, postgres_url: str | None, postgres_sock
                 storage=storage,
                 database_url=joined.config.database_url,
             )
-        world = World(folder, nursery, cluster, registry, cities)
+        world = World(folder, nursery, cluster, registry, cities, police, city_police)
         stack.push_async_callback(world.close)
         for node in (registry, *cities.values()):
             await node.start()

@@ -12,6 +12,7 @@ from tests.faults.processes import until
 from tests.faults.world import SUZHOU
 
 _MINUTES_11 = 660.0
+_GROUP = "clock of either side 11 min off, or stepping to and fro"
 
 
 @asynccontextmanager
@@ -49,15 +50,14 @@ def _off(side: str, seconds: float) -> Break:
 
 
 CLOCKS = (
-    Fault("city's clock 11 min ahead", _off("city", _MINUTES_11), SUZHOU, goes_on=1, long_rounds=3),
-    Fault("city's clock 11 min behind", _off("city", -_MINUTES_11), SUZHOU, rounds=0, goes_on=1, long_rounds=3),
-    Fault(
-        "registry's clock 11 min ahead",
-        _off("registry", _MINUTES_11),
-        SUZHOU,
-        rounds=0,
-        goes_on=1,
-        long_rounds=3,
+    Fault("city's clock 11 min ahead", _off("city", _MINUTES_11), SUZHOU, goes_on=1, long_rounds=3, group=_GROUP),
+    *(
+        Fault(name, _off(side, seconds), SUZHOU, rounds=0, goes_on=1, long_rounds=3, group=_GROUP)
+        for name, side, seconds in (
+            ("city's clock 11 min behind", "city", -_MINUTES_11),
+            ("registry's clock 11 min ahead", "registry", _MINUTES_11),
+            ("registry's clock 11 min behind", "registry", -_MINUTES_11),
+        )
     ),
-    Fault("city's clock stepping to and fro", stepping, SUZHOU, rounds=0, long_rounds=10),
+    Fault("city's clock stepping to and fro", stepping, SUZHOU, rounds=0, long_rounds=10, group=_GROUP),
 )

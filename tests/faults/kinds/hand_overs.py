@@ -21,6 +21,7 @@ from tests.faults.world import CHENGDU, SUZHOU, CityNode
 from tests.support.cluster import call
 
 _BASIS = "household moved"
+_GROUP = "kill -9 of registry and both cities in each step of a hand-over"
 _PAUSE_S = 0.05
 #: A blow falls within this time of a step that has begun: before, in the middle of, and after its work.
 _WITHIN_S = 0.15
@@ -132,6 +133,6 @@ def _called(city: CityNode) -> AbstractAsyncContextManager[grpc.aio.Channel]:
 
 
 HAND_OVERS = (
-    Fault("kill -9 of all while custody moves", take_over, SUZHOU, rounds=1, long_rounds=10),
-    Fault("kill -9 of all in every step of a hand-over", every_step, SUZHOU, rounds=0, long_rounds=10),
+    Fault("kill -9 of all while custody moves", take_over, SUZHOU, rounds=1, long_rounds=10, group=_GROUP),
+    Fault("kill -9 of all in every step of a hand-over", every_step, SUZHOU, rounds=0, long_rounds=10, group=_GROUP),
 )

@@ -33,11 +33,11 @@ from tests.support.cluster import TRUST_DOMAIN
 
 # -- a city ------------------------------------------------------------------------------------------------------------
 
-_CODES = iter((130100, 140100, 150100, 210100, 220100, 230100, 330100, 340100, 350100, 360100, 370100, 410100))
+_CODES = iter((130100, 140100, 150100, 210100, 220100, 230100, 330100, 340100, 350100, 360100, 370100, 410100, 420100))
 _HELD = 3
 
 
-async def _liar(world: World) -> City:
+async def join_liar(world: World) -> City:
     """Enrol one more city, which then holds three entries at the registry."""
     code = next(_CODES)
     token = parse_token(await world.cluster.national_token(city_id(TRUST_DOMAIN, code)))
@@ -160,12 +160,12 @@ async def lying_city(trial: Trial) -> Tally:
         tally.refused(what, await _reason(city.send(request)), *expected)
         tally.holds(f"{what}: the registry holds something else now", held(city.code) == before)
 
-    honest, other = await _liar(world), await _liar(world)
+    honest, other = await join_liar(world), await join_liar(world)
     liars = [honest, other]
     for lie, expected in _LIES:
         # What was signed and does not fit costs the city its standing, so each has a city of its own;
         # of every other lie nothing stays.
-        city = await _liar(world) if {"LOG_FORKED", "ROOT_MISMATCH"} & set(expected) else honest
+        city = await join_liar(world) if {"LOG_FORKED", "ROOT_MISMATCH"} & set(expected) else honest
         liars.append(city)
         told = replace(city, records=list(city.records), salts=list(city.salts))
         await send(lie.__name__.strip("_").replace("_", " "), city, lie(told), *expected)

@@ -105,12 +105,14 @@ def resident_mib(pid: int) -> float:
     return int(line.split()[1]) / 1_024
 
 
+_WAY = "network cut, silent, half open, dropping, slow; answers lost"
+
 NETWORK = (
-    Fault("network cut", cut, SUZHOU, long_rounds=20, goes_on=3),
-    Fault("network silent (black hole)", silent, SUZHOU, rounds=0, long_rounds=3, goes_on=1),
-    Fault("answers lost, requests arrive", answers_lost, SUZHOU, long_rounds=5, goes_on=1),
-    Fault("connections half open", half_open, SUZHOU, rounds=0, long_rounds=2, goes_on=1),
-    Fault("connections dropped again and again", flapping, SUZHOU, rounds=0, long_rounds=20),
-    Fault("100 ms on every packet", slow, SUZHOU, rounds=0, long_rounds=3, goes_on=3),
+    Fault("network cut", cut, SUZHOU, long_rounds=20, goes_on=3, group=_WAY),
+    Fault("network silent (black hole)", silent, SUZHOU, rounds=0, long_rounds=3, goes_on=1, group=_WAY),
+    Fault("answers lost, requests arrive", answers_lost, SUZHOU, long_rounds=5, goes_on=1, group=_WAY),
+    Fault("connections half open", half_open, SUZHOU, rounds=0, long_rounds=2, goes_on=1, group=_WAY),
+    Fault("connections dropped again and again", flapping, SUZHOU, rounds=0, long_rounds=20, group=_WAY),
+    Fault("100 ms on every packet", slow, SUZHOU, rounds=0, long_rounds=3, goes_on=3, group=_WAY),
     Fault("backlog of three days", backlog, SUZHOU, rounds=0, long_rounds=1),
 )

@@ -8,10 +8,12 @@ from contextlib import asynccontextmanager
 from functools import partial
 
 from tests.faults.fault import Fault, Trial
+from tests.faults.kinds.storage import REFUSING
 from tests.faults.world import CHENGDU
 from tests.support.postgres import PostgresServer
 
 _COMMIT = b"COMMIT"
+_AT_COMMIT = "PostgreSQL lost at COMMIT, carried out or not; every connection ended"
 
 
 @asynccontextmanager
@@ -95,14 +97,16 @@ POSTGRES = (
         partial(commit_unanswered, arrives=False),
         CHENGDU,
         long_rounds=30,
+        group=_AT_COMMIT,
     ),
     Fault(
         "PostgreSQL lost at COMMIT, which was carried out",
         partial(commit_unanswered, arrives=True),
         CHENGDU,
         long_rounds=30,
+        group=_AT_COMMIT,
     ),
-    Fault("PostgreSQL ends every connection", terminated, CHENGDU, rounds=0, long_rounds=10),
-    Fault("PostgreSQL read-only", read_only, CHENGDU, long_rounds=3, refusals=("STORE_UNAVAILABLE",)),
-    Fault("PostgreSQL away", away, CHENGDU, rounds=0, long_rounds=3, refusals=("STORE_UNAVAILABLE",)),
+    Fault("PostgreSQL ends every connection", terminated, CHENGDU, rounds=0, long_rounds=10, group=_AT_COMMIT),
+    Fault("PostgreSQL read-only", read_only, CHENGDU, long_rounds=3, refusals=("STORE_UNAVAILABLE",), group=REFUSING),
+    Fault("PostgreSQL away", away, CHENGDU, rounds=0, long_rounds=3, refusals=("STORE_UNAVAILABLE",), group=REFUSING),
 )

@@ -20,6 +20,11 @@ from tests.faults.world import SUZHOU, CityNode, Node
 
 _HIT_S = 30.0
 
+REFUSING = "disk full, an INSERT refused in mid-batch, PostgreSQL read-only or away"
+"""Group of the stores that refuse."""
+
+_SET_BACK = "database set back to a copy, with the registry there and away"
+
 
 @asynccontextmanager
 async def injected(trial: Trial, *, side: str, call: str, how: str, span: int) -> AsyncIterator[None]:
@@ -214,6 +219,7 @@ def _syscalls() -> tuple[Fault, ...]:
             SUZHOU,
             rounds=0,
             long_rounds=span,
+            group="write or sync fails (EIO, ENOSPC) or kills, in turn, on either side",
         )
         for side in ("city", "registry")
         for call, span in (("pwrite64", 30), ("fdatasync", 6))
@@ -226,13 +232,14 @@ _SHORT = ("city: fdatasync EIO, each in turn", "city: pwrite64 ENOSPC, each in t
 
 STORAGE = (
     *_syscalls(),
-    Fault("city's disk full", disk_full, SUZHOU, long_rounds=3, refusals=("STORE_FULL",)),
+    Fault("city's disk full", disk_full, SUZHOU, long_rounds=3, refusals=("STORE_FULL",), group=REFUSING),
     Fault(
         "city: one INSERT of a batch fails",
         partial(insert_fails, side="city", table="log_entry", condition="NEW.idx % 3 = 0"),
         SUZHOU,
         long_rounds=5,
         refusals=("INTERNAL",),
+        group=REFUSING,
     ),
     Fault(
         "registry: one INSERT of a batch fails",
@@ -240,6 +247,7 @@ STORAGE = (
         SUZHOU,
         long_rounds=5,
         goes_on=3,
+        group=REFUSING,
     ),
     Fault(
         "city's database set back to a copy",
@@ -247,6 +255,7 @@ STORAGE = (
         SUZHOU,
         long_rounds=3,
         refusals=("DATA_LOSS",),
+        group=_SET_BACK,
     ),
     Fault(
         "the same, with the registry away",
@@ -255,5 +264,6 @@ STORAGE = (
         rounds=0,
         long_rounds=3,
         refusals=("DATA_LOSS", "HISTORY_UNKNOWN"),
+        group=_SET_BACK,
     ),
 )
