@@ -15,7 +15,7 @@ from city_node.epochs import Epochs, known_keys
 from city_node.gate import SigningGate
 from city_node.ground import Ground
 from city_node.keys import load_keys
-from city_node.mirroring import mirror_of_registry
+from city_node.mirroring import REGISTRY_LOG_HEALTH, mirror_of_registry
 from city_node.node import Parts, RunningNode
 from city_node.own_log import OwnLog
 from city_node.progress import open_log
@@ -90,7 +90,6 @@ async def build(
     channels = RegistryChannels(credentials=keys.credentials, address=config.city.registry_address)
     own_log = OwnLog(ground)
     replication = Replication(ground, own_log=own_log, epoch_keys=epoch_keys, upstream=channels.upstream)
-    mirror = mirror_of_registry(ground, channels.upstream)
     replicator = replication.replicator
     own_log.writer.add_listener(lambda _size: replicator.wake())
 
@@ -121,6 +120,13 @@ async def build(
         log=log,
         clock=clock,
         place=place,
+    )
+
+    async def say_sound(is_sound: bool) -> None:
+        await listening.server.health.set_ready(is_sound, services=(REGISTRY_LOG_HEALTH,))
+
+    mirror = mirror_of_registry(
+        ground, channels.upstream, epoch_keys=epoch_keys, compare=replicator.compare, say_sound=say_sound
     )
 
     # What it answers, and what its clerks do.

@@ -13,6 +13,7 @@ A registry that shows less than is held here lost a part of it: it is given back
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -22,6 +23,7 @@ import grpc
 import structlog
 from prometheus_client import CollectorRegistry, Gauge
 
+from city_node.vectors import VectorCheck
 from elicense.clock import from_timestamp
 from elicense.errors import Error, Malformed, RootMismatch, StoreCorrupt
 from elicense.log.checkpoint import Checkpoint, log_verifier_key, open_checkpoint
@@ -80,6 +82,8 @@ class Mirror:
         history: Keys of the registry's log.
         stub: The registry's RecoveryService.
         witnesses: Asks the registry for what proves that it has two histories.
+        vectors: Judges what the registry states of this city's own log.
+        say_sound: Says by the health service whether the registry's log is what it should be.
         folder: Where evidence goes.
         interval_s: How often to fetch.
         metrics: Where the mirror is shown.
@@ -93,6 +97,8 @@ class Mirror:
         history: RegistryHistory,
         stub: recovery_pb2_grpc.RecoveryServiceStub,
         witnesses: Witnesses,
+        vectors: VectorCheck,
+        say_sound: Callable[[bool], Awaitable[None]],
         folder: Path,
         interval_s: float,
         metrics: CollectorRegistry,
@@ -102,6 +108,8 @@ class Mirror:
         self._history = history
         self._stub = stub
         self._witnesses = witnesses
+        self._vectors = vectors
+        self._say_sound = say_sound
         self._folder = folder
         self._interval_s = interval_s
         self._size = Gauge("elicense_mirror_entries", "Entries held of the registry's log.", registry=metrics)
@@ -110,7 +118,8 @@ class Mirror:
             "1 while the registry shows another history of its log than the one held.",
             registry=metrics,
         )
-        self._failing = False
+        self._is_forked = self._failing = False
+        self._turn = asyncio.Lock()
 
     async def run(self) -> None:
         """Mirror for ever; ends by being cancelled, and whatever goes wrong is tried again."""
@@ -134,8 +143,14 @@ class Mirror:
             Malformed: It sent what can not be its log.
             Unavailable: It did not answer, or the database is away.
         """
-        while await self._round():
-            pass
+        async with self._turn:
+            try:
+                more = True
+                while more:
+                    await self._vectors.catch_up()
+                    more = await self._round()
+            finally:
+                await self._say_sound(not (self._is_forked or self._vectors.disputed))
 
     async def _round(self) -> bool:
         """Fetch a page; tell whether there is more."""
@@ -155,7 +170,7 @@ class Mirror:
         there = 0 if shown is None else shown.size
         if there < held.size and answer.open_epoch == held.key.epoch:
             return await self._give_back(held, there)
-        self._forked.set(0)
+        self._say_forked(False)
         self._size.set(held.size)
         if answer.open_epoch <= held.key.epoch:
             return False
@@ -212,7 +227,7 @@ class Mirror:
 
     async def _accuse(self, held: Head, note: bytes) -> None:
         """Make a file of two heads that can not both be true, if they are; else say that nothing is proved."""
-        self._forked.set(1)
+        self._say_forked(True)
         # A registry that has two histories must hear of it; what it answers changes nothing here.
         with suppress(Error):
             await self._show(held, held.size, Page([], []))
@@ -253,6 +268,10 @@ class Mirror:
         root = self._logs.root_at(conn, held, shown.size)
         proof = self._logs.consistency_proof(conn, held.key, shown.size, held.size)
         return HeadEvidence(theirs, ours, root, tuple(proof))
+
+    def _say_forked(self, is_forked: bool) -> None:
+        self._is_forked = is_forked
+        self._forked.set(is_forked)
 
     def _open(self, key: LogKey, note: bytes) -> Checkpoint | None:
         verifier = self._history.key(key.epoch)

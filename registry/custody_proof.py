@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from elicense.errors import Malformed, NotFound
+from elicense.log.entry_proofs import read_proof
 from elicense.log.model import REGISTRY_LOG, LogKey
 from elicense.v1 import log_pb2
 from elicense.verification.custody_evidence import CustodyEvidence
 from elicense.view.fold import read_record
-from registry.proofs import read_proof
 from registry.store import RegistryStore
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def custody_evidence(conn: Connection, store: RegistryStore, key: LogKey, index:
     follows = shown_by(conn, store, key, index)
     if follows is None:
         raise NotFound("nothing shows that this record was written without custody; name the first one that was")
-    return CustodyEvidence(read_proof(conn, store, key, index), read_proof(conn, store, *follows))
+    return CustodyEvidence(read_proof(conn, store.logs, key, index), read_proof(conn, store.logs, *follows))
 
 
 def shown_by(conn: Connection, store: RegistryStore, key: LogKey, index: int) -> tuple[LogKey, int] | None:

@@ -177,6 +177,7 @@ def status(config_path: Path, as_json: bool) -> None:
         "last_commit": _time(progress.last_commit_us) if progress.last_commit_us else "",
         "dispositions": progress.dispositions,
         "conflicts": progress.contested + progress.without_effect,
+        "evidence": sum(1 for _ in config.evidence_dir.glob("*.json")),
         "verify_only": doubt.message if doubt is not None else "",
     }
     if as_json:

@@ -12,6 +12,7 @@ from elicense.cli.evidence_files import write_new
 from elicense.clock import SECOND_US
 from elicense.errors import Malformed, NotFound
 from elicense.log.checkpoint import cosigner_verifier_key, log_verifier_key
+from elicense.log.entry_proofs import read_proof
 from elicense.log.model import LogKey
 from elicense.log.proof_file import format_proof
 from elicense.log.verifier_key import format_vkey, parse_vkey
@@ -27,7 +28,6 @@ from registry.custody_proof import custody_evidence
 from registry.history import own_epochs
 from registry.keys import load_keys
 from registry.names import cosigner_name, registry_origin
-from registry.proofs import read_proof
 from registry.store import RegistryStore
 
 
@@ -64,7 +64,7 @@ def prove(config_path: Path, city: int, index: int, epoch: int, out: Path) -> No
     require_current(config.database.url, "registry")
     database = Database(config.database.url, readers=1, writers=1)
     try:
-        proof = database.read_now(lambda conn: read_proof(conn, RegistryStore(), LogKey(city, epoch), index))
+        proof = database.read_now(lambda conn: read_proof(conn, RegistryStore().logs, LogKey(city, epoch), index))
     finally:
         database.close()
     write_new(out, format_proof(proof))
