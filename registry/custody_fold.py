@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from elicense.v1 import license_pb2
 from registry.transfer_model import Handovers, Position
 
 
@@ -26,26 +25,26 @@ class Custody:
         """Whether a take-over has been decided."""
         return where in self._handovers.decided
 
-    def arrives(self, message: license_pb2.LicenseRecord, where: Position) -> bool:
-        """Whether a take-over moved custody here; from then on the city's records count."""
+    def arrives(self, license_id: bytes, previous_entry_hash: bytes, where: Position) -> bool:
+        """Whether a take-over of what it cites moved custody here; from then on the city's records count."""
         handover = self._handovers.decided.get(where)
-        if handover is None or not handover.accepted or handover.license_id != message.license_id:
+        if handover is None or not handover.accepted or handover.license_id != license_id:
             return False
-        if message.previous_entry_hash == handover.source_hash:
+        if previous_entry_hash == handover.source_hash:
             self._seen.add((where, True))
-        self._away.discard(message.license_id)
+        self._away.discard(license_id)
         city, epoch, _ = where
-        self._counts_from[message.license_id] = (city, epoch, handover.target_size)
+        self._counts_from[license_id] = (city, epoch, handover.target_size)
         return True
 
-    def wrote(self, message: license_pb2.LicenseRecord, where: Position, leaf_hash: bytes) -> None:
+    def wrote(self, license_id: bytes, where: Position, leaf_hash: bytes) -> None:
         """Note a record that counts: it may be the last one before custody moved away."""
         handover = self._handovers.departures.get(where)
-        if handover is None or handover.license_id != message.license_id:
+        if handover is None or handover.license_id != license_id:
             return
         if leaf_hash == handover.source_hash:
             self._seen.add((where, False))
-        self._away.add(message.license_id)
+        self._away.add(license_id)
 
     def is_elsewhere(self, license_id: bytes, where: Position) -> bool:
         """Whether a record of this city was written without custody."""

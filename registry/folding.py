@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Final
 from elicense import errors
 from elicense.log.model import LogKey
 from elicense.v1 import license_pb2, replication_pb2
-from elicense.view.person import PersonIndex
+from elicense.view.model import revisions_of
 from registry.batch import Batch
 from registry.change_store import write_change
 from registry.erasure import erase
-from registry.links import asks
-from registry.national import STANDS_ASIDE, NationalChange, NationalFold, ReceivedRecord
+from registry.national import STANDS_ASIDE, NationalChange, NationalFold
+from registry.received import Received, ReceivedRecord
 from registry.store import RegistryStore
 
 if TYPE_CHECKING:
@@ -30,16 +30,12 @@ class Folding:
 
     Args:
         store: The registry's tables.
-        persons: Computes person and name tags.
     """
 
-    def __init__(self, *, store: RegistryStore, persons: PersonIndex) -> None:
+    def __init__(self, *, store: RegistryStore) -> None:
         self._store = store
-        self._persons = persons
 
-    def take(
-        self, conn: Connection, batch: Batch, received: Sequence[ReceivedRecord], *, now_us: int
-    ) -> tuple[bool, list[bytes]]:
+    def take(self, conn: Connection, batch: Batch, received: Received, *, now_us: int) -> tuple[bool, list[bytes]]:
         """Fold the records of a batch, which are appended already.
 
         Returns:
@@ -50,7 +46,7 @@ class Folding:
         """
         undecided = False
         erasures: list[tuple[int, license_pb2.LicenseRecord]] = []
-        for part in _parts(received):
+        for part in _parts(self._take_plain(conn, batch, received, now_us)):
             change = self._fold(conn, part, now_us)
             self._leave_what_waits(conn, batch, change)
             write_change(conn, self._store, LogKey(batch.city, batch.epoch), change)
@@ -64,13 +60,34 @@ class Folding:
         self._store.add_dispositions(conn, batch.city, batch.epoch, notes)
         return undecided, traces
 
+    def _take_plain(self, conn: Connection, batch: Batch, received: Received, now_us: int) -> Sequence[ReceivedRecord]:
+        """Write the plain first revisions whose person is free and leased to the city; return all other records.
+
+        The same comes of them as by :meth:`NationalFold.apply`: the row as it is, one revision, and the
+        lease is used.  Nothing else in the batch is about their persons, so they may come first.
+        """
+        links = self._store.view.links.of(conn, received.persons()) if received.plain else {}
+        # Two records may name one person by two documents.
+        linked = {*links, *links.values()}
+        free = [first for first in received.plain if first[0][0] not in linked] if linked else received.plain
+        used = self._store.use_leases(conn, batch.city, [row[0] for row, _ in free])
+        taken = free if len(used) == len(free) else [first for first in free if first[0][0] in used]
+        rows = [row for row, _ in taken]
+        self._store.view.put_values(conn, rows)
+        self._store.view.add_revision_values(conn, revisions_of(taken, received_us=now_us))
+        other = {row[0]: row[1] for row in rows if used[row[0]] != row[1]}
+        self._store.hold_claims(conn, batch.city, other)
+        if len(taken) == len(received.plain):
+            return received.others
+        return Received([first for first in received.plain if first[0][0] not in used], received.others).one_by_one()
+
     def _fold(self, conn: Connection, part: Sequence[ReceivedRecord], now_us: int) -> NationalChange:
         links = self._store.view.links.of(conn, {record.person_key for record in part})
         if links:
             part = [record.of_person(links.get(record.person_key, record.person_key)) for record in part]
         keys = sorted({record.person_key for record in part if record.person_key})
         rows = self._store.view.by_person(conn, keys)
-        fold = NationalFold(rows=rows, claims=self._store.claims(conn, keys), persons=self._persons, received_us=now_us)
+        fold = NationalFold(rows=rows, claims=self._store.claims(conn, keys), received_us=now_us)
         for record in part:
             fold.apply(record)
         movable = {key for key, held in rows.items() if any(row.flags & STANDS_ASIDE for row in held)}
@@ -116,7 +133,7 @@ def _parts(received: Sequence[ReceivedRecord]) -> Iterator[Sequence[ReceivedReco
     """Cut a batch behind each record that asks for links: what follows is folded under the tags that they give."""
     start = 0
     for position, record in enumerate(received, 1):
-        if record.message is not None and asks(record.message):
+        if record.links:
             yield received[start:position]
             start = position
     if start < len(received) or not received:

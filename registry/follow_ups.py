@@ -9,14 +9,14 @@ takes in what follows the take-over in the same log, or says that it has no effe
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from elicense.log.model import LogKey, StoredEntry
 from elicense.log.request_queue import BYTES_PER_COMMIT
 from elicense.v1 import license_pb2
 from elicense.view.person import PersonIndex
-from registry.national import ReceivedRecord, receive
+from registry.received import ReceivedRecord, receive
 from registry.store import RegistryStore
 from registry.transfer_model import Arrival
 
@@ -60,16 +60,14 @@ def follow_ups(
         if entry.record is None or arrival.license_id not in entry.record:
             continue
         record = [(entry.index, entry.record, entry.leaf_hash)]
-        for received in receive(record, city=key.log, epoch=key.epoch, persons=persons):
-            message = received.message
-            if message is None or message.license_id != arrival.license_id:
+        for received in receive(record, city=key.log, epoch=key.epoch, persons=persons).one_by_one():
+            if received.row is None or received.row.license_id != arrival.license_id:
                 continue
-            if message.event == license_pb2.LICENSE_EVENT_TRANSFERRED_IN:
+            if received.row.event == license_pb2.LICENSE_EVENT_TRANSFERRED_IN:
                 return found
-            if message.previous_entry_hash == latest:
+            if received.previous_entry_hash == latest:
                 latest = received.leaf_hash
-                person = replace(received, person_key=arrival.person_key)
-                found.append(FollowUp(key.epoch, person, entry.record))
+                found.append(FollowUp(key.epoch, received.of_person(arrival.person_key), entry.record))
     return found
 
 

@@ -38,8 +38,8 @@ from registry.epochs import previous_head
 from registry.folding import Folding
 from registry.heads import open_head
 from registry.model import City, CityState, NotedDisposition
-from registry.national import ReceivedRecord, receive
 from registry.quarantine_model import Kind
+from registry.received import Received, receive
 from registry.store import RegistryStore
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class _Read:
 
     leaves: Sequence[bytes]
     entries: Sequence[NewEntry]
-    received: Sequence[ReceivedRecord]
+    received: Received
     traces: list[bytes] = field(default_factory=list)
     """Bytes of what the batch erased; filled in its transaction, anew whenever that runs again."""
 
@@ -107,7 +107,7 @@ class Ingest:
         self._database = database
         self._store = store
         self._persons = persons
-        self._folding = Folding(store=store, persons=persons)
+        self._folding = Folding(store=store)
         self._cosigner = cosigner
         self._cosigner_name = cosigner_name
         self._trust_domain = trust_domain
@@ -252,12 +252,12 @@ class Ingest:
         recorded_us = head.recorded_us
         if head.size == 0 and batch.epoch > FIRST_EPOCH:
             recorded_us = self._check_opening(conn, head.key, batch)
-        received = [record for record in read.received if record.index >= head.size] if fresh else read.received
+        received = read.received.behind(head.size) if fresh else read.received
         # When the city wrote its last record; never later than now, so that a
         # city with a fast clock can not make its records look fresher.  Records
         # that can not be read say nothing of when they were written.
-        written = [record.row.recorded_us for record in received if record.row is not None]
-        recorded_us = min(max(written, default=recorded_us), now_us)
+        written_us = received.recorded_us()
+        recorded_us = min(recorded_us if written_us is None else written_us, now_us)
         moved = self._store.logs.advance(
             conn, head, read.entries[fresh:], recorded_us=recorded_us, note=batch.checkpoint, frontier=frontier
         )

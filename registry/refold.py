@@ -20,7 +20,8 @@ from registry.bans import PersonBan
 from registry.decided import LicenseKey
 from registry.links import AskedLink
 from registry.model import Pending
-from registry.national import NationalFold, receive
+from registry.national import NationalFold
+from registry.received import receive
 from registry.store import RegistryStore
 from registry.transfer_model import Arrival, Handovers, OpenOffer, Position
 
@@ -77,12 +78,12 @@ def refold(
     folded = Folded()
     for city, held in sorted(by_city.items()):
         # Without claims every first record waits; whether it counts is told by the registry's log.
-        fold = NationalFold(rows={}, claims={}, persons=persons, received_us=0, handovers=handovers)
+        fold = NationalFold(rows={}, claims={}, received_us=0, handovers=handovers)
         for key, index in held:
             entry = entries[key, index]
             if entry.record is not None:
                 record = (index, entry.record, entry.leaf_hash)
-                for received in receive([record], city=city, epoch=key.epoch, persons=persons):
+                for received in receive([record], city=city, epoch=key.epoch, persons=persons).one_by_one():
                     fold.apply(received)
         _take(folded, fold)
     _unite(conn, store, folded)

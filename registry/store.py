@@ -25,7 +25,7 @@ from sqlalchemy import (
 from elicense.access.store import AccessStore, define_access_table
 from elicense.log.store import LogKey, LogStore, define_log_tables
 from elicense.quota.store import QuotaStore, define_quota_table
-from elicense.sql.bulk import BulkInsert, BulkLookup, BulkUpdate
+from elicense.sql.bulk import BulkInsert, BulkLookup, BulkMark, BulkUpdate
 from elicense.sql.database import insert_for
 from elicense.sql.row import values_of
 from elicense.trust.store import TrustStore, define_trust_tables
@@ -169,6 +169,11 @@ _HELD: Final = int(ClaimState.HELD)
 _RELEASED: Final = int(ClaimState.RELEASED)
 #: A standing claim that its own city, or any after a release, may write over.
 _OWN_OR_RELEASED: Final = f"claim.city = excluded.city OR claim.state = {_RELEASED}"
+#: A city's lease of a person who has no licence.
+_FREE_LEASE: Final = (
+    f"claim.city = ? AND claim.state = {int(ClaimState.LEASED)}"  # noqa: S608  # our own names, no data
+    " AND NOT EXISTS (SELECT 1 FROM license_view WHERE license_view.person_key = claim.person_key)"
+)
 
 #: The access log has a database of its own.
 access_metadata = MetaData()
@@ -219,6 +224,8 @@ class RegistryStore:
         self._release = BulkUpdate(
             claim_table, values=("state",), found_by=("person_key", "city", "license_id", "state")
         )
+        used = (claim_table.c.person_key, claim_table.c.license_id)
+        self._use = BulkMark(used, claim_table.c.person_key, changes=f"state = {_HELD}", condition=_FREE_LEASE)
         self._add_dispositions = BulkInsert(disposition_table)
         self._add_pending = BulkInsert(pending_table)
         self._states = select(*[state_table.c[name] for name in CityState.__dataclass_fields__])
@@ -315,6 +322,16 @@ class RegistryStore:
     def hold_claims(self, conn: Connection, city: int, holds: Mapping[bytes, bytes]) -> None:
         """Turn a city's leases into holds, now that records use them; ``holds`` maps person to licence."""
         self._hold.execute(conn, [(_HELD, used_by, key, city) for key, used_by in sorted(holds.items())])
+
+    def use_leases(self, conn: Connection, city: int, persons: Iterable[bytes]) -> dict[bytes, bytes]:
+        """Turn those leases of a city into holds whose person has no licence.
+
+        One statement looks and writes, however many there are: this is how nearly every licence comes in.
+
+        Returns:
+            The persons, each with the licence for which they were claimed.
+        """
+        return {row[0]: row[1] for row in self._use.execute(conn, persons, city)}
 
     def release_claims(self, conn: Connection, city: int, releases: Mapping[bytes, bytes]) -> None:
         """Release persons whom a city held for licences that are cancelled now; ``releases`` maps person to licence."""

@@ -97,7 +97,7 @@ class TransferDecider:
         epoch = arrival.epoch if state is None else state.epoch
         board.follow_ups[arrival] = follow_ups(conn, self._store, arrival, epoch=epoch, persons=self._persons)
         for each in board.follow_ups[arrival]:
-            board.records[arrival.city, each.epoch, each.received.index] = each.record
+            board.records[arrival.city, each.epoch, each.received.idx] = each.record
 
     def _message(self, board: TransferBoard, arrival: Arrival) -> license_pb2.LicenseRecord:
         """Return the record of a take-over.
@@ -160,7 +160,6 @@ class TransferDecider:
         fold = NationalFold(
             rows={} if row is None else {person: [row]},
             claims={person: claims[person]} if person in claims else {},
-            persons=self._persons,
             received_us=now_us,
         )
         changes = []

@@ -99,7 +99,43 @@ class BulkUpdate(_Written):
         )
 
 
-class BulkLookup:
+class _ByKeys:
+    """Statements about the rows that have one of many keys: one text for PostgreSQL, some for SQLite.
+
+    Args:
+        key: Column of the keys.
+        start: The statement up to its condition; it may end in conditions of its own.
+        end: What follows the condition.
+    """
+
+    def __init__(self, key: Column[Any], start: str, end: str) -> None:
+        self._array = f"{start.replace('?', '%b')} {key.name} = ANY(%b::{_ARRAY_TYPES[type(key.type)]}){end}"
+        self._in = {size: f"{start} {key.name} IN ({', '.join('?' * size)}){end}" for size in _LOOKUP_SIZES}
+
+    def execute(self, conn: Connection, keys: Iterable[bytes | int | str], *given: bytes | int | str) -> list[Any]:
+        """Return the rows, as tuples, in any order.
+
+        Args:
+            conn: The transaction.
+            keys: The keys; one that comes twice counts once.
+            given: Values of the statement's own conditions, in their order.
+        """
+        wanted = sorted(set(keys))
+        if not wanted:
+            return []
+        if conn.dialect.name != "sqlite":
+            return list(conn.exec_driver_sql(self._array, (*given, wanted)))
+        found: list[Any] = []
+        largest = _LOOKUP_SIZES[-1]
+        for start in range(0, len(wanted), largest):
+            part = wanted[start : start + largest]
+            size = next(size for size in _LOOKUP_SIZES if size >= len(part))
+            part += part[-1:] * (size - len(part))
+            found += conn.exec_driver_sql(self._in[size], (*given, *part))
+        return found
+
+
+class BulkLookup(_ByKeys):
     """SELECT of the rows that have one of many keys.
 
     Args:
@@ -109,32 +145,29 @@ class BulkLookup:
     """
 
     def __init__(self, columns: Sequence[Column[Any]], key: Column[Any], *, ordered_lock: bool = False) -> None:
-        names = ", ".join(column.name for column in columns)
-        self._select = f"SELECT {names} FROM {key.table.name} WHERE {key.name}"  # noqa: S608  # our own names, no data
-        self._lock = f" ORDER BY {key.name} FOR UPDATE" if ordered_lock else ""
-        self._array = f"{self._select} = ANY(%b::{_ARRAY_TYPES[type(key.type)]}){self._lock}"
-        self._in = {size: f"{self._select} IN ({', '.join('?' * size)})" for size in _LOOKUP_SIZES}
+        # SQLite has no row locks, and needs none: it has one writer.
+        lock = f" ORDER BY {key.name} FOR UPDATE" if ordered_lock else ""
+        super().__init__(key, f"SELECT {_names(columns)} FROM {key.table.name} WHERE", "")  # noqa: S608  # our own names, no data
+        self._array += lock
 
-    def execute(self, conn: Connection, keys: Iterable[bytes | int | str]) -> list[Any]:
-        """Return the rows, as tuples, in any order.
 
-        Args:
-            conn: The transaction.
-            keys: The keys; one that comes twice counts once.
-        """
-        wanted = sorted(set(keys))
-        if not wanted:
-            return []
-        if conn.dialect.name != "sqlite":
-            return list(conn.exec_driver_sql(self._array, (wanted,)))
-        found: list[Any] = []
-        largest = _LOOKUP_SIZES[-1]
-        for start in range(0, len(wanted), largest):
-            part = wanted[start : start + largest]
-            size = next(size for size in _LOOKUP_SIZES if size >= len(part))
-            part += part[-1:] * (size - len(part))
-            found += conn.exec_driver_sql(self._in[size], tuple(part))
-        return found
+class BulkMark(_ByKeys):
+    """UPDATE of the rows that have one of many keys and meet a condition.
+
+    Args:
+        columns: What to read of each row that was written.
+        key: Column of the keys.
+        changes: What to set, in SQL.
+        condition: SQL condition, with a question mark for each value that is given with the keys.
+    """
+
+    def __init__(self, columns: Sequence[Column[Any]], key: Column[Any], *, changes: str, condition: str) -> None:
+        start = f"UPDATE {key.table.name} SET {changes} WHERE {condition} AND"  # noqa: S608  # our own names, no data
+        super().__init__(key, start, f" RETURNING {_names(columns)}")
+
+
+def _names(columns: Iterable[Column[Any]]) -> str:
+    return ", ".join(column.name for column in columns)
 
 
 def _unnest(columns: Iterable[Column[Any]]) -> str:

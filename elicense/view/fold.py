@@ -20,7 +20,7 @@ from elicense.license.standing import decode_standing, standing_of
 from elicense.license.verdict import OF_LATEST_RECORD, ViewFlags
 from elicense.v1 import license_pb2 as pb
 from elicense.view.links import PersonLink
-from elicense.view.model import Revision, ViewRow
+from elicense.view.model import Revision, RowValues, ViewRow
 from elicense.view.person import PersonIndex
 
 LICENSE_ID_SIZE: Final = 16
@@ -118,14 +118,23 @@ def row_of(
     flags: int,
     persons: PersonIndex,
     person_key: bytes,
-    standing: bytes | None = None,
 ) -> ViewRow:
-    """Return the view's row after ``message``, which lies at ``index`` of its city's log.
+    """Return the view's row after ``message``, which lies at ``index`` of its city's log."""
+    standing = standing_of(message.license)
+    return ViewRow(*row_values(message, standing, index, leaf_hash, flags, persons, person_key))
 
-    ``standing`` is that of its licence, where it is known already.
-    """
-    license_ = message.license
-    return ViewRow(
+
+def row_values(
+    message: pb.LicenseRecord,
+    standing: bytes,
+    index: int,
+    leaf_hash: bytes,
+    flags: int,
+    persons: PersonIndex,
+    person_key: bytes,
+) -> RowValues:
+    """Return the columns of :func:`row_of`; ``standing`` is that of the record's licence."""
+    return (
         person_key,
         message.license_id,
         message.city,
@@ -135,8 +144,8 @@ def row_of(
         message.event,
         flags,
         leaf_hash,
-        persons.name_tag(license_.holder.full_name),
-        standing_of(license_) if standing is None else standing,
+        persons.name_tag(message.license.holder.full_name),
+        standing,
         from_timestamp(message.record_time),
     )
 

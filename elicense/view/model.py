@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from google.type.date_pb2 import Date
@@ -68,6 +69,9 @@ class ViewRow(Row):
         )
 
 
+RowValues = tuple[bytes, bytes, int, int, int, int, int, int, bytes, bytes, bytes, int]
+"""Columns of a :class:`ViewRow`, in their order."""
+
 NOBODY = ViewRow(
     person_key=bytes(16),
     license_id=bytes(16),
@@ -112,3 +116,15 @@ class Revision(Row):
     recorded_us: int
     received_us: int
     person_key: bytes
+
+
+RevisionValues = tuple[bytes, int, int, int, int, int, int, int, int, bytes]
+"""Columns of a :class:`Revision`, in their order."""
+
+
+def revisions_of(rows: Iterable[tuple[RowValues, int]], *, received_us: int) -> list[RevisionValues]:
+    """Return :meth:`ViewRow.as_revision` of many rows, columns alone; each comes with from when its record counts."""
+    return [
+        (license_id, city, epoch, idx, revision, event, effective_us, recorded_us, received_us, person_key)
+        for (person_key, license_id, city, epoch, idx, revision, event, *_, recorded_us), effective_us in rows
+    ]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 from collections import defaultdict
-from collections.abc import Hashable, Iterable, Sequence
-from typing import Final
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from typing import Final, cast
 
 from sqlalchemy import (
     BigInteger,
@@ -28,7 +28,7 @@ from elicense.sql.bulk import BulkInsert, BulkLookup, BulkUpdate
 from elicense.sql.row import values_of
 from elicense.view.links import LinkStore, PersonLink, define_link_table
 from elicense.view.lookup import PersonLookup
-from elicense.view.model import Revision, ViewRow
+from elicense.view.model import Revision, RevisionValues, RowValues, ViewRow
 
 #: Flags that a new record leaves standing, as a mask of a 16-bit column.
 _STAYING: Final = 0x7FFF & ~OF_LATEST_RECORD
@@ -36,8 +36,8 @@ _STAYING: Final = 0x7FFF & ~OF_LATEST_RECORD
 #: Persons that one query looks up, most first.
 _SIZES: Final = (64, 8, 1)
 
-_row_values = values_of(ViewRow)
-_revision_values = values_of(Revision)
+_row_values = cast("Callable[[ViewRow], RowValues]", values_of(ViewRow))
+_revision_values = cast("Callable[[Revision], RevisionValues]", values_of(Revision))
 
 
 def define_view_tables(metadata: MetaData) -> tuple[Table, Table, Table]:
@@ -205,7 +205,11 @@ class ViewStore:
         decision and a new revision of one licence can not undo each other.  Only
         what the latest record alone decides is replaced by what it says.
         """
-        self._put.execute(conn, [_row_values(row) for row in sorted(rows, key=_place)])
+        self.put_values(conn, [_row_values(row) for row in sorted(rows, key=_place)])
+
+    def put_values(self, conn: Connection, rows: Sequence[RowValues]) -> None:
+        """Like :meth:`put`, for rows that are plain tuples, in the order of their keys."""
+        self._put.execute(conn, rows)
 
     def replace(self, conn: Connection, rows: Sequence[ViewRow]) -> None:
         """Insert rows, or put them in the place of those that stand, flags included."""
@@ -217,7 +221,12 @@ class ViewStore:
 
     def add_revisions(self, conn: Connection, revisions: Sequence[Revision]) -> None:
         """Insert revisions into the index."""
-        self._add_revisions.execute(conn, sorted(map(_revision_values, revisions)))
+        self.add_revision_values(conn, list(map(_revision_values, revisions)))
+
+    def add_revision_values(self, conn: Connection, revisions: list[RevisionValues]) -> None:
+        """Like :meth:`add_revisions`, for revisions that are plain tuples, in any order; puts them into order."""
+        revisions.sort()
+        self._add_revisions.execute(conn, revisions)
 
     def drop_revision(self, conn: Connection, license_id: bytes, key: LogKey, index: int) -> None:
         """Take one revision out of the index; its record stays in the log."""
