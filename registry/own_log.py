@@ -95,7 +95,9 @@ class OwnLog:
             public_key=ground.keys.log.public_key(),
             trust_domain=ground.trust_domain,
             anchor=self.anchor,
-            replay=Replay(store=ground.store, decider=self._decider, transfers=self._transfers),
+            replay=Replay(
+                store=ground.store, decider=self._decider, transfers=self._transfers, persons=ground.keys.persons
+            ),
             deciding=self,
             on_change=on_change,
         )

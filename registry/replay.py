@@ -21,13 +21,17 @@ from elicense.log.model import LogKey
 from elicense.v1 import log_pb2, replication_pb2
 from elicense.view.fold import read_record
 from elicense.view.model import ViewRow
+from elicense.view.person import PersonIndex
 from registry.board import Board, Outcome
+from registry.change_store import write_change
 from registry.check_quarantines import about_of, after
 from registry.conflict_model import Conflict, ConflictState, End, Statement
 from registry.conflicts import resolve, settle, take_claim
 from registry.decider import RegistryDecider
 from registry.handovers import Refusal, TransferBoard, TransferDecision
+from registry.late_records import take_back
 from registry.model import City, Claim, ClaimState, Pending, PublishedHead
+from registry.national import NationalChange
 from registry.readiness import decision_of
 from registry.ruling import confirm
 from registry.store import RegistryStore
@@ -52,10 +56,14 @@ class Replay:
         store: The registry's tables.
         decider: Writes what decisions change.
         transfers: Moves custody.
+        persons: Computes person and name tags.
     """
 
-    def __init__(self, *, store: RegistryStore, decider: RegistryDecider, transfers: TransferDecider) -> None:
+    def __init__(
+        self, *, store: RegistryStore, decider: RegistryDecider, transfers: TransferDecider, persons: PersonIndex
+    ) -> None:
         self._store = store
+        self._persons = persons
         self._decider = decider
         self._transfers = transfers
 
@@ -78,9 +86,12 @@ class Replay:
         bring_back = _KINDS.get(decision.WhichOneof("decision") or "")
         if bring_back is None:
             raise LogBehind("a decision of a kind that is not known here can not be brought back; update this registry")
+        late = self._without_late_records(conn, decision)
         board = self._board(conn, key, index, decision)
         bring_back(self, conn, board, outcome, decision, leaf_hash)
         self._decider.applied(conn, [], [Decision(result=outcome)])
+        for log, words in late.items():
+            write_change(conn, self._store, log, words)
 
     # -- what each kind changes ----------------------------------------------------------------------------------------
 
@@ -262,6 +273,14 @@ class Replay:
         outcome.transfers.append(decided)
 
     # -- around them ---------------------------------------------------------------------------------------------------
+
+    def _without_late_records(self, conn: Connection, decision: log_pb2.RegistryRecord) -> dict[LogKey, NationalChange]:
+        """Have a licence that was handed over stand as it did; return what cities are told once that is decided."""
+        decided = decision.transfer_decided
+        if not decision.HasField("transfer_decided") or decided.refusal != log_pb2.TRANSFER_REFUSAL_UNSPECIFIED:
+            return {}
+        person = self._store.view.links.root(conn, decided.person_tag)
+        return take_back(conn, self._store, decided, person_key=person, persons=self._persons)
 
     def _board(self, conn: Connection, key: LogKey, index: int, decision: log_pb2.RegistryRecord) -> Board:
         """Return what is known while one decision is brought back."""

@@ -22,7 +22,7 @@ from elicense.sql.database import Database
 from elicense.trust.credentials import Credentials
 from elicense.trust.signer import generate_key_file
 from elicense.trust.token import format_token
-from elicense.v1 import license_pb2, log_pb2, recovery_pb2_grpc
+from elicense.v1 import license_pb2, log_pb2, recovery_pb2_grpc, replication_pb2
 from elicense.v1 import recovery_pb2 as pb
 from registry.app import build
 from registry.cli import main as registry_command
@@ -362,20 +362,80 @@ async def test_what_the_registry_did_not_sign_is_not_taken(nation: Nation, what:
     assert not nation.world.fsck().findings
 
 
-async def test_a_hand_over_after_which_the_old_city_wrote_too_late_is_not_brought_back_by_halves(
-    nation: Nation,
-) -> None:
+def suspends(nation: Nation, license_id: bytes) -> None:
+    nation.suzhou.change(license_id, "D")
+
+
+def cancels(nation: Nation, license_id: bytes) -> None:
+    nation.suzhou.change(license_id, "G", event=license_pb2.LICENSE_EVENT_CANCELLED)
+
+
+def revokes(nation: Nation, license_id: bytes) -> None:
+    nation.suzhou.change(license_id, "E")
+
+
+def withdraws(nation: Nation, license_id: bytes) -> None:
+    nation.suzhou.offer(license_id, 0)
+
+
+def offers_it_to_another(nation: Nation, license_id: bytes) -> None:
+    nation.suzhou.offer(license_id, TIANJIN)
+    nation.tianjin.take_over(license_id, nation.suzhou)
+
+
+def writes_much(nation: Nation, license_id: bytes) -> None:
+    for letters in ("D", "DH", "G"):
+        nation.suzhou.change(license_id, letters)
+
+
+async def late_records(nation: Nation, late: Any) -> bytes:
+    """Suzhou hands a licence over to Chengdu, which changes it, and writes of it all the same."""
     license_id = await issued(nation.suzhou, NUMBERS[0])
     nation.suzhou.offer(license_id, CHENGDU)
     await nation.suzhou.replicate()
     nation.chengdu.take_over(license_id, nation.suzhou)
     await nation.chengdu.replicate()
     await nation.chengdu.decided(1)
-    nation.suzhou.change(license_id, "D")
+    nation.chengdu.change(license_id, "D")
+    await nation.chengdu.replicate()
+    late(nation, license_id)
     await nation.suzhou.replicate()
-    held = await nation.mirror()
+    await nation.tianjin.replicate()
+    await nation.suzhou.decided(2)
+    await nation.tianjin.decided(nation.tianjin.size)
+    return license_id
+
+
+@pytest.mark.parametrize("late", [suspends, cancels, revokes, withdraws, offers_it_to_another, writes_much])
+async def test_a_hand_over_comes_back_behind_what_the_old_city_wrote_too_late(nation: Nation, late: Any) -> None:
+    license_id = await late_records(nation, late)
+    held, before = await nation.mirror(), nation.state()
     await nation.set_back()
     assert await nation.give(held) == 1
+    # What came too late is here before the decision that makes it so.
+    await nation.send_again()
+    assert await nation.give(held) == len(held.entries)
+    after = nation.state()
+    for name in before.keys() - {"published"}:
+        assert after[name] == before[name], name
+    told = {
+        city.code: {word.kind for word in await city.decided(1) if word.license_id == license_id}
+        for city in (nation.suzhou, nation.chengdu)
+    }
+    assert replication_pb2.DISPOSITION_KIND_NOT_IN_CUSTODY in told[SUZHOU]
+    assert replication_pb2.DISPOSITION_KIND_LATE_RECORD in told[CHENGDU]
+    assert not nation.world.fsck().findings
+    await nation.tianjin.claim(NUMBERS[30])
+
+
+async def test_a_hand_over_after_which_the_old_city_gave_another_number_is_not_brought_back_by_halves(
+    nation: Nation,
+) -> None:
+    (claim,) = await nation.suzhou.claim(NUMBERS[20])
+    await late_records(nation, lambda nation, license_id: nation.suzhou.renumber(license_id, NUMBERS[20], claim))
+    held = await nation.mirror()
+    await nation.set_back()
+    assert await nation.give(held) == 2
     await nation.send_again()
     with pytest.raises(errors.LogBehind, match="allow-signing"):
         await nation.give(held)
