@@ -33,8 +33,8 @@ test: $(INSTALLED)  ## Run every test; PostgreSQL comes with the test dependenci
 faults: $(INSTALLED)  ## Break everything that can break, a thousand kills among it, and write the table (FAULTS_ARGS=--help).
 	@$(BIN)/python -m tests.faults.campaign $(FAULTS_ARGS)
 
-simulate: $(INSTALLED)  ## Run registry and cities through SEEDS simulated disasters, each of which replays exactly.
-	@$(BIN)/python -m tests.simulation.run $(or $(SEEDS),1000)
+simulate: $(INSTALLED)  ## Run registry and cities through SEEDS simulated disasters from FIRST on, each of which replays exactly.
+	@$(BIN)/python -m tests.simulation.run $(or $(SEEDS),1000) --first $(or $(FIRST),0) $(if $(JOBS),--jobs $(JOBS))
 
 check: $(INSTALLED) lint-protos  ## Lint, type-check and verify the import contracts.
 	$(BIN)/ruff check .

@@ -51,6 +51,9 @@ class VirtualLoop(asyncio.BaseEventLoop):
         self._now = 0.0
         self._trace = blake2b(digest_size=8)
         self._all: list[asyncio.Task[Any]] = []
+        #: When, in which order they were set, and what.
+        self._timers: list[tuple[float, int, asyncio.TimerHandle]] = []
+        self._timers_set = 0
         self.steps = 0
         #: Whether the last callback did the work of a thread: only there databases change.
         self.worked = False
@@ -88,20 +91,25 @@ class VirtualLoop(asyncio.BaseEventLoop):
         self._all.append(task)
         return task
 
+    def call_at(self, when: float, callback: Any, *args: Any, context: Any = None) -> asyncio.TimerHandle:  # type: ignore[override]
+        """Set a timer."""
+        timer = asyncio.TimerHandle(when, callback, args, self, context)
+        self._timers_set += 1
+        heapq.heappush(self._timers, (when, self._timers_set, timer))
+        return timer
+
     # What follows takes the place of the selector loop; names are asyncio's.
 
     def _run_once(self) -> None:
-        ready, timers = self._ready, self._scheduled  # type: ignore[attr-defined]
-        while timers and timers[0].cancelled():
-            heapq.heappop(timers)._scheduled = False
+        ready, timers = self._ready, self._timers  # type: ignore[attr-defined]
         if not ready:
+            while timers and timers[0][2].cancelled():
+                heapq.heappop(timers)
             if not timers:
                 raise Stuck
-            self._now = max(self._now, timers[0].when())
-        while timers and timers[0].when() <= self._now:
-            timer = heapq.heappop(timers)
-            timer._scheduled = False
-            ready.append(timer)
+            self._now = max(self._now, timers[0][0])
+        while timers and timers[0][0] <= self._now:
+            ready.append(heapq.heappop(timers)[2])
         handle = ready.popleft()
         if handle.cancelled():
             return

@@ -8,18 +8,17 @@ logs, watches) does not touch a log.
 from __future__ import annotations
 
 import asyncio
+import gc
 import secrets
 import shutil
 from collections.abc import Callable, Coroutine
 from contextvars import Context
 from dataclasses import dataclass, field, replace
-from enum import Enum
 from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from prometheus_client import CollectorRegistry
-from sqlalchemy import Connection
 
 from city_node.answers import Answers
 from city_node.applications import Applications
@@ -53,7 +52,6 @@ from elicense.errors import DataLoss, Error
 from elicense.log.anchor import Anchor
 from elicense.log.model import FIRST_EPOCH, REGISTRY_LOG, LogKey
 from elicense.log.writer import LogWriter
-from elicense.sql.database import CommitUnknown, Database
 from elicense.trust.roles import Role
 from elicense.trust.signer import Signer
 from elicense.trust.spiffe import Caller, city_id, registry_id
@@ -76,6 +74,7 @@ from registry.replication import DecisionLog, Replication
 from registry.services.replication import ReplicationServicer
 from registry.store import RegistryStore
 from registry.transfer_decider import TransferDecider
+from tests.simulation.database import Fate, SimDatabase
 from tests.simulation.loop import OWNER, VirtualLoop
 from tests.simulation.network import Network
 from tests.support.cluster import SUZHOU, TIANJIN, Cluster
@@ -86,29 +85,6 @@ if TYPE_CHECKING:
 #: Where virtual time begins (18 May 2033): later than any real moment at which the template was made.
 START_US: Final = 2_000_000_000 * SECOND_US
 CITIES: Final = (SUZHOU, TIANJIN)
-
-
-class Fate(Enum):
-    """What becomes of a COMMIT."""
-
-    HEARD = "done, and heard"
-    UNHEARD = "done, and not heard"
-    UNDONE = "not done, and not heard"
-
-
-class SimDatabase(Database):
-    """A database whose connection is sometimes lost at COMMIT, as that to a server may be."""
-
-    fate: Callable[[], Fate] = staticmethod(lambda: Fate.HEARD)
-
-    def _commit(self, connection: Connection) -> None:
-        fate = self.fate()
-        if fate is Fate.UNDONE:
-            connection.rollback()
-        else:
-            super()._commit(connection)
-        if fate is not Fate.HEARD:
-            raise CommitUnknown("the database did not say whether it committed")
 
 
 @dataclass(frozen=True)
@@ -138,7 +114,7 @@ class Template:
         """Return a database that nobody has open; what it has compiled before stays compiled."""
         held = self._databases.get((kind, path))
         if held is None:
-            held = self._databases[kind, path] = kind(f"sqlite:///{path}", readers=1)
+            held = self._databases[kind, path] = kind(f"sqlite:///{path}")
         return held
 
 
@@ -155,6 +131,9 @@ async def make_template(folder: Path, scratch: Path) -> Template:
         await cluster.add_city(code)
     await cluster.close()
     configs = {code: city.config for code, city in cluster.cities.items()}
+    # What has been made so far stays: there is no need to look through it after each seed.
+    gc.collect()
+    gc.freeze()
     # Rows are read in the order of person tags: with the same tags in every run a seed replays exactly.
     persons = PersonIndex(bytes(KEY_SIZE))
     return Template(

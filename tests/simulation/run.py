@@ -51,15 +51,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="make simulate", description=__doc__)
     parser.add_argument("seeds", type=int, help="How many seeds.")
     parser.add_argument("--first", type=int, default=0, help="The first seed.")
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="How many run at a time.")
     words = parser.parse_args()
     started, done, steps, crashes, acknowledged, checks = time.monotonic(), 0, 0, 0, 0, 0
     with tempfile.TemporaryDirectory() as folder:
         try:
-            with ProcessPoolExecutor(words.workers, initializer=_prepare, initargs=(folder,)) as pool:
+            with ProcessPoolExecutor(words.jobs, initializer=_prepare, initargs=(folder,)) as pool:
                 for outcome in pool.map(_one, range(words.first, words.first + words.seeds), chunksize=4):
                     if outcome.violation is not None:
-                        print(f"{tell(outcome)}\nagain: make simulate SEEDS='1 --first {outcome.seed}'")  # noqa: T201
+                        print(f"{tell(outcome)}\nagain: make simulate SEEDS=1 FIRST={outcome.seed}")  # noqa: T201
                         pool.shutdown(cancel_futures=True)
                         sys.exit(1)
                     done += 1

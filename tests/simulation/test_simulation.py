@@ -15,14 +15,15 @@ from sqlalchemy import Connection
 
 from registry.batch import Batch, Taken
 from registry.ingest import Ingest
-from tests.simulation.nodes import Doubles, SimDatabase, Template, make_template
+from tests.simulation.database import SimDatabase
+from tests.simulation.nodes import Doubles, Template, make_template
 from tests.simulation.run import memory, tell
 from tests.simulation.scenario import simulate
 
 T = TypeVar("T")
 U = TypeVar("U")
 
-SEEDS = int(os.environ.get("SIMULATE_SEEDS", "40"))
+SEEDS = int(os.environ.get("SIMULATE_SEEDS", "60"))
 #: Runs side by side, one after the other in each.
 PARTS = 4
 
