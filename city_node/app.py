@@ -161,6 +161,7 @@ async def build(
         replicator=replicator,
         mirror=mirror,
         daily=counter.daily,
+        scrubber=counter.scrubber,
         coalescing=(
             counter.applications,
             counter.licenses,

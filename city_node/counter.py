@@ -22,6 +22,7 @@ from city_node.replication import Replication
 from city_node.services.issuance import IssuanceServicer
 from city_node.services.transfer import TransferServicer
 from city_node.transfers import Transfers
+from elicense.log.scrubber import Scrubber
 from elicense.v1 import custody_pb2_grpc, replication_pb2_grpc
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ class Counter:
         applications: Reads and checks what is to be issued.
         claims: Asks the registry for persons.
         licenses: Reads licences.
+        scrubber: Wipes what was erased from the database's files.
         daily: Writes what the days bring.
         issuance_service: Offers them.
         transfer_service: Offers hand-overs between cities.
@@ -65,6 +67,7 @@ class Counter:
             timeout_s=config.limits.claim_seconds,
         )
         self.applications = Applications(city=city, database=database, store=store, clock=clock, random=ground.random)
+        self.scrubber = Scrubber(config.database_url, database=database, erased=store.logs.erased)
         changes = LicenseChanges(
             log=log,
             database=database,
@@ -104,7 +107,7 @@ class Counter:
             erasure=Erasure(
                 log=log,
                 database=database,
-                url=config.database_url,
+                scrubber=self.scrubber,
                 store=store,
                 receipts=receipts,
                 gate=gate,

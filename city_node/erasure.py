@@ -8,10 +8,9 @@ was removed.
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -21,15 +20,16 @@ from city_node.commands import Done, EraseLicense
 from city_node.decider import answer_again
 from city_node.gate import SigningGate
 from city_node.receipts import Receipts
-from city_node.removal import entries_of
+from city_node.removal import Place, entries_of
 from city_node.store import CityStore
 from elicense.clock import china_date
 from elicense.errors import Error, LicenseNotFound
 from elicense.license.codec import license_from_message
 from elicense.license.retention import Kept, require_erasable
+from elicense.log.erased_store import Erased, erased_of
 from elicense.log.model import LogKey, StoredEntry
+from elicense.log.scrubber import Scrubber
 from elicense.sql.database import Database
-from elicense.sql.scrub import scrub
 from elicense.v1 import log_pb2
 from elicense.view.fold import read_record
 from elicense.view.model import Revision, ViewRow
@@ -39,8 +39,6 @@ if TYPE_CHECKING:
 
 #: Most bytes of an ERASED record.
 ERASED_BYTES: Final = 1_024
-#: Bytes of a record that are looked for, at both its ends; its salt is looked for whole.
-_TRACE: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +60,11 @@ class ErasedAnswer:
 class _Found:
     row: ViewRow
     revisions: Sequence[Revision]
-    entries: Sequence[StoredEntry]
+    entries: Mapping[Place, StoredEntry]
+
+    def emptied(self) -> list[Erased]:
+        """Return what becomes of its entries."""
+        return [erased for (key, _), entry in self.entries.items() if (erased := erased_of(key, entry)) is not None]
 
 
 class Erasure:
@@ -71,7 +73,7 @@ class Erasure:
     Args:
         log: The city's log.
         database: The city's database.
-        url: The same by URL, for the search of its files.
+        scrubber: Wipes what was erased from its files.
         store: Its tables.
         receipts: What the registry has confirmed.
         gate: Whether this node may sign.
@@ -84,7 +86,7 @@ class Erasure:
         *,
         log: CityLog,
         database: Database,
-        url: str,
+        scrubber: Scrubber,
         store: CityStore,
         receipts: Receipts,
         gate: SigningGate,
@@ -93,7 +95,7 @@ class Erasure:
     ) -> None:
         self._log = log
         self._database = database
-        self._url = url
+        self._scrubber = scrubber
         self._store = store
         self._receipts = receipts
         self._gate = gate
@@ -130,7 +132,7 @@ class Erasure:
             raise outcome
         if isinstance(outcome, Done):
             return await self._again(LogKey(self._log.key.log, outcome.request.epoch), outcome.request.idx)
-        gone = await asyncio.to_thread(scrub, self._url, traces(found.entries))
+        gone = await self._scrubber.scrub(found.emptied())
         proof = proof_of(self._log.key, outcome.index, committed.checkpoint, committed.proof(0))
         return ErasedAnswer(log_pb2.DURABILITY_LOCAL, proof, gone)
 
@@ -139,10 +141,10 @@ class Erasure:
         if row is None or row.city != self._log.key.log:
             raise LicenseNotFound("no license of this name in this city")
         revisions = self._store.view.history(conn, [license_id])[license_id]
-        return _Found(row, revisions, entries_of(conn, self._store, self._log.key.log, revisions))
+        return _Found(row, revisions, entries_of(conn, self._store, self._log.key.log, license_id))
 
     def _require(self, found: _Found) -> None:
-        latest = next(entry for entry in found.entries if entry.leaf_hash == found.row.entry_hash)
+        latest = next(entry for entry in found.entries.values() if entry.leaf_hash == found.row.entry_hash)
         own = [revision for revision in found.revisions if revision.city == self._log.key.log]
         kept = Kept(
             license=license_from_message(read_record(latest.record or b"").license),
@@ -155,8 +157,8 @@ class Erasure:
         durability = (
             log_pb2.DURABILITY_NATIONAL if self._receipts.national(key.epoch, index) else (log_pb2.DURABILITY_LOCAL)
         )
-        # A crash may have come between the entry and the scrub, and what was to be found is not known any more.
-        gone = await asyncio.to_thread(scrub, self._url, None)
+        # A crash may have come between the entry and the scrub.
+        gone = await self._scrubber.scrub_rest()
         current = await self._log.signed_head() if key.epoch == self._log.key.epoch else None
 
         def read(conn: Connection) -> log_pb2.InclusionProof | None:
@@ -166,12 +168,3 @@ class Erasure:
             return proof_of(key, index, signed[1], self._store.logs.inclusion_proof(conn, key, index, signed[0]))
 
         return ErasedAnswer(durability, await self._database.read(read), gone)
-
-
-def traces(entries: Sequence[StoredEntry]) -> list[bytes]:
-    """Return bytes of entries that must not be found once they are erased."""
-    found: list[bytes] = []
-    for entry in entries:
-        if entry.record is not None and entry.salt is not None:
-            found += [entry.salt, entry.record[:_TRACE], entry.record[-_TRACE:]]
-    return found

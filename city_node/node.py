@@ -21,6 +21,7 @@ from city_node.receipts import Receipts
 from city_node.replicator import Replicator
 from elicense.errors import DataLoss, Error
 from elicense.log.anchor import Anchor
+from elicense.log.scrubber import Scrubber
 from elicense.rpc.server import NodeServer
 from elicense.rpc.telemetry import MetricsServer
 from elicense.rpc.watch_hub import WatchHub
@@ -69,6 +70,7 @@ class Parts:
         replicator: Carries the log to the registry.
         mirror: Keeps a copy of the registry's own log.
         daily: Writes what the days bring.
+        scrubber: Wipes what was erased from the database's files.
         coalescing: What may have look-ups in flight.
         hub: Wakes those who follow licences.
         leadership: Whether this process carries the log and does the daily job.
@@ -88,6 +90,7 @@ class Parts:
     replicator: Replicator
     mirror: Mirror
     daily: DailyRules
+    scrubber: Scrubber
     coalescing: Sequence[Closing]
     hub: WatchHub
     leadership: Leadership
@@ -211,6 +214,7 @@ class RunningNode:
         for closing in parts.coalescing:
             await closing.close()
         await parts.accesses.close()
+        await parts.scrubber.close()
         if self._flushing is not None:
             self._flushing.cancel()
         await asyncio.to_thread(parts.anchor.close)
@@ -230,6 +234,7 @@ class RunningNode:
         self._replication = asyncio.create_task(self._parts.replicator.run(), name="replicator")
         self._mirroring = asyncio.create_task(self._parts.mirror.run(), name="mirror")
         self._daily = asyncio.create_task(self._parts.daily.run(), name="daily-rules")
+        self._parts.scrubber.start()
 
     def _follow(self) -> None:
         for task in (self._replication, self._mirroring, self._daily):

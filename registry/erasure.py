@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 from elicense.license.verdict import ViewFlags
+from elicense.log.erased_store import Erased
 from elicense.log.model import LogKey
 from elicense.v1 import license_pb2, replication_pb2
 from elicense.view.model import ViewRow
@@ -25,13 +26,11 @@ if TYPE_CHECKING:
 
 _NOT_IN_CUSTODY: Final = replication_pb2.DISPOSITION_KIND_NOT_IN_CUSTODY
 _UNREADABLE: Final = replication_pb2.DISPOSITION_KIND_UNREADABLE
-#: Bytes of a record that are looked for afterwards, at both its ends; its salt is looked for whole.
-_TRACE: Final = 64
 
 
 def erase(
     conn: Connection, store: RegistryStore, city: int, erasures: Sequence[tuple[int, license_pb2.LicenseRecord]]
-) -> tuple[list[bytes], list[tuple[int, int, bytes, str]]]:
+) -> tuple[list[Erased], list[tuple[int, int, bytes, str]]]:
     """Erase licences of a city, in the transaction that appended their ERASED entries.
 
     Args:
@@ -41,9 +40,9 @@ def erase(
         erasures: Index and record of each ERASED entry.
 
     Returns:
-        Bytes that must not be found any more, and what has no effect: (index, kind, licence id, detail).
+        The slots that were emptied, and what has no effect: (index, kind, licence id, detail).
     """
-    traces: list[bytes] = []
+    erased: list[Erased] = []
     notes: list[tuple[int, int, bytes, str]] = []
     for index, message in erasures:
         rows = store.view.of_license(conn, message.license_id)
@@ -63,9 +62,9 @@ def erase(
             continue
         store.release_claims(conn, city, {row.person_key: row.license_id})
         store.transfers.set_offers(conn, city, {row.license_id: None})
-        traces += _remove(conn, store, row)
+        erased += _remove(conn, store, row)
         store.forget_claim(conn, row.person_key, row.license_id)
-    return traces, notes
+    return erased, notes
 
 
 def _may_go(row: ViewRow, erasure: license_pb2.LicenseRecord) -> bool:
@@ -89,7 +88,7 @@ def _left_behind(
     return row if is_empty and (row.epoch, row.idx) < (where.epoch, where.index) else None
 
 
-def _remove(conn: Connection, store: RegistryStore, row: ViewRow) -> list[bytes]:
+def _remove(conn: Connection, store: RegistryStore, row: ViewRow) -> list[Erased]:
     # A licence id is a city's own choice, so another person's licence may bear the same: the person counts too.
     revisions = [
         each
@@ -98,14 +97,7 @@ def _remove(conn: Connection, store: RegistryStore, row: ViewRow) -> list[bytes]
     ]
     # What still waited for a decision must not be decided: it would hold the person for a licence that is no more.
     store.end_pending(conn, store.pending_at(conn, [(each.city, each.epoch, each.idx) for each in revisions]))
-    traces: list[bytes] = []
-    for epoch in {revision.epoch for revision in revisions}:
-        key = LogKey(row.city, epoch)
-        indices = [revision.idx for revision in revisions if revision.epoch == epoch]
-        for entry in store.logs.entries_at(conn, key, indices).values():
-            if entry.record is not None and entry.salt is not None:
-                traces += [entry.salt, entry.record[:_TRACE], entry.record[-_TRACE:]]
-        store.logs.erase(conn, key, indices)
+    erased = store.logs.erased.erase(conn, [(LogKey(each.city, each.epoch), each.idx) for each in revisions])
     store.view.remove(conn, row.person_key, row.license_id)
     store.rulings.remove(conn, row.person_key, row.license_id)
-    return traces
+    return erased

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Final
 
 from elicense import errors
+from elicense.log.erased_store import Erased
 from elicense.log.model import LogKey
 from elicense.v1 import license_pb2, replication_pb2
 from elicense.view.model import revisions_of
@@ -35,11 +36,11 @@ class Folding:
     def __init__(self, *, store: RegistryStore) -> None:
         self._store = store
 
-    def take(self, conn: Connection, batch: Batch, received: Received, *, now_us: int) -> tuple[bool, list[bytes]]:
+    def take(self, conn: Connection, batch: Batch, received: Received, *, now_us: int) -> tuple[bool, list[Erased]]:
         """Fold the records of a batch, which are appended already.
 
         Returns:
-            Whether something waits for a decision now, and bytes of what was erased.
+            Whether something waits for a decision now, and the slots that were emptied.
 
         Raises:
             Aborted: Another batch gives one of the persons another number just now; send again.
@@ -56,9 +57,9 @@ class Folding:
         if not erasures:
             return undecided, []
         # Behind everything else: what is erased may have come with this very batch.
-        traces, notes = erase(conn, self._store, batch.city, erasures)
+        erased, notes = erase(conn, self._store, batch.city, erasures)
         self._store.add_dispositions(conn, batch.city, batch.epoch, notes)
-        return undecided, traces
+        return undecided, erased
 
     def _take_plain(self, conn: Connection, batch: Batch, received: Received, now_us: int) -> Sequence[ReceivedRecord]:
         """Write the plain first revisions whose person is free and leased to the city; return all other records.

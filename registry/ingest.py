@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Final
 
 from elicense import errors
 from elicense.log.checkpoint import Checkpoint, cosign
+from elicense.log.erased_store import Erased
 from elicense.log.model import FIRST_EPOCH
 from elicense.log.store import Head, LogKey, NewEntry
 from elicense.log.tree import CompactRange
@@ -60,8 +61,8 @@ class _Read:
     leaves: Sequence[bytes]
     entries: Sequence[NewEntry]
     received: Received
-    traces: list[bytes] = field(default_factory=list)
-    """Bytes of what the batch erased; filled in its transaction, anew whenever that runs again."""
+    erased: list[Erased] = field(default_factory=list)
+    """Slots that the batch emptied; filled in its transaction, anew whenever that runs again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +88,7 @@ class Ingest:
         trust_domain: Prefix of log origins.
         disputes: Judges batches that do not fit.
         clock: UTC microseconds.
-        on_erased: Called with bytes that must not be found in the database's files any more.
+        on_erased: Called with slots that were emptied, whose content the database's files may still hold.
     """
 
     def __init__(
@@ -101,7 +102,7 @@ class Ingest:
         trust_domain: str,
         disputes: Disputes,
         clock: Callable[[], int],
-        on_erased: Callable[[Sequence[bytes]], None] | None = None,
+        on_erased: Callable[[Sequence[Erased]], None] | None = None,
     ) -> None:
         self._on_erased = on_erased
         self._database = database
@@ -148,8 +149,8 @@ class Ingest:
                 lambda conn: self._append(conn, batch, read, now_us), lambda held: self._answer(held, now_us)
             )
             self._feeds[batch.city] = max(batch.dispositions_after, self._feeds.get(batch.city, 0))
-            if read.traces and self._on_erased is not None:
-                self._on_erased(read.traces)
+            if read.erased and self._on_erased is not None:
+                self._on_erased(read.erased)
         except (errors.LogForked, errors.RootMismatch, errors.Quarantined) as error:
             # In transactions of its own: the refused one leaves nothing behind.
             await self._disputes.raise_over(batch, error.reason)
@@ -261,9 +262,9 @@ class Ingest:
         moved = self._store.logs.advance(
             conn, head, read.entries[fresh:], recorded_us=recorded_us, note=batch.checkpoint, frontier=frontier
         )
-        undecided, traces = self._folding.take(conn, batch, received, now_us=now_us)
+        undecided, erased = self._folding.take(conn, batch, received, now_us=now_us)
         # Anew whenever the transaction runs again.
-        read.traces[:] = traces
+        read.erased[:] = erased
         return moved, undecided
 
     def _check_opening(self, conn: Connection, key: LogKey, batch: Batch) -> int:

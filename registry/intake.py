@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from elicense.sql.scrub import Scrubber
+from elicense.log.scrubber import Scrubber
 from registry.breaches import Breaches
 from registry.decisions import PendingDecisions
 from registry.disputes import Disputes
@@ -44,7 +44,7 @@ class Intake:
     ) -> None:
         self._ground = ground
         self._metrics = CityMetrics(registry=ground.metrics, clock=ground.clock)
-        self.scrubber = Scrubber(ground.config.database.url)
+        self.scrubber = Scrubber(ground.config.database.url, database=ground.database, erased=ground.store.logs.erased)
         self.breaches = Breaches(
             database=ground.database,
             store=ground.store,

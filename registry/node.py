@@ -10,6 +10,7 @@ import structlog
 
 from elicense.log.anchor import Anchor
 from elicense.log.model import LogKey
+from elicense.log.scrubber import Scrubber
 from elicense.log.store import LogStore
 from elicense.quota.leases import Quotas
 from elicense.rpc.active import ActiveCertificates
@@ -18,7 +19,6 @@ from elicense.rpc.server import DRAIN_GRACE_S, NodeServer
 from elicense.rpc.telemetry import MetricsServer
 from elicense.rpc.watch_hub import WatchHub
 from elicense.sql.database import Database
-from elicense.sql.scrub import Scrubber
 from elicense.workers.colleagues import Colleagues
 from elicense.workers.leader import Leadership
 from elicense.workers.place import Place
@@ -146,6 +146,7 @@ class RunningNode:
         self.address = f"{self._config.node.listen.rpartition(':')[0]}:{port}"
         if self._place.writes:
             await self._start_writer()
+            parts.scrubber.start()
             parts.leadership.start(parts.decisions.wake, lambda: None)
             parts.decisions.start()
             parts.heads.start()

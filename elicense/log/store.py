@@ -13,6 +13,7 @@ from sqlalchemy import Connection, Table, bindparam, func, select, tuple_
 
 from elicense.errors import Malformed, StoreCorrupt
 from elicense.log import merkle
+from elicense.log.erased_store import ErasedStore
 from elicense.log.model import Census, CheckpointRow, Head, HeadMoved, LogKey, NewEntry, StoredEntry
 from elicense.log.tables import LogTables, define_log_tables
 from elicense.log.tile_store import TileStore
@@ -41,12 +42,16 @@ _MAX_KEYS: Final = 4_000  # of one IN list, well below every engine's limit on p
 class LogStore:
     """Reads and appends logs inside a caller's transaction.
 
+    Attributes:
+        erased: Takes records out of logs.
+
     Args:
         tables: From :func:`define_log_tables`.
     """
 
     def __init__(self, tables: LogTables) -> None:
         head, entry, checkpoint = tables.head, tables.entry, tables.checkpoint
+        self.erased = ErasedStore(tables)
         self._tables = tables
         self._tiles = TileStore(tables)
         self._insert_entries = BulkInsert(entry)
@@ -243,15 +248,6 @@ class LogStore:
             for row in conn.execute(self._entries_anywhere, {"places": wanted[start : start + _MAX_KEYS // 3]}):
                 found[LogKey(row[0], row[1]), row[2]] = StoredEntry(*row[2:])
         return found
-
-    def erase(self, conn: Connection, key: LogKey, indices: Iterable[int]) -> None:
-        """Delete record and salt of these entries; their leaf hashes, and with them every proof, stay."""
-        entry = self._tables.entry
-        wanted = sorted(set(indices))
-        for start in range(0, len(wanted), _MAX_KEYS):
-            place = entry.c.log == key.log, entry.c.epoch == key.epoch
-            part = entry.c.idx.in_(wanted[start : start + _MAX_KEYS])
-            conn.execute(entry.update().where(*place, part).values(record=None, salt=None))
 
     def leaf_hashes(self, conn: Connection, key: LogKey, start: int, stop: int) -> list[bytes]:
         """Return the hashes of leaves ``start`` to ``stop - 1``.

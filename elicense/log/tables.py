@@ -1,4 +1,4 @@
-"""The four tables of logs."""
+"""The five tables of logs."""
 
 from __future__ import annotations
 
@@ -24,12 +24,14 @@ class LogTables:
         entry: Records, salts and leaf hashes.
         tile: Hashes of every eighth level of the tree.
         checkpoint: The head after each commit.
+        scrub: Slots that were emptied, and whose content the database's files may still hold.
     """
 
     head: Table
     entry: Table
     tile: Table
     checkpoint: Table
+    scrub: Table
 
 
 def define_log_tables(metadata: MetaData) -> LogTables:
@@ -82,4 +84,5 @@ def define_log_tables(metadata: MetaData) -> LogTables:
             Column("recorded_us", BigInteger, nullable=False),
             key=("size",),
         ),
+        scrub=table("log_scrub", Column("idx", BigInteger, nullable=False), key=("idx",)),
     )

@@ -8,7 +8,6 @@ found, or nobody knows any more what to search for, the database is written anew
 
 from __future__ import annotations
 
-import asyncio
 import mmap
 import sqlite3
 from collections.abc import Sequence
@@ -16,11 +15,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Final
 
-import structlog
-
 from elicense.sql.engines import parse_url
-
-_log = structlog.stdlib.get_logger(__name__)
 
 _WAIT_S: Final = 10.0
 
@@ -62,32 +57,3 @@ def _found(path: Path, traces: Sequence[bytes]) -> bool:
             if any(content.find(trace) >= 0 for trace in traces):
                 return True
     return False
-
-
-class Scrubber:
-    """Scrubs in the background, one run at a time; for whoever must answer without waiting for it.
-
-    Args:
-        url: The database.
-    """
-
-    def __init__(self, url: str) -> None:
-        self._url = url
-        self._running: set[asyncio.Task[None]] = set()
-        self._turn = asyncio.Lock()
-
-    def due(self, traces: Sequence[bytes]) -> None:
-        """Have these traces removed soon."""
-        task = asyncio.get_running_loop().create_task(self._run(traces))
-        self._running.add(task)
-        task.add_done_callback(self._running.discard)
-
-    async def close(self) -> None:
-        """Wait for what is under way."""
-        if self._running:
-            await asyncio.wait(self._running)
-
-    async def _run(self, traces: Sequence[bytes]) -> None:
-        async with self._turn:
-            gone = await asyncio.to_thread(scrub, self._url, traces)
-        _log.info("erased", traces_gone=gone)

@@ -51,6 +51,7 @@ from elicense.clock import SECOND_US
 from elicense.errors import DataLoss, Error
 from elicense.log.anchor import Anchor
 from elicense.log.model import FIRST_EPOCH, REGISTRY_LOG, LogKey
+from elicense.log.scrubber import Scrubber
 from elicense.log.writer import LogWriter
 from elicense.trust.roles import Role
 from elicense.trust.signer import Signer
@@ -461,7 +462,7 @@ class CityNode(Node):
                 erasure=Erasure(
                     log=log,
                     database=database,
-                    url=config.database_url,
+                    scrubber=Scrubber(config.database_url, database=database, erased=store.logs.erased),
                     store=store,
                     receipts=self.receipts,
                     gate=self.gate,

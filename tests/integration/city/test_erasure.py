@@ -44,7 +44,7 @@ from tests.support.postgres import PostgresServer
 #: Runs a city until it would scrub what a clerk has erased, and is killed there.
 KILLED_SCRUB: Final = """
 import asyncio, os, signal, sys
-import city_node.app, city_node.erasure
+import city_node.app, elicense.log.scrubber
 from city_node.config import load_city_config
 from elicense.rpc.channel import secure_channel
 from elicense.trust.credentials import load_credentials
@@ -52,7 +52,7 @@ from elicense.v1 import issuance_pb2, issuance_pb2_grpc
 from pathlib import Path
 
 config, clerk, name, request_id = sys.argv[1:]
-city_node.erasure.scrub = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+elicense.log.scrubber.scrub = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
 
 async def main():
     held = load_city_config(Path(config))
@@ -368,7 +368,9 @@ async def test_a_clerk_erases_by_command(cluster: Cluster, lenient: City) -> Non
     assert "no trace is left" in await command(city_node.cli.main, "erase", name, *options)
 
 
-async def test_a_scrub_that_was_killed_is_done_by_asking_again(cluster: Cluster, lenient: City) -> None:
+async def test_a_scrub_that_was_killed_is_done_at_the_next_start_and_by_asking_again(
+    cluster: Cluster, lenient: City
+) -> None:
     (wanted,) = drivers(SUZHOU, 1)
     name = await cancelled(lenient, wanted)
     before, _ = both(cluster, lenient, 1)
@@ -384,7 +386,7 @@ async def test_a_scrub_that_was_killed_is_done_by_asking_again(cluster: Cluster,
     files = [lenient.folder / "city.db", lenient.folder / "city.db-wal"]
     assert _salts_left(files, before)
     await lenient.start()
-    # The entry stands, what the files still hold is scrubbed by whoever asks again.
+    # The entry stands, and so does the mark that the files still hold something.
     answer = await erase(lenient, name, request_id=request_id)
     assert answer.traces_gone
     assert not _salts_left(files, before)

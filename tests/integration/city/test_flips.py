@@ -45,6 +45,7 @@ UNCHECKED = {
 
 EMPTY = {
     "lease": "only several processes have one, and write it anew every few seconds",
+    "log_scrub": "a mark is gone once the files are scrubbed; a wrong one has them scrubbed once more",
     "quota": "a count of today, which nothing repeats; a wrong one is gone tomorrow",
 }
 """Tables in which the filled city has nothing, and why."""

@@ -90,8 +90,12 @@ class World:
 
     async def restart(self) -> None:
         """End the registry and start it again over the same folder, at the same address."""
-        address = self.node.address
         await self.node.stop(grace_s=0)
+        await self.start_again()
+
+    async def start_again(self) -> None:
+        """Start a registry that has ended, at the address that it had."""
+        address = self.node.address
         node_section = self.config.node.model_copy(update={"listen": address})
         self.node = await build(self.config.model_copy(update={"node": node_section}), clock=self.clock)
         await self.node.start()
