@@ -65,8 +65,13 @@ class BatchReader:
         self._max_entries = max_entries
         self._max_bytes = max_bytes
 
-    async def read(self, key: LogKey, start: int) -> Batch:
+    async def read(self, key: LogKey, start: int, *, wanted: int = 0) -> Batch:
         """Return the batch of a log that starts at index ``start``; a heartbeat when nothing follows.
+
+        Args:
+            key: Which log.
+            start: Index of its first entry.
+            wanted: Most entries, where one commit has no more; 0 for as many as a call carries.
 
         Raises:
             StoreUnavailable: The database is away.
@@ -74,7 +79,7 @@ class BatchReader:
 
         # Messages are made on the reader's thread: a full batch has thousands.
         def read(conn: Connection) -> tuple[CheckpointRow | None, int, list[log_pb2.LogEntry]]:
-            end, entries = self._read(conn, key, start)
+            end, entries = self._read(conn, key, start, wanted)
             oldest_us = _recorded_us(entries[0], end) if entries and end is not None else 0
             return end, oldest_us, [_to_message(entry) for entry in entries]
 
@@ -86,8 +91,13 @@ class BatchReader:
         note = self._sign(key, end.size, end.root) if end.note is None else end.note
         return Batch(messages, note, end.size, oldest_us)
 
-    def _read(self, conn: Connection, key: LogKey, start: int) -> tuple[CheckpointRow | None, list[StoredEntry]]:
-        end = self._logs.batch_end(conn, key, start, self._max_entries)
+    def _read(
+        self, conn: Connection, key: LogKey, start: int, wanted: int
+    ) -> tuple[CheckpointRow | None, list[StoredEntry]]:
+        end = self._logs.batch_end(conn, key, start, min(wanted or self._max_entries, self._max_entries))
+        if end is None and wanted:
+            # One commit that has more than was wanted.
+            end = self._logs.commit_of(conn, key, start)
         if end is None:
             return self._logs.checkpoint(conn, key, start), []
         entries = self._logs.entries(conn, key, start, end.size - start, max_bytes=self._max_bytes)

@@ -11,18 +11,17 @@ from city_node.applications import Applications
 from city_node.citylog import CityLog
 from city_node.claims import PersonClaims
 from city_node.commands import Done, GrantLapsed, IssueLicenses, NewLicense, Outcome
-from city_node.decider import answer_again
+from city_node.decider import Outcomes, answer_again
 from city_node.drafts import Draft, draft_of
 from city_node.gate import SigningGate
 from elicense.errors import Error, Malformed, QueueFull, RegistryUnreachable, Violation
+from elicense.rpc.turns import Turns
 from elicense.v1 import issuance_pb2
 from elicense.view.person import PersonIndex
 
-#: Records of an import that one commit takes; a citizen at the counter waits for one commit at most.
-BULK_ENTRIES: Final = 1_000
-BULK_BYTES: Final = 2 * 1024 * 1024
-#: Rows judged before other calls get their turn.
-ROWS_PER_TURN: Final = 32
+#: Records of one command to the log's writer, which puts as many commands into a commit as it has time for.
+COMMAND_ENTRIES: Final = 64
+COMMAND_BYTES: Final = 2 * 1024 * 1024
 #: How long an import call waits for the registry to catch up before it says so.
 BACKLOG_SECONDS: Final = 20.0
 #: A grant lapses within minutes; a second failure in a row means that something else is wrong.
@@ -105,9 +104,9 @@ class BulkIssuance:
         results: list[Imported | None] = [None] * len(items)
         drafts: dict[int, Draft] = {}
         seen: set[bytes] = set()
+        turns = Turns()
         for position, item in enumerate(items):
-            if position % ROWS_PER_TURN == ROWS_PER_TURN - 1:
-                await asyncio.sleep(0)
+            await turns.give_way()
             try:
                 draft = draft_of(
                     item.license, request_id=item.request_id, imported=True, actor=actor, persons=self._persons
@@ -140,9 +139,9 @@ class BulkIssuance:
     async def _judge(self, drafts: dict[int, Draft], results: list[Imported | None]) -> None:
         """Answer what is known already or refused; what is left in ``drafts`` may be issued."""
         found = await self._applications.known_of(list(drafts.values()))
-        for turn, ((position, draft), (known, taken)) in enumerate(zip(list(drafts.items()), found, strict=True)):
-            if turn % ROWS_PER_TURN == ROWS_PER_TURN - 1:
-                await asyncio.sleep(0)
+        turns = Turns()
+        for (position, draft), (known, taken) in zip(list(drafts.items()), found, strict=True):
+            await turns.give_way()
             if known is not None:
                 results[position] = _as_imported(answer_again(known, draft.digest))
             elif (refusal := self._applications.refusal(draft, taken)) is not None:
@@ -156,23 +155,31 @@ class BulkIssuance:
             if not drafts:
                 return
             granted = await self._grant_rows(drafts, results)
-            for part in _commits(granted, drafts):
-                command = IssueLicenses(tuple(granted[position] for position in part))
-                size = sum(drafts[position].size for position in part)
-                committed = await self._log.submit(command, entries=len(part), size=size, bulk=True)
-                for position, outcome in zip(part, committed.result, strict=True):
+            parts = _commands(granted, drafts)
+            writes = [self._submit([granted[each] for each in part], [drafts[each] for each in part]) for part in parts]
+            for part, outcomes in zip(parts, await asyncio.gather(*writes), strict=True):
+                for position, outcome in zip(part, outcomes, strict=True):
                     if isinstance(outcome, GrantLapsed):
                         continue
                     results[position] = _as_imported(outcome)
                     del drafts[position]
 
+    async def _submit(self, items: Sequence[NewLicense], drafts: Sequence[Draft]) -> Outcomes:
+        size = sum(draft.size for draft in drafts)
+        return (await self._log.submit(IssueLicenses(tuple(items)), entries=len(items), size=size, bulk=True)).result
+
     async def _grant_rows(self, drafts: dict[int, Draft], results: list[Imported | None]) -> dict[int, NewLicense]:
         license_ids = self._applications.new_license_ids(len(drafts))
-        claims = [draft.claim(license_id) for draft, license_id in zip(drafts.values(), license_ids, strict=True)]
+        turns = Turns()
+        claims = []
+        for draft, license_id in zip(drafts.values(), license_ids, strict=True):
+            await turns.give_way()
+            claims.append(draft.claim(license_id))
         grants = await self._claims.claim_bulk(claims)
         granted = {}
         refused: dict[int, Error] = {}
         for (position, draft), grant in zip(drafts.items(), grants, strict=True):
+            await turns.give_way()
             if isinstance(grant, Error):
                 refused[position] = grant
             else:
@@ -198,13 +205,13 @@ def _as_imported(outcome: Outcome) -> Imported:
     return Imported(license_id=outcome.record.license_id)
 
 
-def _commits(granted: dict[int, NewLicense], drafts: dict[int, Draft]) -> list[list[int]]:
-    """Cut rows into what one commit takes."""
+def _commands(granted: dict[int, NewLicense], drafts: dict[int, Draft]) -> list[list[int]]:
+    """Cut rows into commands to the log's writer."""
     parts: list[list[int]] = []
     size = 0
     for position in granted:
         size += drafts[position].size
-        if not parts or len(parts[-1]) >= BULK_ENTRIES or size > BULK_BYTES:
+        if not parts or len(parts[-1]) >= COMMAND_ENTRIES or size > COMMAND_BYTES:
             parts.append([])
             size = drafts[position].size
         parts[-1].append(position)

@@ -83,7 +83,7 @@ class PersonClaims:
             RegistryUnreachable: The registry did not answer.
         """
         async with self._bulk:
-            return await self._call(claims, BULK_SECONDS)
+            return await self._call(claims, BULK_SECONDS, bulk=True)
 
     async def close(self) -> None:
         """Wait for the call in flight."""
@@ -92,8 +92,10 @@ class PersonClaims:
     async def _claim_urgent(self, claims: list[replication_pb2.PersonClaim]) -> Sequence[Grant | Error]:
         return await self._call(claims, self._timeout_s)
 
-    async def _call(self, claims: Sequence[replication_pb2.PersonClaim], timeout_s: float) -> Sequence[Grant | Error]:
-        request = replication_pb2.ClaimPersonsRequest(claims=claims)
+    async def _call(
+        self, claims: Sequence[replication_pb2.PersonClaim], timeout_s: float, *, bulk: bool = False
+    ) -> Sequence[Grant | Error]:
+        request = replication_pb2.ClaimPersonsRequest(claims=claims, bulk=bulk)
         try:
             response = await self._stub.ClaimPersons(request, timeout=timeout_s)
         except grpc.RpcError as error:

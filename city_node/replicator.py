@@ -135,6 +135,7 @@ class Replicator:
         self._heartbeat_s = heartbeat_s
         self._jitter = jitter
         self._next_index: int | None = None
+        self._entries_wanted = 0
         # The registry's clock as it answered last, and our monotonic clock when we heard it.
         self._heard: tuple[int, float] | None = None
         self._decision_due = False
@@ -261,7 +262,7 @@ class Replicator:
         # Before anything is read: what is recorded from here on must not seem to be part of it.
         left = self._registry_us()
         city_us, tip_size = await self._log.durable()
-        batch = await self._batches.read(self._key, next_index)
+        batch = await self._batches.read(self._key, next_index, wanted=self._entries_wanted)
         self._metrics.waiting(tip_size - next_index, batch.oldest_us)
         response = await self._send(batch, next_index, city_us, max(tip_size, batch.size), left)
         self._decision_due = response.decisions_pending
@@ -335,6 +336,7 @@ class Replicator:
                 self._gate.shut(raised)
             raise raised from error
         self._hear(response.registry_time)
+        self._entries_wanted = max(0, response.entries_wanted)
         words = response.dispositions
         whole = len(words) < DISPOSITIONS_PER_ANSWER
         await self._take(request.epoch, response.receipt, response.next_index, words, whole_feed=whole)

@@ -146,7 +146,9 @@ class Ingest:
         read = await asyncio.to_thread(self._read, batch)
         try:
             taken = await self._database.write_then(
-                lambda conn: self._append(conn, batch, read, now_us), lambda held: self._answer(held, now_us)
+                lambda conn: self._append(conn, batch, read, now_us),
+                lambda held: self._answer(held, now_us),
+                gives_way=True,
             )
             self._feeds[batch.city] = max(batch.dispositions_after, self._feeds.get(batch.city, 0))
             if read.erased and self._on_erased is not None:

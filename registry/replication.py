@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Final
 
 from elicense.errors import CityNotFound
+from elicense.log.pace import BulkPace
+from elicense.log.request_queue import ENTRIES_PER_COMMIT
 from elicense.log.writer import LogWriter
 from elicense.sql.database import Database
 from elicense.v1 import replication_pb2
@@ -38,6 +42,11 @@ _CONFLICT_BYTES: Final = 4_096
 
 #: Most bytes of a log's key in an entry.
 _KEY_BYTES: Final = 512
+
+#: How long a batch may hold up the claims of those who wait at a counter, seconds.
+_SHORT_BATCH_S: Final = 0.03
+#: Entries that a batch may always have: what it costs to sign, send and store one must not outweigh them.
+_FEWEST_ENTRIES: Final = 64
 
 
 class DecisionLog:
@@ -92,15 +101,24 @@ class DecisionLog:
         # A statement, the resolution that may follow, and the settlement.
         await self._writer.submit(command, weight=3, size=3 * _CONFLICT_BYTES)
 
-    async def grant(self, command: GrantClaims) -> Outcome:
+    @property
+    def is_urgent(self) -> bool:
+        """Whether somebody waits for a decision, or did a moment ago."""
+        return self._writer.is_urgent
+
+    async def grant(self, command: GrantClaims, *, bulk: bool = False) -> Outcome:
         """Grant persons to a city; the grants are durable on return.
+
+        Args:
+            command: The persons.
+            bulk: Whether others go first.
 
         Raises:
             StoreUnavailable: The database is away.
         """
         entries = -(-len(command.wanted) // CLAIMS_PER_ENTRY)
         size = entries * _ENTRY_BYTES + len(command.wanted) * _PERSON_BYTES
-        return (await self._writer.submit(command, weight=entries, size=size)).result
+        return (await self._writer.submit(command, weight=entries, size=size, bulk=bulk)).result
 
     async def quarantine(self, command: QuarantineCommand) -> Quarantine | None:
         """Decide about a quarantine; what was decided is durable on return.  None when nothing changes.
@@ -159,10 +177,18 @@ class Replication:
         self._on_without_custody = on_without_custody
         self._on_change = on_change
         self._metrics = metrics
+        self._pace = BulkPace(clock=_loop_time, most=ENTRIES_PER_COMMIT, short_s=_SHORT_BATCH_S)
+
+    @property
+    def entries_wanted(self) -> int:
+        """How many entries a batch should have, so that claims need not wait for long; 0 while there are none."""
+        return max(_FEWEST_ENTRIES, self._pace.size) if self._log.is_urgent else 0
 
     async def append(self, batch: Batch) -> Taken:
         """Take in a batch; see :meth:`registry.ingest.Ingest.append`."""
+        began = _loop_time()
         taken = await self._ingest.append(batch)
+        self._pace.note_commit(len(batch.entries), _loop_time() - began)
         self._metrics.took(batch, taken)
         self._freshness.heard(batch.city)
         self._on_change()
@@ -183,10 +209,25 @@ class Replication:
             raise CityNotFound("this city is not enrolled; ask an operator for a join token", city=city)
         return enrolled.epoch, await self._ingest.state(city)
 
-    async def claim(self, command: GrantClaims) -> Sequence[ClaimOutcome]:
+    async def claim(self, command: GrantClaims, *, bulk: bool = False) -> Sequence[ClaimOutcome]:
         """Grant or refuse each person of a claim, in the order asked.
+
+        Args:
+            command: The persons.
+            bulk: Whether others go first; then entry by entry, so that they get in between.
 
         Raises:
             StoreUnavailable: The database is away; ask again.
         """
-        return (await self._log.grant(command)).claims
+        if not bulk:
+            return (await self._log.grant(command)).claims
+        parts = [
+            replace(command, wanted=command.wanted[start : start + CLAIMS_PER_ENTRY])
+            for start in range(0, len(command.wanted), CLAIMS_PER_ENTRY)
+        ]
+        outcomes = await asyncio.gather(*(self._log.grant(part, bulk=True) for part in parts))
+        return [claim for outcome in outcomes for claim in outcome.claims]
+
+
+def _loop_time() -> float:
+    return asyncio.get_running_loop().time()

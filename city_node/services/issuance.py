@@ -20,6 +20,7 @@ from elicense.errors import CallerNotAllowed, Error, Violation
 from elicense.license.codec import date_from_message
 from elicense.rpc.context import current_caller
 from elicense.rpc.errors import to_status
+from elicense.rpc.turns import Turns
 from elicense.v1 import issuance_pb2 as pb
 from elicense.v1 import issuance_pb2_grpc, license_pb2
 
@@ -71,7 +72,12 @@ class IssuanceServicer(issuance_pb2_grpc.IssuanceServiceServicer):
         """Issue licences of existing drivers; see the proto."""
         self._own_parent(request.parent)
         results = await self._bulk.import_rows(request.items, validate_only=request.validate_only, actor=_actor())
-        return pb.ImportLicensesResponse(results=[self._result(result) for result in results])
+        response = pb.ImportLicensesResponse()
+        turns = Turns()
+        for result in results:
+            await turns.give_way()
+            self._show(result, response.results.add())
+        return response
 
     async def GetLicense(self, request: pb.GetLicenseRequest, context: Any) -> license_pb2.License:
         """Read a licence; see the proto."""
@@ -158,11 +164,13 @@ class IssuanceServicer(issuance_pb2_grpc.IssuanceServiceServicer):
         self._own_parent(f"cities/{city}")
         return license_id
 
-    def _result(self, result: Imported) -> pb.ImportResult:
+    def _show(self, result: Imported, shown: pb.ImportResult) -> None:
         if result.error is not None:
-            return pb.ImportResult(status=_row_status(result.error))
-        name = license_name(self._city, result.license_id) if result.license_id else ""
-        return pb.ImportResult(name=name, already_imported=result.already)
+            shown.status.CopyFrom(_row_status(result.error))
+            return
+        if result.license_id:
+            shown.name = license_name(self._city, result.license_id)
+        shown.already_imported = result.already
 
 
 def _row_status(error: Error) -> status_pb2.Status:

@@ -38,7 +38,12 @@ class Committer(Generic[C, R]):
         self._appender = appender
 
     async def commit(
-        self, commands: Sequence[C], *, signed: SignedHead | None, unsaved: SignedHead | None
+        self,
+        commands: Sequence[C],
+        *,
+        signed: SignedHead | None,
+        unsaved: SignedHead | None,
+        gives_way: bool = False,
     ) -> tuple[Outcome[R], SignedHead | Error]:
         """Decide and append, durably, and sign the head.
 
@@ -46,6 +51,7 @@ class Committer(Generic[C, R]):
             commands: In the order in which they came.
             signed: The head that was signed last, as far as this process knows.
             unsaved: A signed head whose note is to be stored along.
+            gives_way: Let other writes of the database go first.
 
         Returns:
             What was committed, and its signed head or why it could not be signed:
@@ -72,7 +78,7 @@ class Committer(Generic[C, R]):
 
         for _ in range(_MAX_MOVES):
             try:
-                return await self._database.write_then(transact, seal)
+                return await self._database.write_then(transact, seal, gives_way=gives_way)
             except HeadMoved:
                 continue
             except CommitUnknown as error:

@@ -22,7 +22,7 @@ BYTES_PER_COMMIT: Final = 3 * 1024 * 1024
 """Most bytes of records and salts of one commit: what one replication call can carry."""
 
 BULK_ENTRIES_PER_COMMIT: Final = 1_024
-"""Most bulk entries of one commit, so that an urgent request never waits long for the one under way."""
+"""Most bulk entries of one commit; far fewer while anything urgent comes (:mod:`elicense.log.pace`)."""
 
 MAX_WAITING_ENTRIES: Final = 32_768
 """Most entries that wait, urgent and bulk each; beyond it a caller is told at once."""
@@ -39,12 +39,14 @@ class Request(Generic[C, R]):
         command: What to decide.
         weight: Most records that it may come to.
         size: Most bytes that its records may come to.
+        bulk: Whether it yields to requests that are not.
         done: Gets the answer.
     """
 
     command: C
     weight: int
     size: int
+    bulk: bool
     done: asyncio.Future[Committed[R]] = field(repr=False)
 
 
@@ -78,24 +80,29 @@ class RequestQueue(Generic[C, R]):
     def __len__(self) -> int:
         return len(self._urgent.requests) + len(self._bulk.requests)
 
-    def add(self, request: Request[C, R], *, bulk: bool) -> None:
+    def add(self, request: Request[C, R]) -> None:
         """Queue a request.
 
         Raises:
             Malformed: It alone is more than a commit may hold.
             QueueFull: Too much waits already.
         """
-        limit = BULK_ENTRIES_PER_COMMIT if bulk else ENTRIES_PER_COMMIT
+        limit = BULK_ENTRIES_PER_COMMIT if request.bulk else ENTRIES_PER_COMMIT
         if request.weight > limit or request.size > BYTES_PER_COMMIT:
             raise Malformed("the request is larger than one commit of the log; split it", maxEntries=limit)
-        (self._bulk if bulk else self._urgent).add(request)
+        (self._bulk if request.bulk else self._urgent).add(request)
 
-    def take(self) -> list[Request[C, R]]:
-        """Take the requests of the next commit; those whose callers have gone are dropped."""
+    def take(self, bulk_entries: int = BULK_ENTRIES_PER_COMMIT) -> list[Request[C, R]]:
+        """Take the requests of the next commit; those whose callers have gone are dropped.
+
+        Args:
+            bulk_entries: Most bulk entries; a request that alone is more comes alone, unless this is 0.
+        """
         batch: list[Request[C, R]] = []
         weight, size = self._fill(batch, self._urgent, ENTRIES_PER_COMMIT, BYTES_PER_COMMIT)
-        room = min(BULK_ENTRIES_PER_COMMIT, ENTRIES_PER_COMMIT - weight)
-        self._fill(batch, self._bulk, room, BYTES_PER_COMMIT - size)
+        if bulk_entries and self._bulk.requests:
+            room = min(max(bulk_entries, self._bulk.requests[0].weight), ENTRIES_PER_COMMIT - weight)
+            self._fill(batch, self._bulk, room, BYTES_PER_COMMIT - size)
         return batch
 
     def take_all(self) -> list[Request[C, R]]:

@@ -2,7 +2,8 @@
 
 A lone request is committed at once; while that runs, others gather and ride
 together, so the cost of each falls as the load rises.  A caller is answered
-only when its records are durable and their head is signed.
+only when its records are durable and their head is signed.  Bulk work gives way to
+whoever waits for a commit of their own (:mod:`elicense.log.pace`).
 
 When something goes wrong:
 
@@ -18,7 +19,6 @@ damage, fork                nothing is signed any more: every request is refused
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -30,7 +30,8 @@ from elicense.log.appender import Appender
 from elicense.log.commit import Committer
 from elicense.log.decision import Committed, Decider, Listener, SignedHead
 from elicense.log.entry import SALT_SIZE
-from elicense.log.request_queue import Request, RequestQueue
+from elicense.log.pace import BulkPace
+from elicense.log.request_queue import BULK_ENTRIES_PER_COMMIT, Request, RequestQueue
 
 if TYPE_CHECKING:
     from elicense.log.appender import Outcome
@@ -103,6 +104,7 @@ class LogWriter(Generic[C, R]):
         self._metrics = metrics
         self._on_fatal = on_fatal
         self._queue: RequestQueue[C, R] = RequestQueue()
+        self._pace = BulkPace(clock=_loop_time, most=BULK_ENTRIES_PER_COMMIT)
         self._taken: _Group[C, R] = ()
         self._listeners: list[Listener] = []
         self._wake = asyncio.Event()
@@ -171,8 +173,10 @@ class LogWriter(Generic[C, R]):
         if self._refusal is not None:
             raise fresh(self._refusal)
         estimate = (weight * _USUAL_RECORD if size is None else size) + weight * SALT_SIZE
-        request: Request[C, R] = Request(command, weight, estimate, asyncio.get_running_loop().create_future())
-        self._queue.add(request, bulk=bulk)
+        request: Request[C, R] = Request(command, weight, estimate, bulk, asyncio.get_running_loop().create_future())
+        self._queue.add(request)
+        if not bulk:
+            self._pace.note_urgent()
         self._count_waiting()
         self._wake.set()
         return await request.done
@@ -212,6 +216,11 @@ class LogWriter(Generic[C, R]):
         return self._signed
 
     @property
+    def is_urgent(self) -> bool:
+        """Whether somebody waits for a commit of their own, or did a moment ago."""
+        return self._pace.is_urgent
+
+    @property
     def failure(self) -> Error | None:
         """Why signing has stopped for good, or None."""
         return self._refusal if isinstance(self._refusal, DataLoss) else None
@@ -240,26 +249,33 @@ class LogWriter(Generic[C, R]):
 
     async def _run(self) -> None:
         while True:
-            batch = self._queue.take()
+            # Who ends does not pause.
+            pause_s = 0.0 if self._refusal is not None else self._pace.pause_s
+            batch = self._queue.take(0 if pause_s else self._pace.room)
             if batch:
                 self._count_waiting()
                 self._taken = batch
                 await self._settle(batch)
             elif self._refusal is not None and not len(self._queue):
                 return
-            elif not len(self._queue):
+            elif not len(self._queue) or pause_s:
                 self._wake.clear()
-                await self._wake.wait()
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(pause_s or None):
+                        await self._wake.wait()
 
     async def _settle(self, batch: _Group[C, R]) -> None:
         """Commit a batch and answer every request in it."""
         groups = deque([batch])
         while groups:
             group = groups.popleft()
-            started = time.perf_counter()
+            started = _loop_time()
             try:
                 outcome, sealed = await self._committer.commit(
-                    [request.command for request in group], signed=self._signed, unsaved=self._unsaved
+                    [request.command for request in group],
+                    signed=self._signed,
+                    unsaved=self._unsaved,
+                    gives_way=all(request.bulk for request in group),
                 )
             except DataLoss as error:
                 refuse([request for waiting in (group, *groups) for request in waiting], error)
@@ -287,9 +303,11 @@ class LogWriter(Generic[C, R]):
             return
         self._remember(sealed)
         answer(group, outcome, sealed)
+        seconds = _loop_time() - started
+        self._pace.note_commit(sum(request.weight for request in group if request.bulk), seconds)
         if outcome.leaf_hashes:
             self._unsaved = sealed
-            self._count_commit(outcome, started)
+            self._count_commit(outcome, seconds)
             loop = asyncio.get_running_loop()
             for listener in self._listeners:
                 # By way of the loop: what a listener does wrong is its own.
@@ -321,9 +339,13 @@ class LogWriter(Generic[C, R]):
         if self._metrics is not None:
             self._metrics.waiting.set(len(self._queue))
 
-    def _count_commit(self, outcome: Outcome[R], started: float) -> None:
+    def _count_commit(self, outcome: Outcome[R], seconds: float) -> None:
         if self._metrics is not None:
             self._metrics.commit_entries.observe(len(outcome.leaf_hashes))
-            self._metrics.commit_seconds.observe(time.perf_counter() - started)
+            self._metrics.commit_seconds.observe(seconds)
             self._metrics.size.set(outcome.after.size)
             self._metrics.checkpoint_time.set(outcome.after.recorded_us / 1_000_000)
+
+
+def _loop_time() -> float:
+    return asyncio.get_running_loop().time()

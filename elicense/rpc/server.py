@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import signal
+import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -34,6 +35,9 @@ SETTLE_S: Final = 0.25
 """How long answers may take to leave once the last handler has ended."""
 
 _OBJECTS_PER_COLLECTION: Final = 50_000
+
+_SWITCH_S: Final = 0.000_5
+"""How long a thread at work may keep the event loop waiting: every step of every call waits so long for it."""
 
 SERVER_OPTIONS: Final = (
     *MESSAGE_SIZE_OPTIONS,
@@ -280,4 +284,5 @@ def run(main: Callable[[], Coroutine[Any, Any, int]]) -> int:
     # would walk through them, and whatever else there is, every few hundred.
     gc.freeze()
     gc.set_threshold(_OBJECTS_PER_COLLECTION, 20, 20)
+    sys.setswitchinterval(_SWITCH_S)
     return uvloop.run(main())

@@ -23,6 +23,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from elicense.errors import StoreUnavailable
 from elicense.sql.engines import open_engine, parse_url
 from elicense.sql.faults import CommitUnknown, fault_of, retried, sqlstate_of
+from elicense.sql.lanes import Lanes
 from elicense.sql.single import Query, SingleQueries
 
 if TYPE_CHECKING:
@@ -91,6 +92,7 @@ class Database:
         self._own = threading.local()
         self._read_threads = self._threads(readers, self._reading, "sql-read")
         self._write_threads = self._threads(writers, self._writing, "sql-write")
+        self._write_lanes = Lanes(self._write_threads)
         self._patient_until = 0.0
         self._lost = False
         self._on_reconnect: list[Callable[[], None]] = []
@@ -129,15 +131,18 @@ class Database:
 
     async def write(self, fn: Callable[[Connection], T]) -> T:
         """Run ``fn`` on a writer thread in one transaction; it is committed and durable on return."""
-        return await asyncio.get_running_loop().run_in_executor(self._write_threads, self.write_now, fn)
+        return await self._write_lanes.run(lambda: self.write_now(fn))
 
-    async def write_then(self, fn: Callable[[Connection], T], then: Callable[[T], U]) -> U:
-        """Like :meth:`write`, and run ``then`` on the same thread once the result of ``fn`` is durable."""
+    async def write_then(self, fn: Callable[[Connection], T], then: Callable[[T], U], *, gives_way: bool = False) -> U:
+        """Like :meth:`write`, and run ``then`` on the same thread once the result of ``fn`` is durable.
+
+        What ``gives_way`` is begun only when no other write waits for a thread.
+        """
 
         def both() -> U:
             return then(self.write_now(fn))
 
-        return await asyncio.get_running_loop().run_in_executor(self._write_threads, both)
+        return await self._write_lanes.run(both, gives_way=gives_way)
 
     def read_now(self, fn: Callable[[Connection], T]) -> T:
         """Like :meth:`read`, on the calling thread."""

@@ -14,6 +14,7 @@ from elicense.license.civil_date import date_to_message
 from elicense.license.document import normalize_number
 from elicense.log.request_queue import BYTES_PER_COMMIT
 from elicense.rpc.context import current_caller
+from elicense.rpc.turns import Turns
 from elicense.trust.spiffe import Caller, identify, parse_spiffe_id
 from elicense.uuids import uuid_text
 from elicense.v1 import license_pb2, replication_pb2_grpc
@@ -64,6 +65,7 @@ class ReplicationServicer(replication_pb2_grpc.ReplicationServiceServicer):
             ],
             registry_time=to_timestamp(taken.now_us),
             decisions_pending=taken.undecided,
+            entries_wanted=self._replication.entries_wanted,
         )
 
     async def GetReplicationState(
@@ -81,16 +83,18 @@ class ReplicationServicer(replication_pb2_grpc.ReplicationServiceServicer):
     async def ClaimPersons(self, request: pb.ClaimPersonsRequest, context: Any) -> pb.ClaimPersonsResponse:
         """Claim persons for the caller's city; see the proto."""
         caller = current_caller()
-        wanted = tuple(
-            WantedClaim(
-                person_key=self._persons.person_key(claim.document.type, normalize_number(claim.document.number)),
-                license_id=claim.license_id,
-                request_id=uuid_text(claim.request_id),
-            )
-            for claim in request.claims
-        )
-        command = GrantClaims(city=own_city(caller), actor=str(caller.spiffe_id), wanted=wanted)
-        return pb.ClaimPersonsResponse(results=[_result(claim) for claim in await self._replication.claim(command)])
+        turns = Turns()
+        wanted = []
+        for claim in request.claims:
+            await turns.give_way()
+            person_key = self._persons.person_key(claim.document.type, normalize_number(claim.document.number))
+            wanted.append(WantedClaim(person_key, claim.license_id, uuid_text(claim.request_id)))
+        command = GrantClaims(city=own_city(caller), actor=str(caller.spiffe_id), wanted=tuple(wanted))
+        response = pb.ClaimPersonsResponse()
+        for outcome in await self._replication.claim(command, bulk=request.bulk):
+            await turns.give_way()
+            response.results.append(_result(outcome))
+        return response
 
     async def ShipAccesses(self, request: pb.ShipAccessesRequest, context: Any) -> pb.ShipAccessesResponse:
         """Take in looks that the caller answered by itself; see the proto."""

@@ -20,6 +20,7 @@ from sqlalchemy.engine.result import IteratorResult, SimpleResultMetaData
 from sqlalchemy.sql.compiler import SQLCompiler
 
 from elicense.sql.database import CommitUnknown, Database
+from elicense.sql.lanes import Lanes
 
 #: What is known of statements, so as to be found out once: whether they are plain, and the names of their columns.
 _PLAIN: Final[WeakKeyDictionary[SQLCompiler, bool]] = WeakKeyDictionary()
@@ -50,6 +51,10 @@ class SimDatabase(Database):
         while self._idle:
             self._idle.popitem()[1].close()
         super().close()
+
+    def forget_work(self) -> None:
+        """Drop what a node that crashed still had before it."""
+        self._write_lanes = Lanes(self._write_threads)
 
     @contextmanager
     def _connection(self, engine: Engine) -> Iterator[Connection]:

@@ -116,6 +116,7 @@ class Template:
         held = self._databases.get((kind, path))
         if held is None:
             held = self._databases[kind, path] = kind(f"sqlite:///{path}")
+        held.forget_work()
         return held
 
 

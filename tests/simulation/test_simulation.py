@@ -50,7 +50,7 @@ def test_a_seed_replays_exactly(template: Template) -> None:
 class SignsBeforeItIsDurable(SimDatabase):
     """Does what should come after the commit within it."""
 
-    async def write_then(self, fn: Callable[[Connection], T], then: Callable[[T], U]) -> U:
+    async def write_then(self, fn: Callable[[Connection], T], then: Callable[[T], U], *, gives_way: bool = False) -> U:
         return await self.write(lambda conn: then(fn(conn)))
 
 

@@ -258,10 +258,14 @@ class City:
         return answer
 
     async def claim(
-        self, *numbers: str, license_ids: Sequence[bytes] | None = None, request_ids: Sequence[bytes] | None = None
+        self,
+        *numbers: str,
+        license_ids: Sequence[bytes] | None = None,
+        request_ids: Sequence[bytes] | None = None,
+        bulk: bool = False,
     ) -> list[pb.ClaimResult]:
         """Claim persons by resident identity number."""
-        request = pb.ClaimPersonsRequest()
+        request = pb.ClaimPersonsRequest(bulk=bulk)
         for position, number in enumerate(numbers):
             request.claims.add(
                 document=license_pb2.IdentityDocument(type=license_pb2.DOCUMENT_TYPE_RESIDENT_ID, number=number),

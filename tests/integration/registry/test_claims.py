@@ -7,8 +7,10 @@ import uuid
 from elicense.clock import from_timestamp
 from elicense.log.entry import leaf_hash
 from elicense.log.model import LogKey
+from elicense.log.request_queue import ENTRIES_PER_COMMIT
 from elicense.v1 import log_pb2, replication_pb2, verification_pb2
 from elicense.v1.license_pb2 import DOCUMENT_TYPE_RESIDENT_ID
+from registry.claims import CLAIMS_PER_ENTRY
 from tests.integration.registry.world import CHENGDU, SUZHOU, TIANJIN, World
 from tests.support.city import City
 
@@ -16,6 +18,10 @@ NUMBER = "11010519491231002X"
 LEASE_S = 15 * 60
 #: Beyond the end of a lease, and of what a city's clock may be off.
 LAPSED_S = LEASE_S + 10 * 60 + 60
+
+
+def _numbers(count: int) -> list[str]:
+    return [f"110105194912{position:06d}" for position in range(count)]
 
 
 async def heartbeat(city: City) -> None:
@@ -41,6 +47,25 @@ async def test_a_grant_cites_an_entry_of_the_registrys_own_log(world: World) -> 
     ]
     assert NUMBER.encode() not in entry.record
     assert from_timestamp(granted.claims_granted.lease_end_time) == from_timestamp(result.grant.lease_end_time)
+
+
+async def test_claims_of_an_import_are_answered_in_order_and_the_same_person_gets_one_license(world: World) -> None:
+    city = await world.city(SUZHOU)
+    numbers = [NUMBER, *_numbers(CLAIMS_PER_ENTRY), NUMBER]
+    ids = [uuid.uuid4().bytes for _ in numbers]
+    results = await city.claim(*numbers, license_ids=ids, bulk=True)
+    assert [result.license_id for result in results] == [*ids[:-1], ids[0]]
+    assert len({result.grant.registry_index for result in results}) == 2
+
+
+async def test_while_somebody_claims_a_person_batches_are_wanted_small(world: World) -> None:
+    city = await world.city(SUZHOU)
+    city.issue(NUMBER)
+    assert not (await city.replicate()).entries_wanted
+    await city.claim(*_numbers(2), bulk=True)
+    assert not (await city.replicate()).entries_wanted
+    await city.claim(*_numbers(3))
+    assert 0 < (await city.replicate()).entries_wanted < ENTRIES_PER_COMMIT
 
 
 async def test_a_repeated_claim_gets_the_live_grant_with_its_license(world: World) -> None:
