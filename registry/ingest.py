@@ -39,7 +39,7 @@ from registry.epochs import previous_head
 from registry.folding import Folding
 from registry.heads import open_head
 from registry.model import City, CityState, NotedDisposition
-from registry.quarantine_model import Kind
+from registry.quarantine_model import Kind, refusal
 from registry.received import Received, receive
 from registry.store import RegistryStore
 
@@ -311,9 +311,7 @@ class Ingest:
             return 0
         if not held.open:
             # The key that signed two histories signs nothing more.
-            raise errors.Quarantined(
-                "the city may come back, in a new epoch with a new key", kind=Kind.FORK.name, released="true"
-            )
+            raise refusal(held)
         if held.kind == Kind.UNEXPLAINED:
             sent = held.size - head.size
             if 0 < sent <= len(leaves) - fresh:
@@ -323,11 +321,7 @@ class Ingest:
                 root = self._store.logs.root_at(conn, head, held.size) if sent <= 0 else b""
             if root == held.root:
                 return held.size
-        raise errors.Quarantined(
-            "the log of this city is not taken in, because of a head that it signed; see the registry's operators",
-            kind=Kind(held.kind).name,
-            size=held.size,
-        )
+        raise refusal(held)
 
     def _compare(self, conn: Connection, head: Head, batch: Batch, leaves: Sequence[bytes]) -> int:
         """Compare what is held with what was sent; return how many of the sent entries are held already."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from elicense.log.scrubber import Scrubber
+from registry.admission import Admission
 from registry.breaches import Breaches
 from registry.decisions import PendingDecisions
 from registry.disputes import Disputes
@@ -68,6 +69,7 @@ class Intake:
                 clock=ground.clock,
                 on_erased=self.scrubber.due,
             ),
+            admission=Admission(database=ground.database, store=ground.store),
             decisions=decisions,
             log=log,
             freshness=freshness,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import IntEnum
 
+from elicense.errors import Quarantined
 from elicense.sql.row import Row
 
 
@@ -57,3 +58,16 @@ class Quarantine(Row):
     def open(self) -> bool:
         """Whether the city is in quarantine now."""
         return self.state != State.ENDED
+
+
+def refusal(held: Quarantine) -> Quarantined:
+    """Return what a city hears whose log is not taken in because of a quarantine."""
+    if not held.open:
+        return Quarantined(
+            "the city may come back, in a new epoch with a new key", kind=Kind.FORK.name, released="true"
+        )
+    return Quarantined(
+        "the log of this city is not taken in, because of a head that it signed; see the registry's operators",
+        kind=Kind(held.kind).name,
+        size=held.size,
+    )

@@ -13,6 +13,7 @@ from elicense.log.request_queue import ENTRIES_PER_COMMIT
 from elicense.log.writer import LogWriter
 from elicense.sql.database import Database
 from elicense.v1 import replication_pb2
+from registry.admission import Admission
 from registry.batch import Batch, Taken
 from registry.board import Outcome
 from registry.claims import CLAIMS_PER_ENTRY, ClaimOutcome, DecidePending, GrantClaims
@@ -147,6 +148,7 @@ class Replication:
         database: The registry's database.
         store: Its tables.
         ingest: Takes in batches.
+        admission: Lets them in.
         decisions: Decides licences without a grant and take-overs.
         log: Writes the registry's own decisions.
         freshness: Told of each city that is heard.
@@ -161,6 +163,7 @@ class Replication:
         database: Database,
         store: RegistryStore,
         ingest: Ingest,
+        admission: Admission,
         decisions: PendingDecisions,
         log: DecisionLog,
         freshness: Freshness,
@@ -171,6 +174,7 @@ class Replication:
         self._database = database
         self._store = store
         self._ingest = ingest
+        self._admission = admission
         self._decisions = decisions
         self._log = log
         self._freshness = freshness
@@ -185,10 +189,15 @@ class Replication:
         return max(_FEWEST_ENTRIES, self._pace.size) if self._log.is_urgent else 0
 
     async def append(self, batch: Batch) -> Taken:
-        """Take in a batch; see :meth:`registry.ingest.Ingest.append`."""
-        began = _loop_time()
-        taken = await self._ingest.append(batch)
-        self._pace.note_commit(len(batch.entries), _loop_time() - began)
+        """Take in a batch; see :meth:`registry.ingest.Ingest.append`.
+
+        Raises:
+            QueueFull: The city sends several at once.
+        """
+        async with self._admission.turn(batch.city, batch.epoch):
+            began = _loop_time()
+            taken = await self._ingest.append(batch)
+            self._pace.note_commit(len(batch.entries), _loop_time() - began)
         self._metrics.took(batch, taken)
         self._freshness.heard(batch.city)
         self._on_change()

@@ -8,6 +8,7 @@ turns within one run, so that whatever else the machine does falls on both.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -18,7 +19,7 @@ from elicense.cli.load.loops import Loop
 from elicense.cli.load.tally import Tally
 from elicense.client import Question, connect_async
 from tests.faults.workload import Ledger
-from tests.faults.world import World
+from tests.faults.world import Node, World
 
 ISSUE = "a licence in the healthy city"
 ASK_REGISTRY = "a verification at the registry"
@@ -74,6 +75,18 @@ class Felt:
         )
 
 
+@dataclass
+class _Used:
+    """Processor time of the nodes that were not attacked, seconds, and over how long."""
+
+    processor_s: float = 0.0
+    elapsed_s: float = 0.0
+
+    @property
+    def percent(self) -> float:
+        return 100 * self.processor_s / self.elapsed_s if self.elapsed_s else 0.0
+
+
 Attacking = Callable[[], AbstractAsyncContextManager[None]]
 
 
@@ -82,6 +95,8 @@ class Bystanders:
     """See :func:`bystanders`."""
 
     calls: Mapping[str, Callable[[int], Awaitable[int]]]
+    registry: Node
+    used: tuple[_Used, _Used] = field(default_factory=lambda: (_Used(), _Used()))
     _numbers: dict[str, count[int]] = field(default_factory=dict)
 
     async def feel(self, attacking: Attacking, *, rounds: int, seconds: float) -> list[Felt]:
@@ -94,12 +109,14 @@ class Bystanders:
         """
         peace, attack = ({call: Tally() for call in self.calls} for _ in range(2))
         for _ in range(rounds):
-            await self._ask(peace, seconds)
+            await self._ask(peace, seconds, self.used[0])
             async with attacking():
-                await self._ask(attack, seconds)
+                await self._ask(attack, seconds, self.used[1])
         return [Felt(call, Spread.of(peace[call]), Spread.of(attack[call])) for call in self.calls]
 
-    async def _ask(self, tallies: Mapping[str, Tally], seconds: float) -> None:
+    async def _ask(self, tallies: Mapping[str, Tally], seconds: float, used: _Used) -> None:
+        began, processor_s = time.monotonic(), self.registry.running.processor_s()
+
         def opened(place: int, name: str) -> Awaitable[float]:
             loop = Loop(
                 self._in_turn(name),
@@ -114,6 +131,8 @@ class Bystanders:
             return loop.open((number + place / len(self.calls)) / _RATE for number in count())
 
         await asyncio.gather(*(opened(place, name) for place, name in enumerate(self.calls)))
+        used.elapsed_s += time.monotonic() - began
+        used.processor_s += self.registry.running.processor_s() - processor_s
 
     def _in_turn(self, name: str) -> Callable[[int], Awaitable[int]]:
         """Return a call that counts on from one time to the next, so that nobody is asked about more than others."""
@@ -146,4 +165,4 @@ async def bystanders(world: World, ledger: Ledger) -> AsyncIterator[Bystanders]:
         for name, police in ((ASK_REGISTRY, world.police), (ASK_CITY, world.city_police)):
             client = await stack.enter_async_context(connect_async(police))
             calls[name] = verifying([client], Asked(holders))
-        yield Bystanders(calls)
+        yield Bystanders(calls, world.registry)

@@ -29,7 +29,7 @@ from tests.support.postgres import PostgresServer, running_postgres
 #: Licences acknowledged before each blow, so that it falls into running work.
 _WARM = 5
 #: How often times of peace and of attack take turns in the long form, and how long each is.
-_TURNS, _TURN_S = 6, 5.0
+_TURNS, _TURN_S = 12, 2.5
 
 
 @dataclass

@@ -80,15 +80,21 @@ class Process:
     async def pause(self) -> None:
         """Have it stand still until SIGCONT, and wait until it does."""
         self.signal(signal.SIGSTOP)
-        await until(lambda: self._state() in "TZX")
+        await until(lambda: self._status()[0] in "TZX")
 
-    def _state(self) -> str:
+    def processor_s(self) -> float:
+        """Return how much processor time it has used so far, seconds."""
+        user, system = self._status()[11:13]
+        return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+
+    def _status(self) -> list[str]:
+        """Return what the kernel says of it, from its state on (proc_pid_stat(5), field 3)."""
         try:
             status = Path(f"/proc/{self.pid}/stat").read_text(encoding="ascii", errors="replace")
         except OSError:
-            return "X"
+            return ["X"]
         # Behind the name, which may hold anything.
-        return status.rpartition(")")[2].split()[0]
+        return status.rpartition(")")[2].split()
 
     def terminate(self) -> None:
         """Ask it to end."""

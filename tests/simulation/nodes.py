@@ -58,6 +58,7 @@ from elicense.trust.signer import Signer
 from elicense.trust.spiffe import Caller, city_id, registry_id
 from elicense.view.person import KEY_SIZE, PersonIndex
 from elicense.workers.stop_mark import StopMark
+from registry.admission import Admission
 from registry.config import RegistryConfig
 from registry.conflict_metrics import ConflictMetrics
 from registry.decider import RegistryDecider
@@ -318,6 +319,7 @@ class RegistryNode(Node):
                 disputes=self.disputes,
                 clock=self.clock,
             ),
+            admission=Admission(database=database, store=store),
             decisions=self.decisions,
             log=log,
             freshness=freshness,

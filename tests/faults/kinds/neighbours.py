@@ -120,6 +120,8 @@ async def felt_by_others(trial: Trial, *, attacking: Attacking) -> Tally:
         trial.felt = await asking.feel(
             partial(attacking, trial, struck), rounds=trial.turns, seconds=trial.seconds_a_turn
         )
+    peace, attack = (used.percent for used in asking.used)
+    trial.notes.append(f"the registry used {peace:.0f} % of a core in peace and {attack:.0f} % meanwhile")
     served = trial.ledger.acknowledged
     await trial.ledger.more(3)
     tally.holds("the attacked city serves nobody any more", trial.ledger.acknowledged > served)

@@ -113,7 +113,7 @@ async def test_verdicts_about_a_quarantined_city_grow_stale_and_no_other_city_no
     assert (await verifier.ask(mine)).outcome == verification_pb2.OUTCOME_VALID
     world.clock.advance(seconds=11 * 60)
     await other.send(other.batch(2))
-    with pytest.raises(errors.LogForked):
+    with pytest.raises(errors.Quarantined):
         await city.send(city.batch(2))
     stale = await verifier.ask(mine)
     assert stale.outcome == verification_pb2.OUTCOME_INDETERMINATE
