@@ -13,7 +13,7 @@ A registry that shows less than is held here lost a part of it: it is given back
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -23,6 +23,7 @@ import grpc
 import structlog
 from prometheus_client import CollectorRegistry, Gauge
 
+from city_node.mirrored_evidence import MirroredEvidence
 from city_node.vectors import VectorCheck
 from elicense.clock import from_timestamp
 from elicense.errors import Error, Malformed, RootMismatch, StoreCorrupt
@@ -111,6 +112,7 @@ class Mirror:
         self._vectors = vectors
         self._say_sound = say_sound
         self._folder = folder
+        self._proofs = MirroredEvidence(folder / "mirrored")
         self._interval_s = interval_s
         self._size = Gauge("elicense_mirror_entries", "Entries held of the registry's log.", registry=metrics)
         self._forked = Gauge(
@@ -183,17 +185,19 @@ class Mirror:
         It is told of the newest head too: a registry that lacks what it signed must decide nothing meanwhile.
         """
         page = await self._database.read(lambda conn: read_page(conn, self._logs, held.key, there))
-        size = await self._show(held, there, page)
+        evidence = await asyncio.to_thread(self._proofs.of, [entry.record for entry in page.entries])
+        size = await self._show(held, there, page, evidence)
         _log.warning("registry_log_given_back", there=size, held=held.size)
         return size > there
 
-    async def _show(self, held: Head, first_index: int, page: Page) -> int:
+    async def _show(self, held: Head, first_index: int, page: Page, evidence: Sequence[bytes] = ()) -> int:
         request = recovery_pb2.ReturnRegistryLogRequest(
             epoch=held.key.epoch,
             first_index=first_index,
             entries=[log_pb2.LogEntry(record=entry.record, salt=entry.salt) for entry in page.entries],
             heads=[recovery_pb2.SignedHead(size=row.size, note=row.note) for row in page.heads],
             head=held.note or b"",
+            evidence=evidence,
         )
         try:
             answer = await self._stub.ReturnRegistryLog(request, timeout=CALL_SECONDS)
@@ -207,6 +211,8 @@ class Mirror:
         parts = parts_of(answer, held.size)
         if not parts:
             raise Malformed("the registry sent nothing of the log that it says it has")
+        # First the evidence, then the decisions that cite it.
+        await asyncio.to_thread(self._proofs.keep, [entry.record for entry in answer.entries], answer.evidence)
         try:
             moved = await self._database.write(partial(self._append, held, parts))
         except RootMismatch:

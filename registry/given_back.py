@@ -17,21 +17,24 @@ believe: the entries must lead to heads with the registry's own signature.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from hashlib import sha256
 from typing import TYPE_CHECKING, Protocol
 
 import structlog
 
 from elicense.clock import from_timestamp
-from elicense.errors import DataLoss, Error, LogBehind, LogForked, Malformed, NotFound, StoreCorrupt
+from elicense.errors import DataLoss, Error, LogBehind, LogForked, Malformed, NotFound, RootMismatch, StoreCorrupt
 from elicense.log.anchor import Anchor
 from elicense.log.checkpoint import Checkpoint, log_verifier_key, open_checkpoint
 from elicense.log.decision import SignedHead
 from elicense.log.model import Head, LogKey
 from elicense.log.pages import Part, SentPage, check_part, parts_of
 from elicense.sql.database import Database
+from elicense.v1 import log_pb2
 from registry.names import registry_origin
+from registry.quarantine_model import Kind
 from registry.readiness import Readiness, decision_of
 from registry.replay import Replay
 from registry.store import RegistryStore
@@ -91,7 +94,9 @@ class GivenBack:
         self._deciding = deciding
         self._on_change = on_change
 
-    async def take(self, epoch: int, first_index: int, page: SentPage, shown: bytes) -> int:
+    async def take(
+        self, epoch: int, first_index: int, page: SentPage, shown: bytes, *, evidence: Sequence[bytes] = ()
+    ) -> int:
         """Take back what leads on from what is held.
 
         Args:
@@ -99,6 +104,7 @@ class GivenBack:
             first_index: Index of the first entry.
             page: Entries and the signed heads among them.
             shown: Signed note of the newest head that the city holds.
+            evidence: What quarantines among the entries may rest on.
 
         Returns:
             Size of the log now; one that did not grow waits for what cities have yet to send.
@@ -123,7 +129,7 @@ class GivenBack:
             raise error
         if head.size > held.size:
             self._doubt(head, shown)  # (2)
-            held = await self._fill(held, parts_of(page, first_index))  # (3)
+            held = await self._fill(held, parts_of(page, first_index), evidence)  # (3)
             await self._deciding.go_on()  # (4)
         return held.size
 
@@ -149,12 +155,12 @@ class GivenBack:
             _log.warning("shown_head_not_anchored", detail=str(error))
         self._deciding.stop(LogBehind("the database lacks decisions that the registry signed; cities give them back"))
 
-    async def _fill(self, held: Head, parts: list[Part]) -> Head:
-        before = held.size
+    async def _fill(self, held: Head, parts: list[Part], evidence: Sequence[bytes]) -> Head:
+        before, bodies = held.size, {sha256(body).digest(): body for body in evidence}
         for part in parts:
             if part.head.size <= held.size:
                 continue
-            moved = await self._database.write(partial(self._append, part))
+            moved = await self._database.write(partial(self._append, part, bodies))
             if moved is None:
                 break
             held = moved
@@ -163,7 +169,7 @@ class GivenBack:
             self._on_change()
         return held
 
-    def _append(self, part: Part, conn: Connection) -> Head | None:
+    def _append(self, part: Part, bodies: Mapping[bytes, bytes], conn: Connection) -> Head | None:
         """Take in one commit; None, and nothing is written, while it rests on what cities have yet to send."""
         held = self._held(conn, lock=True)
         if part.head.size <= held.size:
@@ -179,4 +185,20 @@ class GivenBack:
         moved = self._store.logs.advance(conn, held, part.entries, recorded_us=recorded_us, note=part.head.note)
         for index, entry in enumerate(part.entries, held.size):
             self._replay.apply(conn, self._key, index, entry.leaf_hash, entry.record or b"")
+            self._keep_evidence(conn, decision_of(entry.record or b""), bodies)
         return moved
+
+    def _keep_evidence(self, conn: Connection, decision: log_pb2.RegistryRecord, bodies: Mapping[bytes, bytes]) -> None:
+        """Keep what a quarantine rests on, which was lost with the database."""
+        opened = decision.city_quarantined
+        body = bodies.get(opened.evidence_digest)
+        if decision.HasField("city_quarantined") and body is not None:
+            reason = LogForked.reason if int(opened.kind) == int(Kind.FORK) else RootMismatch.reason
+            self._store.add_evidence(
+                conn,
+                city=opened.city,
+                digest=opened.evidence_digest,
+                reason=reason,
+                body=body,
+                now_us=from_timestamp(decision.record_time),
+            )

@@ -11,6 +11,7 @@ from elicense.log.model import REGISTRY_LOG, LogKey
 from elicense.log.pages import Page, read_page
 from elicense.sql.database import Database
 from elicense.trust.signer import Signer
+from elicense.verification.cited import EVIDENCE_BYTES, cited
 from registry.names import registry_origin
 from registry.store import RegistryStore
 
@@ -26,11 +27,13 @@ class OwnPage:
         page: Its entries and signed heads.
         head: Signed note of the newest head; empty while there is no entry.
         open_epoch: Epoch that is open.
+        evidence: What quarantines among the entries rest on.
     """
 
     page: Page
     head: bytes
     open_epoch: int
+    evidence: list[bytes]
 
 
 class OwnPages:
@@ -66,7 +69,17 @@ class OwnPages:
         heads = [row if row.note else replace(row, note=self._sign(key, row.size, row.root)) for row in page.heads]
         newest = (head.note or self._sign(key, head.size, head.root)) if head.size else b""
         open_epoch = max(held.epoch for held in self._store.logs.keys(conn) if held.log == REGISTRY_LOG)
-        return OwnPage(Page(page.entries, heads), newest, open_epoch)
+        evidence = self._evidence(conn, [entry.record for entry in page.entries])
+        return OwnPage(Page(page.entries, heads), newest, open_epoch, evidence)
+
+    def _evidence(self, conn: Connection, records: list[bytes | None]) -> list[bytes]:
+        wanted = set(cited(records))
+        bodies, room = [], EVIDENCE_BYTES
+        for _, digest, body in self._store.all_evidence(conn) if wanted else ():
+            if digest in wanted and len(body) <= room:
+                bodies.append(body)
+                room -= len(body)
+        return bodies
 
     def _sign(self, key: LogKey, size: int, root: bytes) -> bytes:
         # A head that stands in the database is durable: signing it once more is no fork.

@@ -61,6 +61,7 @@ class RecoveryServicer(recovery_pb2_grpc.RecoveryServiceServicer):
             heads=map(_head, own.page.heads),
             head=own.head,
             open_epoch=own.open_epoch,
+            evidence=own.evidence,
         )
 
     async def OpenEpoch(self, request: pb.OpenEpochRequest, context: Any) -> pb.OpenEpochResponse:
@@ -82,7 +83,9 @@ class RecoveryServicer(recovery_pb2_grpc.RecoveryServiceServicer):
         self, request: pb.ReturnRegistryLogRequest, context: Any
     ) -> pb.ReturnRegistryLogResponse:
         """Take back what a city mirrored; see the proto."""
-        size = await self._given_back.take(request.epoch, request.first_index, request, request.head)
+        size = await self._given_back.take(
+            request.epoch, request.first_index, request, request.head, evidence=request.evidence
+        )
         return pb.ReturnRegistryLogResponse(size=size)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -15,9 +16,13 @@ from elicense import errors
 from elicense.cli.main import main as elicense
 from elicense.log.model import Head, LogKey, StoredEntry
 from elicense.sql.database import Database
+from elicense.trust.signer import generate_key_file
+from elicense.trust.spiffe import city_id
+from elicense.trust.token import parse_token
 from elicense.v1 import log_pb2
 from registry.store import RegistryStore
 from tests.integration.city.test_restore import all_is_well, command, copy_registry, set_registry_back
+from tests.support.city import City as RawCity
 from tests.support.cluster import SUZHOU, TIANJIN, TRUST_DOMAIN, City, Cluster, drivers, eventually
 
 
@@ -178,4 +183,39 @@ async def test_a_registry_that_lost_decisions_for_good_goes_on_in_a_new_epoch_an
     printed = await command(registry.cli.main, "keys", "--config", str(cluster.folder / "registry" / "config.toml"))
     assert f"{TRUST_DOMAIN}/registry/1+" in printed
     assert f"{TRUST_DOMAIN}/registry/2+" in printed
+    await all_is_well(cluster, suzhou)
+
+
+async def test_what_a_quarantine_rests_on_is_mirrored_with_it_and_given_back_to_a_registry_that_lost_it(
+    cluster: Cluster, suzhou: City, tmp_path: Path
+) -> None:
+    token = parse_token(await cluster.national_token(city_id(TRUST_DOMAIN, TIANJIN)))
+    liar = await RawCity.join(token, TIANJIN, signer=generate_key_file(tmp_path / "liar.pem"), clock=cluster.clock)
+    liar.issue("11010519491231002X")
+    await liar.replicate()
+    await caught_up(cluster, suzhou, least=1)
+    await liar.close()
+    await cluster.stop_registry()
+    kept = copy_registry(cluster)
+    await cluster.start_registry()
+    liar.salts[0] = bytes(32)
+    with pytest.raises(errors.LogForked):
+        await liar.send(liar.batch(1))
+    before = await caught_up(cluster, suzhou, least=len(mirrored(suzhou)[1]) + 1)
+    (path,) = (suzhou.config.evidence_dir / "mirrored").iterdir()
+    evidence = path.read_bytes()
+    assert (sha256(evidence).hexdigest(), path.stat().st_mode & 0o777) == (path.name, 0o600)
+    await liar.close()
+    await cluster.stop_registry()
+    for file in copy_registry(cluster):
+        file.unlink()
+    for file, content in kept.items():
+        file.write_bytes(content)
+    await cluster.start_registry()
+    await caught_up(cluster, suzhou, least=before)
+    database = Database(cluster.registry_config.database.url, readers=1)
+    assert database.read_now(lambda conn: list(RegistryStore().all_evidence(conn)))[0][2] == evidence
+    database.close()
+    # It is no alarm against the registry.
+    assert [each.name for each in suzhou.config.evidence_dir.iterdir()] == ["mirrored"]
     await all_is_well(cluster, suzhou)

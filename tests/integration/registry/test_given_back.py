@@ -42,6 +42,7 @@ class Mirror:
     entries: list[log_pb2.LogEntry] = field(default_factory=list)
     heads: list[pb.SignedHead] = field(default_factory=list)
     head: bytes = b""
+    evidence: list[bytes] = field(default_factory=list)
 
 
 @dataclass
@@ -77,11 +78,13 @@ class Nation:
                 return held
             held.entries += page.entries
             held.heads += page.heads
+            held.evidence += page.evidence
 
     async def give(self, held: Mirror, first: int = 0, **changes: Any) -> int:
         fields: dict[str, Any] = {
             "entries": held.entries[first:],
             "heads": [h for h in held.heads if h.size > first],
+            "evidence": held.evidence,
         } | changes
         request = pb.ReturnRegistryLogRequest(epoch=1, first_index=first, head=held.head, **fields)
         answer = await self.call("ReturnRegistryLog", request)
@@ -452,7 +455,8 @@ async def test_a_hand_over_after_which_the_old_city_gave_another_number_is_not_b
     assert not nation.world.fsck().findings
 
 
-async def test_a_quarantine_comes_back_too(nation: Nation) -> None:
+@pytest.mark.parametrize("proved", [True, False])
+async def test_a_quarantine_comes_back_too_with_what_it_rests_on(nation: Nation, proved: bool) -> None:
     await issued(nation.suzhou, NUMBERS[0])
     honest = list(nation.suzhou.salts)
     rewritten(nation.suzhou, 0)
@@ -460,11 +464,16 @@ async def test_a_quarantine_comes_back_too(nation: Nation) -> None:
         await nation.suzhou.send(nation.suzhou.batch(1))
     nation.suzhou.salts[:] = honest
     held, before = await nation.mirror(), nation.state()
+    (evidence,) = held.evidence
     await nation.set_back()
     await nation.send_again()
-    assert await nation.give(held) == len(held.entries)
+    # What no decision cites is not kept.
+    sent = [b"anything", evidence] if proved else [evidence + b" "]
+    assert await nation.give(held, evidence=sent) == len(held.entries)
     assert nation.state()["quarantines"] == before["quarantines"]
-    # What proved it was in the lost database alone.
-    assert [f.what for f in nation.world.fsck().findings] == ["the evidence that it rests on is missing"]
+    kept = nation.world.database.read_now(lambda conn: [body for _, _, body in nation.world.store.all_evidence(conn)])
+    assert kept == [evidence] * proved
+    missing = [] if proved else ["the evidence that it rests on is missing"]
+    assert [f.what for f in nation.world.fsck().findings] == missing
     with pytest.raises(errors.Quarantined):
         await nation.suzhou.claim(NUMBERS[30])
