@@ -172,8 +172,7 @@ async def build(
     seen = [(HALT_S, own_log.look_at_mark), (REFRESH_S, intake.reseed), (REFRESH_S, disputes.refresh)]
     parts = Parts(
         database=database,
-        logs=store.logs,
-        own_key=ground.own_key,
+        doubt=own_log.doubt,
         anchor=own_log.anchor,
         scrubber=intake.scrubber,
         certificates=listening.certificates,

@@ -10,6 +10,7 @@ from pydantic import AfterValidator, Field
 
 from elicense.config import Address, Section, check_values, load_config
 from elicense.quota.config import QuotasSection
+from elicense.workers.place import STOP_MARK
 
 CONFIG_FILE: Final = "config.toml"
 
@@ -128,6 +129,11 @@ class RegistryConfig(Section):
     def anchor_path(self) -> Path:
         """File with the head of the registry's own log that was signed last."""
         return self.anchor.path or self.node.data_dir / "anchor"
+
+    @property
+    def stop_mark_path(self) -> Path:
+        """Where the registry remembers, over every restart, that it signed two histories of its own log."""
+        return self.node.data_dir / STOP_MARK
 
     @property
     def reserve_path(self) -> Path:

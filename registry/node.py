@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import structlog
 
+from elicense.errors import Error
 from elicense.log.anchor import Anchor
-from elicense.log.model import LogKey
 from elicense.log.scrubber import Scrubber
-from elicense.log.store import LogStore
 from elicense.quota.leases import Quotas
 from elicense.rpc.active import ActiveCertificates
 from elicense.rpc.forwarding import Forwarder
@@ -26,7 +26,6 @@ from registry.access_log import AccessLog
 from registry.breaches import Breaches
 from registry.config import RegistryConfig
 from registry.decisions import PendingDecisions
-from registry.history import own_doubt
 from registry.publishing import HeadPublisher
 from registry.verification import NationalAnswers
 
@@ -46,8 +45,7 @@ class Parts:
 
     Attributes:
         database: The registry's database.
-        logs: Its tables of logs.
-        own_key: The registry's own log, in its open epoch.
+        doubt: Says why the registry must decide nothing, or that it may.
         anchor: The head that was signed last.
         scrubber: Wipes what was erased from the database's files.
         certificates: Which certificates are in force.
@@ -66,8 +64,7 @@ class Parts:
     """
 
     database: Database
-    logs: LogStore
-    own_key: LogKey
+    doubt: Callable[[], Awaitable[Error | None]]
     anchor: Anchor
     scrubber: Scrubber
     certificates: ActiveCertificates
@@ -166,7 +163,7 @@ class RunningNode:
         """Compare the registry's own log with its anchor; one that was set back decides nothing until it is whole."""
         parts = self._parts
         self._flushing = asyncio.create_task(parts.anchor.flush_for_ever(), name="anchor")
-        reason = await parts.database.read(lambda conn: own_doubt(conn, parts.logs, parts.own_key, parts.anchor))
+        reason = await parts.doubt()
         if reason is not None:
             _log.critical("history_in_doubt", reason=reason.reason, detail=reason.message)
             parts.writer.halt(reason)

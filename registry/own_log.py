@@ -1,4 +1,9 @@
-"""The registry's own log, put together: its writer, its anchor and the mark that stops it."""
+"""The registry's own log, put together: its writer, its anchor and the marks that stop it.
+
+One mark tells the other processes of this start; another, beside the keys, tells every
+later start that the registry signed two histories.  Whether the database lacks what was
+signed is found out anew each time.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +15,7 @@ from typing import Any
 import structlog
 
 from elicense.clock import SECOND_US
-from elicense.errors import DataLoss, Error, LogBehind
+from elicense.errors import DataLoss, Error, LogBehind, LogForked
 from elicense.log.anchor import Anchor
 from elicense.log.metrics import LogMetrics
 from elicense.log.writer import LogWriter
@@ -47,6 +52,8 @@ class OwnLog:
         origin = registry_origin(ground.trust_domain, ground.own_key.epoch)
         self._set_ready = set_ready
         self._mark = None if place.folder is None else StopMark(place.folder / STOP_MARK, clock)
+        # What nothing here can put right must outlive a restart: no witness beside the database tells of it.
+        self._kept = StopMark(config.stop_mark_path, clock)
         self._running: set[asyncio.Task[None]] = set()
         self.anchor = Anchor(config.anchor_path, origin)
         self._transfers = TransferDecider(store=ground.store, persons=ground.keys.persons)
@@ -106,14 +113,25 @@ class OwnLog:
         """Decide nothing more."""
         self.writer.halt(reason)
 
+    async def doubt(self) -> Error | None:
+        """Return why the registry must decide nothing; None when it may.
+
+        Raises:
+            StoreUnavailable: The database is away.
+            StoreCorrupt: Its own log is missing, or the head contradicts itself.
+        """
+        ground, kept = self._ground, self._kept.read()
+        if kept is not None:
+            return kept
+        return await ground.database.read(lambda conn: own_doubt(conn, ground.store.logs, ground.own_key, self.anchor))
+
     async def go_on(self) -> bool:
         """Decide again if the database holds everything that was signed; tell whether it does.
 
         Raises:
             StoreUnavailable: The database is away.
         """
-        ground = self._ground
-        doubt = await ground.database.read(lambda conn: own_doubt(conn, ground.store.logs, ground.own_key, self.anchor))
+        doubt = await self.doubt()
         if doubt is not None or not isinstance(self.writer.failure, LogBehind):
             return doubt is None
         if self._mark is not None:
@@ -126,9 +144,11 @@ class OwnLog:
     def _stop_signing(self, error: Error) -> None:
         # A registry that must not sign is of no use to cities; verifiers are told to go elsewhere too.
         _log.error("signing_stopped", reason=error.reason)
-        if self._mark is not None and self._mark.read() is None:
-            with suppress(OSError):
-                self._mark.set(error)
+        marks = [self._mark] if self._mark is not None else []
+        for mark in [*marks, self._kept] if isinstance(error, LogForked) else marks:
+            if mark.read() is None:
+                with suppress(OSError):
+                    mark.set(error)
         task = asyncio.get_running_loop().create_task(self._set_ready(False))
         self._running.add(task)
         task.add_done_callback(self._running.discard)

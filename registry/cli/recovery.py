@@ -15,6 +15,7 @@ from elicense.log.entry import SALT_SIZE
 from elicense.sql.database import Database
 from elicense.sql.schema_version import require_current
 from elicense.trust.spiffe import registry_id
+from elicense.workers.stop_mark import StopMark
 from registry.cli.options import CONFIG
 from registry.config import load
 from registry.history import open_key, open_next, own_doubt
@@ -46,7 +47,7 @@ def backup(out: Path, config_path: Path, access_log: bool) -> None:
 @CONFIG
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def allow_signing(config_path: Path, yes: bool) -> None:
-    """Let a stopped registry decide again whose database was set back, without the decisions that are missing.
+    """Let a stopped registry decide again that was set back, or signed two histories, without what it lacks.
 
     Put the newest database in place before this, and let the registry run until its
     cities have given back what they mirrored.  The registry's log ends where the
@@ -58,11 +59,12 @@ def allow_signing(config_path: Path, yes: bool) -> None:
     require_current(config.database.url, "registry")
     signer = load_keys(config, random=secrets.token_bytes).log
     domain, logs = config.node.trust_domain, RegistryStore().logs
+    mark = StopMark(config.stop_mark_path, utc_micros)
     database = Database(config.database.url, readers=1, writers=1)
     try:
         key = database.read_now(lambda conn: open_key(conn, logs))
         anchor = Anchor(config.anchor_path, registry_origin(domain, key.epoch))
-        reason = database.read_now(lambda conn: own_doubt(conn, logs, key, anchor))
+        reason = mark.read() or database.read_now(lambda conn: own_doubt(conn, logs, key, anchor))
         if reason is None:
             click.echo("this registry may decide already")
             return
@@ -89,6 +91,7 @@ def allow_signing(config_path: Path, yes: bool) -> None:
         database.close()
     origin = registry_origin(domain, opened.key.epoch)
     create_anchor(config.anchor_path, sign_checkpoint(Checkpoint(origin, opened.size, opened.root), signer))
+    mark.clear()
     click.echo(f"the registry decides again, in epoch {opened.key.epoch} of its log, once it is restarted")
 
 
