@@ -175,6 +175,7 @@ async def build(
         doubt=own_log.doubt,
         anchor=own_log.anchor,
         scrubber=intake.scrubber,
+        readers=intake.readers,
         certificates=listening.certificates,
         quotas=quotas,
         accesses=accesses,

@@ -18,9 +18,8 @@ refusing it would stall its city for ever.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from elicense import errors
@@ -32,15 +31,15 @@ from elicense.log.tree import CompactRange
 from elicense.sql.database import Database
 from elicense.trust.signer import Signer
 from elicense.view.opening import binds
-from elicense.view.person import PersonIndex
-from registry.batch import Batch, Taken, leaves_of
+from registry.batch import Batch, Taken
 from registry.disputes import Disputes
 from registry.epochs import previous_head
 from registry.folding import Folding
 from registry.heads import open_head
 from registry.model import City, CityState, NotedDisposition
 from registry.quarantine_model import Kind, refusal
-from registry.received import Received, receive
+from registry.readers import Readers
+from registry.reading import Reading
 from registry.store import RegistryStore
 
 if TYPE_CHECKING:
@@ -52,17 +51,6 @@ MAX_CLOCK_SKEW_US: Final = 10 * 60 * 1_000_000
 _LAST_FEED_NUMBER: Final = 2**48
 #: Most dispositions in one answer; the rest follow with the next.
 DISPOSITIONS_PER_ANSWER: Final = 1_000
-
-
-@dataclass(frozen=True, slots=True)
-class _Read:
-    """A batch as far as it can be read without the database: leaf hashes, entries, and records but for erased ones."""
-
-    leaves: Sequence[bytes]
-    entries: Sequence[NewEntry]
-    received: Received
-    erased: list[Erased] = field(default_factory=list)
-    """Slots that the batch emptied; filled in its transaction, anew whenever that runs again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +70,7 @@ class Ingest:
     Args:
         database: The registry's database.
         store: Its tables.
-        persons: Computes person and name tags.
+        readers: Read batches.
         cosigner: Signs receipts.
         cosigner_name: Name of the cosigner's key.
         trust_domain: Prefix of log origins.
@@ -96,7 +84,7 @@ class Ingest:
         *,
         database: Database,
         store: RegistryStore,
-        persons: PersonIndex,
+        readers: Readers,
         cosigner: Signer,
         cosigner_name: str,
         trust_domain: str,
@@ -107,7 +95,7 @@ class Ingest:
         self._on_erased = on_erased
         self._database = database
         self._store = store
-        self._persons = persons
+        self._readers = readers
         self._folding = Folding(store=store)
         self._cosigner = cosigner
         self._cosigner_name = cosigner_name
@@ -143,16 +131,17 @@ class Ingest:
             seconds = skew_us // 1_000_000
             raise errors.ClockSkewed(f"the city's clock is {seconds} s off; set it and send again", skewSeconds=seconds)
         # Cities come at the same time: what needs no database is done before the writer's turn.
-        read = await asyncio.to_thread(self._read, batch)
+        reading = await self._readers.read(batch)
+        erased: list[Erased] = []
         try:
             taken = await self._database.write_then(
-                lambda conn: self._append(conn, batch, read, now_us),
+                lambda conn: self._append(conn, batch, reading, now_us, erased),
                 lambda held: self._answer(held, now_us),
                 gives_way=True,
             )
             self._feeds[batch.city] = max(batch.dispositions_after, self._feeds.get(batch.city, 0))
-            if read.erased and self._on_erased is not None:
-                self._on_erased(read.erased)
+            if erased and self._on_erased is not None:
+                self._on_erased(erased)
         except (errors.LogForked, errors.RootMismatch, errors.Quarantined) as error:
             # In transactions of its own: the refused one leaves nothing behind.
             await self._disputes.raise_over(batch, error.reason)
@@ -175,33 +164,12 @@ class Ingest:
 
         return self._answer(await self._database.read(read), now_us)
 
-    def _read(self, batch: Batch) -> _Read:
-        """Hash and parse a batch.
-
-        Raises:
-            Malformed: A salt or a leaf hash has another size than it must.
-        """
-        leaves = leaves_of(batch.entries)
-        received = receive(
-            ((index, sent.record, leaf) for index, (sent, leaf) in enumerate(
-                zip(batch.entries, leaves, strict=True), batch.first_index
-            ) if not sent.erased),
-            city=batch.city,
-            epoch=batch.epoch,
-            persons=self._persons,
-        )  # fmt: skip
-        entries = [
-            NewEntry(None, None, leaf) if sent.erased else NewEntry(sent.record, sent.salt, leaf)
-            for sent, leaf in zip(batch.entries, leaves, strict=True)
-        ]
-        return _Read(leaves, entries, received)
-
-    def _append(self, conn: Connection, batch: Batch, read: _Read, now_us: int) -> _Held:
+    def _append(self, conn: Connection, batch: Batch, reading: Reading, now_us: int, erased: list[Erased]) -> _Held:
         enrolled = self._enrolled(conn, batch.city)  # (1)
         if batch.epoch != enrolled.epoch:
             raise errors.EpochClosed(f"epoch {enrolled.epoch} is open", openEpoch=enrolled.epoch)
         signed = self._open(batch, enrolled)  # (2)
-        leaves = read.leaves
+        leaves = reading.leaves
         head = self._head(conn, LogKey(batch.city, batch.epoch), lock=True)
         if batch.dispositions_after > self._feeds.get(batch.city, 0):
             # The city may have more words than the feed, if this database was set back: new ones go behind them.
@@ -211,11 +179,15 @@ class Ingest:
         fresh = self._compare(conn, head, batch, leaves)
         explained = self._explains(conn, head, batch, leaves, fresh)  # (1)
         undecided = False
+        erased.clear()  # the transaction may run again
         if signed is not None and fresh < len(leaves):
             frontier = head.frontier.append_leaves(leaves[fresh:])
             if frontier.root() != signed.root:  # (4)
                 raise errors.RootMismatch("the entries do not lead to the signed root", size=signed.size)
-            head, undecided = self._apply(conn, head, batch, read, fresh, frontier=frontier, now_us=now_us)  # (5)
+            head, undecided, emptied = self._apply(
+                conn, head, batch, reading, fresh, frontier=frontier, now_us=now_us
+            )  # (5)
+            erased += emptied
         unstored = self._unstored.get(head.key)
         if unstored is not None:
             self._store.logs.store_cosigned(conn, head.key, *unstored)
@@ -245,29 +217,35 @@ class Ingest:
         conn: Connection,
         head: Head,
         batch: Batch,
-        read: _Read,
+        reading: Reading,
         fresh: int,
         *,
         frontier: CompactRange,
         now_us: int,
-    ) -> tuple[Head, bool]:
-        """Append the new suffix and fold it; return the new head and whether licences wait for a decision."""
+    ) -> tuple[Head, bool, list[Erased]]:
+        """Append the new suffix and fold it.
+
+        Returns:
+            The new head, whether licences wait for a decision, and slots that were emptied.
+        """
         recorded_us = head.recorded_us
         if head.size == 0 and batch.epoch > FIRST_EPOCH:
             recorded_us = self._check_opening(conn, head.key, batch)
-        received = read.received.behind(head.size) if fresh else read.received
+        received = reading.received.behind(head.size) if fresh else reading.received
         # When the city wrote its last record; never later than now, so that a
         # city with a fast clock can not make its records look fresher.  Records
         # that can not be read say nothing of when they were written.
         written_us = received.recorded_us()
         recorded_us = min(recorded_us if written_us is None else written_us, now_us)
+        entries = [
+            NewEntry(None, None, leaf) if sent.erased else NewEntry(sent.record, sent.salt, leaf)
+            for sent, leaf in zip(batch.entries[fresh:], reading.leaves[fresh:], strict=True)
+        ]
         moved = self._store.logs.advance(
-            conn, head, read.entries[fresh:], recorded_us=recorded_us, note=batch.checkpoint, frontier=frontier
+            conn, head, entries, recorded_us=recorded_us, note=batch.checkpoint, frontier=frontier
         )
         undecided, erased = self._folding.take(conn, batch, received, now_us=now_us)
-        # Anew whenever the transaction runs again.
-        read.erased[:] = erased
-        return moved, undecided
+        return moved, undecided, erased
 
     def _check_opening(self, conn: Connection, key: LogKey, batch: Batch) -> int:
         """Check that a new epoch follows the one before; return when that one's last record was written."""

@@ -13,6 +13,7 @@ from registry.freshness import Freshness
 from registry.ground import Ground
 from registry.ingest import Ingest
 from registry.metrics import CityMetrics
+from registry.readers import Readers, available_cores, readers_for
 from registry.replication import DecisionLog, Replication
 
 
@@ -30,6 +31,7 @@ class Intake:
     Attributes:
         breaches: Judges records without custody.
         scrubber: Wipes what was erased from the database's files.
+        readers: Read large batches.
         replication: What cities ask for.
     """
 
@@ -46,6 +48,7 @@ class Intake:
         self._ground = ground
         self._metrics = CityMetrics(registry=ground.metrics, clock=ground.clock)
         self.scrubber = Scrubber(ground.config.database.url, database=ground.database, erased=ground.store.logs.erased)
+        self.readers = Readers(ground.keys.index_key, count=readers_for(ground.place, available_cores()))
         self.breaches = Breaches(
             database=ground.database,
             store=ground.store,
@@ -61,7 +64,7 @@ class Intake:
             ingest=Ingest(
                 database=ground.database,
                 store=ground.store,
-                persons=ground.keys.persons,
+                readers=self.readers,
                 cosigner=ground.keys.cosigner,
                 cosigner_name=ground.cosigner_name,
                 trust_domain=ground.trust_domain,

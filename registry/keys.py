@@ -26,6 +26,7 @@ class RegistryKeys:
         cosigner: Signs receipts.
         answers: Signs answers, where evidence is asked for.
         persons: Person and name tags of the national view.
+        index_key: The key of those tags.
         subjects: Tags in access logs, the same on every node.
         subject_key: The key of the latter, which cities get when they join.
         authority: Signs certificates.
@@ -36,6 +37,7 @@ class RegistryKeys:
     cosigner: Signer
     answers: Signer
     persons: PersonIndex
+    index_key: bytes = field(repr=False)
     subjects: PersonIndex
     subject_key: bytes = field(repr=False)
     authority: Authority
@@ -49,13 +51,14 @@ def load_keys(config: RegistryConfig, *, random: Callable[[int], bytes]) -> Regi
         NotFound: A file is missing.
         Malformed: A file is open to others or does not hold what it should.
     """
-    subject_key = read_secret(config.subject_key, KEY_SIZE)
+    index_key, subject_key = (read_secret(path, KEY_SIZE) for path in (config.index_key, config.subject_key))
     root = load_credentials(config.credentials_dir).root_pem
     return RegistryKeys(
         log=load_signer(config.log_key),
         cosigner=load_signer(config.cosigner_key),
         answers=load_signer(config.answers_key),
-        persons=PersonIndex(read_secret(config.index_key, KEY_SIZE)),
+        persons=PersonIndex(index_key),
+        index_key=index_key,
         subjects=PersonIndex(subject_key),
         subject_key=subject_key,
         authority=load_authority(config.authority_dir, random=random),

@@ -27,6 +27,7 @@ from registry.breaches import Breaches
 from registry.config import RegistryConfig
 from registry.decisions import PendingDecisions
 from registry.publishing import HeadPublisher
+from registry.readers import Readers
 from registry.verification import NationalAnswers
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ class Parts:
         doubt: Says why the registry must decide nothing, or that it may.
         anchor: The head that was signed last.
         scrubber: Wipes what was erased from the database's files.
+        readers: Read large batches.
         certificates: Which certificates are in force.
         quotas: How many looks each caller has left.
         accesses: The access log.
@@ -67,6 +69,7 @@ class Parts:
     doubt: Callable[[], Awaitable[Error | None]]
     anchor: Anchor
     scrubber: Scrubber
+    readers: Readers
     certificates: ActiveCertificates
     quotas: Quotas
     accesses: AccessLog
@@ -183,6 +186,7 @@ class RunningNode:
         if self._flushing is not None:
             self._flushing.cancel()
         await asyncio.to_thread(parts.anchor.close)
+        await parts.readers.close()
         await parts.scrubber.close()
         await parts.colleagues.close()
         await parts.answers.close()

@@ -153,7 +153,7 @@ def _received(
         message.previous_entry_hash,
         message.provisional,
         message.license.offered_to_city,
-        asked_by(message, persons, index=row.idx),
+        asked_by(message, persons, index=row.idx) or (),
     )
 
 

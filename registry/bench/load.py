@@ -56,6 +56,7 @@ from registry.keys import load_keys
 from registry.model import Claim, ClaimState
 from registry.names import cosigner_name
 from registry.quarantine import QuarantineCommand
+from registry.readers import Readers
 from registry.store import RegistryStore
 
 CITY_CODES: Final = (320500, 120000, 510100, 110000, 310000, 440100, 440300, 330100, 420100, 610100)
@@ -245,7 +246,7 @@ async def _run(config_path: Path, licenses: int, cities: int, *, view_only: bool
         ingest = Ingest(
             database=database,
             store=store,
-            persons=keys.persons,
+            readers=Readers(keys.index_key),
             cosigner=keys.cosigner,
             cosigner_name=cosigner_name(config.node.trust_domain),
             trust_domain=config.node.trust_domain,

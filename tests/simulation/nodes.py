@@ -72,6 +72,7 @@ from registry.keys import load_keys as load_registry_keys
 from registry.metrics import CityMetrics
 from registry.names import cosigner_name, registry_origin
 from registry.publishing import HeadPublisher
+from registry.readers import Readers
 from registry.replication import DecisionLog, Replication
 from registry.services.replication import ReplicationServicer
 from registry.store import RegistryStore
@@ -138,11 +139,13 @@ async def make_template(folder: Path, scratch: Path) -> Template:
     gc.collect()
     gc.freeze()
     # Rows are read in the order of person tags: with the same tags in every run a seed replays exactly.
-    persons = PersonIndex(bytes(KEY_SIZE))
+    index_key = bytes(KEY_SIZE)
+    persons = PersonIndex(index_key)
+    registry_keys = load_registry_keys(cluster.registry_config, random=secrets.token_bytes)
     return Template(
         cluster.registry_config,
         configs,
-        replace(load_registry_keys(cluster.registry_config, random=secrets.token_bytes), persons=persons),
+        replace(registry_keys, persons=persons, index_key=index_key),
         {
             code: replace(load_city_keys(config, random=secrets.token_bytes), persons=persons)
             for code, config in configs.items()
@@ -312,7 +315,7 @@ class RegistryNode(Node):
             ingest=around.doubles.ingest(
                 database=database,
                 store=store,
-                persons=keys.persons,
+                readers=Readers(keys.index_key),
                 cosigner=around.witness(keys.cosigner),
                 cosigner_name=cosigner_name(domain),
                 trust_domain=domain,

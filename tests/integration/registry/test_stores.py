@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import secrets
+import signal
 import uuid
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -39,11 +41,13 @@ from registry.disputes import Disputes
 from registry.fsck import Fsck
 from registry.ingest import Ingest
 from registry.names import cosigner_name, registry_origin
+from registry.readers import LARGE, Readers
 from registry.replication import DecisionLog
 from registry.store import RegistryStore, metadata
 from registry.transfer_decider import TransferDecider
 from tests.integration.registry.world import SUZHOU, TIANJIN, TRUST_DOMAIN, SetClock
 from tests.support.city import City
+from tests.support.cluster import eventually
 from tests.support.stores import EmptyStore
 
 PERSONS = PersonIndex(bytes(32))
@@ -57,6 +61,7 @@ class Core:
     database: Database
     store: RegistryStore
     clock: SetClock
+    readers: Readers
     ingest: Ingest
     log: DecisionLog
     decisions: PendingDecisions
@@ -146,11 +151,11 @@ async def core(empty_store: EmptyStore, tmp_path: Path) -> AsyncIterator[Core]:
         random=secrets.token_bytes,
     )
     await writer.start()
-    log = DecisionLog(writer)
+    log, readers = DecisionLog(writer), Readers(bytes(32), count=1)
     ingest = Ingest(
         database=database,
         store=store,
-        persons=PERSONS,
+        readers=readers,
         cosigner=cosigner,
         cosigner_name=cosigner_name(TRUST_DOMAIN),
         trust_domain=TRUST_DOMAIN,
@@ -173,9 +178,32 @@ async def core(empty_store: EmptyStore, tmp_path: Path) -> AsyncIterator[Core]:
         metrics=ConflictMetrics(registry=CollectorRegistry()),
         clock=clock,
     )
-    yield Core(database, store, clock, ingest, log, decisions, log_signer, cosigner)
+    yield Core(database, store, clock, readers, ingest, log, decisions, log_signer, cosigner)
     await writer.close()
+    await readers.close()
     database.close()
+
+
+async def test_large_batches_come_to_the_same_whoever_reads_them(core: Core, tmp_path: Path) -> None:
+    city = await core.city(SUZHOU, tmp_path)
+
+    async def send() -> None:
+        first = city.size
+        numbers = [f"1101051990{first + each:08d}" for each in range(LARGE)]
+        for number, claim in zip(numbers, await core.claim(city, *numbers), strict=True):
+            city.issue(number, claim=claim)
+        assert (await core.append(city, first)).next_index == first + LARGE
+
+    async def is_up() -> bool:
+        return bool(core.readers.pids)
+
+    await send()  # nobody else is there yet
+    await eventually(is_up)
+    await send()
+    os.kill(core.readers.pids[0], signal.SIGKILL)
+    await send()
+    assert not core.readers.pids
+    assert not core.fsck().findings
 
 
 async def test_two_cities_that_claim_the_same_persons_at_once_share_them_out(core: Core, tmp_path: Path) -> None:
