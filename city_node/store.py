@@ -28,6 +28,7 @@ from elicense.log.store import LogKey, LogStore, define_log_tables
 from elicense.quota.store import QuotaStore, define_quota_table
 from elicense.sql.bulk import BulkInsert, BulkLookup
 from elicense.sql.database import insert_for
+from elicense.sql.direct import FixedStatement
 from elicense.sql.row import Row, values_of
 from elicense.trust.store import TrustStore, define_trust_tables
 from elicense.v1 import replication_pb2
@@ -193,7 +194,9 @@ class CityStore:
         columns = [request_table.c[name] for name in Request.__dataclass_fields__]
         self._requests = BulkLookup(columns, request_table.c.request_id)
         self._add_requests = BulkInsert(request_table)
-        self._cursor = select(func.max(disposition_table.c.seq)).where(disposition_table.c.city == bindparam("city"))
+        self._cursor = FixedStatement(
+            select(func.max(disposition_table.c.seq)).where(disposition_table.c.city == bindparam("city"))
+        )
 
     def requests(self, conn: Connection, ids: Sequence[bytes]) -> dict[bytes, Request]:
         """Return what is known of these request ids, by id."""
@@ -228,7 +231,7 @@ class CityStore:
 
     def disposition_cursor(self, conn: Connection, city: int) -> int:
         """Return the number of the last disposition that is stored; 0 before the first."""
-        return conn.execute(self._cursor, {"city": city}).scalar() or 0
+        return self._cursor.scalar(conn, {"city": city}) or 0
 
     def unsettled(self, conn: Connection, city: int) -> tuple[int, int]:
         """Return how many of the city's licences another city disputes, and how many do not count because of one."""

@@ -24,6 +24,7 @@ from sqlalchemy import (
     tuple_,
 )
 
+from elicense.sql.direct import FixedStatement
 from elicense.sql.row import Row
 
 DETAIL_LENGTH: Final = 200
@@ -114,6 +115,7 @@ class HandOverStore:
     def __init__(self, table: Table) -> None:
         self._table = table
         self._select = select(*[table.c[name] for name in HandOver.__dataclass_fields__])
+        self._recalled = FixedStatement(self._select.where(table.c.state == int(HandOverState.RECALLED)))
 
     def add(self, conn: Connection, hand_overs: Sequence[HandOver]) -> None:
         """Insert hand-overs."""
@@ -161,8 +163,7 @@ class HandOverStore:
 
     def recalled(self, conn: Connection) -> list[HandOver]:
         """Return the offers that were withdrawn here and wait for the registry to confirm it."""
-        rows = conn.execute(self._select.where(self._table.c.state == int(HandOverState.RECALLED)))
-        return [HandOver(*row) for row in rows]
+        return [HandOver(*row) for row in self._recalled.all(conn)]
 
     def end_take_over(
         self, conn: Connection, place: tuple[bytes, int, int], state: HandOverState, *, detail: str, now_us: int

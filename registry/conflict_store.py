@@ -30,6 +30,7 @@ from sqlalchemy import (
 
 from elicense.sql.bulk import BulkLookup
 from elicense.sql.database import insert_for
+from elicense.sql.direct import FixedStatement
 from registry.conflict_model import Conflict, ConflictState, Statement
 
 _TEXT_LENGTH: Final = 500
@@ -101,7 +102,7 @@ class ConflictStore:
             .where(statement.c.conflict_id.in_(bindparam("ids", expanding=True)))
             .order_by(statement.c.conflict_id, statement.c.seq)
         )
-        self._stored = (
+        self._stored = FixedStatement(
             update(conflict)
             .where(
                 conflict.c.state == int(ConflictState.DECIDED),
@@ -174,7 +175,7 @@ class ConflictStore:
 
     def stored_by(self, conn: Connection, city: int, up_to: int) -> bool:
         """Note that a city has stored its feed up to a number; return whether a conflict waited for that."""
-        return conn.execute(self._stored, {"of_city": city, "up_to": up_to}).rowcount > 0
+        return self._stored.run(conn, {"of_city": city, "up_to": up_to}) > 0
 
     def statements(self, conn: Connection, ids: Sequence[bytes]) -> dict[bytes, list[Statement]]:
         """Return what was said in each conflict, oldest first; one in which nothing was said is absent."""

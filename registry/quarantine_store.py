@@ -18,6 +18,7 @@ from sqlalchemy import (
 )
 
 from elicense.sql.database import insert_for
+from elicense.sql.direct import FixedStatement
 from elicense.trust.spiffe import MAX_SPIFFE_ID
 from registry.quarantine_model import Quarantine
 
@@ -55,11 +56,12 @@ class QuarantineStore:
         self._table = table
         columns = [table.c[name] for name in Quarantine.__dataclass_fields__]
         self._all = select(*columns).order_by(table.c.city, table.c.epoch)
-        self._of = select(*columns).where(table.c.city == bindparam("of_city")).order_by(table.c.epoch.desc()).limit(1)
+        of_city = select(*columns).where(table.c.city == bindparam("of_city"))
+        self._of = FixedStatement(of_city.order_by(table.c.epoch.desc()).limit(1))
 
     def of(self, conn: Connection, city: int) -> Quarantine | None:
         """Return the last quarantine of a city, or None."""
-        row = conn.execute(self._of, {"of_city": city}).first()
+        row = self._of.first(conn, {"of_city": city})
         return None if row is None else Quarantine(*row)
 
     def all(self, conn: Connection) -> list[Quarantine]:

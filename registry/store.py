@@ -27,6 +27,7 @@ from elicense.log.store import LogKey, LogStore, define_log_tables
 from elicense.quota.store import QuotaStore, define_quota_table
 from elicense.sql.bulk import BulkInsert, BulkLookup, BulkMark, BulkUpdate
 from elicense.sql.database import insert_for
+from elicense.sql.direct import FixedStatement
 from elicense.sql.row import values_of
 from elicense.trust.store import TrustStore, define_trust_tables
 from elicense.view.links import PersonLink
@@ -231,15 +232,15 @@ class RegistryStore:
         self._states = select(*[state_table.c[name] for name in CityState.__dataclass_fields__])
         self._put_state = BulkInsert(state_table, replace=True)
         self._cities = select(*[city_table.c[name] for name in City.__dataclass_fields__])
-        self._open_epoch = (
+        self._open_epoch = FixedStatement(
             self._cities.where(city_table.c.city == bindparam("code")).order_by(city_table.c.epoch.desc()).limit(1)
         )
         said = disposition_table.c
-        self._dispositions = (
+        self._dispositions = FixedStatement(
             select(*[said[name] for name in NotedDisposition.__dataclass_fields__])
             .where(said.city == bindparam("of_city"), said.seq > bindparam("after"))
             .order_by(said.seq)
-            .limit(bindparam("most"))
+            .limit(bindparam("most", type_=Integer))
         )
 
     def cities(self, conn: Connection) -> list[City]:
@@ -254,7 +255,7 @@ class RegistryStore:
 
     def city(self, conn: Connection, code: int) -> City | None:
         """Return the open epoch of a city, or None when it is not enrolled."""
-        row = conn.execute(self._open_epoch, {"code": code}).first()
+        row = self._open_epoch.first(conn, {"code": code})
         return None if row is None else City(*row)
 
     def add_city(self, conn: Connection, city: City) -> None:
@@ -417,7 +418,7 @@ class RegistryStore:
 
     def dispositions(self, conn: Connection, city: int, *, after: int, limit: int) -> list[NotedDisposition]:
         """Return up to ``limit`` dispositions of a city's feed that follow number ``after``."""
-        rows = conn.execute(self._dispositions, {"of_city": city, "after": after, "most": limit})
+        rows = self._dispositions.all(conn, {"of_city": city, "after": after, "most": limit})
         return [NotedDisposition(*row) for row in rows]
 
     def add_pending(self, conn: Connection, pending: Sequence[Pending]) -> None:

@@ -20,6 +20,7 @@ from elicense.log.tile_store import TileStore
 from elicense.log.tree import EMPTY_ROOT, CompactRange
 from elicense.sql.bulk import BulkInsert
 from elicense.sql.database import insert_for
+from elicense.sql.direct import FixedStatement
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -60,29 +61,30 @@ class LogStore:
         def of(table: Table) -> tuple[Any, Any]:
             return table.c.log == bindparam("key_log"), table.c.epoch == bindparam("key_epoch")
 
-        self._head = select(head.c.size, head.c.frontier, head.c.root, head.c.note, head.c.recorded_us).where(*of(head))
-        self._locked_head = self._head.with_for_update()
+        of_one = select(head.c.size, head.c.frontier, head.c.root, head.c.note, head.c.recorded_us).where(*of(head))
+        self._head = FixedStatement(of_one)
+        self._locked_head = FixedStatement(of_one.with_for_update())
         self._heads = select(
             head.c.log, head.c.epoch, head.c.size, head.c.frontier, head.c.root, head.c.note, head.c.recorded_us
         ).order_by(head.c.log, head.c.epoch)
         self._keys = select(head.c.log, head.c.epoch).order_by(head.c.log, head.c.epoch)
         self._sizes = select(head.c.log, head.c.epoch, head.c.size)
-        self._advance = (
+        self._advance = FixedStatement(
             head.update()
             .where(*of(head), head.c.size == bindparam("old_size"), head.c.root == bindparam("old_root"))
             .values({name: bindparam(f"new_{name}") for name in ("size", "frontier", "root", "note", "recorded_us")})
         )
-        self._note_head = (
+        self._note_head = FixedStatement(
             head.update().where(*of(head), head.c.size == bindparam("at_size")).values(note=bindparam("new_note"))
         )
-        self._cosign_head = (
+        self._cosign_head = FixedStatement(
             head.update()
             .where(*of(head), head.c.cosigned_size <= bindparam("at_size"))
             .values(cosigned_size=bindparam("at_size"), cosigned=bindparam("new_note"))
         )
-        self._latest_cosigned = select(head.c.cosigned_size, head.c.cosigned).where(*of(head))
+        self._latest_cosigned = FixedStatement(select(head.c.cosigned_size, head.c.cosigned).where(*of(head)))
         columns = (entry.c.idx, entry.c.record, entry.c.salt, entry.c.leaf_hash)
-        self._entry_range = (
+        self._entry_range = FixedStatement(
             select(*columns)
             .where(*of(entry), entry.c.idx >= bindparam("start"), entry.c.idx < bindparam("stop"))
             .order_by(entry.c.idx)
@@ -93,27 +95,28 @@ class LogStore:
         self._entries_in = select(*columns).where(*of(entry), entry.c.idx.in_(bindparam("indices", expanding=True)))
         row = [checkpoint.c[name] for name in ("size", "root", "note", "cosigned", "recorded_us")]
         rows = select(*row).where(*of(checkpoint))
-        self._checkpoint = rows.where(checkpoint.c.size == bindparam("at_size"))
-        self._checkpoints = rows.where(checkpoint.c.size > bindparam("start"), checkpoint.c.size <= bindparam("stop"))
-        self._batch_end = self._checkpoints.order_by(checkpoint.c.size.desc()).limit(1)
+        self._checkpoint = FixedStatement(rows.where(checkpoint.c.size == bindparam("at_size")))
+        between = rows.where(checkpoint.c.size > bindparam("start"), checkpoint.c.size <= bindparam("stop"))
+        self._checkpoints = FixedStatement(between)
+        self._batch_end = FixedStatement(between.order_by(checkpoint.c.size.desc()).limit(1))
         after = rows.where(checkpoint.c.size > bindparam("start")).order_by(checkpoint.c.size).limit(1)
-        self._commit_of = after
-        self._newest_signed = (
+        self._commit_of = FixedStatement(after)
+        self._newest_signed = FixedStatement(
             rows.where(checkpoint.c.cosigned.is_not(None) | checkpoint.c.note.is_not(None))
             .order_by(checkpoint.c.size.desc())
             .limit(1)
         )
-        self._recorded = (
+        self._recorded = FixedStatement(
             select(checkpoint.c.size)
             .where(*of(checkpoint), checkpoint.c.recorded_us < bindparam("before_us"))
             .order_by(checkpoint.c.size.desc())
             .limit(1)
         )
-        self._first_cosigned = after.where(checkpoint.c.cosigned.is_not(None))
-        self._first_noted = after.where(checkpoint.c.note.is_not(None))
+        self._first_cosigned = FixedStatement(after.where(checkpoint.c.cosigned.is_not(None)))
+        self._first_noted = FixedStatement(after.where(checkpoint.c.note.is_not(None)))
         at_size = checkpoint.update().where(*of(checkpoint), checkpoint.c.size == bindparam("at_size"))
-        self._note_checkpoint = at_size.values(note=bindparam("new_note"))
-        self._cosign_checkpoint = at_size.values(cosigned=bindparam("new_note"))
+        self._note_checkpoint = FixedStatement(at_size.values(note=bindparam("new_note")))
+        self._cosign_checkpoint = FixedStatement(at_size.values(cosigned=bindparam("new_note")))
 
     def create(self, conn: Connection, key: LogKey) -> None:
         """Open an empty log; without effect when it exists."""
@@ -141,7 +144,7 @@ class LogStore:
         Raises:
             StoreCorrupt: The stored head contradicts itself.
         """
-        row = conn.execute(self._locked_head if lock else self._head, _key(key)).first()
+        row = (self._locked_head if lock else self._head).first(conn, _key(key))
         return None if row is None else _read_head(key, *row)
 
     def heads(self, conn: Connection) -> list[Head]:
@@ -194,7 +197,7 @@ class LogStore:
             "new_note": note,
             "new_recorded_us": recorded_us,
         }
-        if conn.execute(self._advance, values).rowcount != 1:
+        if self._advance.run(conn, values) != 1:
             raise HeadMoved("another writer appended to the log; read its head again", log=head.key.log)
         log, epoch = head.key.log, head.key.epoch
         self._insert_entries.execute(
@@ -203,7 +206,7 @@ class LogStore:
         self._tiles.extend(conn, head.key, head.size, leaf_hashes)
         if previous_note is not None:
             size, earlier = previous_note
-            conn.execute(self._note_checkpoint, {**_key(head.key), "at_size": size, "new_note": earlier})
+            self._note_checkpoint.run(conn, {**_key(head.key), "at_size": size, "new_note": earlier})
         self._insert_checkpoint.execute(conn, [(log, epoch, moved.size, moved.root, note, None, recorded_us)])
         return moved
 
@@ -221,7 +224,7 @@ class LogStore:
         """
         found: list[StoredEntry] = []
         taken = 0
-        for row in conn.execute(self._entry_range, {**_key(key), "start": start, "stop": start + count}):
+        for row in self._entry_range.all(conn, {**_key(key), "start": start, "stop": start + count}):
             entry = StoredEntry(*row)
             taken += len(entry.record or b"") + len(entry.salt or b"")
             if max_bytes is not None and found and taken > max_bytes:
@@ -259,49 +262,49 @@ class LogStore:
 
     def batch_end(self, conn: Connection, key: LogKey, start: int, max_entries: int) -> CheckpointRow | None:
         """Return the furthest commit head above ``start`` and at most ``max_entries`` after it, or None."""
-        row = conn.execute(self._batch_end, {**_key(key), "start": start, "stop": start + max_entries}).first()
+        row = self._batch_end.first(conn, {**_key(key), "start": start, "stop": start + max_entries})
         return None if row is None else CheckpointRow(*row)
 
     def checkpoint(self, conn: Connection, key: LogKey, size: int) -> CheckpointRow | None:
         """Return what one commit left, or None when no commit ended at ``size``."""
-        row = conn.execute(self._checkpoint, {**_key(key), "at_size": size}).first()
+        row = self._checkpoint.first(conn, {**_key(key), "at_size": size})
         return None if row is None else CheckpointRow(*row)
 
     def commit_of(self, conn: Connection, key: LogKey, index: int) -> CheckpointRow | None:
         """Return what the commit left that wrote an entry, or None when there is no such entry."""
-        row = conn.execute(self._commit_of, {**_key(key), "start": index}).first()
+        row = self._commit_of.first(conn, {**_key(key), "start": index})
         return None if row is None else CheckpointRow(*row)
 
     def size_before(self, conn: Connection, key: LogKey, before_us: int) -> int:
         """Return the size after the last commit before ``before_us`` (UTC microseconds); 0 before the first."""
-        return conn.execute(self._recorded, {**_key(key), "before_us": before_us}).scalar() or 0
+        return self._recorded.scalar(conn, {**_key(key), "before_us": before_us}) or 0
 
     def checkpoints(self, conn: Connection, key: LogKey, start: int, stop: int) -> dict[int, CheckpointRow]:
         """Return what the commits left that ended above ``start`` and up to ``stop``, by size."""
-        rows = conn.execute(self._checkpoints, {**_key(key), "start": start, "stop": stop})
+        rows = self._checkpoints.all(conn, {**_key(key), "start": start, "stop": stop})
         return {row[0]: CheckpointRow(*row) for row in rows}
 
     def store_note(self, conn: Connection, key: LogKey, size: int, note: bytes) -> None:
         """Keep the signed checkpoint of the head at ``size``."""
         values = {**_key(key), "at_size": size, "new_note": note}
-        conn.execute(self._note_checkpoint, values)
-        conn.execute(self._note_head, values)
+        self._note_checkpoint.run(conn, values)
+        self._note_head.run(conn, values)
 
     def store_cosigned(self, conn: Connection, key: LogKey, size: int, note: bytes) -> None:
         """Keep a cosigned checkpoint; the latest one is that of the greatest size."""
         values = {**_key(key), "at_size": size, "new_note": note}
-        conn.execute(self._cosign_checkpoint, values)
-        conn.execute(self._cosign_head, values)
+        self._cosign_checkpoint.run(conn, values)
+        self._cosign_head.run(conn, values)
 
     def latest_cosigned(self, conn: Connection, key: LogKey) -> tuple[int, bytes] | None:
         """Return size and note of the greatest cosigned checkpoint, or None."""
-        row = conn.execute(self._latest_cosigned, _key(key)).first()
+        row = self._latest_cosigned.first(conn, _key(key))
         return None if row is None or row[1] is None else (row[0], row[1])
 
     def first_signed(self, conn: Connection, key: LogKey, index: int) -> tuple[int, bytes] | None:
         """Return size and note of the earliest head over an entry: a cosigned one if there is any, or None."""
         for query in (self._first_cosigned, self._first_noted):
-            row = conn.execute(query, {**_key(key), "start": index}).first()
+            row = query.first(conn, {**_key(key), "start": index})
             if row is not None:
                 found = CheckpointRow(*row)
                 return found.size, found.cosigned or found.note or b""
@@ -309,7 +312,7 @@ class LogStore:
 
     def newest_signed(self, conn: Connection, key: LogKey) -> bytes | None:
         """Return the note of the newest head whose signature is stored, with every signature, or None."""
-        row = conn.execute(self._newest_signed, _key(key)).first()
+        row = self._newest_signed.first(conn, _key(key))
         if row is None:
             return None
         found = CheckpointRow(*row)
@@ -340,7 +343,9 @@ class LogStore:
 
     def cosigned_head(self, conn: Connection, key: LogKey) -> tuple[int, bytes | None]:
         """Return size and note of the greatest cosigned checkpoint as they are stored."""
-        row = conn.execute(self._latest_cosigned, _key(key)).one()
+        row = self._latest_cosigned.first(conn, _key(key))
+        if row is None:
+            raise StoreCorrupt("a log has no head; run fsck", log=key.log)
         return row[0], row[1]
 
     def node(self, conn: Connection, key: LogKey, start: int, end: int) -> bytes:

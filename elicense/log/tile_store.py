@@ -16,6 +16,7 @@ from elicense.errors import StoreCorrupt
 from elicense.log.tiles import TILE_SIZE, TILE_WIDTH, subtree_slice
 from elicense.log.tree import HASH_SIZE, CompactRange, subtree_root
 from elicense.sql.bulk import BulkInsert
+from elicense.sql.direct import FixedStatement
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,13 +35,15 @@ class TileStore:
     def __init__(self, tables: LogTables) -> None:
         tile, entry = tables.tile, tables.entry
         self._write = BulkInsert(tile, replace=True)
-        self._hashes = select(tile.c.hashes).where(
-            tile.c.log == bindparam("log"),
-            tile.c.epoch == bindparam("epoch"),
-            tile.c.level == bindparam("level"),
-            tile.c.n == bindparam("n"),
+        self._hashes = FixedStatement(
+            select(tile.c.hashes).where(
+                tile.c.log == bindparam("log"),
+                tile.c.epoch == bindparam("epoch"),
+                tile.c.level == bindparam("level"),
+                tile.c.n == bindparam("n"),
+            )
         )
-        self._leaves = (
+        self._leaves = FixedStatement(
             select(entry.c.leaf_hash)
             .where(
                 entry.c.log == bindparam("log"),
@@ -59,8 +62,8 @@ class TileStore:
         """
         if start >= stop:
             return []
-        found = conn.execute(self._leaves, {"log": key.log, "epoch": key.epoch, "start": start, "stop": stop})
-        hashes: list[bytes] = list(found.scalars())
+        found = self._leaves.all(conn, {"log": key.log, "epoch": key.epoch, "start": start, "stop": stop})
+        hashes: list[bytes] = [row[0] for row in found]
         if len(hashes) != stop - start:
             raise StoreCorrupt("an entry of the log is missing; run fsck", log=key.log, start=start, stop=stop)
         return hashes
@@ -115,8 +118,8 @@ class TileStore:
 
     def read_tile(self, conn: Connection, key: LogKey, level: int, n: int) -> bytes | None:
         """Return the hashes of a stored tile, one after the other, or None."""
-        found = conn.execute(self._hashes, {"log": key.log, "epoch": key.epoch, "level": level, "n": n})
-        return found.scalar_one_or_none()
+        data: bytes | None = self._hashes.scalar(conn, {"log": key.log, "epoch": key.epoch, "level": level, "n": n})
+        return data
 
     def _tile_hashes(self, conn: Connection, key: LogKey, level: int, n: int) -> list[bytes]:
         data = self.read_tile(conn, key, level, n) or b""

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import BigInteger, Boolean, Column, Integer, LargeBinary, SmallInteger, String
 
+from elicense.sql.direct import change, change_each, query
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
@@ -49,9 +51,9 @@ class _Written:
         if not rows:
             return
         if conn.dialect.name == "sqlite":
-            conn.exec_driver_sql(self._each, list(rows))
+            change_each(conn, self._each, rows)
         else:
-            conn.exec_driver_sql(self._arrays, tuple([list(values) for values in zip(*rows, strict=True)]))
+            change(conn, self._arrays, [list(values) for values in zip(*rows, strict=True)])
 
 
 class BulkInsert(_Written):
@@ -124,14 +126,14 @@ class _ByKeys:
         if not wanted:
             return []
         if conn.dialect.name != "sqlite":
-            return list(conn.exec_driver_sql(self._array, (*given, wanted)))
+            return query(conn, self._array, (*given, wanted))
         found: list[Any] = []
         largest = _LOOKUP_SIZES[-1]
         for start in range(0, len(wanted), largest):
             part = wanted[start : start + largest]
             size = next(size for size in _LOOKUP_SIZES if size >= len(part))
             part += part[-1:] * (size - len(part))
-            found += conn.exec_driver_sql(self._in[size], (*given, *part))
+            found += query(conn, self._in[size], (*given, *part))
         return found
 
 

@@ -25,6 +25,7 @@ from sqlalchemy import (
 from elicense.license.verdict import OF_LATEST_RECORD
 from elicense.log.model import LogKey
 from elicense.sql.bulk import BulkInsert, BulkLookup, BulkUpdate
+from elicense.sql.direct import FixedStatement
 from elicense.sql.row import values_of
 from elicense.view.links import LinkStore, PersonLink, define_link_table
 from elicense.view.lookup import PersonLookup
@@ -102,7 +103,7 @@ class ViewStore:
         self._columns = [view.c[name] for name in fields]
         self._by_person = BulkLookup(self._columns, view.c.person_key)
         self.persons = PersonLookup(view, link)
-        self._by_license = (
+        self._by_license = FixedStatement(
             select(*self._columns)
             .join(revision, (revision.c.person_key == view.c.person_key) & (revision.c.license_id == view.c.license_id))
             .where(revision.c.license_id == bindparam("license_id"))
@@ -165,7 +166,7 @@ class ViewStore:
 
     def by_license(self, conn: Connection, license_id: bytes) -> ViewRow | None:
         """Return the row of one licence, or None; where persons may share a licence id, of any of them."""
-        row = conn.execute(self._by_license, {"license_id": license_id}).first()
+        row = self._by_license.first(conn, {"license_id": license_id})
         return None if row is None else ViewRow(*row)
 
     def of_license(self, conn: Connection, license_id: bytes) -> list[ViewRow]:

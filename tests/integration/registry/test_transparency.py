@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from typing import TypeVar
 
 import grpc
 import pytest
-from sqlalchemy import Connection, event
+from sqlalchemy import Connection
 
 from elicense import errors
 from elicense.cli.join import join
@@ -264,9 +265,12 @@ async def test_the_cost_of_a_proof_does_not_grow_with_the_log(world: World) -> N
         ran: list[str] = []
 
         def prove(conn: Connection) -> None:
-            event.listen(conn, "before_cursor_execute", lambda *call: ran.append(call[2]))
+            driver = conn.connection.driver_connection
+            assert isinstance(driver, sqlite3.Connection)
+            driver.set_trace_callback(ran.append)
             logs.inclusion_proof(conn, key, size // 3, size)
             logs.consistency_proof(conn, key, size // 3, size)
+            driver.set_trace_callback(None)
 
         world.database.read_now(prove)
         return ran
