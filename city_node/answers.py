@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from city_node.citylog import CityLog, entry_hash_of
-from city_node.commands import Done, Written
+from city_node.commands import Done, Written, WrittenFirst
 from city_node.decider import Outcomes
 from city_node.encoding import shown
 from city_node.receipts import Receipts
@@ -63,7 +63,9 @@ class Answers:
         """Return the answer to a request that was only validated."""
         return Answer(message)
 
-    async def of(self, committed: Committed[Outcomes], outcome: Written | Done, *, flags: int = 0) -> Answer:
+    async def of(
+        self, committed: Committed[Outcomes], outcome: Written | WrittenFirst | Done, *, flags: int = 0
+    ) -> Answer:
         """Return the answer to the only outcome of a command; ``flags`` are those that the licence had before."""
         if isinstance(outcome, Done):
             return await self.again(outcome.request)

@@ -10,7 +10,6 @@ from city_node.holding import refusals
 from city_node.store import CityStore, Request
 from elicense.clock import china_date
 from elicense.errors import Error, NotEligible
-from elicense.license.eligibility import check_application
 from elicense.rpc.coalesce import Coalescer
 from elicense.sql.database import Database
 from elicense.uuids import ordered_uuids
@@ -72,11 +71,8 @@ class Applications:
             draft: The licence.
             taken: Why the person may have none here, from :meth:`known`.
         """
-        broken = check_application(
-            draft.license, on=china_date(self._clock()), city=self._city, imported=draft.imported
-        )
-        if broken:
-            return NotEligible("the license may not be issued; every broken rule is named", violations=broken)
+        if draft.broken:
+            return NotEligible("the license may not be issued; every broken rule is named", violations=draft.broken)
         return taken
 
     def new_license_ids(self, count: int) -> Sequence[bytes]:

@@ -10,14 +10,14 @@ from typing import Final, Protocol
 from city_node.applications import Applications
 from city_node.citylog import CityLog
 from city_node.claims import PersonClaims
-from city_node.commands import Done, GrantLapsed, IssueLicenses, NewLicense, Outcome
+from city_node.commands import Done, GrantLapsed, IssueLicenses, NewLicense, Outcome, WrittenFirst
 from city_node.decider import Outcomes, answer_again
-from city_node.drafts import Draft, draft_of
+from city_node.drafting import Drafting
+from city_node.drafts import Draft
 from city_node.gate import SigningGate
 from elicense.errors import Error, Malformed, QueueFull, RegistryUnreachable, Violation
 from elicense.rpc.turns import Turns
 from elicense.v1 import issuance_pb2
-from elicense.view.person import PersonIndex
 
 #: Records of one command to the log's writer, which puts as many commands into a commit as it has time for.
 COMMAND_ENTRIES: Final = 64
@@ -59,8 +59,8 @@ class BulkIssuance:
 
     Args:
         log: The city's log.
-        applications: Looks up and judges.
-        persons: Computes person tags.
+        applications: Looks up.
+        drafting: Reads and judges.
         claims: Claims persons at the registry.
         backlog: How far the registry is behind.
         gate: Whether this node may sign.
@@ -72,7 +72,7 @@ class BulkIssuance:
         *,
         log: CityLog,
         applications: Applications,
-        persons: PersonIndex,
+        drafting: Drafting,
         claims: PersonClaims,
         backlog: Backlog,
         gate: SigningGate,
@@ -80,7 +80,7 @@ class BulkIssuance:
     ) -> None:
         self._log = log
         self._applications = applications
-        self._persons = persons
+        self._drafting = drafting
         self._claims = claims
         self._backlog = backlog
         self._gate = gate
@@ -104,20 +104,17 @@ class BulkIssuance:
         results: list[Imported | None] = [None] * len(items)
         drafts: dict[int, Draft] = {}
         seen: set[bytes] = set()
-        turns = Turns()
-        for position, item in enumerate(items):
-            await turns.give_way()
-            try:
-                draft = draft_of(
-                    item.license, request_id=item.request_id, imported=True, actor=actor, persons=self._persons
-                )
-                if draft.request_id in seen:
-                    raise Malformed(
+        for position, draft in enumerate(await self._drafting.drafts(items, actor=actor)):
+            if isinstance(draft, Error):
+                results[position] = Imported(draft)
+                continue
+            if draft.request_id in seen:
+                results[position] = Imported(
+                    Malformed(
                         "the same request id stands twice in this call",
                         violations=[Violation("request_id", "REPEATED", "give every row an id of its own")],
                     )
-            except Error as error:
-                results[position] = Imported(error)
+                )
                 continue
             seen.add(draft.request_id)
             drafts[position] = draft
@@ -183,7 +180,7 @@ class BulkIssuance:
             if isinstance(grant, Error):
                 refused[position] = grant
             else:
-                granted[position] = draft.issue(self._log.key, grant.license_id, grant.citation)
+                granted[position] = NewLicense(draft, *grant)
         await self._refuse(refused, drafts, results)
         return granted
 
@@ -202,7 +199,9 @@ def _as_imported(outcome: Outcome) -> Imported:
         return Imported(outcome)
     if isinstance(outcome, Done):
         return Imported(license_id=outcome.request.license_id, already=True)
-    return Imported(license_id=outcome.record.license_id)
+    if not isinstance(outcome, WrittenFirst):
+        raise TypeError("an import writes first revisions alone")
+    return Imported(license_id=outcome.item.license_id)
 
 
 def _commands(granted: dict[int, NewLicense], drafts: dict[int, Draft]) -> list[list[int]]:

@@ -182,7 +182,7 @@ class LicenseChanges:
                 request_id=command.request_id,
             )
         )
-        return replace(command, grant=grant.citation)
+        return replace(command, grant=license_pb2.ClaimGrant.FromString(grant.citation))
 
     async def _preview(self, command: ChangeLicense) -> Answer:
         current = await self._licenses.current(command.license_id)

@@ -9,35 +9,36 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 import grpc
 
 from city_node.holding import person_banned
 from city_node.registry_faults import as_registry_fault
+from elicense.clock import from_timestamp
 from elicense.errors import Error, LicenseExists, PersonClaimed, RegistryUnreachable
 from elicense.license.civil_date import date_from_message
 from elicense.rpc.coalesce import Coalescer
 from elicense.rpc.errors import from_rpc_error
-from elicense.v1 import license_pb2, replication_pb2, replication_pb2_grpc
+from elicense.v1 import replication_pb2, replication_pb2_grpc
 
 MAX_CLAIMS: Final = 1_000
 #: A call of an import; longer than that of a single issue, since nobody stands and waits.
 BULK_SECONDS: Final = 30.0
 
 
-@dataclass(frozen=True, slots=True)
-class Grant:
+class Grant(NamedTuple):
     """A person granted to this city.
 
     Attributes:
         license_id: Licence to issue; that of an earlier, unused grant when there is one.
-        citation: The grant as the record cites it.
+        citation: The grant as the record cites it, a serialized ``ClaimGrant``.
+        lease_end_us: Until when it may be used.
     """
 
     license_id: bytes
-    citation: license_pb2.ClaimGrant
+    citation: bytes
+    lease_end_us: int
 
 
 class PersonClaims:
@@ -106,7 +107,8 @@ class PersonClaims:
 
     def _result(self, result: replication_pb2.ClaimResult) -> Grant | Error:
         if result.HasField("grant"):
-            return Grant(result.license_id, result.grant)
+            grant = result.grant
+            return Grant(result.license_id, grant.SerializeToString(), from_timestamp(grant.lease_end_time))
         if result.HasField("barred"):
             until = (
                 date_from_message(result.barred.until_date, "until_date")

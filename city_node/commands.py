@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import date
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
+from city_node.drafts import Draft
 from city_node.store import Request
 from elicense.errors import Aborted, Error
+from elicense.license.verdict import ViewFlags
+from elicense.log.model import LogKey
+from elicense.v1 import license_pb2
 
 if TYPE_CHECKING:
     from elicense.license.change import Change
     from elicense.license.transfer import TakeOver
-    from elicense.v1 import license_pb2
     from elicense.view.model import ViewRow
 
 
@@ -34,23 +37,20 @@ class NothingDue(Aborted):
     reason = "NOTHING_DUE"
 
 
-@dataclass(frozen=True, slots=True)
-class NewLicense:
+class NewLicense(NamedTuple):
     """A licence to issue; every rule but uniqueness has been checked.
 
     Attributes:
-        request_id: Idempotency key, UUID bytes.
-        digest: SHA-256 of the request's meaning.
-        person_key: Tag of the person.
-        record: The first revision, complete but for its time.
+        draft: What it holds.
+        license_id: The licence, 16 UUID bytes.
+        citation: The grant that its record cites, serialized; empty when it is provisional.
         lease_end_us: Until when the cited grant may be used; 0 when none is cited.
     """
 
-    request_id: bytes
-    digest: bytes
-    person_key: bytes
-    record: license_pb2.LicenseRecord
-    lease_end_us: int
+    draft: Draft
+    license_id: bytes
+    citation: bytes = b""
+    lease_end_us: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,11 +167,42 @@ class Written:
 
 
 @dataclass(frozen=True, slots=True)
+class WrittenFirst:
+    """A first revision of this commit.
+
+    Attributes:
+        item: What it was made of.
+        key: The log.
+        index: Its index there.
+        data: Bytes of the record.
+        standing: Standing of its licence.
+        recorded_us: When it was written.
+    """
+
+    item: NewLicense
+    key: LogKey
+    index: int
+    data: bytes
+    standing: bytes
+    recorded_us: int
+
+    @property
+    def record(self) -> license_pb2.LicenseRecord:
+        """The record, as a message."""
+        return license_pb2.LicenseRecord.FromString(self.data)
+
+    @property
+    def flags(self) -> int:
+        """Flags of the licence in the city's view."""
+        return self.item.draft.flags | (0 if self.item.citation else int(ViewFlags.PROVISIONAL))
+
+
+@dataclass(frozen=True, slots=True)
 class Done:
     """A request that an earlier commit has dealt with."""
 
     request: Request
 
 
-Outcome = Written | Done | Error
+Outcome = Written | WrittenFirst | Done | Error
 """What became of one licence of a command."""

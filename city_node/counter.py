@@ -11,6 +11,7 @@ from city_node.changes import LicenseChanges
 from city_node.citylog import CityLog
 from city_node.claims import PersonClaims
 from city_node.daily import DailyRules
+from city_node.drafting import Drafting
 from city_node.erasure import Erasure
 from city_node.ground import Ground
 from city_node.history_reader import History
@@ -66,6 +67,7 @@ class Counter:
             city=city,
             timeout_s=config.limits.claim_seconds,
         )
+        drafting = Drafting(city=city, persons=keys.persons, clock=clock)
         self.applications = Applications(city=city, database=database, store=store, clock=clock, random=ground.random)
         self.scrubber = Scrubber(config.database_url, database=database, erased=store.logs.erased)
         changes = LicenseChanges(
@@ -86,7 +88,7 @@ class Counter:
             issuance=Issuance(
                 log=log,
                 applications=self.applications,
-                persons=keys.persons,
+                drafting=drafting,
                 claims=self.claims,
                 answers=answers,
                 gate=gate,
@@ -95,7 +97,7 @@ class Counter:
             bulk=BulkIssuance(
                 log=log,
                 applications=self.applications,
-                persons=keys.persons,
+                drafting=drafting,
                 claims=self.claims,
                 backlog=replication.replicator,
                 gate=gate,

@@ -16,8 +16,6 @@ from dataclasses import dataclass, field, replace
 from datetime import date
 from typing import TYPE_CHECKING
 
-from google.protobuf.timestamp_pb2 import Timestamp
-
 from city_node.commands import (
     ApplyRules,
     ChangeLicense,
@@ -32,12 +30,13 @@ from city_node.commands import (
     Outcome,
     TakeOverLicense,
     Written,
+    WrittenFirst,
 )
-from city_node.custody import note_written, record_flags
+from city_node.custody import record_flags
 from city_node.encoding import etag_of
+from city_node.first_revision import FirstRevisions
 from city_node.gate import SigningGate
 from city_node.holding import refusals, require_custody
-from city_node.removal import remove
 from city_node.revisions import (
     Latest,
     Wrong,
@@ -47,8 +46,8 @@ from city_node.revisions import (
     taken_over_record,
 )
 from city_node.store import CityStore, Request
-from city_node.uniting import unite
-from elicense.clock import china_date, from_timestamp, to_timestamp
+from city_node.written import ViewWriter
+from elicense.clock import china_date, from_timestamp
 from elicense.errors import (
     Error,
     EtagMismatch,
@@ -59,15 +58,12 @@ from elicense.errors import (
     StoreCorrupt,
     Violation,
 )
-from elicense.license.civil_date import civil_date, shared_message
 from elicense.license.daily import next_step
 from elicense.license.field_change import FieldCorrection
-from elicense.license.points import next_cycle
 from elicense.log.decision import Appended, Decision
 from elicense.log.model import Head, LogKey, StoredEntry
 from elicense.uuids import uuid_bytes
 from elicense.v1 import license_pb2
-from elicense.view.fold import links_of, revision_of, row_of
 from elicense.view.model import ViewRow
 from elicense.view.person import PersonIndex
 
@@ -84,7 +80,7 @@ class _Board:
     key: LogKey
     next_index: int
     now_us: int
-    now: Timestamp
+    firsts: FirstRevisions
     requests: dict[bytes, Request]
     taken: dict[bytes, Error]
     rows: dict[bytes, ViewRow]
@@ -92,6 +88,13 @@ class _Board:
     wrong: dict[bytes, Wrong]
     arriving: set[bytes]
     changed: set[bytes] = field(default_factory=set)
+    given: set[bytes] = field(default_factory=set)
+
+    def refusal(self, person_key: bytes) -> Error | None:
+        """Return why a person may have no licence here; None when they may."""
+        if person_key in self.given:
+            return LicenseExists("this person holds a license in this city already")
+        return self.taken.get(person_key)
 
 
 class CityDecider:
@@ -109,7 +112,7 @@ class CityDecider:
         self, *, store: CityStore, persons: PersonIndex, gate: SigningGate, actor: str, clock: Callable[[], int]
     ) -> None:
         self._store = store
-        self._persons = persons
+        self._view = ViewWriter(store=store, persons=persons)
         self._gate = gate
         self._actor = actor
         self._clock = clock
@@ -134,12 +137,7 @@ class CityDecider:
                 outcomes = (self._erase(board, command),)
             else:
                 outcomes = (self._change(board, command),)
-            records = tuple(
-                outcome.record.SerializeToString(deterministic=True)
-                for outcome in outcomes
-                if isinstance(outcome, Written)
-            )
-            decisions.append(Decision(records=records, result=outcomes))
+            decisions.append(Decision(records=_records(outcomes), result=outcomes))
         return decisions
 
     def applied(self, conn: Connection, appended: Sequence[Appended], decisions: Sequence[Decision[Outcomes]]) -> None:
@@ -147,60 +145,29 @@ class CityDecider:
         if not appended:
             return
         written = [
-            outcome for decision in decisions for outcome in decision.result or () if isinstance(outcome, Written)
+            outcome
+            for decision in decisions
+            for outcome in decision.result or ()
+            if isinstance(outcome, (Written, WrittenFirst))
         ]
-        size = appended[-1].index + 1
-        received_us = self._clock()
-        known = self._store.view.links.of(conn, {outcome.person_key for outcome in written})
-        requests, rows, revisions, erased, links = [], [], [], [], []
-        for outcome, entry in zip(written, appended, strict=True):
-            record = outcome.record
-            requests.append(
-                Request(outcome.request_id, outcome.digest, record.license_id, record.epoch, entry.index, size)
-            )
-            if outcome.erases:
-                erased.append((record.city, record.license_id))
-                continue
-            note_written(self._store, conn, record, index=entry.index, now_us=received_us)
-            if record.event == license_pb2.LICENSE_EVENT_TRANSFERRED_IN:
-                continue  # it enters the view with the registry's word that custody has moved
-            links += links_of(record, self._persons, index=entry.index)
-            person_key = known.get(outcome.person_key, outcome.person_key)
-            rows.append(
-                row_of(
-                    record,
-                    index=entry.index,
-                    leaf_hash=entry.leaf_hash,
-                    flags=outcome.flags,
-                    persons=self._persons,
-                    person_key=person_key,
-                )
-            )
-            revisions.append(revision_of(record, index=entry.index, received_us=received_us, person_key=person_key))
-        self._store.add_requests(conn, requests)
-        self._store.view.put(conn, rows)
-        self._store.view.add_revisions(conn, revisions)
-        unite(conn, self._store, links)
-        for city, license_id in erased:
-            remove(conn, self._store, city, license_id)
+        self._view.write(conn, written, appended, received_us=self._clock())
 
     # -- one command ---------------------------------------------------------------------------------------------------
 
     def _issue(self, board: _Board, item: NewLicense) -> Outcome:
-        known = self._known(board, item.request_id, item.digest)
+        draft = item.draft
+        known = self._known(board, draft.request_id, draft.digest)
         if known is not None:
             return known
-        if (refusal := board.taken.get(item.person_key)) is not None:
+        person_key = draft.person_key
+        if (refusal := board.refusal(person_key)) is not None:
             return refusal
         if item.lease_end_us and item.lease_end_us <= board.now_us:
             return GrantLapsed("the registry's grant has lapsed; try again")
-        record = item.record
-        record.record_time.CopyFrom(board.now)
-        record.effective_time.CopyFrom(board.now)
-        if record.license.points:
-            _begin_cycle(record.license, china_date(board.now_us))
-        board.taken[item.person_key] = LicenseExists("this person holds a license in this city already")
-        return self._write(board, item.request_id, item.digest, item.person_key, record)
+        record, standing = board.firsts.write(item)
+        board.given.add(person_key)
+        index = self._note(board, draft.request_id, draft.digest, item.license_id)
+        return WrittenFirst(item, board.key, index, record, standing, board.now_us)
 
     def _change(self, board: _Board, command: ChangeLicense) -> Outcome:
         known = self._known(board, command.request_id, command.digest)
@@ -219,7 +186,7 @@ class CityDecider:
             return error
         board.changed.add(command.license_id)
         if command.new_key:
-            board.taken[command.new_key] = LicenseExists("this person holds a license in this city already")
+            board.given.add(command.new_key)
         return self._write(board, command.request_id, command.digest, latest.row.person_key, record)
 
     def _require_free(self, board: _Board, command: ChangeLicense) -> None:
@@ -232,7 +199,7 @@ class CityDecider:
         """
         if command.grant is None:
             return
-        if (refusal := board.taken.get(command.new_key)) is not None:
+        if (refusal := board.refusal(command.new_key)) is not None:
             raise refusal
         if from_timestamp(command.grant.lease_end_time) <= board.now_us:
             raise GrantLapsed("the registry's grant has lapsed; try again")
@@ -242,7 +209,7 @@ class CityDecider:
         if known is not None:
             return known
         latest = command.latest
-        if (refusal := board.taken.get(latest.person_key)) is not None:
+        if (refusal := board.refusal(latest.person_key)) is not None:
             return refusal
         own = board.rows.get(latest.license_id)
         if own is not None and own.person_key != latest.person_key:
@@ -313,10 +280,15 @@ class CityDecider:
         person_key: bytes,
         record: license_pb2.LicenseRecord,
     ) -> Written:
+        index = self._note(board, request_id, digest, record.license_id)
+        return Written(request_id, digest, index, person_key, record, record_flags(record))
+
+    def _note(self, board: _Board, request_id: bytes, digest: bytes, license_id: bytes) -> int:
+        """Note what a request comes to; return the index of its record."""
         index = board.next_index
         board.next_index += 1
-        board.requests[request_id] = Request(request_id, digest, record.license_id, record.epoch, index, 0)
-        return Written(request_id, digest, index, person_key, record, record_flags(record))
+        board.requests[request_id] = Request(request_id, digest, license_id, board.key.epoch, index, 0)
+        return index
 
     # -- what a commit needs to know -----------------------------------------------------------------------------------
 
@@ -325,9 +297,9 @@ class CityDecider:
         changes = [command for command in commands if isinstance(command, ChangeLicense)]
         ruled = {each for command in commands if isinstance(command, ApplyRules) for each in command.licenses}
         moves = [command for command in commands if isinstance(command, TakeOverLicense)]
-        request_ids = [item.request_id for item in issued] + [change.request_id for change in changes]
+        request_ids = [item.draft.request_id for item in issued] + [change.request_id for change in changes]
         request_ids += [move.request_id for move in moves]
-        keys = {item.person_key for item in issued} | {move.latest.person_key for move in moves}
+        keys = {item.draft.person_key for item in issued} | {move.latest.person_key for move in moves}
         keys |= {change.new_key for change in changes if change.grant is not None}
         rows: dict[bytes, ViewRow] = {}
         erasures = [command for command in commands if isinstance(command, EraseLicense)]
@@ -353,7 +325,7 @@ class CityDecider:
             key=head.key,
             next_index=head.size,
             now_us=now_us,
-            now=to_timestamp(now_us),
+            firsts=FirstRevisions(head.key, now_us),
             requests=self._store.requests(conn, request_ids),
             taken=self._refusals(conn, keys, head.key.log, now_us) if keys else {},
             rows=rows,
@@ -382,11 +354,14 @@ class CityDecider:
         return None if entry is None else Wrong(found[0], entry.leaf_hash)
 
 
-def _begin_cycle(license_: license_pb2.License, on: date) -> None:
-    """Note when the points that a licence starts with are cleared."""
-    first = license_.first_issue_date
-    if license_.points and (first_issue := civil_date(first.year, first.month, first.day)) is not None:
-        license_.points_roll_date.CopyFrom(shared_message(next_cycle(first_issue, on)))
+def _records(outcomes: Outcomes) -> tuple[bytes, ...]:
+    return tuple(
+        [
+            outcome.data if isinstance(outcome, WrittenFirst) else outcome.record.SerializeToString(deterministic=True)
+            for outcome in outcomes
+            if isinstance(outcome, (Written, WrittenFirst))
+        ]
+    )
 
 
 def answer_again(request: Request, digest: bytes) -> Done | RequestIdReused:

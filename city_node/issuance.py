@@ -19,12 +19,12 @@ from city_node.citylog import CityLog
 from city_node.claims import Grant, PersonClaims
 from city_node.commands import GrantLapsed, IssueLicenses, NewLicense
 from city_node.decider import answer_again
-from city_node.drafts import Draft, draft_of
+from city_node.drafting import Drafting
+from city_node.drafts import Draft
 from city_node.gate import SigningGate
 from city_node.store import Request
 from elicense.errors import Error, LicenseExists, RegistryUnreachable
 from elicense.v1 import license_pb2
-from elicense.view.person import PersonIndex
 
 #: A grant lapses within minutes; a second failure in a row means that something else is wrong.
 CLAIM_ATTEMPTS: Final = 3
@@ -35,8 +35,8 @@ class Issuance:
 
     Args:
         log: The city's log.
-        applications: Looks up and judges.
-        persons: Computes person tags.
+        applications: Looks up.
+        drafting: Reads and judges.
         claims: Claims persons at the registry.
         answers: Encodes what was written.
         gate: Whether this node may sign.
@@ -48,7 +48,7 @@ class Issuance:
         *,
         log: CityLog,
         applications: Applications,
-        persons: PersonIndex,
+        drafting: Drafting,
         claims: PersonClaims,
         answers: Answers,
         gate: SigningGate,
@@ -56,7 +56,7 @@ class Issuance:
     ) -> None:
         self._log = log
         self._applications = applications
-        self._persons = persons
+        self._drafting = drafting
         self._claims = claims
         self._answers = answers
         self._gate = gate
@@ -75,7 +75,7 @@ class Issuance:
             RegistryUnreachable: The registry is away and policy refuses provisional licences.
             DataLoss: This node only verifies.
         """
-        draft = draft_of(message, request_id=request_id, imported=False, actor=actor, persons=self._persons)
+        draft = self._drafting.draft(message, request_id=request_id, imported=False, actor=actor)
         known, taken = await self._applications.known(draft)
         if known is not None:  # (1)
             return await self._again(known, draft)
@@ -116,5 +116,5 @@ class Issuance:
         except RegistryUnreachable:
             if not self._issue_provisional:
                 raise
-            return draft.issue(self._log.key, license_id, None)
-        return draft.issue(self._log.key, grant.license_id, grant.citation)
+            return NewLicense(draft, license_id)
+        return NewLicense(draft, grant.license_id, grant.citation, grant.lease_end_us)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, cast
 
 from sqlalchemy import (
     BigInteger,
@@ -164,7 +164,10 @@ class StoredDisposition(Row):
     other_city: int | None = 0
 
 
-_request_values = values_of(Request)
+RequestValues = tuple[bytes, bytes, bytes, int, int, int]
+"""Columns of a :class:`Request`, in their order."""
+
+_request_values = cast("Callable[[Request], RequestValues]", values_of(Request))
 
 
 def access_store() -> AccessStore:
@@ -204,7 +207,12 @@ class CityStore:
 
     def add_requests(self, conn: Connection, requests: Sequence[Request]) -> None:
         """Insert request ids that have come to something."""
-        self._add_requests.execute(conn, sorted(map(_request_values, requests)))
+        self.add_request_values(conn, list(map(_request_values, requests)))
+
+    def add_request_values(self, conn: Connection, requests: list[RequestValues]) -> None:
+        """Like :meth:`add_requests`, for requests that are plain tuples, in any order; puts them into order."""
+        requests.sort()
+        self._add_requests.execute(conn, requests)
 
     def request_ids(self, conn: Connection, *, after: bytes, limit: int) -> list[bytes]:
         """Return up to ``limit`` request ids behind ``after``, in order, for checks."""

@@ -89,13 +89,19 @@ def flags_of(message: pb.LicenseRecord) -> int:
     no longer.  A revoked or annulled one does, whatever else happened to it, until
     its bar from applying anew is over.
     """
-    held = message.license.status_letters
+    flags = license_flags(message.license)
+    cancelled = message.event == pb.LICENSE_EVENT_CANCELLED and not flags & ViewFlags.REVOKED
+    return flags | (int(ViewFlags.CANCELLED) if cancelled else 0)
+
+
+def license_flags(license_: pb.License) -> int:
+    """Return the flags that a licence has by its letters and its open offer, whatever happened to it."""
+    held = license_.status_letters
     letters = {letter.letter for letter in held} if held else frozenset()
-    cancelled = message.event == pb.LICENSE_EVENT_CANCELLED or CANCELLED_LETTER in letters
-    offered = int(ViewFlags.OFFERED) if message.license.offered_to_city else 0
+    offered = int(ViewFlags.OFFERED) if license_.offered_to_city else 0
     if letters & BANNING_LETTERS:
         return offered | int(ViewFlags.REVOKED)
-    return offered | (int(ViewFlags.CANCELLED) if cancelled else 0)
+    return offered | (int(ViewFlags.CANCELLED) if CANCELLED_LETTER in letters else 0)
 
 
 def kept_flags(flags: int) -> int:

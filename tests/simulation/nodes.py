@@ -32,6 +32,7 @@ from city_node.config import CityConfig
 from city_node.custody import CustodyFeed
 from city_node.daily import DailyRules
 from city_node.decider import CityDecider
+from city_node.drafting import Drafting
 from city_node.epochs import Epochs, RegistryEpochs
 from city_node.erasure import Erasure
 from city_node.gate import SigningGate
@@ -423,13 +424,14 @@ class CityNode(Node):
             city=self.code, log=log, database=database, store=store, gate=self.gate, tokens=tokens, clock=self.clock
         )
         claims = PersonClaims(stub=upstream, city=self.code, timeout_s=1.0)
+        drafting = Drafting(city=self.code, persons=keys.persons, clock=self.clock)
         applications = Applications(
             city=self.code, database=database, store=store, clock=self.clock, random=self.bytes_of
         )
         issuance = Issuance(
             log=log,
             applications=applications,
-            persons=keys.persons,
+            drafting=drafting,
             claims=claims,
             answers=answers,
             gate=self.gate,
@@ -438,7 +440,7 @@ class CityNode(Node):
         bulk = BulkIssuance(
             log=log,
             applications=applications,
-            persons=keys.persons,
+            drafting=drafting,
             claims=claims,
             backlog=self.replicator,
             gate=self.gate,

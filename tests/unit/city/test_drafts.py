@@ -7,7 +7,8 @@ from datetime import date
 
 from google.type.date_pb2 import Date
 
-from city_node.drafts import Draft, draft_of
+from city_node.drafting import Drafting
+from city_node.drafts import Draft
 from elicense.cli.demo.drivers import generate
 from elicense.license.codec import license_from_message, license_to_message
 from elicense.license.csv_format import parse_row
@@ -18,8 +19,14 @@ PERSONS = PersonIndex(bytes(32))
 REQUEST_ID = str(uuid.UUID(int=7))
 
 
+ACTOR = "spiffe://a/clerk/320500/li"
+DAY = date(2021, 6, 1)
+NOW_US = 1_622_520_000_123_456
+DRAFTING = Drafting(city=320500, persons=PERSONS, clock=lambda: NOW_US)
+
+
 def draft(message: license_pb2.License) -> Draft:
-    return draft_of(message, request_id=REQUEST_ID, imported=True, actor="spiffe://a/clerk/320500/li", persons=PERSONS)
+    return DRAFTING.draft(message, request_id=REQUEST_ID, imported=True, actor=ACTOR)
 
 
 def licenses(count: int = 300) -> list[license_pb2.License]:

@@ -9,17 +9,19 @@ from typing import Any
 import pytest
 
 from city_node.bulk import BulkIssuance, Imported
-from city_node.drafts import Draft, draft_of
+from city_node.drafting import Drafting
+from city_node.drafts import Draft
 from city_node.issuance import Issuance
 from city_node.store import Request
 from elicense.cli.demo.drivers import generate
+from elicense.clock import utc_micros
 from elicense.errors import Error, LicenseExists
 from elicense.license.codec import license_to_message
 from elicense.license.csv_format import parse_row
 from elicense.v1 import issuance_pb2
 from elicense.view.person import PersonIndex
 
-PERSONS = PersonIndex(bytes(32))
+DRAFTING = Drafting(city=320500, persons=PersonIndex(bytes(32)), clock=utc_micros)
 REQUEST_ID = str(uuid.UUID(int=7))
 ROW, _ = next(generate(320500, 1, seed=5, on=date(2021, 6, 1)))
 MESSAGE = license_to_message(parse_row(ROW))
@@ -32,7 +34,7 @@ class Node:
     """
 
     def __init__(self, *, imported: bool, twin: bool = True) -> None:
-        draft = draft_of(MESSAGE, request_id=REQUEST_ID, imported=imported, actor="", persons=PERSONS)
+        draft = DRAFTING.draft(MESSAGE, request_id=REQUEST_ID, imported=imported, actor="")
         self.done = Request(draft.request_id, draft.digest, b"L" * 16, 1, 0, 1)
         self.looks = 0
         self.twin = twin
@@ -70,7 +72,7 @@ def issuance(node: Any) -> Issuance:
     return Issuance(
         log=node,
         applications=node,
-        persons=PERSONS,
+        drafting=DRAFTING,
         claims=node,
         answers=node,
         gate=node,
@@ -80,7 +82,7 @@ def issuance(node: Any) -> Issuance:
 
 async def imported(node: Any) -> list[Imported]:
     bulk = BulkIssuance(
-        log=node, applications=node, persons=PERSONS, claims=node, backlog=node, gate=node, backlog_limit=1
+        log=node, applications=node, drafting=DRAFTING, claims=node, backlog=node, gate=node, backlog_limit=1
     )
     item = issuance_pb2.ImportItem(license=MESSAGE, request_id=REQUEST_ID)
     return await bulk.import_rows([item], validate_only=False, actor="")

@@ -1,0 +1,57 @@
+"""Drafts of applications: one at the counter, or thousands of an import."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from city_node.drafts import Draft, draft_of
+from elicense.clock import china_date
+from elicense.errors import Error
+from elicense.rpc.turns import Turns
+from elicense.v1 import issuance_pb2, license_pb2
+from elicense.view.person import PersonIndex
+
+
+class Drafting:
+    """Reads and judges applications of one city.
+
+    Args:
+        city: Division code.
+        persons: Computes person and name tags.
+        clock: UTC microseconds.
+    """
+
+    def __init__(self, *, city: int, persons: PersonIndex, clock: Callable[[], int]) -> None:
+        self._city = city
+        self._persons = persons
+        self._clock = clock
+
+    def draft(self, message: license_pb2.License, *, request_id: str, imported: bool, actor: str) -> Draft:
+        """Return the draft of one application.
+
+        Raises:
+            Malformed: Some fields are not in the right form; all are named.
+        """
+        own = license_pb2.License()
+        own.CopyFrom(message)
+        return draft_of(
+            own,
+            request_id=request_id,
+            imported=imported,
+            actor=actor,
+            persons=self._persons,
+            city=self._city,
+            on=china_date(self._clock()),
+        )
+
+    async def drafts(self, items: Sequence[issuance_pb2.ImportItem], *, actor: str) -> list[Draft | Error]:
+        """Return the drafts of existing drivers in order, or why one can not be read."""
+        turns = Turns()
+        drafts: list[Draft | Error] = []
+        for item in items:
+            await turns.give_way()
+            try:
+                drafts.append(self.draft(item.license, request_id=item.request_id, imported=True, actor=actor))
+            except Error as error:
+                drafts.append(error)
+        return drafts
