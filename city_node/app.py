@@ -163,6 +163,7 @@ async def build(
         daily=counter.daily,
         scrubber=counter.scrubber,
         coalescing=(
+            counter.drafting,
             counter.applications,
             counter.licenses,
             counter.claims,

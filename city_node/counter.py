@@ -19,12 +19,14 @@ from city_node.issuance import Issuance
 from city_node.licenses import Licenses
 from city_node.offers import Offers
 from city_node.page_tokens import PageTokens
+from city_node.pages import MODULE
 from city_node.replication import Replication
 from city_node.services.issuance import IssuanceServicer
 from city_node.services.transfer import TransferServicer
 from city_node.transfers import Transfers
 from elicense.log.scrubber import Scrubber
 from elicense.v1 import custody_pb2_grpc, replication_pb2_grpc
+from elicense.workers.assistants import Assistants, assistants_for, available_cores
 
 if TYPE_CHECKING:
     import grpc
@@ -40,7 +42,8 @@ class Counter:
         questions: Channel to the registry, for what somebody waits for.
 
     Attributes:
-        applications: Reads and checks what is to be issued.
+        drafting: Reads and judges what is to be issued.
+        applications: Looks up what is known of it.
         claims: Asks the registry for persons.
         licenses: Reads licences.
         scrubber: Wipes what was erased from the database's files.
@@ -67,7 +70,12 @@ class Counter:
             city=city,
             timeout_s=config.limits.claim_seconds,
         )
-        drafting = Drafting(city=city, persons=keys.persons, clock=clock)
+        self.drafting = Drafting(
+            city=city,
+            persons=keys.persons,
+            clock=clock,
+            assistants=Assistants(MODULE, keys.index_key, count=assistants_for(ground.place, available_cores())),
+        )
         self.applications = Applications(city=city, database=database, store=store, clock=clock, random=ground.random)
         self.scrubber = Scrubber(config.database_url, database=database, erased=store.logs.erased)
         changes = LicenseChanges(
@@ -88,7 +96,7 @@ class Counter:
             issuance=Issuance(
                 log=log,
                 applications=self.applications,
-                drafting=drafting,
+                drafting=self.drafting,
                 claims=self.claims,
                 answers=answers,
                 gate=gate,
@@ -97,7 +105,7 @@ class Counter:
             bulk=BulkIssuance(
                 log=log,
                 applications=self.applications,
-                drafting=drafting,
+                drafting=self.drafting,
                 claims=self.claims,
                 backlog=replication.replicator,
                 gate=gate,

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Final
 
 from city_node.drafts import Draft, draft_of
+from city_node.pages import drafts_from, question_of
 from elicense.clock import china_date
 from elicense.errors import Error
 from elicense.rpc.turns import Turns
 from elicense.v1 import issuance_pb2, license_pb2
 from elicense.view.person import PersonIndex
+from elicense.workers.assistants import Assistants
+
+LARGE: Final = 64
+"""Rows from which on a page is worth another process's while."""
 
 
 class Drafting:
@@ -19,9 +25,13 @@ class Drafting:
         city: Division code.
         persons: Computes person and name tags.
         clock: UTC microseconds.
+        assistants: Draft pages of an import in processes of their own; None for none.
     """
 
-    def __init__(self, *, city: int, persons: PersonIndex, clock: Callable[[], int]) -> None:
+    def __init__(
+        self, *, city: int, persons: PersonIndex, clock: Callable[[], int], assistants: Assistants | None = None
+    ) -> None:
+        self._assistants = assistants
         self._city = city
         self._persons = persons
         self._clock = clock
@@ -46,12 +56,25 @@ class Drafting:
 
     async def drafts(self, items: Sequence[issuance_pb2.ImportItem], *, actor: str) -> list[Draft | Error]:
         """Return the drafts of existing drivers in order, or why one can not be read."""
+        ready = await self._drafted_beside(items, actor) if len(items) >= LARGE else None
         turns = Turns()
         drafts: list[Draft | Error] = []
-        for item in items:
+        for position, item in enumerate(items):
             await turns.give_way()
+            draft = None if ready is None else ready[position]
             try:
-                drafts.append(self.draft(item.license, request_id=item.request_id, imported=True, actor=actor))
+                drafts.append(draft or self.draft(item.license, request_id=item.request_id, imported=True, actor=actor))
             except Error as error:
                 drafts.append(error)
         return drafts
+
+    async def close(self) -> None:
+        """End the processes that draft."""
+        if self._assistants is not None:
+            await self._assistants.close()
+
+    async def _drafted_beside(self, items: Sequence[issuance_pb2.ImportItem], actor: str) -> list[Draft | None] | None:
+        if self._assistants is None:
+            return None
+        on = china_date(self._clock())
+        return await self._assistants.ask(lambda: question_of(items, city=self._city, on=on, actor=actor), drafts_from)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from elicense.log.scrubber import Scrubber
+from elicense.workers.assistants import assistants_for, available_cores
 from registry.admission import Admission
 from registry.breaches import Breaches
 from registry.decisions import PendingDecisions
@@ -13,7 +14,7 @@ from registry.freshness import Freshness
 from registry.ground import Ground
 from registry.ingest import Ingest
 from registry.metrics import CityMetrics
-from registry.readers import Readers, available_cores, readers_for
+from registry.readers import Readers
 from registry.replication import DecisionLog, Replication
 
 
@@ -48,7 +49,7 @@ class Intake:
         self._ground = ground
         self._metrics = CityMetrics(registry=ground.metrics, clock=ground.clock)
         self.scrubber = Scrubber(ground.config.database.url, database=ground.database, erased=ground.store.logs.erased)
-        self.readers = Readers(ground.keys.index_key, count=readers_for(ground.place, available_cores()))
+        self.readers = Readers(ground.keys.index_key, count=assistants_for(ground.place, available_cores()))
         self.breaches = Breaches(
             database=ground.database,
             store=ground.store,

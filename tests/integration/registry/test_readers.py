@@ -15,9 +15,10 @@ import pytest
 from elicense.errors import Malformed
 from elicense.v1 import license_pb2 as pb
 from elicense.view.person import PersonIndex
+from elicense.workers.assistants import MOST, PAUSE_S, assistants_for
 from elicense.workers.place import ALONE, Duty, Place
 from registry.batch import Batch, SentEntry
-from registry.readers import LARGE, MOST, PAUSE_S, Readers, readers_for
+from registry.readers import LARGE, Readers
 from registry.reading import answer_to, question_of, read_here, reading_from
 from tests.integration.registry.test_plain_firsts import NUMBERS, SUZHOU, batch, license_of
 from tests.integration.registry.test_plain_firsts import record as first_record
@@ -164,6 +165,6 @@ def test_a_process_has_readers_for_the_cores_that_its_equals_leave() -> None:
     def equal(count: int) -> Place:
         return Place(duty=Duty.EQUAL, count=count)
 
-    assert [readers_for(ALONE, cores) for cores in (1, 2, 3, 64)] == [0, 1, 2, MOST]
-    assert [readers_for(equal(2), cores) for cores in (1, 2, 4, 64)] == [0, 0, 1, MOST]
-    assert readers_for(Place(duty=Duty.WRITER, count=2), 2) == 1
+    assert [assistants_for(ALONE, cores) for cores in (1, 2, 3, 64)] == [0, 1, 2, MOST]
+    assert [assistants_for(equal(2), cores) for cores in (1, 2, 4, 64)] == [0, 0, 1, MOST]
+    assert assistants_for(Place(duty=Duty.WRITER, count=2), 2) == 1
