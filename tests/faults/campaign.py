@@ -30,6 +30,8 @@ from tests.support.postgres import PostgresServer, running_postgres
 _WARM = 5
 #: How often times of peace and of attack take turns in the long form, and how long each is.
 _TURNS, _TURN_S = 12, 2.5
+#: Bits flipped in each column in the long form.
+_FLIPS = 3
 
 
 @dataclass
@@ -67,6 +69,7 @@ class Campaign:
             healthy=self._ledger(TIANJIN),
             turns=max(1, round(_TURNS * self.share)) if self.long else 1,
             seconds_a_turn=_TURN_S if self.long else 1.0,
+            flips=max(1, round(_FLIPS * self.share)) if self.long else 1,
         )
         try:
             await (self._attack(fault, trial, row) if isinstance(fault, Attack) else self._break(fault, trial, row))

@@ -37,6 +37,7 @@ class Trial:
         turns: How often times of peace and of attack take turns, where what others feel is measured.
         seconds_a_turn: How long each of them lasts.
         felt: What others felt.
+        flips: Bits that are flipped in each column.
     """
 
     world: World
@@ -51,6 +52,7 @@ class Trial:
     hits: int = 0
     notes: list[str] = field(default_factory=list)
     felt: Sequence[Felt] = ()
+    flips: int = 1
 
     async def a_moment(self, within_s: float) -> None:
         """Let a drawn time pass, so that the fault strikes at any point of the work."""

@@ -7,9 +7,12 @@ from typing import Final
 from tests.faults.fault import Attack, Fault
 from tests.faults.kinds.certificates import CERTIFICATES
 from tests.faults.kinds.clocks import CLOCKS
+from tests.faults.kinds.flips import FLIPS
 from tests.faults.kinds.hand_overs import HAND_OVERS
+from tests.faults.kinds.histories import HISTORIES
 from tests.faults.kinds.kills import KILLS
-from tests.faults.kinds.liars import LIARS
+from tests.faults.kinds.lying_city import LYING_CITY
+from tests.faults.kinds.lying_registry import LYING_REGISTRY
 from tests.faults.kinds.neighbours import NEIGHBOURS
 from tests.faults.kinds.network import NETWORK
 from tests.faults.kinds.nonsense import NONSENSE
@@ -20,12 +23,15 @@ FAULTS: Final[tuple[Fault | Attack, ...]] = (
     *KILLS,
     *HAND_OVERS,
     *STORAGE,
+    *HISTORIES,
     *POSTGRES,
     *NETWORK,
     *CLOCKS,
-    *LIARS,
+    *LYING_CITY,
+    *LYING_REGISTRY,
     *NONSENSE,
     *CERTIFICATES,
+    *FLIPS,
     *NEIGHBOURS,
 )
 

@@ -6,7 +6,7 @@ import asyncio
 import time
 import uuid
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Container, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from itertools import count
@@ -130,6 +130,13 @@ class Ledger:
             raise
         finally:
             self.waiting -= 1
+
+    def lose(self, request_ids: Container[str]) -> None:
+        """Have everything under these ids asked for again: the city was allowed to lose it, and has."""
+        for ask in self.asks:
+            if ask.name and ask.request_id in request_ids:
+                ask.name, ask.answer = "", None
+                self._open.add(ask)
 
     def _acknowledge(self, ask: Ask, name: str) -> None:
         ask.name = name

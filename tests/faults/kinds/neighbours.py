@@ -18,7 +18,7 @@ from elicense.trust.credentials import save_credentials
 from tests.faults.attackers import LOG_KEY_FILE, STARTED
 from tests.faults.bystanders import bystanders
 from tests.faults.fault import Attack, Tally, Trial
-from tests.faults.kinds.liars import join_liar
+from tests.faults.kinds.lying_city import join_liar
 from tests.faults.processes import until
 from tests.faults.world import SUZHOU
 

@@ -1,4 +1,4 @@
-"""Disks and databases: full, failing, refusing, set back."""
+"""Disks and databases: full, failing, refusing."""
 
 from __future__ import annotations
 
@@ -14,16 +14,15 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from tests.faults.fault import Fault, NotPossibleHere, Trial
+from tests.faults.fault import Fault, NotPossibleHere, Trial, log_of
+from tests.faults.operators import look_into_log
 from tests.faults.processes import until
-from tests.faults.world import SUZHOU, CityNode, Node
+from tests.faults.world import SUZHOU, Node, World
 
 _HIT_S = 30.0
 
-REFUSING = "disk full, an INSERT refused in mid-batch, PostgreSQL read-only or away"
+REFUSING = "disk full or read-only, an INSERT refused in mid-batch, PostgreSQL read-only or away"
 """Group of the stores that refuse."""
-
-_SET_BACK = "database set back to a copy, with the registry there and away"
 
 
 @asynccontextmanager
@@ -36,15 +35,41 @@ async def injected(trial: Trial, *, side: str, call: str, how: str, span: int) -
         how: ``error=EIO``, ``error=ENOSPC`` or ``signal=KILL``.
         span: How many occurrences are taken in turn; a commit of one licence makes up to 30 writes and a sync.
     """
+    node: Node = trial.city if side == "city" else trial.world.registry
+    async with _traced(trial.world, node, f"{call}:{how}:when={1 + trial.round % span}") as trace:
+        await until(lambda: not node.running.alive or _was_hit(trace), deadline_s=_HIT_S)
+        trial.hits += 1
+    yield
+    if how == "error=ENOSPC" and call == "pwrite64":
+        return  # room again, and it goes on by itself
+    await node.kill()
+    if side == "city":
+        await look_into_log(trial)
+    await node.start()
+
+
+@asynccontextmanager
+async def read_only_disk(trial: Trial) -> AsyncIterator[None]:
+    """Let every write of the city fail as on a disk that the kernel made read-only, until somebody is told so."""
+    city = trial.city
+    async with _traced(trial.world, city, "pwrite64,fdatasync,ftruncate:error=EROFS") as trace:
+        await until(lambda: _was_hit(trace), deadline_s=_HIT_S)
+        yield
+    await city.kill()
+    await look_into_log(trial)
+    await city.start()
+
+
+@asynccontextmanager
+async def _traced(world: World, node: Node, injection: str) -> AsyncIterator[Path]:
+    """Inject a fault into a node's system calls; yields the file that tells which were hit."""
     strace = shutil.which("strace")
     if strace is None:
         raise NotPossibleHere("strace is not installed")
-    node: Node = trial.city if side == "city" else trial.world.registry
-    trace = trial.world.folder / f"{side}.strace"
+    trace = world.folder / f"{node.folder.name}.strace"
     trace.unlink(missing_ok=True)
-    occurrence = 1 + trial.round % span
     tracer = await asyncio.create_subprocess_exec(
-        strace, "-f", "-e", f"trace={call}", "-e", f"inject={call}:{how}:when={occurrence}",
+        strace, "-f", "-e", f"trace={injection.partition(':')[0]}", "-e", f"inject={injection}",
         "-o", str(trace), "-p", str(node.running.pid),
         stderr=asyncio.subprocess.PIPE,
     )  # fmt: skip
@@ -53,66 +78,54 @@ async def injected(trial: Trial, *, side: str, call: str, how: str, span: int) -
         line = await tracer.stderr.readline()
         if b"attached" not in line:
             raise NotPossibleHere(f"strace can not attach: {line.decode().strip()}")
-        await until(lambda: not node.running.alive or "INJECTED" in _traced(trace), deadline_s=_HIT_S)
-        trial.hits += 1
+        yield trace
     finally:
         with suppress(ProcessLookupError):
             tracer.send_signal(signal.SIGINT)
         await tracer.communicate()
-    yield
-    if how == "error=ENOSPC" and call == "pwrite64":
-        return  # room again, and it goes on by itself
-    await node.kill()
-    if side == "city":
-        await _looked_into(trial)
-    await node.start()
 
 
-def _traced(trace: Path) -> str:
-    return trace.read_text(errors="replace") if trace.exists() else ""
-
-
-async def _looked_into(trial: Trial) -> None:
-    """Do what an operator does with a city that only verifies: check its log, then allow it to sign."""
-    config = ("--config", str(trial.city.folder / "config.toml"))
-    for words in (("fsck",), ("allow-signing", "--yes")):
-        status, said = await trial.world.nursery.command("city_node.cli", *words, *config)
-        if status:
-            raise AssertionError(f"{words[0]} ended with {status}: {said.strip()}")
+def _was_hit(trace: Path) -> bool:
+    return trace.exists() and "INJECTED" in trace.read_text(errors="replace")
 
 
 @asynccontextmanager
-async def disk_full(trial: Trial) -> AsyncIterator[None]:
-    """Move the city's folder to a small disk of its own and fill that; no restart when there is room again."""
-    city, world = trial.city, trial.world
-    aside = city.folder.with_name(f"{city.folder.name}-aside")
-    await city.kill()
-    world.look_away(city.database_url)
-    size = sum(file.stat().st_size for file in city.folder.rglob("*") if file.is_file())
-    shutil.copytree(city.folder, aside)
+async def disk_full(trial: Trial, *, side: str) -> AsyncIterator[None]:
+    """Move a node's folder to a small disk of its own and fill that; no restart when there is room again."""
+    world = trial.world
+    node: Node = trial.city if side == "city" else world.registry
+    url = trial.city.database_url if side == "city" else world.registry.config.database.url
+    aside = node.folder.with_name(f"{node.folder.name}-aside")
+    await node.kill()
+    world.look_away(url)
+    size = sum(file.stat().st_size for file in node.folder.rglob("*") if file.is_file())
+    shutil.copytree(node.folder, aside)
     try:
-        await asyncio.to_thread(_mount, city.folder, size + (8 << 20))
+        await asyncio.to_thread(_mount, node.folder, size + (8 << 20))
     except NotPossibleHere:
         shutil.rmtree(aside)
-        await city.start()
+        await node.start()
         raise
     try:
-        shutil.copytree(aside, city.folder, dirs_exist_ok=True)
-        await city.start()
+        shutil.copytree(aside, node.folder, dirs_exist_ok=True)
+        await node.start()
         await trial.ledger.more(5)
-        ballast = city.folder / "ballast"
+        ballast = node.folder / "ballast"
         await asyncio.to_thread(_fill, ballast)
+        if side == "registry":
+            await until(lambda: "STORE_FULL" in log_of(trial.city.folder))
         yield
         ballast.unlink()
         await trial.ledger.more(5)
     finally:
-        await city.kill()
+        await node.kill()
+        world.look_away(url)
         shutil.rmtree(aside)
-        shutil.copytree(city.folder, aside)
-        await asyncio.to_thread(_unmount, city.folder)
-        shutil.copytree(aside, city.folder, dirs_exist_ok=True)
+        shutil.copytree(node.folder, aside)
+        await asyncio.to_thread(_unmount, node.folder)
+        shutil.copytree(aside, node.folder, dirs_exist_ok=True)
         shutil.rmtree(aside)
-        await city.start()
+        await node.start()
 
 
 def _mount(folder: Path, size: int) -> None:
@@ -161,56 +174,6 @@ def _execute(database: Path, statement: str) -> None:
         connection.close()
 
 
-def _database_files(city: CityNode) -> list[Path]:
-    return sorted(city.folder.glob("city.db*"))
-
-
-@asynccontextmanager
-async def set_back(trial: Trial, *, alone: bool) -> AsyncIterator[None]:
-    """Put an older copy of the city's database in place of the newer one that was replicated meanwhile.
-
-    Args:
-        alone: The registry is away meanwhile, so that only the anchor can tell.
-    """
-    city, world, ledger = trial.city, trial.world, trial.ledger
-    older, newer = (city.folder.with_name(f"{city.folder.name}-{name}") for name in ("older", "newer"))
-    await city.kill()
-    world.look_away(city.database_url)
-    await asyncio.to_thread(_copy, city, older)
-    await city.start()
-    await ledger.more(10)
-    before = world.sizes(city)[0]
-    await until(lambda: world.sizes(city)[1] >= before)
-    await city.kill()
-    world.look_away(city.database_url)
-    await asyncio.to_thread(_copy, city, newer)
-    await asyncio.to_thread(_put, older, city)
-    if alone:
-        city.upstream.cut()
-    await city.start()
-    yield
-    # The right disk is found again.
-    await city.kill()
-    city.upstream.heal()
-    await asyncio.to_thread(_put, newer, city)
-    await _looked_into(trial)
-    await city.start()
-
-
-def _copy(city: CityNode, target: Path) -> None:
-    shutil.rmtree(target, ignore_errors=True)
-    target.mkdir()
-    for file in _database_files(city):
-        shutil.copy2(file, target)
-
-
-def _put(source: Path, city: CityNode) -> None:
-    for file in _database_files(city):
-        file.unlink()
-    for file in source.iterdir():
-        shutil.copy2(file, city.folder)
-
-
 def _syscalls() -> tuple[Fault, ...]:
     sweep = [
         Fault(
@@ -232,7 +195,32 @@ _SHORT = ("city: fdatasync EIO, each in turn", "city: pwrite64 ENOSPC, each in t
 
 STORAGE = (
     *_syscalls(),
-    Fault("city's disk full", disk_full, SUZHOU, long_rounds=3, refusals=("STORE_FULL",), group=REFUSING),
+    Fault(
+        "city's disk full",
+        partial(disk_full, side="city"),
+        SUZHOU,
+        long_rounds=3,
+        refusals=("STORE_FULL",),
+        group=REFUSING,
+    ),
+    Fault(
+        "registry's disk full",
+        partial(disk_full, side="registry"),
+        SUZHOU,
+        rounds=0,
+        long_rounds=3,
+        goes_on=1,
+        group=REFUSING,
+    ),
+    Fault(
+        "city's disk read-only (EROFS)",
+        read_only_disk,
+        SUZHOU,
+        rounds=0,
+        long_rounds=3,
+        refusals=("STORE_CORRUPT", "DATA_LOSS"),
+        group=REFUSING,
+    ),
     Fault(
         "city: one INSERT of a batch fails",
         partial(insert_fails, side="city", table="log_entry", condition="NEW.idx % 3 = 0"),
@@ -248,22 +236,5 @@ STORAGE = (
         long_rounds=5,
         goes_on=3,
         group=REFUSING,
-    ),
-    Fault(
-        "city's database set back to a copy",
-        partial(set_back, alone=False),
-        SUZHOU,
-        long_rounds=3,
-        refusals=("DATA_LOSS",),
-        group=_SET_BACK,
-    ),
-    Fault(
-        "the same, with the registry away",
-        partial(set_back, alone=True),
-        SUZHOU,
-        rounds=0,
-        long_rounds=3,
-        refusals=("DATA_LOSS", "HISTORY_UNKNOWN"),
-        group=_SET_BACK,
     ),
 )
