@@ -43,7 +43,8 @@ class Applications:
         self._store = store
         self._clock = clock
         self._random = random
-        self._lookups: Coalescer[Draft, tuple[Request | None, Error | None]] = Coalescer(self.known_of)
+        # One at a time: what waits meanwhile shares the next, and each costs two changes of thread.
+        self._lookups: Coalescer[Draft, tuple[Request | None, Error | None]] = Coalescer(self.known_of, lanes=1)
 
     async def close(self) -> None:
         """Wait for running look-ups."""

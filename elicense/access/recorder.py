@@ -8,7 +8,6 @@ log, under the log's next numbers, as soon as there is room.
 from __future__ import annotations
 
 import asyncio
-from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from elicense.access.alarms import Alarm
@@ -33,8 +32,14 @@ MAX_LOOKS_PER_COMMIT: Final = 1024
 
 MAX_WAITING_LOOKS: Final = 8192
 
-CROWD_PAUSE_S: Final = 0.004
-"""How long looks wait for others when several wait already: a commit costs as much as some thirty of its looks."""
+PAUSE_S: Final = 0.004
+"""How long looks wait for others at least, when several wait already: a commit costs as much as thirty of its looks."""
+
+PAUSE_EACH_S: Final = 0.001
+"""How much longer for each look of the commit before: a process that is asked a thousand times a second is busy."""
+
+LONGEST_PAUSE_S: Final = 0.016
+"""How long at most: by then the commit is dear no more."""
 
 _OFFICIALS: Final = frozenset(role.value for role in OFFICIAL_VERIFIERS)
 
@@ -77,7 +82,7 @@ class AccessRecorder:
             lanes=1,
             max_batch=MAX_LOOKS_PER_COMMIT,
             max_waiting=MAX_WAITING_LOOKS,
-            pause=partial(asyncio.sleep, CROWD_PAUSE_S),
+            pause=_pause,
         )
 
     @property
@@ -198,3 +203,8 @@ class AccessRecorder:
         except BaseException:
             self._last = None
             raise
+
+
+async def _pause(carried: int) -> None:
+    """Let looks gather: the longer the more come, since nobody is answered sooner by commits that cost the most."""
+    await asyncio.sleep(min(LONGEST_PAUSE_S, max(PAUSE_S, carried * PAUSE_EACH_S)))

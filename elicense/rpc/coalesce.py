@@ -42,7 +42,8 @@ class Coalescer(Generic[T, R]):
         max_batch: Items in one flush at most.
         max_waiting: Items that may wait before further ones are refused.
         pause: Waited for before the next flush of a lane when several items wait already as one ends, so that
-            more can join them; None for no pause.  For flushes that cost much, however little they carry.
+            more can join them; told how many items that one carried.  None for no pause.  For flushes that cost
+            much, however little they carry.
     """
 
     def __init__(
@@ -52,7 +53,7 @@ class Coalescer(Generic[T, R]):
         lanes: int = DEFAULT_LANES,
         max_batch: int = DEFAULT_MAX_BATCH,
         max_waiting: int = DEFAULT_MAX_WAITING,
-        pause: Callable[[], Awaitable[None]] | None = None,
+        pause: Callable[[int], Awaitable[None]] | None = None,
     ) -> None:
         self._flush = flush
         self._lanes = lanes
@@ -108,9 +109,9 @@ class Coalescer(Generic[T, R]):
         try:
             while batch := self._take():
                 self._settle(batch, await self._results([item for item, _ in batch]))
-                batch = []
+                carried, batch = len(batch), []
                 if self._pause is not None and len(self._waiting) > 1 and not self._closed:
-                    await self._pause()
+                    await self._pause(carried)
         except asyncio.CancelledError:
             # The loop is going down: nobody will serve those of this batch, or those who still wait.
             while batch:

@@ -57,8 +57,10 @@ async def test_items_that_wait_leave_together_and_each_gets_its_own_result() -> 
 
 async def test_when_several_wait_as_a_flush_ends_others_may_join_them_and_a_lone_one_does_not_wait() -> None:
     gate, pausing, go_on = Gate(), asyncio.Event(), asyncio.Event()
+    carried: list[int] = []
 
-    async def pause() -> None:
+    async def pause(items: int) -> None:
+        carried.append(items)
         pausing.set()
         await go_on.wait()
 
@@ -81,6 +83,7 @@ async def test_when_several_wait_as_a_flush_ends_others_may_join_them_and_a_lone
     go_on.set()
     await asyncio.gather(*asked)
     assert gate.batches == [[0, 1], [9], [1, 2, 3]]
+    assert carried == [1]
 
 
 async def test_a_batch_has_a_limit() -> None:
