@@ -17,11 +17,13 @@ from tests.faults.kinds.neighbours import NEIGHBOURS
 from tests.faults.kinds.network import NETWORK
 from tests.faults.kinds.nonsense import NONSENSE
 from tests.faults.kinds.postgres import POSTGRES
+from tests.faults.kinds.refills import REFILLS
 from tests.faults.kinds.storage import STORAGE
 
 FAULTS: Final[tuple[Fault | Attack, ...]] = (
     *KILLS,
     *HAND_OVERS,
+    *REFILLS,
     *STORAGE,
     *HISTORIES,
     *POSTGRES,

@@ -29,8 +29,9 @@ from registry.cli import main as registry_command
 from tests.integration.registry.test_conflicts import CONTEST, NUMBER, WITHDRAW, Dispute
 from tests.integration.registry.test_epochs import open_epoch, wish
 from tests.integration.registry.test_quarantine import rewritten
-from tests.integration.registry.world import CHENGDU, SUZHOU, TIANJIN, TRUST_DOMAIN, World
+from tests.integration.registry.world import CHENGDU, SUZHOU, TIANJIN, TRUST_DOMAIN, World, running_world
 from tests.support.city import DEADLINE_S, City
+from tests.support.postgres import PostgresServer
 
 NUMBERS = [f"11010519900101{number:04d}" for number in range(40)]
 
@@ -55,6 +56,7 @@ class Nation:
     tianjin: City
     operator: Credentials
     kept: dict[Path, bytes] = field(default_factory=dict)
+    postgres: PostgresServer | None = None
 
     @property
     def cities(self) -> list[City]:
@@ -112,7 +114,17 @@ class Nation:
     async def keep(self) -> None:
         address = await self.stop()
         self.kept = {path: path.read_bytes() for path in self.files()}
+        if self.postgres is not None:
+            await self._on_server(f"CREATE DATABASE {self._database}_kept TEMPLATE {self._database}")
         await self.start(address)
+
+    @property
+    def _database(self) -> str:
+        return self.world.config.database.url.partition("?")[0].rpartition("/")[2]
+
+    async def _on_server(self, statement: str) -> None:
+        assert self.postgres is not None
+        await asyncio.to_thread(self.postgres.execute, statement)
 
     async def set_back(self) -> None:
         """The database, not the anchor."""
@@ -121,6 +133,9 @@ class Nation:
             path.unlink()
         for path, content in self.kept.items():
             path.write_bytes(content)
+        if self.postgres is not None:
+            await self._on_server(f"DROP DATABASE {self._database} WITH (FORCE)")
+            await self._on_server(f"ALTER DATABASE {self._database}_kept RENAME TO {self._database}")
         await self.start(address)
 
     async def send_again(self, *cities: City) -> None:
@@ -160,10 +175,14 @@ class Nation:
 
 @pytest.fixture
 async def nation(world: World) -> Nation:
+    return await begin(world, None)
+
+
+async def begin(world: World, postgres: PostgresServer | None) -> Nation:
     suzhou, chengdu, tianjin = [await world.city(code) for code in (SUZHOU, CHENGDU, TIANJIN)]
     token = await world.token(f"spiffe://{TRUST_DOMAIN}/operator/wang")
     operator = await asyncio.to_thread(join, format_token(token), world.folder / "operator")
-    nation = Nation(world, suzhou, chengdu, tianjin, operator)
+    nation = Nation(world, suzhou, chengdu, tianjin, operator, postgres=postgres)
     await nation.keep()
     return nation
 
@@ -298,6 +317,25 @@ async def test_every_kind_of_decision_comes_back_with_all_that_it_changed(nation
     assert not nation.world.fsck().findings
     (claim,) = await nation.tianjin.claim(NUMBERS[31])
     assert (claim.grant.registry_epoch, claim.grant.registry_index) == (1, len(held.entries))
+
+
+async def test_decisions_come_back_on_postgresql_too(tmp_path: Path, postgres: PostgresServer) -> None:
+    with postgres.database() as url:
+        async with running_world(tmp_path, database_url=url) as world:
+            nation = await begin(world, postgres)
+            await late_records(nation, cancels)
+            await an_open_conflict(nation)
+            held, before = await nation.mirror(), nation.state()
+            await nation.set_back()
+            with pytest.raises(errors.DataLoss):
+                await nation.tianjin.claim(NUMBERS[30])
+            await nation.send_again()
+            assert await nation.give(held) == len(held.entries)
+            after = nation.state()
+            for name in before.keys() - {"published"}:
+                assert after[name] == before[name], name
+            assert not nation.world.fsck().findings
+            await nation.tianjin.claim(NUMBERS[31])
 
 
 async def test_nothing_is_decided_until_everything_is_back_also_over_a_restart(nation: Nation) -> None:
