@@ -5,15 +5,16 @@
 3. The registry's log of a city is a prefix of the city's own.
 4. No freshness is over-claimed: what a city had committed by an as-of time is held by the registry.
 5. No person has two licences that count.
-6. No honest node stops signing, and none raises what is no answer.
+6. Custody is where the registry's log says it went last: one city has it, and what another writes does not count.
+7. No verdict says more than its node can know, or less than it must (:mod:`tests.simulation.verdicts`).
+8. No honest node stops signing, and none raises what is no answer.
 
-At the end, with everything healed, both sides are equal, ``fsck`` finds nothing
+At the end, with everything healed, both sides are equal and name the same custodians, ``fsck`` finds nothing
 (the national view is the fold of the logs), and everything asked for is there once.
 """
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
@@ -32,14 +33,14 @@ from elicense.trust.signer import Signer
 from elicense.v1 import issuance_pb2 as pb
 from elicense.v1.license_pb2 import LICENSE_EVENT_ERASED, LicenseRecord
 from registry import fsck as registry_fsck
-from tests.simulation.nodes import CITIES, START_US, CityNode, RegistryNode, Template
+from tests.simulation.city import CityNode
+from tests.simulation.registry import RegistryNode
+from tests.simulation.template import CITIES, START_US, Template
+from tests.simulation.verdicts import VerdictOracle
+from tests.simulation.written import CityWritings, Decisions, Violated, Watch
 
 _COUNTS_NOT: Final = int(ViewFlags.PROVISIONAL | ViewFlags.CONFLICT | ViewFlags.CANCELLED | ViewFlags.VOID)
 _COSIGNED: Final = b"cosignature/v1\n"
-
-
-class Violated(AssertionError):
-    """A promise was broken; the message says which."""
 
 
 class _Witnessed:
@@ -63,23 +64,6 @@ class _Witnessed:
 
 
 @dataclass
-class _Watch:
-    """A database that is looked at after each step; cheap while it does not change."""
-
-    connection: sqlite3.Connection
-    version: int = -1
-
-    def changed(self) -> bool:
-        (version,) = self.connection.execute("PRAGMA data_version").fetchone()
-        before, self.version = self.version, version
-        return bool(version != before)
-
-    def head(self, log: int) -> tuple[int, bytes]:
-        size, root = self.connection.execute("SELECT size, root FROM log_head WHERE log = ?", (log,)).fetchone()
-        return size, root
-
-
-@dataclass
 class Oracle:
     """Sees everything.
 
@@ -91,12 +75,18 @@ class Oracle:
 
     template: Template
     now_s: Callable[[], float]
-    registry: _Watch
-    cities: dict[int, _Watch]
+    registry: Watch
+    cities: dict[int, Watch]
     checks: int = 0
+    writings: CityWritings = field(default_factory=CityWritings)
+    decisions: Decisions = field(default_factory=Decisions)
+    verdicts: VerdictOracle = field(init=False)
     _signed: dict[tuple[str, int], bytes] = field(default_factory=dict)
     #: By city: at which true time the log had grown to which size.
     _grown: dict[int, list[tuple[int, int]]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.verdicts = VerdictOracle(self.registry, self.cities, self.writings, self.decisions)
 
     def witness(self, signer: Signer) -> Signer:
         """Return the signer, watched."""
@@ -113,21 +103,25 @@ class Oracle:
 
     def after_step(self) -> None:
         """Check what can have changed."""
-        now_us = self._now_us()
+        now_us = self.now_us()
         grown = False
         for code, watch in self.cities.items():
             if watch.changed():
                 grown = True
+                self.writings.read(code, watch, now_us)
                 size, _ = watch.head(code)
                 sizes = self._grown.setdefault(code, [(0, 0)])
                 if size < sizes[-1][1]:
                     raise Violated(f"the log of {code} shrank from {sizes[-1][1]} to {size}")
                 if size > sizes[-1][1]:
                     sizes.append((now_us, size))
-        if self.registry.changed() or grown:
-            self._check_registry(now_us)
+        decided = self.registry.changed()
+        if decided:
+            self.decisions.read(self.registry)
+        if decided or grown:
+            self._check_registry()
 
-    def _check_registry(self, now_us: int) -> None:
+    def _check_registry(self) -> None:
         self.checks += 1
         for code, watch in self.cities.items():
             size, root = self.registry.head(code)
@@ -162,17 +156,14 @@ class Oracle:
         """Check an answer at the moment when a citizen hears it."""
         self.checks += 1
         watch = self.cities[code]
-        records = watch.connection.execute("SELECT idx, record, leaf_hash FROM log_entry WHERE log = ?", (code,))
-        found = [
-            (index, leaf)
-            for index, record, leaf in records
-            if record is not None and LicenseRecord.FromString(record).request_id == request_id
-        ]
+        found = self.writings.of_request.get((code, request_id), [])
         if len(found) != 1:
             raise Violated(f"an acknowledged request stands {len(found)} times in the log of {code}")
         if answer is None:
             return
-        index, leaf = found[0]
+        index = found[0].index
+        query = "SELECT leaf_hash FROM log_entry WHERE log = ? AND idx = ?"
+        (leaf,) = watch.connection.execute(query, (code, index)).fetchone()
         proof = answer.proof
         signed = parse_checkpoint(parse_note(proof.checkpoint).text)
         try:
@@ -181,6 +172,12 @@ class Oracle:
             raise Violated(f"a proof of {code} does not verify: {error.message}") from error
         if proof.position.index != index:
             raise Violated(f"a proof of {code} is for another record")
+
+    def taken_over(self, code: int, license_id: bytes) -> None:
+        """Check, when a citizen hears that a city has a licence now, that the registry decided so."""
+        self.checks += 1
+        if code not in [taken.city for taken in self.decisions.accepted.get(license_id, ())]:
+            raise Violated(f"{code} says that it took a license over, and the registry's log does not")
 
     def erased(self, code: int, license_id: bytes) -> None:
         """Check, when a citizen hears that a licence was erased, that the city has nothing of it left but that."""
@@ -238,15 +235,20 @@ class Oracle:
         if findings:
             raise Violated("; ".join(f"{finding.where}: {finding.what}" for finding in findings[:3]))
 
-    def _now_us(self) -> int:
+    def disagreement(self) -> str | None:
+        """Return on whose custody a city and the registry do not agree (yet); None when they agree on all licences."""
+        held = dict(self.registry.connection.execute("SELECT license_id, city FROM license_view"))
+        for code, watch in self.cities.items():
+            for license_id, city in watch.connection.execute("SELECT license_id, city FROM license_view"):
+                if held.get(license_id) != city:
+                    there = held.get(license_id)
+                    return f"{code} says that {city} has a license, and the registry says {there}"
+        return None
+
+    def now_us(self) -> int:
+        """Return the true time."""
         return START_US + int(self.now_s() * SECOND_US)
 
     def close(self) -> None:
         for watch in (self.registry, *self.cities.values()):
             watch.connection.close()
-
-
-def watch(path: object) -> _Watch:
-    """Return a database to be watched."""
-    connection = sqlite3.connect(f"file:{path}?mode=rw", uri=True, isolation_level=None)
-    return _Watch(connection)

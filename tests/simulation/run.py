@@ -10,13 +10,18 @@ import shutil
 import sys
 import tempfile
 import time
+from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from typing import Final
 
 import structlog
 
-from tests.simulation.nodes import Template, make_template
 from tests.simulation.scenario import Outcome, simulate
+from tests.simulation.template import Template, make_template
+
+#: What is told of all seeds together.
+_COUNTED: Final = ("steps", "crashes", "acknowledged", "erased", "moved", "verdicts", "checks")
 
 _template: list[Template] = []
 
@@ -53,7 +58,7 @@ def main() -> None:
     parser.add_argument("--first", type=int, default=0, help="The first seed.")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="How many run at a time.")
     words = parser.parse_args()
-    started, done, steps, crashes, acknowledged, checks = time.monotonic(), 0, 0, 0, 0, 0
+    started, total = time.monotonic(), Counter[str]()
     with tempfile.TemporaryDirectory() as folder:
         try:
             with ProcessPoolExecutor(words.jobs, initializer=_prepare, initargs=(folder,)) as pool:
@@ -62,16 +67,12 @@ def main() -> None:
                         print(f"{tell(outcome)}\nagain: make simulate SEEDS=1 FIRST={outcome.seed}")  # noqa: T201
                         pool.shutdown(cancel_futures=True)
                         sys.exit(1)
-                    done += 1
-                    steps, crashes = steps + outcome.steps, crashes + outcome.crashes
-                    acknowledged, checks = acknowledged + outcome.acknowledged, checks + outcome.checks
+                    total.update({name: getattr(outcome, name) for name in _COUNTED}, seeds=1)
         finally:
             for scratch in memory().glob(f"{Path(folder).name}-*"):
                 shutil.rmtree(scratch)
-    print(  # noqa: T201
-        f"{done:,} seeds, {steps:,} steps, {crashes:,} crashes, {acknowledged:,} acknowledged, {checks:,} checks: "
-        f"no promise broken ({time.monotonic() - started:.0f} s)"
-    )
+    counted = ", ".join(f"{total[name]:,} {name}" for name in ("seeds", *_COUNTED))
+    print(f"{counted}: no promise broken ({time.monotonic() - started:.0f} s)")  # noqa: T201
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
@@ -13,17 +13,23 @@ from typing import TypeVar
 import pytest
 from sqlalchemy import Connection
 
+from city_node.verification import CityAnswers
+from elicense.view.model import ViewRow
 from registry.batch import Batch, Taken
+from registry.handovers import TransferDecision
 from registry.ingest import Ingest
+from registry.transfer_decider import TransferDecider
+from registry.verification import NationalAnswers
 from tests.simulation.database import SimDatabase
-from tests.simulation.nodes import Doubles, Template, make_template
+from tests.simulation.nodes import Doubles
 from tests.simulation.run import memory, tell
 from tests.simulation.scenario import simulate
+from tests.simulation.template import Template, make_template
 
 T = TypeVar("T")
 U = TypeVar("U")
 
-SEEDS = int(os.environ.get("SIMULATE_SEEDS", "60"))
+SEEDS = int(os.environ.get("SIMULATE_SEEDS", "40"))
 #: Runs side by side, one after the other in each.
 PARTS = 4
 
@@ -68,14 +74,48 @@ class TrustsFastClocks(Ingest):
         return await super().append(replace(batch, left_us=None))
 
 
+class DecidesAndMovesNothing(TransferDecider):
+    """Tells the city that it has custody, and leaves the national view as it was."""
+
+    def apply(self, conn: Connection, decided: Sequence[TransferDecision]) -> None:
+        super().apply(conn, [replace(each, after=None) for each in decided])
+
+
+class KeepsTheFirstAnswer(NationalAnswers):
+    """Answers from rows of before, as though they were of now."""
+
+    async def _query(self, keys: Sequence[bytes]) -> Mapping[bytes, Sequence[ViewRow]]:
+        kept: dict[bytes, Sequence[ViewRow]] = self.__dict__.setdefault("kept", {})
+        found = await super()._query(keys)
+        kept.update({key: rows for key, rows in found.items() if all(row.city == 0 for row in kept.get(key, ()))})
+        return {key: kept[key] for key in keys}
+
+
+class SpeaksForEverybody(CityAnswers):
+    """Has the last word on licences that are on their way as well."""
+
+    def _speaks_for(self, _row: ViewRow) -> bool:
+        return True
+
+
 @pytest.mark.parametrize(
     ("double", "told"),
     [
         (Doubles(database=SignsBeforeItIsDurable), "entries that were signed"),
         (Doubles(ingest=TakesEverythingForNew), "stopped signing"),
         (Doubles(ingest=TrustsFastClocks, clock_off_s=300.0), "calls that complete"),
+        (Doubles(transfers=DecidesAndMovesNothing), "took a license over at"),
+        (Doubles(national=KeepsTheFirstAnswer), "VALID"),
+        (Doubles(city_answers=SpeaksForEverybody), "had custody"),
     ],
-    ids=["signing before it is durable", "taking everything for new", "trusting fast clocks"],
+    ids=[
+        "signing before it is durable",
+        "taking everything for new",
+        "trusting fast clocks",
+        "deciding and moving nothing",
+        "keeping the first answer",
+        "speaking for everybody",
+    ],
 )
 def test_a_planted_fault_is_found(template: Template, double: Doubles, told: str) -> None:
     violations = (simulate(seed, template, doubles=double).violation for seed in range(40))

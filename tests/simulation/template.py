@@ -1,0 +1,116 @@
+"""A nation that is set up once, and copied for every seed."""
+
+from __future__ import annotations
+
+import gc
+import secrets
+import shutil
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Final
+
+from city_node.config import CityConfig
+from city_node.keys import CityKeys
+from city_node.keys import load_keys as load_city_keys
+from city_node.store import CityStore
+from elicense.clock import SECOND_US
+from elicense.view.person import KEY_SIZE, PersonIndex
+from registry.config import RegistryConfig
+from registry.keys import RegistryKeys
+from registry.keys import load_keys as load_registry_keys
+from registry.store import RegistryStore
+from tests.simulation.database import SimDatabase
+from tests.support.cluster import SUZHOU, TIANJIN, Cluster
+
+#: Where virtual time begins (18 May 2033): later than any real moment at which the template was made.
+START_US: Final = 2_000_000_000 * SECOND_US
+CITIES: Final = (SUZHOU, TIANJIN)
+
+
+@dataclass(frozen=True)
+class Template:
+    """A nation that was set up once, to be copied for every seed.
+
+    Attributes:
+        registry: The registry's configuration.
+        cities: The cities' configurations.
+        registry_keys: The registry's keys.
+        city_keys: The cities' keys.
+        folder: Where the files of the seed that runs lie.
+        registry_store: Its queries; making them takes longer than a whole seed.
+        city_store: Likewise.
+    """
+
+    registry: RegistryConfig
+    cities: dict[int, CityConfig]
+    registry_keys: RegistryKeys
+    city_keys: dict[int, CityKeys]
+    folder: Path
+    registry_store: RegistryStore = field(default_factory=RegistryStore)
+    city_store: CityStore = field(default_factory=CityStore)
+    _databases: dict[tuple[type, Path], SimDatabase] = field(default_factory=dict)
+
+    def database(self, kind: type[SimDatabase], path: Path) -> SimDatabase:
+        """Return a database that nobody has open; what it has compiled before stays compiled."""
+        held = self._databases.get((kind, path))
+        if held is None:
+            held = self._databases[kind, path] = kind(f"sqlite:///{path}")
+        held.forget_work()
+        return held
+
+
+async def make_template(folder: Path, scratch: Path) -> Template:
+    """Set up a registry and its cities in the ordinary way, and stop them.
+
+    Args:
+        folder: Where they are set up.
+        scratch: Where seeds run.
+    """
+    cluster = Cluster(folder)
+    await cluster.start_registry()
+    for code in CITIES:
+        await cluster.add_city(code)
+    await cluster.close()
+    configs = {code: city.config for code, city in cluster.cities.items()}
+    # What has been made so far stays: there is no need to look through it after each seed.
+    gc.collect()
+    gc.freeze()
+    # Rows are read in the order of person tags: with the same tags in every run a seed replays exactly.
+    index_key = bytes(KEY_SIZE)
+    persons = PersonIndex(index_key)
+    registry_keys = load_registry_keys(cluster.registry_config, random=secrets.token_bytes)
+    return Template(
+        cluster.registry_config,
+        configs,
+        replace(registry_keys, persons=persons, index_key=index_key),
+        {
+            code: replace(load_city_keys(config, random=secrets.token_bytes), persons=persons)
+            for code, config in configs.items()
+        },
+        scratch,
+    )
+
+
+def anchor_of(database: Path) -> Path:
+    """Return where the anchor of a city's database lies."""
+    return database.with_suffix(".anchor")
+
+
+def copy_stores(template: Template) -> tuple[Path, dict[int, Path]]:
+    """Copy the databases and anchors of a template; return those of the registry and of each city."""
+    folder = template.folder
+    for left in folder.iterdir():
+        left.unlink()
+    registry = folder / "registry.db"
+    shutil.copyfile(_file(template.registry.database.url), registry)
+    shutil.copyfile(template.registry.anchor_path, anchor_of(registry))
+    cities = {}
+    for code, config in template.cities.items():
+        cities[code] = folder / f"{code}.db"
+        shutil.copyfile(_file(config.database_url), cities[code])
+        shutil.copyfile(config.anchor_path, anchor_of(cities[code]))
+    return registry, cities
+
+
+def _file(url: str) -> str:
+    return url.removeprefix("sqlite://")
