@@ -28,11 +28,12 @@ from registry.check_quarantines import about_of, after
 from registry.conflict_model import Conflict, ConflictState, End, Statement
 from registry.conflicts import resolve, settle, take_claim
 from registry.decider import RegistryDecider
-from registry.handovers import Refusal, TransferBoard, TransferDecision
+from registry.handovers import Refusal, TransferDecision
 from registry.late_records import take_back
 from registry.model import City, Claim, ClaimState, Pending, PublishedHead
 from registry.national import NationalChange
 from registry.readiness import decision_of
+from registry.replay_board import board_of
 from registry.ruling import confirm
 from registry.store import RegistryStore
 from registry.transfer_decider import TransferDecider
@@ -87,7 +88,7 @@ class Replay:
         if bring_back is None:
             raise LogBehind("a decision of a kind that is not known here can not be brought back; update this registry")
         late = self._without_late_records(conn, decision)
-        board = self._board(conn, key, index, decision)
+        board = board_of(conn, self._store, key, index, decision)
         bring_back(self, conn, board, outcome, decision, leaf_hash)
         self._decider.applied(conn, [], [Decision(result=outcome)])
         for log, words in late.items():
@@ -282,27 +283,6 @@ class Replay:
         person = self._store.view.links.root(conn, decided.person_tag)
         return take_back(conn, self._store, decided, person_key=person, persons=self._persons)
 
-    def _board(self, conn: Connection, key: LogKey, index: int, decision: log_pb2.RegistryRecord) -> Board:
-        """Return what is known while one decision is brought back."""
-        named = self._store.conflicts.by_id(conn, _conflicts(decision))
-        persons = {self._store.view.links.root(conn, tag) for tag in _persons(decision)}
-        persons |= {conflict.person_key for conflict in named}
-        conflicts = {each.license_id: each for each in self._store.conflicts.of_persons(conn, persons)}
-        return Board(
-            key=key,
-            next_index=index,
-            now_us=from_timestamp(decision.record_time),
-            claims=self._store.claims(conn, persons, lock=True),
-            states={},
-            rows=self._store.view.by_person(conn, persons),
-            bans=self._store.bans.of(conn, persons),
-            open=set(),
-            transfers=TransferBoard(),
-            conflicts=conflicts,
-            statements=self._store.conflicts.statements(conn, list(conflicts)),
-            quarantines={},
-        )
-
     def _waited(self, conn: Connection, waited: _Waited) -> Pending:
         where = waited.position
         person = self._store.view.links.root(conn, waited.person_tag)
@@ -310,23 +290,6 @@ class Replay:
 
     def _flag(self, board: Board, outcome: Outcome, row: ViewRow, ruled: ViewFlags) -> None:
         board.set_flags(outcome, row, row.flags & ~_RULED | int(ruled))
-
-
-def _persons(decision: log_pb2.RegistryRecord) -> list[bytes]:
-    """Return the tags of the persons whom a decision is about."""
-    kind = decision.WhichOneof("decision")
-    if kind == "claims_granted":
-        return [claim.person_tag for claim in decision.claims_granted.claims]
-    about = getattr(decision, kind) if kind else None
-    tag = getattr(about, "person_tag", b"")
-    return [tag] if tag else []
-
-
-def _conflicts(decision: log_pb2.RegistryRecord) -> list[bytes]:
-    """Return the conflict that a decision is about, if any."""
-    kind = decision.WhichOneof("decision")
-    named = getattr(getattr(decision, kind), "conflict_id", b"") if kind else b""
-    return [named] if named else []
 
 
 def _conflict(board: Board, conflict_id: bytes) -> Conflict:
