@@ -15,6 +15,7 @@ from city_node.decider import Outcomes, answer_again
 from city_node.drafting import Drafting
 from city_node.drafts import Draft
 from city_node.gate import SigningGate
+from city_node.store import Request
 from elicense.errors import Error, Malformed, QueueFull, RegistryUnreachable, Violation
 from elicense.rpc.turns import Turns
 from elicense.v1 import issuance_pb2
@@ -85,6 +86,8 @@ class BulkIssuance:
         self._backlog = backlog
         self._gate = gate
         self._backlog_limit = backlog_limit
+        # One page at a time: the database has few threads to read, and citizens at the counter need one.
+        self._looking = asyncio.Lock()
 
     async def import_rows(
         self, items: Sequence[issuance_pb2.ImportItem], *, validate_only: bool, actor: str
@@ -133,9 +136,13 @@ class BulkIssuance:
             raise RegistryUnreachable("the registry can not be reached; the import goes on once it is back")
         raise QueueFull("the registry has yet to confirm what was imported; the import goes on once it has")
 
+    async def _known_of(self, drafts: Sequence[Draft]) -> list[tuple[Request | None, Error | None]]:
+        async with self._looking:
+            return await self._applications.known_of(drafts)
+
     async def _judge(self, drafts: dict[int, Draft], results: list[Imported | None]) -> None:
         """Answer what is known already or refused; what is left in ``drafts`` may be issued."""
-        found = await self._applications.known_of(list(drafts.values()))
+        found = await self._known_of(list(drafts.values()))
         turns = Turns()
         for (position, draft), (known, taken) in zip(list(drafts.items()), found, strict=True):
             await turns.give_way()
@@ -188,7 +195,7 @@ class BulkIssuance:
         self, refused: dict[int, Error], drafts: dict[int, Draft], results: list[Imported | None]
     ) -> None:
         """Answer rows that got no grant: the same row, sent twice, may have been faster and have the person."""
-        found = await self._applications.known_of([drafts[position] for position in refused])
+        found = await self._known_of([drafts[position] for position in refused])
         for (position, error), (known, _) in zip(refused.items(), found, strict=True):
             draft = drafts.pop(position)
             results[position] = Imported(error) if known is None else _as_imported(answer_again(known, draft.digest))

@@ -20,6 +20,7 @@ from elicense.errors import Error, LicenseExists, PersonClaimed, RegistryUnreach
 from elicense.license.civil_date import date_from_message
 from elicense.rpc.coalesce import Coalescer
 from elicense.rpc.errors import from_rpc_error
+from elicense.rpc.turns import Turns
 from elicense.v1 import replication_pb2, replication_pb2_grpc
 
 MAX_CLAIMS: Final = 1_000
@@ -103,7 +104,12 @@ class PersonClaims:
             raise as_registry_fault(from_rpc_error(error)) from error
         if len(response.results) != len(claims):
             raise RegistryUnreachable("the registry's answer does not fit the question; try again")
-        return [self._result(result) for result in response.results]
+        turns = Turns()
+        results: list[Grant | Error] = []
+        for result in response.results:
+            await turns.give_way()
+            results.append(self._result(result))
+        return results
 
     def _result(self, result: replication_pb2.ClaimResult) -> Grant | Error:
         if result.HasField("grant"):
