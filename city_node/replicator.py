@@ -205,8 +205,12 @@ class Replicator:
         self._next_index = None if self._log.shared else self._next_index
         while not self._stop.is_set():
             try:
+                began = asyncio.get_running_loop().time()
                 if not await self._round():
                     await self._idle()
+                elif self._entries_wanted:
+                    # Others wait for the registry's writer: they get as long for it as this city had.
+                    await _wait(self._stop, asyncio.get_running_loop().time() - began)
             except Exception as error:  # a bug here must not end replication for good, in silence
                 self._note_failure(error)
                 failures += 1

@@ -45,7 +45,7 @@ _CONFLICT_BYTES: Final = 4_096
 _KEY_BYTES: Final = 512
 
 #: How long a batch may hold up the claims of those who wait at a counter, seconds.
-_SHORT_BATCH_S: Final = 0.03
+_SHORT_BATCH_S: Final = 0.015
 #: Entries that a batch may always have: what it costs to sign, send and store one must not outweigh them.
 _FEWEST_ENTRIES: Final = 64
 

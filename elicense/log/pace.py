@@ -2,8 +2,8 @@
 
 While nobody asks for a commit of their own, bulk work gets all of it.  Once
 somebody has, and for a while after, a commit with bulk work in it is kept short,
-and the next one comes only after a pause as long as it took: whoever comes meanwhile
-waits for one short commit at most, and half of the time for none.
+and the next one comes only after a pause twice as long as it took: whoever comes meanwhile
+waits for one short commit at most, and two times out of three for none.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from typing import Final
 URGENT_S: Final = 5.0
 #: How long a commit with bulk work should last then, seconds.
 SHORT_COMMIT_S: Final = 0.01
+#: How many times as long as it took nothing of the kind follows.
+_PAUSES: Final = 2
 #: What one entry is thought to take before one was measured, seconds.
 _FIRST_GUESS_S: Final = 0.000_2
 #: How much the last commit counts against those before it.
@@ -66,4 +68,4 @@ class BulkPace:
         """Say how long a commit took that had ``entries`` of bulk work."""
         if entries:
             self._entry_s += _WEIGHT * (seconds / entries - self._entry_s)
-            self._pause_until = self._clock() + seconds
+            self._pause_until = self._clock() + _PAUSES * seconds

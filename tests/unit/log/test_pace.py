@@ -48,12 +48,12 @@ def test_bulk_work_goes_on_however_slow_commits_are(pace: BulkPace) -> None:
     assert pace.room == 1
 
 
-def test_after_each_commit_with_bulk_work_others_have_as_long_for_theirs(pace: BulkPace, clock: Clock) -> None:
+def test_after_each_commit_with_bulk_work_others_have_twice_as_long_for_theirs(pace: BulkPace, clock: Clock) -> None:
     pace.note_urgent()
     pace.note_commit(10, 0.2)
-    clock.now = 0.15
+    clock.now = 0.35
     assert pace.pause_s == pytest.approx(0.05)
-    clock.now = 0.2
+    clock.now = 0.4
     assert pace.pause_s == 0
     pace.note_commit(0, 0.2)
     assert pace.pause_s == 0
