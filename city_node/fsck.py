@@ -19,7 +19,7 @@ from city_node.store import CityStore
 from city_node.sweeps import Sweeps
 from elicense.errors import Malformed
 from elicense.log.check import Finding, LogKeys, position
-from elicense.log.check_run import CheckRun, Report, Stage
+from elicense.log.check_run import CheckRun, Report, Stage, whole
 from elicense.log.checkpoint import Checkpoint
 from elicense.log.model import FIRST_EPOCH, REGISTRY_LOG, LogKey
 from elicense.log.survey import Survey
@@ -105,7 +105,8 @@ class Fsck:
         run.stage("logs", parts.read_logs)
         for name, stage in parts.sweeps.stages.items():
             run.stage(name, parts.up_to_date(stage))
-        run.stage("rest", parts.up_to_date(self._rest(run, parts)))
+        for name, stage in self._rest(run, parts).items():
+            run.stage(name, parts.up_to_date(stage))
         logs, entries = parts.survey.checked(but=REGISTRY_LOG)
         return run.end(logs=logs, entries=entries, licenses=parts.sweeps.licenses)
 
@@ -134,14 +135,15 @@ class Fsck:
             return None
         return LogKeys(city_log_origin(self._trust_domain, key.log, key.epoch), signer, self._cosigner)
 
-    def _rest(self, run: CheckRun, parts: _Parts) -> Stage:
-        def rest(conn: Connection, _after: bytes | None) -> None:
-            parts.sweeps.check_late(conn)
-            self._check_logs(conn, run)
-            parts.sweeps.compare_links(conn)
-            check_trust(conn, self._store.trust, run.found)
-
-        return rest
+    def _rest(self, run: CheckRun, parts: _Parts) -> dict[str, Stage]:
+        return {
+            "late": parts.sweeps.check_late,
+            "epochs": whole(lambda conn: self._check_logs(conn, run)),
+            "links": whole(parts.sweeps.compare_links),
+            "trust": whole(lambda conn: check_trust(conn, self._store.trust, run.found)),
+            # What was written to since: nothing follows that could add to it.
+            "latest": whole(parts.sweeps.check_latest),
+        }
 
     def _check_logs(self, conn: Connection, run: CheckRun) -> None:
         """Every epoch must have its key, and each but the first must begin where the one before it ended."""

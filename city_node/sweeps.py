@@ -113,15 +113,22 @@ class Sweeps:
         self._heard.put([("feed", page[-1].seq)])
         return False
 
-    def check_late(self, conn: Connection) -> None:
-        """Compare once more what was written to meanwhile."""
-        after: bytes | None = None
-        while licenses := self._late.firsts(after, _PAGE):
-            self._compare(conn, licenses)
-            after = licenses[-1]
+    def check_late(self, conn: Connection, _after: bytes | None = None) -> bytes | None:
+        """Compare some of what was written to meanwhile once more; None when there was nothing."""
+        licenses: list[bytes] = self._late.firsts(None, _PAGE)
+        self._compare(conn, licenses)
+        self._late.drop((license_id,) for license_id in licenses)
+        return b"" if licenses else None
+
+    def check_latest(self, conn: Connection) -> None:
+        """Compare all of it once more."""
+        while self.check_late(conn) is not None:
+            pass
 
     def compare_links(self, conn: Connection) -> None:
         """Every link must rest on a record; only where that was erased may it stand alone."""
+        # The links that a licence asks for are known once it has been compared.
+        self.check_latest(conn)
         roots, made = Roots(), set()
         after: tuple[Any, ...] | None = None
         while page := self._links.page(after, _PAGE):

@@ -53,25 +53,30 @@ def _is_sane(state: CityState) -> bool:
     return skew_us <= MAX_CLOCK_SKEW_US and state.tip_size >= state.next_index
 
 
-def check_feeds(conn: Connection, store: RegistryStore, found: Callable[[Finding], None], *, unreadable: Shelf) -> None:
+def next_feed(conn: Connection, store: RegistryStore, after: int | None) -> int | None:
+    """Return the first city behind ``after`` that has a feed, or words of one; None when there is none."""
+    cities = set(store.feeds(conn)) | store.cities_with_words(conn)
+    return min((city for city in cities if after is None or city > after), default=None)
+
+
+def check_feed(
+    conn: Connection, store: RegistryStore, found: Callable[[Finding], None], *, city: int, unreadable: Shelf
+) -> None:
     """Every word of a feed must be about the record that it names, and none may be ahead of its feed.
 
     Numbers may be left out: a database that was set back goes on behind what its cities have.
     """
-    last = store.feeds(conn)
-    cities = set(last) | store.cities_with_words(conn)
-    for city in sorted(cities):
-        after = 0
-        while page := store.dispositions(conn, city, after=after, limit=_PAGE):
-            _check_words(conn, store, page, found)
-            for word in page:
-                # Such a word names nothing but its record; two of them can not be about one.
-                nameless = word.kind == replication_pb2.DISPOSITION_KIND_UNREADABLE and not word.license_id
-                if nameless and not unreadable.add((city, word.epoch, word.idx)):
-                    found(Finding(f"feed of city {city}, word {word.seq}", "it repeats another word"))
-            after = page[-1].seq
-        if after > last.get(city, 0) or (not after and city not in last):
-            found(Finding(f"feed of city {city}", "its last number is not that of its last word"))
+    last, after = store.feeds(conn), 0
+    while page := store.dispositions(conn, city, after=after, limit=_PAGE):
+        _check_words(conn, store, page, found)
+        for word in page:
+            # Such a word names nothing but its record; two of them can not be about one.
+            nameless = word.kind == replication_pb2.DISPOSITION_KIND_UNREADABLE and not word.license_id
+            if nameless and not unreadable.add((city, word.epoch, word.idx)):
+                found(Finding(f"feed of city {city}, word {word.seq}", "it repeats another word"))
+        after = page[-1].seq
+    if after > last.get(city, 0) or (not after and city not in last):
+        found(Finding(f"feed of city {city}", "its last number is not that of its last word"))
 
 
 def _check_words(

@@ -34,6 +34,15 @@ Stage = Callable[["Connection", bytes | None], bytes | None]
 """One step of a stage: where the step before it ended in, where it ended itself out; None at the end."""
 
 
+def whole(check: Callable[[Connection], None]) -> Stage:
+    """Return a stage of one step."""
+
+    def step(conn: Connection, _after: bytes | None) -> None:
+        check(conn)
+
+    return step
+
+
 @dataclass(frozen=True, slots=True)
 class Report:
     """What a check came to.

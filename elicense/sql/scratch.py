@@ -108,6 +108,11 @@ class Shelf:
         """Insert a row unless one with its keys is there; return whether it was inserted."""
         return self._connection.execute(self._add, row).rowcount == 1
 
+    def drop(self, keys: Iterable[Sequence[Value]]) -> None:
+        """Delete the rows with these keys."""
+        marks = ", ".join("?" * self._keys)
+        self._connection.executemany(f"DELETE FROM {self._name} WHERE ({self._key}) = ({marks})", keys)  # noqa: S608
+
     def get(self, *key: Value) -> Values | None:
         """Return the row with these keys, or None."""
         rows = self.of([key])

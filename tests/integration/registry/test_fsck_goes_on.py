@@ -11,7 +11,7 @@ import pytest
 
 import elicense.log.check
 import elicense.log.survey
-import registry.fsck
+import registry.check_parts
 import registry.sweeps
 from elicense.errors import Unavailable
 from elicense.log.check_run import CheckRun, Report
@@ -32,7 +32,7 @@ def pages(monkeypatch: pytest.MonkeyPatch) -> None:
     """Take little at a time, so that a small store has many pages."""
     monkeypatch.setattr(elicense.log.check, "_CHUNK", 16)
     monkeypatch.setattr(elicense.log.survey.Survey.step, "__kwdefaults__", {"limit": 32})
-    monkeypatch.setattr(registry.fsck, "_LICENSES", 16)
+    monkeypatch.setattr(registry.check_parts, "_LICENSES", 16)
     monkeypatch.setattr(registry.sweeps, "_PAGE", 16)
 
 
@@ -151,6 +151,30 @@ async def test_a_run_that_can_not_be_gone_on_with_says_why(
     with pytest.raises(Unavailable, match="in use"):
         check(world, path)
     holding.remove()
+
+
+@pytest.mark.parametrize("stage", ["check_decided", "check_trust"])
+async def test_what_is_damaged_of_a_licence_that_is_written_to_late_is_found(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str
+) -> None:
+    await fill(world, NUMBERS[:4])
+    suzhou = world.joined[0]
+    (claim,) = await suzhou.claim(OTHER)
+    late = suzhou.issue(OTHER, claim=claim)
+    await suzhou.replicate()
+
+    def stop(*_: object) -> None:
+        raise Stopped
+
+    where = registry.sweeps.Sweeps if stage == "check_decided" else registry.check_parts
+    with monkeypatch.context() as patch:
+        patch.setattr(where, stage, stop)
+        with pytest.raises(Stopped):
+            check(world, tmp_path / "progress")
+    suzhou.change(late, ["D"])
+    await suzhou.replicate()
+    assert execute(world, "UPDATE license_view SET revision = 9 WHERE idx = 5")
+    assert check(world, tmp_path / "progress").findings
 
 
 @pytest.mark.usefixtures("pages")
