@@ -35,11 +35,26 @@ _ARRAY_TYPES: Final = {
 _LOOKUP_SIZES: Final = (1, 8, 64, 512, 2_048)
 
 
+#: Rows from which on it pays to turn them into columns and back.
+_WORTH_TURNING: Final = 8
+
+
 class _Written:
-    """Statements that take many rows: one text for SQLite, one for PostgreSQL."""
+    """Statements that take many rows: one text for SQLite, one for PostgreSQL.
+
+    Args:
+        columns: Where the values of a row go, in their order.
+    """
 
     _each: str
     _arrays: str
+
+    def __init__(self, columns: Sequence[Column[Any]]) -> None:
+        self._blobs = [
+            (position, bool(column.nullable))
+            for position, column in enumerate(columns)
+            if isinstance(column.type, LargeBinary)
+        ]
 
     def execute(self, conn: Connection, rows: Sequence[Values]) -> None:
         """Write the rows; none at all when one of them is refused.
@@ -51,9 +66,24 @@ class _Written:
         if not rows:
             return
         if conn.dialect.name == "sqlite":
-            change_each(conn, self._each, rows)
+            change_each(conn, self._each, self._for_sqlite(rows))
         else:
             change(conn, self._arrays, [list(values) for values in zip(*rows, strict=True)])
+
+    def _for_sqlite(self, rows: Sequence[Values]) -> list[Any]:
+        """Return the rows with bytes as the driver takes them at once.
+
+        It asks of every value that is no number, text or bytearray whether it can be adapted, which for bytes
+        takes several times as long as to bind them.
+        """
+        if not self._blobs or len(rows) < _WORTH_TURNING:
+            return list(rows)
+        columns: list[Any] = list(zip(*rows, strict=True))
+        for position, nullable in self._blobs:
+            values = columns[position]
+            if not nullable or None not in values:
+                columns[position] = map(bytearray, values)
+        return list(zip(*columns, strict=True))
 
 
 class BulkInsert(_Written):
@@ -70,6 +100,7 @@ class BulkInsert(_Written):
     def __init__(
         self, table: Table, *, replace: bool = False, merged: Mapping[str, str] | None = None, only_if: str = ""
     ) -> None:
+        super().__init__(list(table.columns))
         columns = ", ".join(column.name for column in table.columns)
         tail = _on_conflict(table, merged or {}, only_if) if replace else ""
         marks = ", ".join("?" for _ in table.columns)
@@ -87,8 +118,10 @@ class BulkUpdate(_Written):
     """
 
     def __init__(self, table: Table, *, values: Sequence[str], found_by: Sequence[str]) -> None:
-        names = [f"v{position}" for position in range(len(values) + len(found_by))]
-        given = _unnest([table.c[name] for name in (*values, *found_by)])
+        columns = [table.c[name] for name in (*values, *found_by)]
+        super().__init__(columns)
+        names = [f"v{position}" for position in range(len(columns))]
+        given = _unnest(columns)
         old = names[len(values) :]
         self._each = (
             f"UPDATE {table.name} SET {', '.join(f'{name} = ?' for name in values)} "  # noqa: S608  # our own names, no data
@@ -112,6 +145,7 @@ class _ByKeys:
 
     def __init__(self, key: Column[Any], start: str, end: str) -> None:
         self._array = f"{start.replace('?', '%b')} {key.name} = ANY(%b::{_ARRAY_TYPES[type(key.type)]}){end}"
+        self._is_bytes = isinstance(key.type, LargeBinary)
         self._in = {size: f"{start} {key.name} IN ({', '.join('?' * size)}){end}" for size in _LOOKUP_SIZES}
 
     def execute(self, conn: Connection, keys: Iterable[bytes | int | str], *given: bytes | int | str) -> list[Any]:
@@ -133,7 +167,9 @@ class _ByKeys:
             part = wanted[start : start + largest]
             size = next(size for size in _LOOKUP_SIZES if size >= len(part))
             part += part[-1:] * (size - len(part))
-            found += query(conn, self._in[size], (*given, *part))
+            # As in _for_sqlite().
+            bound = [bytearray(each) for each in part if isinstance(each, bytes)] if self._is_bytes else part
+            found += query(conn, self._in[size], (*given, *bound))
         return found
 
 

@@ -6,6 +6,7 @@ the registry ever receives.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from google.protobuf.message import DecodeError
@@ -70,16 +71,21 @@ def read_with_standing(record: bytes) -> tuple[pb.LicenseRecord, bytes]:
     # Two spellings of one number would be two persons.
     if number != normalize_number(number):
         raise Malformed("the document number is not in normal form")
-    if len(message.earlier_documents) > MAX_EARLIER_DOCUMENTS:
-        raise Malformed("the record names more earlier documents than a holder may have had")
-    if any(each.number != normalize_number(each.number) for each in message.earlier_documents):
-        raise Malformed("an earlier document number is not in normal form")
+    if message.earlier_documents:
+        _check_earlier(message.earlier_documents)
     if message.revision > MAX_REVISION or not 0 <= message.event <= MAX_EVENT:
         raise Malformed("the event or revision number is out of range")
     for instant in (message.record_time, message.effective_time):
         if not MIN_SECONDS <= instant.seconds <= MAX_SECONDS or not 0 <= instant.nanos < NANOS:
             raise Malformed("a time lies outside the years 1 to 9999")
     return message, standing_of(license_)
+
+
+def _check_earlier(documents: Sequence[pb.IdentityDocument]) -> None:
+    if len(documents) > MAX_EARLIER_DOCUMENTS:
+        raise Malformed("the record names more earlier documents than a holder may have had")
+    if any(each.number != normalize_number(each.number) for each in documents):
+        raise Malformed("an earlier document number is not in normal form")
 
 
 def flags_of(message: pb.LicenseRecord) -> int:

@@ -7,6 +7,7 @@ whoever steals the tables without the key.
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from hashlib import sha256
 from typing import Final
@@ -18,7 +19,7 @@ KEY_SIZE: Final = 32
 _BLOCK_SIZE: Final = 64
 
 #: Separating dots that input methods produce in the names of some peoples.
-_DOTS: Final = str.maketrans({"‧": "·", "•": "·", "・": "·", "．": "·", ".": "·"})
+_DOTS: Final = re.compile("[‧•・．.]")
 
 
 class PersonIndex:
@@ -49,7 +50,7 @@ class PersonIndex:
 
     def name_tag(self, name: str) -> bytes:
         """Return the 16-byte tag of a name; spellings that look the same have the same tag."""
-        plain = unicodedata.normalize("NFC", name).translate(_DOTS).strip()
+        plain = _DOTS.sub("·", unicodedata.normalize("NFC", name)).strip()
         return self._tag(self._name + plain.encode())
 
     def _tag(self, padded: bytes) -> bytes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import pytest
 from sqlalchemy import (
@@ -18,7 +18,7 @@ from sqlalchemy import (
     select,
 )
 
-from elicense.sql.bulk import BulkInsert, BulkLookup, BulkUpdate
+from elicense.sql.bulk import BulkInsert, BulkLookup, BulkMark, BulkUpdate
 from elicense.sql.database import Database
 from tests.support.stores import EmptyStore
 
@@ -33,6 +33,15 @@ PERSON = Table(
     PrimaryKeyConstraint("key"),
     info={"dist": "key"},
     sqlite_with_rowid=False,
+)
+SLOT = Table(
+    "slot",
+    metadata,
+    Column("number", BigInteger, nullable=False, autoincrement=False),
+    Column("hashed", LargeBinary, nullable=False),
+    Column("content", LargeBinary),
+    PrimaryKeyConstraint("number"),
+    info={"dist": "number"},
 )
 ROWS = [(bytes([number]) * 16, 320500, 1, f"{number}") for number in range(5)]
 COLUMNS = list(PERSON.c)
@@ -62,6 +71,28 @@ def test_a_row_that_does_not_meet_the_condition_stays_as_it_is(database: Databas
     new = [(ROWS[0][0], 320500, 2, "mine"), (ROWS[1][0], 120000, 2, "theirs")]
     database.write_now(lambda conn: put.execute(conn, new))
     assert held(database) == [new[0], *ROWS[1:]]
+
+
+@pytest.mark.parametrize("empty", [(), (3,), range(20)])
+def test_bytes_and_empty_columns_are_read_as_they_were_written(database: Database, empty: Sequence[int]) -> None:
+    rows = [(number, bytes([number]) * number, None if number in empty else b"\0x") for number in range(20)]
+    database.write_now(lambda conn: BulkInsert(SLOT).execute(conn, rows))
+    read = select(SLOT).order_by(SLOT.c.number)
+    assert database.read_now(lambda conn: [tuple(row) for row in conn.execute(read)]) == rows
+
+
+def test_a_mark_is_set_where_the_condition_holds_and_nowhere_else(database: Database) -> None:
+    put = BulkInsert(PERSON, replace=True)
+    others = (ROWS[1][0], 120000, 1, "theirs")
+    mark = BulkMark(COLUMNS[:1], PERSON.c.key, changes="state = 2", condition="city = ? AND state = 1")
+
+    def write(conn: Connection) -> list[object]:
+        put.execute(conn, [others])
+        return [row[0] for row in mark.execute(conn, [*(row[0] for row in ROWS[:3]), bytes(16)], 320500)]
+
+    assert sorted(map(str, database.write_now(write))) == [str(ROWS[0][0]), str(ROWS[2][0])]
+    assert [row[2] for row in held(database)] == [2, 1, 2, 1, 1]
+    assert database.write_now(lambda conn: mark.execute(conn, [row[0] for row in ROWS[:3]], 320500)) == []
 
 
 def test_an_update_passes_over_what_is_not_found(database: Database) -> None:
