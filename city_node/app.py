@@ -161,6 +161,7 @@ async def build(
         replicator=replicator,
         mirror=mirror,
         daily=counter.daily,
+        ordered=counter.ordered,
         scrubber=counter.scrubber,
         coalescing=(
             counter.drafting,

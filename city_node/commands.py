@@ -140,7 +140,26 @@ class EraseLicense:
     actor: str
 
 
-Command = IssueLicenses | ChangeLicense | ApplyRules | TakeOverLicense | EraseLicense
+@dataclass(frozen=True, slots=True)
+class EraseOnOrder:
+    """Erase what this city has of a licence that another city, which had custody, has erased.
+
+    Attributes:
+        request_id: Follows from the registry's word, UUID bytes.
+        license_id: The licence.
+        epoch: Epoch of the record that the word names.
+        idx: Its index.
+        by_city: The other city.
+    """
+
+    request_id: bytes
+    license_id: bytes
+    epoch: int
+    idx: int
+    by_city: int
+
+
+Command = IssueLicenses | ChangeLicense | ApplyRules | TakeOverLicense | EraseLicense | EraseOnOrder
 
 
 @dataclass(frozen=True, slots=True)

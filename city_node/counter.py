@@ -18,6 +18,7 @@ from city_node.history_reader import History
 from city_node.issuance import Issuance
 from city_node.licenses import Licenses
 from city_node.offers import Offers
+from city_node.ordered_erasures import OrderedErasures
 from city_node.page_tokens import PageTokens
 from city_node.pages import MODULE
 from city_node.replication import Replication
@@ -48,6 +49,7 @@ class Counter:
         licenses: Reads licences.
         scrubber: Wipes what was erased from the database's files.
         daily: Writes what the days bring.
+        ordered: Erases what other cities have ordered to be erased.
         issuance_service: Offers them.
         transfer_service: Offers hand-overs between cities.
     """
@@ -143,6 +145,10 @@ class Counter:
             tokens=tokens,
             clock=clock,
         )
+        self.ordered = OrderedErasures(
+            city=city, log=log, database=database, store=store, scrubber=self.scrubber, gate=gate
+        )
+        receipts.add_listener(self.ordered.notify)
         # A take-over waits for the registry's word.
         receipts.add_listener(transfers.notify)
         self.transfer_service = TransferServicer(transfers=transfers, history=history)

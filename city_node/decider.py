@@ -23,6 +23,7 @@ from city_node.commands import (
     Deferred,
     Done,
     EraseLicense,
+    EraseOnOrder,
     GrantLapsed,
     IssueLicenses,
     NewLicense,
@@ -42,6 +43,7 @@ from city_node.revisions import (
     Wrong,
     changed_record,
     erased_record,
+    ordered_record,
     step_record,
     taken_over_record,
 )
@@ -135,6 +137,8 @@ class CityDecider:
                 outcomes = (self._take_over(board, command),)
             elif isinstance(command, EraseLicense):
                 outcomes = (self._erase(board, command),)
+            elif isinstance(command, EraseOnOrder):
+                outcomes = (self._erase_on_order(board, command),)
             else:
                 outcomes = (self._change(board, command),)
             decisions.append(Decision(records=_records(outcomes), result=outcomes))
@@ -242,6 +246,21 @@ class CityDecider:
         written = self._write(board, command.request_id, command.digest, latest.row.person_key, record)
         return replace(written, flags=0, erases=True)
 
+    def _erase_on_order(self, board: _Board, command: EraseOnOrder) -> Outcome:
+        known = self._known(board, command.request_id, b"")
+        if known is not None:
+            return known
+        row = board.rows.get(command.license_id)
+        if row is not None and row.city == board.key.log:
+            return IllegalTransition("the license is in this city's own custody, so no other city may erase it")
+        slot = board.entries.get((command.epoch, command.idx))
+        if slot is None:
+            return StoreCorrupt("a record that is to be erased is not where the registry says; run fsck")
+        board.changed.add(command.license_id)
+        record = ordered_record(command, slot, key=board.key, now_us=board.now_us, actor=self._actor)
+        written = self._write(board, command.request_id, b"", b"", record)
+        return replace(written, flags=0, erases=True)
+
     def _apply_rule(self, board: _Board, license_id: bytes, day: date) -> Outcome:
         try:
             latest = self._latest(board, license_id)
@@ -302,7 +321,8 @@ class CityDecider:
         keys = {item.draft.person_key for item in issued} | {move.latest.person_key for move in moves}
         keys |= {change.new_key for change in changes if change.grant is not None}
         rows: dict[bytes, ViewRow] = {}
-        erasures = [command for command in commands if isinstance(command, EraseLicense)]
+        orders = [command for command in commands if isinstance(command, EraseOnOrder)]
+        erasures = [command for command in commands if isinstance(command, EraseLicense | EraseOnOrder)]
         request_ids += [erasure.request_id for erasure in erasures]
         named = {change.license_id for change in changes} | {erasure.license_id for erasure in erasures}
         for license_id in named | {move.latest.license_id for move in moves}:
@@ -319,6 +339,10 @@ class CityDecider:
             indices = [row.idx for row in own_rows if row.epoch == epoch]
             found = self._store.logs.entries_at(conn, LogKey(head.key.log, epoch), indices)
             entries.update(((epoch, index), entry) for index, entry in found.items())
+        for order in orders:
+            place = LogKey(head.key.log, order.epoch)
+            slots = self._store.logs.entries_at(conn, place, [order.idx])
+            entries.update(((order.epoch, index), entry) for index, entry in slots.items())
         # Record times never go back, whatever the clock does.
         now_us = max(self._clock(), head.recorded_us)
         return _Board(

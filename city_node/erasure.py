@@ -4,6 +4,9 @@ The order: the ERASED entry and the removal are one transaction of the log's
 writer, so a licence is erased in the log or not at all; the registry erases its
 copy when the entry reaches it.  Then the database's files are searched for what
 was removed.
+
+The city in custody orders it, wherever the licence was before: the registry tells
+the cities that had it (:mod:`city_node.ordered_erasures`).
 """
 
 from __future__ import annotations
@@ -19,14 +22,14 @@ from city_node.citylog import CityLog
 from city_node.commands import Done, EraseLicense
 from city_node.decider import answer_again
 from city_node.gate import SigningGate
+from city_node.holding import require_custody
 from city_node.receipts import Receipts
-from city_node.removal import Place, entries_of
+from city_node.removal import Place, emptied, entries_of
 from city_node.store import CityStore
 from elicense.clock import china_date
-from elicense.errors import Error, LicenseNotFound
+from elicense.errors import Error, IllegalTransition, LicenseNotFound, Violation
 from elicense.license.codec import license_from_message
 from elicense.license.retention import Kept, require_erasable
-from elicense.log.erased_store import Erased, erased_of
 from elicense.log.model import LogKey, StoredEntry
 from elicense.log.scrubber import Scrubber
 from elicense.sql.database import Database
@@ -61,10 +64,6 @@ class _Found:
     row: ViewRow
     revisions: Sequence[Revision]
     entries: Mapping[Place, StoredEntry]
-
-    def emptied(self) -> list[Erased]:
-        """Return what becomes of its entries."""
-        return [erased for (key, _), entry in self.entries.items() if (erased := erased_of(key, entry)) is not None]
 
 
 class Erasure:
@@ -109,6 +108,7 @@ class Erasure:
 
         Raises:
             LicenseNotFound: There is none, or it was erased.
+            LicenseMoved: Another city has custody, and it alone may order this.
             IllegalTransition: It must be kept; every reason is named.
             RequestIdReused: The request id came with another body before.
             DataLoss: This node only verifies.
@@ -132,14 +132,19 @@ class Erasure:
             raise outcome
         if isinstance(outcome, Done):
             return await self._again(LogKey(self._log.key.log, outcome.request.epoch), outcome.request.idx)
-        gone = await self._scrubber.scrub(found.emptied())
+        gone = await self._scrubber.scrub(emptied(found.entries))
         proof = proof_of(self._log.key, outcome.index, committed.checkpoint, committed.proof(0))
         return ErasedAnswer(log_pb2.DURABILITY_LOCAL, proof, gone)
 
     def _find(self, conn: Connection, license_id: bytes) -> _Found:
         row = self._store.view.by_license(conn, license_id)
-        if row is None or row.city != self._log.key.log:
+        if row is None:
+            if self._store.hand_overs.arriving(conn, license_id):
+                advice = "Wait until the registry has decided who has custody."
+                violations = [Violation("license", "TRANSFER_UNDECIDED", advice)]
+                raise IllegalTransition("the license is being taken over", violations=violations)
             raise LicenseNotFound("no license of this name in this city")
+        require_custody(row, self._log.key.log)
         revisions = self._store.view.history(conn, [license_id])[license_id]
         return _Found(row, revisions, entries_of(conn, self._store, self._log.key.log, license_id))
 
@@ -149,7 +154,6 @@ class Erasure:
         kept = Kept(
             license=license_from_message(read_record(latest.record or b"").license),
             national=all(self._receipts.national(revision.epoch, revision.idx) for revision in own),
-            own=len(own) == len(found.revisions) == found.row.revision,
         )
         require_erasable(kept, china_date(self._clock()), retention_days=self._retention_days)
 

@@ -91,30 +91,33 @@ class LicenseCheck:
         numbers = [int(row[1]) for row in self._words.of([(license_id,) for license_id in licenses])]
         for word in self._store.dispositions_at(conn, self._city, numbers):
             derived.custody.hear(word)
-        erased = self._derive_all(conn, licenses, derived)
-        hand_overs = [
-            each
-            for each in self._store.hand_overs.of_licenses(conn, licenses)
-            # What a record said that was erased stands in the list alone.
-            if each.city != self._city or (each.epoch, each.idx) not in erased
-        ]
-        self._settle(conn, derived, hand_overs)
+        self._derive_all(conn, licenses, derived)
+        self._settle(conn, derived, self._hand_overs(conn, licenses))
         self._compare_view(conn, licenses, derived)
         self._compare_requests(conn, derived)
         return derived
 
-    def _derive_all(self, conn: Connection, licenses: Sequence[bytes], derived: Derived) -> set[tuple[int, int]]:
-        """Fold every record of the licences, and return where records were erased."""
+    def _hand_overs(self, conn: Connection, licenses: Sequence[bytes]) -> list[HandOver]:
+        """Return what is listed of these licences and can be compared."""
+        listed = self._store.hand_overs.of_licenses(conn, licenses)
+        entries = self._store.logs.entries_anywhere(conn, [place for each in listed if (place := self._place(each))])
+        erased = {place for place, entry in entries.items() if entry.record is None}
+        # What a record said that was erased stands in the list alone.
+        return [each for each in listed if self._place(each) not in erased]
+
+    def _place(self, hand_over: HandOver) -> tuple[LogKey, int] | None:
+        """Return where the record of a hand-over lies; None when that is another city's log."""
+        own = hand_over.city == self._city
+        return (LogKey(self._city, hand_over.epoch), hand_over.idx) if own else None
+
+    def _derive_all(self, conn: Connection, licenses: Sequence[bytes], derived: Derived) -> None:
+        """Fold every record of the licences."""
         rows: list[Any] = self._places.of([(license_id,) for license_id in licenses])
         sizes = {(LogKey(self._city, epoch), idx): size for _, epoch, idx, size in rows}
         entries = self._store.logs.entries_anywhere(conn, sizes)
-        erased = set()
         for (key, index), entry in sorted(entries.items(), key=lambda item: item[0]):
-            if entry.record is None:
-                erased.add((key.epoch, index))
-            else:
+            if entry.record is not None:  # it may have been erased since its place was noted
                 self._derive(key, entry, sizes[key, index], derived)
-        return erased
 
     def _derive(self, key: LogKey, entry: StoredEntry, size: int, derived: Derived) -> None:
         where = position(key, entry.index)

@@ -17,6 +17,7 @@ from city_node.daily import DailyRules
 from city_node.gate import SigningGate
 from city_node.mirror import Mirror
 from city_node.node_lock import hold_serving
+from city_node.ordered_erasures import OrderedErasures
 from city_node.receipts import Receipts
 from city_node.replicator import Replicator
 from elicense.errors import DataLoss, Error
@@ -70,6 +71,7 @@ class Parts:
         replicator: Carries the log to the registry.
         mirror: Keeps a copy of the registry's own log.
         daily: Writes what the days bring.
+        ordered: Erases what other cities have ordered to be erased.
         scrubber: Wipes what was erased from the database's files.
         coalescing: What may have look-ups in flight.
         hub: Wakes those who follow licences.
@@ -90,6 +92,7 @@ class Parts:
     replicator: Replicator
     mirror: Mirror
     daily: DailyRules
+    ordered: OrderedErasures
     scrubber: Scrubber
     coalescing: Sequence[Closing]
     hub: WatchHub
@@ -118,6 +121,7 @@ class RunningNode:
         self._replication: asyncio.Task[None] | None = None
         self._mirroring: asyncio.Task[None] | None = None
         self._daily: asyncio.Task[None] | None = None
+        self._ordered: asyncio.Task[None] | None = None
         self._flushing: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._lock: int | None = None
@@ -198,6 +202,7 @@ class RunningNode:
         await parts.leadership.close()
         await parts.colleagues.close()
         parts.daily.stop()
+        await _end(self._ordered)
         await parts.writer.close()
         if self._daily is not None:
             # The page in hand ends at once: the closed log takes nothing more.
@@ -206,11 +211,8 @@ class RunningNode:
             parts.replicator.stop()
             await asyncio.wait((self._replication,), timeout=LAST_CALL_SECONDS)
             # A call to a registry that hangs is not worth waiting for: it is made again at the next start.
-            self._replication.cancel()
-            await asyncio.wait((self._replication,))
-        if self._mirroring is not None:
-            self._mirroring.cancel()
-            await asyncio.wait((self._mirroring,))
+            await _end(self._replication)
+        await _end(self._mirroring)
         for closing in parts.coalescing:
             await closing.close()
         await parts.accesses.close()
@@ -234,10 +236,11 @@ class RunningNode:
         self._replication = asyncio.create_task(self._parts.replicator.run(), name="replicator")
         self._mirroring = asyncio.create_task(self._parts.mirror.run(), name="mirror")
         self._daily = asyncio.create_task(self._parts.daily.run(), name="daily-rules")
+        self._ordered = asyncio.create_task(self._parts.ordered.run(), name="ordered-erasures")
         self._parts.scrubber.start()
 
     def _follow(self) -> None:
-        for task in (self._replication, self._mirroring, self._daily):
+        for task in (self._replication, self._mirroring, self._daily, self._ordered):
             if task is not None:
                 task.cancel()
 
@@ -263,3 +266,10 @@ class RunningNode:
         task = asyncio.ensure_future(health.set_ready(may_sign, services=(self._parts.issuance_service,)))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+async def _end(task: asyncio.Task[None] | None) -> None:
+    """Cancel a task, and wait until it has ended."""
+    if task is not None:
+        task.cancel()
+        await asyncio.wait((task,))

@@ -60,7 +60,7 @@ class Rebuild:
                 self._write(conn, requests, rows, revisions)
                 requests, rows, revisions = {}, {}, []
                 requests[uuid.UUID(erasure.request_id).bytes] = _request(erasure, index, size)
-                remove(conn, self._store, erasure.city, erasure.license_id)
+                remove(conn, self._store, erasure)
                 continue
             try:
                 record = read_record(entry.record)

@@ -22,7 +22,14 @@ if TYPE_CHECKING:
 _CONFIRMED = replication_pb2.DISPOSITION_KIND_CONFIRMED
 _VOID = replication_pb2.DISPOSITION_KIND_VOID
 #: Words about a licence that counts, and goes on to count.
-_NO_CHANGE = frozenset({replication_pb2.DISPOSITION_KIND_CONTESTED, replication_pb2.DISPOSITION_KIND_STANDS})
+_NO_CHANGE = frozenset(
+    {
+        replication_pb2.DISPOSITION_KIND_CONTESTED,
+        replication_pb2.DISPOSITION_KIND_STANDS,
+        # What becomes of it is for the log's writer to say.
+        replication_pb2.DISPOSITION_KIND_ERASED,
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ import uuid
 from dataclasses import dataclass, replace
 from typing import Final
 
-from city_node.commands import ChangeLicense, EraseLicense, TakeOverLicense
+from city_node.commands import ChangeLicense, EraseLicense, EraseOnOrder, TakeOverLicense
 from city_node.encoding import with_license
 from elicense.clock import china_date, china_midnight, to_timestamp
 from elicense.errors import IllegalTransition, Malformed, Violation
@@ -20,7 +20,7 @@ from elicense.license.model import License
 from elicense.license.transfer import Offer, doubts
 from elicense.license.transitions import require
 from elicense.license.verdict import ViewFlags
-from elicense.log.model import LogKey
+from elicense.log.model import LogKey, StoredEntry
 from elicense.uuids import uuid_text
 from elicense.v1 import license_pb2
 from elicense.view.custody import taken_over_us
@@ -228,6 +228,26 @@ def erased_record(latest: Latest, command: EraseLicense, *, key: LogKey, now_us:
         request_digest=command.digest,
         actor=command.actor,
         basis=command.basis,
+    )
+    record.record_time.CopyFrom(to_timestamp(now_us))
+    record.effective_time.CopyFrom(record.record_time)
+    return record
+
+
+def ordered_record(
+    command: EraseOnOrder, slot: StoredEntry, *, key: LogKey, now_us: int, actor: str
+) -> license_pb2.LicenseRecord:
+    """Return the record that erases a licence on another city's order: which one, and whose order it is."""
+    record = license_pb2.LicenseRecord(
+        city=key.log,
+        epoch=key.epoch,
+        license_id=command.license_id,
+        previous_entry_hash=slot.leaf_hash,
+        event=license_pb2.LICENSE_EVENT_ERASED,
+        erases=license_pb2.ErasedSlot(epoch=command.epoch, index=command.idx, ordered_by_city=command.by_city),
+        request_id=str(uuid.UUID(bytes=command.request_id)),
+        actor=actor,
+        basis=f"erased by city {command.by_city}, which had custody",
     )
     record.record_time.CopyFrom(to_timestamp(now_us))
     record.effective_time.CopyFrom(record.record_time)

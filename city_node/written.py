@@ -111,7 +111,7 @@ class ViewWriter:
                 Request(outcome.request_id, outcome.digest, record.license_id, record.epoch, entry.index, size)
             )
             if outcome.erases:
-                erased.append((record.city, record.license_id))
+                erased.append(record)
                 continue
             note_written(self._store, conn, record, index=entry.index, now_us=received_us)
             if record.event == license_pb2.LICENSE_EVENT_TRANSFERRED_IN:
@@ -133,5 +133,5 @@ class ViewWriter:
         self._store.view.put(conn, rows)
         self._store.view.add_revisions(conn, revisions)
         unite(conn, self._store, links)
-        for city, license_id in erased:
-            remove(conn, self._store, city, license_id)
+        for record in erased:
+            remove(conn, self._store, record)

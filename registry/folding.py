@@ -10,12 +10,14 @@ from elicense.log.erased_store import Erased
 from elicense.log.model import LogKey
 from elicense.v1 import license_pb2, replication_pb2
 from elicense.view.model import revisions_of
+from elicense.view.person import PersonIndex
 from registry.batch import Batch
 from registry.change_store import write_change
 from registry.erasure import erase
 from registry.national import STANDS_ASIDE, NationalChange, NationalFold
 from registry.received import Received, ReceivedRecord
 from registry.store import RegistryStore
+from registry.strays import WITHOUT_EFFECT, sweep_erased
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -31,10 +33,12 @@ class Folding:
 
     Args:
         store: The registry's tables.
+        persons: Computes person tags.
     """
 
-    def __init__(self, *, store: RegistryStore) -> None:
+    def __init__(self, *, store: RegistryStore, persons: PersonIndex) -> None:
         self._store = store
+        self._persons = persons
 
     def take(self, conn: Connection, batch: Batch, received: Received, *, now_us: int) -> tuple[bool, list[Erased]]:
         """Fold the records of a batch, which are appended already.
@@ -46,19 +50,20 @@ class Folding:
             Aborted: Another batch gives one of the persons another number just now; send again.
         """
         undecided = False
+        key = LogKey(batch.city, batch.epoch)
         erasures: list[tuple[int, license_pb2.LicenseRecord]] = []
+        strays: set[bytes] = set()
         for part in _parts(self._take_plain(conn, batch, received, now_us)):
             change = self._fold(conn, part, now_us)
             self._leave_what_waits(conn, batch, change)
-            write_change(conn, self._store, LogKey(batch.city, batch.epoch), change)
+            write_change(conn, self._store, key, change)
             erasures += change.erasures
+            strays |= {license_id for _, kind, license_id, _ in change.notes if kind in WITHOUT_EFFECT}
             # An offer may be what a take-over has waited for.
             undecided = undecided or bool(change.pending or change.arrivals or change.releases or change.offers)
-        if not erasures:
-            return undecided, []
         # Behind everything else: what is erased may have come with this very batch.
-        erased, notes = erase(conn, self._store, batch.city, erasures)
-        self._store.add_dispositions(conn, batch.city, batch.epoch, notes)
+        erased = erase(conn, self._store, self._persons, key, erasures)
+        erased += sweep_erased(conn, self._store, self._persons, strays)
         return undecided, erased
 
     def _take_plain(self, conn: Connection, batch: Batch, received: Received, now_us: int) -> Sequence[ReceivedRecord]:

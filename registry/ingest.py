@@ -31,6 +31,7 @@ from elicense.log.tree import CompactRange
 from elicense.sql.database import Database
 from elicense.trust.signer import Signer
 from elicense.view.opening import binds
+from elicense.view.person import PersonIndex
 from registry.batch import Batch, Taken
 from registry.disputes import Disputes
 from registry.epochs import previous_head
@@ -71,6 +72,7 @@ class Ingest:
         database: The registry's database.
         store: Its tables.
         readers: Read batches.
+        persons: Computes person tags.
         cosigner: Signs receipts.
         cosigner_name: Name of the cosigner's key.
         trust_domain: Prefix of log origins.
@@ -85,6 +87,7 @@ class Ingest:
         database: Database,
         store: RegistryStore,
         readers: Readers,
+        persons: PersonIndex,
         cosigner: Signer,
         cosigner_name: str,
         trust_domain: str,
@@ -96,7 +99,7 @@ class Ingest:
         self._database = database
         self._store = store
         self._readers = readers
-        self._folding = Folding(store=store)
+        self._folding = Folding(store=store, persons=persons)
         self._cosigner = cosigner
         self._cosigner_name = cosigner_name
         self._trust_domain = trust_domain

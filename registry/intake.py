@@ -66,6 +66,7 @@ class Intake:
                 database=ground.database,
                 store=ground.store,
                 readers=self.readers,
+                persons=ground.keys.persons,
                 cosigner=ground.keys.cosigner,
                 cosigner_name=ground.cosigner_name,
                 trust_domain=ground.trust_domain,

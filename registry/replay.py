@@ -18,7 +18,7 @@ from elicense.errors import LogBehind, Malformed, StoreCorrupt
 from elicense.license.verdict import ViewFlags
 from elicense.log.decision import Decision
 from elicense.log.model import LogKey
-from elicense.v1 import log_pb2, replication_pb2
+from elicense.v1 import license_pb2, log_pb2, replication_pb2
 from elicense.view.fold import read_record
 from elicense.view.model import ViewRow
 from elicense.view.person import PersonIndex
@@ -30,6 +30,7 @@ from registry.conflicts import resolve, settle, take_claim
 from registry.decider import RegistryDecider
 from registry.handovers import Refusal, TransferDecision
 from registry.late_records import take_back
+from registry.link_check import is_erased
 from registry.model import City, Claim, ClaimState, Pending, PublishedHead
 from registry.national import NationalChange
 from registry.readiness import decision_of
@@ -255,6 +256,9 @@ class Replay:
         person = self._store.view.links.root(conn, logged.person_tag)
         arrival = Arrival(where.city, where.epoch, where.index, logged.entry_hash, logged.license_id, person)
         transfers = self._transfers.board(conn, [arrival], now_us=board.now_us)
+        if arrival not in transfers.open and is_erased(conn, self._store, LogKey(where.city, where.epoch), where.index):
+            outcome.transfers.append(_of_erased(board, arrival, logged.refusal))
+            return
         if arrival not in transfers.open:
             raise StoreCorrupt("a take-over that the registry decided does not wait; run fsck", city=where.city)
         row = transfers.rows.get((person, arrival.license_id))
@@ -290,6 +294,33 @@ class Replay:
 
     def _flag(self, board: Board, outcome: Outcome, row: ViewRow, ruled: ViewFlags) -> None:
         board.set_flags(outcome, row, row.flags & ~_RULED | int(ruled))
+
+
+def _of_erased(board: Board, arrival: Arrival, refusal: int) -> TransferDecision:
+    """Return what became of a take-over whose record has been erased since.
+
+    Custody moves with the licence as it was last known: only the city that got it may order that it be erased.
+    """
+    row = board.row(arrival.person_key, arrival.license_id)
+    if refusal != log_pb2.TRANSFER_REFUSAL_UNSPECIFIED:
+        return TransferDecision(arrival, next(each for each in Refusal if each.number == refusal), row)
+    claim = board.claims.get(arrival.person_key)
+    if row is None or claim is None:
+        return TransferDecision(arrival, None, None)
+    if (claim.city, claim.license_id, claim.state) != (row.city, row.license_id, ClaimState.HELD):
+        return TransferDecision(arrival, None, None)
+    after = replace(
+        row,
+        city=arrival.city,
+        epoch=arrival.epoch,
+        idx=arrival.idx,
+        revision=row.revision + 1,
+        event=int(license_pb2.LICENSE_EVENT_TRANSFERRED_IN),
+        flags=row.flags & ~int(ViewFlags.OFFERED),
+        entry_hash=arrival.entry_hash,
+    )
+    revision = after.as_revision(effective_us=board.now_us, received_us=board.now_us)
+    return TransferDecision(arrival, None, row, after, revision)
 
 
 def _conflict(board: Board, conflict_id: bytes) -> Conflict:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 from sqlalchemy import (
     BigInteger,
     Column,
     Connection,
+    Index,
     Integer,
     LargeBinary,
     MetaData,
@@ -124,6 +125,7 @@ disposition_table = Table(
     PrimaryKeyConstraint("city", "seq"),
     info={"dist": "city"},
 )
+Index("disposition_license", disposition_table.c.license_id)
 
 pending_table = Table(
     "pending_decision",
@@ -420,6 +422,16 @@ class RegistryStore:
         """Return up to ``limit`` dispositions of a city's feed that follow number ``after``."""
         rows = self._dispositions.all(conn, {"of_city": city, "after": after, "most": limit})
         return [NotedDisposition(*row) for row in rows]
+
+    def dispositions_of(self, conn: Connection, license_id: bytes, kinds: Collection[int]) -> list[NotedDisposition]:
+        """Return the words of these kinds about a licence, in whatever city's feed, in order."""
+        table = disposition_table
+        query = (
+            select(*[table.c[name] for name in NotedDisposition.__dataclass_fields__])
+            .where(table.c.license_id == license_id, table.c.kind.in_([int(kind) for kind in kinds]))
+            .order_by(table.c.city, table.c.seq)
+        )
+        return [NotedDisposition(*row) for row in conn.execute(query)]
 
     def add_pending(self, conn: Connection, pending: Sequence[Pending]) -> None:
         """Remember licences that wait for a decision."""

@@ -23,11 +23,13 @@ from registry.board import Board, Outcome
 from registry.change_store import write_change
 from registry.conflict_model import ConflictState
 from registry.decision_records import transfer_decided
+from registry.erasure import erase_after_hand_over
 from registry.follow_ups import follow_ups
 from registry.handovers import TransferBoard, TransferDecision, is_early, refusal_of
 from registry.model import CityState, Claim, ClaimState
 from registry.national import NationalChange, NationalFold
 from registry.store import RegistryStore
+from registry.strays import sweep_erased
 from registry.transfer_model import Arrival
 
 if TYPE_CHECKING:
@@ -232,6 +234,11 @@ class TransferDecider:
             for epoch, change in each.changes:
                 write_change(conn, self._store, LogKey(arrival.city, epoch), change)
         self._store.transfers.end_arrivals(conn, [each.arrival for each in decided])
+        for each in decided:
+            if each.after is not None:
+                erase_after_hand_over(conn, self._store, self._persons, each.arrival.city, each.arrival.license_id)
+        # What comes to nothing may be about a licence that is no more.
+        sweep_erased(conn, self._store, self._persons, {d.arrival.license_id for d in decided if d.refusal is not None})
 
     def _moved(
         self, arrival: Arrival, message: license_pb2.LicenseRecord, before: ViewRow | None, now_us: int

@@ -27,13 +27,11 @@ class Kept:
 
     Attributes:
         license: As it stands.
-        national: Whether the registry holds every record of it.
-        own: Whether every record of it is in this city's log.
+        national: Whether the registry holds every record of it that this city wrote.
     """
 
     license: License
     national: bool
-    own: bool
 
 
 def require_erasable(kept: Kept, on: date, *, retention_days: int) -> None:
@@ -55,8 +53,6 @@ def require_erasable(kept: Kept, on: date, *, retention_days: int) -> None:
         found.append(
             Violation("license", "NOT_NATIONAL", "Wait until the registry holds every record: its view rests on them.")
         )
-    if not kept.own:
-        found.append(Violation("license", "MOVED_BETWEEN_CITIES", "Keep it: another city's log has records of it too."))
     if found:
         reasons = ", ".join(violation.reason for violation in found)
         raise IllegalTransition(f"the license can not be erased: {reasons}", violations=found)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Final
 
 import structlog
@@ -23,7 +24,7 @@ from elicense.sql.scrub import scrub
 _log = structlog.stdlib.get_logger(__name__)
 
 RETRY_S: Final = 60.0
-"""How soon a scrub that somebody's reading kept from its end is tried again."""
+"""How often marks are looked for, and how soon a scrub that somebody's reading kept from its end is tried again."""
 
 
 class Scrubber:
@@ -106,7 +107,9 @@ class Scrubber:
 
     async def _redo(self) -> None:
         while True:
-            await self._left.wait()
+            with suppress(TimeoutError):
+                # What was emptied where nobody waits for it, as with a decision, is found by its mark.
+                await asyncio.wait_for(self._left.wait(), RETRY_S)
             self._left.clear()
             try:
                 await self.scrub_rest()

@@ -7,6 +7,7 @@ from typing import Final, Protocol
 from elicense.errors import Malformed
 from elicense.log.model import LogKey, StoredEntry
 from elicense.v1 import license_pb2, replication_pb2
+from elicense.view.erasure import read_erasure
 from elicense.view.fold import read_record
 
 _KINDS: Final = frozenset(replication_pb2.DispositionKind.values()) - {0}
@@ -14,6 +15,7 @@ _ACCEPTED: Final = replication_pb2.DISPOSITION_KIND_TRANSFER_ACCEPTED
 _REFUSED: Final = replication_pb2.DISPOSITION_KIND_TRANSFER_REFUSED
 _AWAY: Final = replication_pb2.DISPOSITION_KIND_TRANSFERRED_AWAY
 _LATE: Final = replication_pb2.DISPOSITION_KIND_LATE_RECORD
+_ERASED: Final = replication_pb2.DISPOSITION_KIND_ERASED
 _TAKEN_OVER: Final = license_pb2.LICENSE_EVENT_TRANSFERRED_IN
 
 
@@ -60,14 +62,14 @@ def fault_of(word: Word, entry: StoredEntry | None) -> str | None:
     """
     if word.kind not in _KINDS:
         return "it is of a kind that there is not"
-    if bool(word.other_city) != (word.kind in (_ACCEPTED, _AWAY, _LATE)) and word.kind != _REFUSED:
+    if bool(word.other_city) != (word.kind in (_ACCEPTED, _AWAY, _LATE)) and word.kind not in (_REFUSED, _ERASED):
         return "it is about a hand-over, or names another city, and not both"
     if entry is None:
         return "the log has no such record"
     if entry.record is None or not word.license_id:
         return None  # erased, or not to be read
     try:
-        record = read_record(entry.record)
+        record = read_erasure(entry.record) or read_record(entry.record)
     except Malformed:
         return "it is about another license than the record that it names"
     if record.license_id != word.license_id:

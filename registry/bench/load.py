@@ -247,6 +247,7 @@ async def _run(config_path: Path, licenses: int, cities: int, *, view_only: bool
             database=database,
             store=store,
             readers=Readers(keys.index_key),
+            persons=keys.persons,
             cosigner=keys.cosigner,
             cosigner_name=cosigner_name(config.node.trust_domain),
             trust_domain=config.node.trust_domain,

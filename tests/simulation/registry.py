@@ -90,6 +90,7 @@ class RegistryNode(Node):
                 database=database,
                 store=store,
                 readers=Readers(keys.index_key),
+                persons=keys.persons,
                 cosigner=around.witness(keys.cosigner),
                 cosigner_name=cosigner_name(domain),
                 trust_domain=domain,

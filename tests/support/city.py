@@ -175,10 +175,12 @@ class City:
         message.license.offered_to_city = to_city
         self.append(message.SerializeToString())
 
-    def erase(self, license_id: bytes) -> int:
-        """Write the record that erases a licence; its slots keep their content here."""
-        message = self._following(license_id, license_pb2.LICENSE_EVENT_ERASED)
+    def erase(self, license_id: bytes, *, ordered_by: int = 0, index: int | None = None) -> int:
+        """Write the record that erases a licence, upon its latest record or that at ``index``; slots stay full."""
+        message = self._following(license_id, license_pb2.LICENSE_EVENT_ERASED, index=index)
         message.ClearField("license")
+        message.erases.epoch, message.erases.index = 1, self.leaves().index(message.previous_entry_hash)
+        message.erases.ordered_by_city = ordered_by
         return self.append(message.SerializeToString())
 
     def take_over(self, license_id: bytes, source: City, *, index: int | None = None, **changes: Any) -> int:

@@ -157,12 +157,17 @@ async def call(pending: Awaitable[T]) -> T:
 class Cluster:
     """A registry and its cities; see :func:`run_cluster`."""
 
-    def __init__(self, folder: Path, clock: Callable[[], int] = utc_micros) -> None:
+    def __init__(self, folder: Path, clock: Callable[[], int] = utc_micros, *, database_url: str | None = None) -> None:
         self.folder = folder
         self.clock = clock
         self.cities: dict[int, City] = {}
         path = initialize(
-            Plan(data_dir=folder / "registry", trust_domain=TRUST_DOMAIN, listen="127.0.0.1:0"),
+            Plan(
+                data_dir=folder / "registry",
+                trust_domain=TRUST_DOMAIN,
+                listen="127.0.0.1:0",
+                database_url=database_url,
+            ),
             clock=clock,
             random=secrets.token_bytes,
         )
@@ -196,6 +201,7 @@ class Cluster:
         claim_s: float = 5.0,
         through: Proxy | None = None,
         database_url: str | None = None,
+        retention_days: int | None = None,
     ) -> City:
         """Enrol a city with a token, start its node, which may reach the registry by a wire, and enrol a clerk."""
         folder = self.folder / str(code)
@@ -209,6 +215,8 @@ class Cluster:
         )
         config = (await asyncio.to_thread(city_setup.join, plan, random=secrets.token_bytes)).config
         limits = config.limits.model_copy(update={"heartbeat_seconds": heartbeat_s, "claim_seconds": claim_s})
+        if retention_days is not None:
+            limits = limits.model_copy(update={"retention_days": retention_days})
         config = config.model_copy(update={"limits": limits})
         if through is not None:
             section = config.city.model_copy(update={"registry_address": through.address})
@@ -284,10 +292,14 @@ async def _token(use_case: Enrollment, subject: SpiffeId, address: str) -> str:
 
 @asynccontextmanager
 async def run_cluster(
-    folder: Path, *codes: int, clock: Callable[[], int] = utc_micros, provisional: str = "issue"
+    folder: Path,
+    *codes: int,
+    clock: Callable[[], int] = utc_micros,
+    provisional: str = "issue",
+    database_url: str | None = None,
 ) -> AsyncIterator[Cluster]:
-    """Run a registry and these cities; everything has ended on return."""
-    cluster = Cluster(folder, clock)
+    """Run a registry, by URL or on SQLite, and these cities; everything has ended on return."""
+    cluster = Cluster(folder, clock, database_url=database_url)
     try:
         await cluster.start_registry()
         for code in codes:

@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import uuid
-from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -37,7 +36,6 @@ from tests.integration.city.test_restore import (
     restore,
     set_registry_back,
 )
-from tests.integration.city.test_transfers import OFFICE, accept, moved, offer, same
 from tests.support.cluster import CHENGDU, DEADLINE_S, SUZHOU, City, Cluster, call, drivers, eventually
 from tests.support.postgres import PostgresServer
 
@@ -398,34 +396,6 @@ async def test_a_scrub_that_was_killed_is_done_at_the_next_start_and_by_asking_a
 
 def _salts_left(files: list[Path], records: list[StoredEntry]) -> bool:
     return any((record.salt or b"") in path.read_bytes() for path in files if path.exists() for record in records)
-
-
-async def test_a_license_that_moved_between_cities_is_erased_by_neither(cluster: Cluster, lenient: City) -> None:
-    chengdu = await cluster.add_city(CHENGDU)
-    (wanted,) = drivers(SUZHOU, 1)
-    issued = (await lenient.issue(wanted)).license
-    await lenient.replicated()
-    await offer(lenient, issued.name, CHENGDU)
-    await lenient.replicated()
-    await accept(chengdu, issued.name, office=OFFICE)
-    await chengdu.replicated()
-    await moved(lenient, issued.name)
-    there = same(issued, CHENGDU)
-
-    async def arrived() -> bool:
-        with suppress(errors.Error):
-            await cancel(chengdu, there)
-            return True
-        return False
-
-    await eventually(arrived)
-    await chengdu.replicated()
-    with pytest.raises(errors.IllegalTransition) as refused:
-        await erase(chengdu, there)
-    assert "MOVED_BETWEEN_CITIES" in {each.reason for each in refused.value.violations}
-    with pytest.raises((errors.LicenseMoved, errors.LicenseNotFound)):
-        await erase(lenient, issued.name)
-    await all_is_well(cluster, lenient)
 
 
 async def test_a_city_on_postgresql_erases_as_well_and_says_who_frees_the_space(

@@ -7,19 +7,33 @@ import contextlib
 import signal
 import subprocess
 import sys
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 import pytest
 
 from elicense import errors
-from elicense.log.model import LogKey
+from elicense.log.entry import leaf_hash
+from elicense.log.model import LogKey, StoredEntry
 from elicense.sql.database import Database
-from elicense.v1 import license_pb2
-from tests.integration.registry.world import SUZHOU, World
+from elicense.v1 import license_pb2, replication_pb2, verification_pb2
+from registry.store import metadata
+from tests.integration.registry.world import CHENGDU, SUZHOU, TIANJIN, World, running_world
 from tests.support.city import City
 from tests.support.cluster import eventually
+from tests.support.postgres import PostgresServer
+from tests.support.remains import confirmed, opened, stored
 
 NUMBER: Final = "11010519491231002X"
+OTHER: Final = "110101199003074514"
+UNREADABLE: Final = replication_pb2.DISPOSITION_KIND_UNREADABLE
+NOT_IN_CUSTODY: Final = replication_pb2.DISPOSITION_KIND_NOT_IN_CUSTODY
+ACCEPTED: Final = replication_pb2.DISPOSITION_KIND_TRANSFER_ACCEPTED
+REFUSED: Final = replication_pb2.DISPOSITION_KIND_TRANSFER_REFUSED
+AWAY: Final = replication_pb2.DISPOSITION_KIND_TRANSFERRED_AWAY
+ERASED: Final = replication_pb2.DISPOSITION_KIND_ERASED
 
 #: Runs a registry until it would scrub what a city has erased, and is killed there.
 KILLED_SCRUB: Final = """
@@ -119,3 +133,182 @@ async def test_a_slot_is_marked_once_however_often_it_is_emptied(world: World, r
     assert world.database.read_now(store.unscrubbed) == [place]
     world.database.write_now(lambda conn: store.scrubbed(conn, [place]))
     assert world.database.read_now(store.unscrubbed) == []
+
+
+# -- licences that moved -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+async def either(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[World]:
+    """A registry on each kind of store."""
+    if request.param == "sqlite":
+        async with running_world(tmp_path) as running:
+            yield running
+        return
+    server: PostgresServer = request.getfixturevalue("postgres")
+    with server.database() as url:
+        async with running_world(tmp_path, database_url=url) as running:
+            yield running
+
+
+@dataclass
+class Moved:
+    """A licence that Suzhou issued and Chengdu took over."""
+
+    world: World
+    suzhou: City
+    chengdu: City
+    license_id: bytes
+
+    def empty(self, city: City) -> list[bool]:
+        """Which slots of a city's log are empty at the registry."""
+        held = self.world.database.read_now(
+            lambda conn: self.world.store.logs.entries(conn, LogKey(city.code, 1), 0, 100)
+        )
+        return [entry.record is None and entry.salt is None for entry in held]
+
+    async def cancel(self) -> None:
+        self.chengdu.change(self.license_id, ["G"], event=license_pb2.LICENSE_EVENT_CANCELLED)
+        await self.chengdu.replicate()
+
+    async def erase(self) -> int:
+        index = self.chengdu.erase(self.license_id)
+        await self.chengdu.replicate()
+        return index
+
+    async def words(self, city: City) -> list[tuple[int, int, int]]:
+        """Kind, index and other city of each word that a city was told."""
+        await city.send(city.batch(city.size))
+        return [(word.kind, word.index, word.other_city) for word in city.feed]
+
+    def left(self, *cities: City) -> tuple[int, list[str]]:
+        """What somebody with the true records makes of all that the registry stores."""
+        remains = stored(self.world.config.database.url, metadata)
+        records = [
+            StoredEntry(index, record, salt, leaf_hash(salt, record))
+            for city in cities
+            for index, (record, salt) in enumerate(zip(city.records, city.salts, strict=True))
+            if license_pb2.LicenseRecord.FromString(record).HasField("license")
+        ]
+        return opened(remains, records), confirmed(remains, records)
+
+
+async def moved(world: World) -> Moved:
+    suzhou, chengdu = [await world.city(code) for code in (SUZHOU, CHENGDU)]
+    license_id = suzhou.issue(NUMBER, claim=(await suzhou.claim(NUMBER))[0])
+    suzhou.offer(license_id, CHENGDU)
+    await suzhou.replicate()
+    chengdu.take_over(license_id, suzhou)
+    await chengdu.replicate()
+    await chengdu.decided(1)
+    await suzhou.decided(1)
+    return Moved(world, suzhou, chengdu, license_id)
+
+
+async def test_the_city_in_custody_has_a_license_erased_out_of_every_log(either: World) -> None:
+    made = await moved(either)
+    police = await either.verifier()
+    await made.cancel()
+    there = made.left(made.suzhou, made.chengdu)
+    assert there[0] == 4
+    assert {"name", "number", "record", "salt"} <= set(there[1])
+    index = await made.erase()
+    assert (made.empty(made.suzhou), made.empty(made.chengdu)) == ([True, True], [True, True, False])
+    assert await made.words(made.suzhou) == [(AWAY, 1, CHENGDU), (ERASED, 1, CHENGDU)]
+    assert await made.words(made.chengdu) == [(ACCEPTED, 0, SUZHOU), (ERASED, index, 0)]
+    assert (await police.ask(NUMBER)).outcome == verification_pb2.OUTCOME_NO_MATCH
+    assert made.left(made.suzhou, made.chengdu) == (0, [])
+    # The city that had it obeys, in its own log, and is told nothing more.
+    made.suzhou.erase(made.license_id, ordered_by=CHENGDU)
+    await made.suzhou.replicate()
+    assert len(await made.words(made.suzhou)) == 2
+    assert (await made.suzhou.claim(NUMBER))[0].HasField("grant")
+    assert either.fsck().findings == ()
+
+
+async def test_a_city_that_gave_a_license_away_erases_nothing_of_it(world: World) -> None:
+    made = await moved(world)
+    refused = made.suzhou.erase(made.license_id)
+    await made.suzhou.replicate()
+    assert await made.words(made.suzhou) == [(AWAY, 1, CHENGDU), (NOT_IN_CUSTODY, refused, 0)]
+    # Nor by claiming that it was told to.
+    made.suzhou.erase(made.license_id, ordered_by=CHENGDU, index=1)
+    await made.suzhou.replicate()
+    assert not any(made.empty(made.suzhou) + made.empty(made.chengdu))
+    assert world.fsck().findings == ()
+
+
+@pytest.mark.parametrize("before", [True, False], ids=["heard before", "heard after"])
+async def test_what_a_city_wrote_too_late_goes_with_the_license(either: World, before: bool) -> None:
+    made = await moved(either)
+    await made.cancel()
+    if not before:
+        await made.erase()
+    made.suzhou.change(made.license_id, ["D"])
+    made.suzhou.change(made.license_id, [])
+    await made.suzhou.replicate()
+    if before:
+        assert made.empty(made.suzhou) == [False] * 4
+        await made.erase()
+    assert made.empty(made.suzhou) == [True] * 4
+    told = {(kind, index) for kind, index, _ in await made.words(made.suzhou)}
+    assert told >= {(ERASED, 1), (ERASED, 2), (ERASED, 3)}
+    assert made.left(made.suzhou, made.chengdu) == (0, [])
+    assert either.fsck().findings == ()
+
+
+@pytest.mark.parametrize("before", [True, False], ids=["heard before", "heard after"])
+async def test_a_take_over_that_came_to_nothing_goes_with_the_license(either: World, before: bool) -> None:
+    made = await moved(either)
+    tianjin = await either.city(TIANJIN)
+    await made.cancel()
+    if not before:
+        await made.erase()
+    tianjin.take_over(made.license_id, made.suzhou)
+    tianjin.change(made.license_id, ["D"])
+    await tianjin.replicate()
+    await tianjin.decided(2)
+    if before:
+        await made.erase()
+    assert made.empty(tianjin) == [True, True]
+    told = {(kind, index) for kind, index, _ in await made.words(tianjin)}
+    assert told >= {(REFUSED, 0), (ERASED, 0), (ERASED, 1)}
+    assert made.left(made.suzhou, made.chengdu, tianjin) == (0, [])
+    assert either.fsck().findings == ()
+
+
+async def test_a_take_over_that_is_not_decided_yet_keeps_nothing_from_being_erased(world: World) -> None:
+    """It cites a record that the registry has not got, and comes to nothing once that one is there."""
+    suzhou, chengdu = [await world.city(code) for code in (SUZHOU, CHENGDU)]
+    license_id = suzhou.issue(NUMBER, claim=(await suzhou.claim(NUMBER))[0])
+    await suzhou.replicate()
+    suzhou.offer(license_id, CHENGDU)
+    chengdu.take_over(license_id, suzhou)
+    await chengdu.replicate()
+    waiting = world.database.read_now(lambda conn: world.store.transfers.arrivals(conn, limit=10))
+    assert len(waiting) == 1
+    suzhou.change(license_id, ["G"], event=license_pb2.LICENSE_EVENT_CANCELLED)
+    suzhou.erase(license_id)
+    await suzhou.replicate()
+    made = Moved(world, suzhou, chengdu, license_id)
+    await chengdu.decided(2)
+    assert await made.words(chengdu) == [(REFUSED, 0, 0), (ERASED, 0, SUZHOU)]
+    assert (made.empty(suzhou), made.empty(chengdu)) == ([True, True, True, False], [True])
+    assert made.left(suzhou, chengdu) == (0, [])
+    assert world.fsck().findings == ()
+
+
+async def test_what_another_city_wrote_of_its_own_license_with_the_same_id_stays(world: World) -> None:
+    made = await moved(world)
+    greedy = await world.city(TIANJIN)
+    greedy.issue(OTHER, claim=(await greedy.claim(OTHER))[0], license_id=made.license_id)
+    greedy.change(made.license_id, ["D"])
+    # It does not follow the one before, and stays without effect.
+    greedy.append(greedy.records[1])
+    await greedy.replicate()
+    await made.cancel()
+    await made.erase()
+    assert made.empty(greedy) == [False] * 3
+    assert made.empty(made.suzhou) == [True, True]
+    assert [kind for kind, _, _ in await made.words(greedy)] == [UNREADABLE]
+    assert world.fsck().findings == ()

@@ -120,7 +120,7 @@ def both_ways(conn: Connection, *, draw: random.Random, ways: Sequence[Received]
     came: list[object] = []
     for way in ways:
         attempt = conn.begin_nested()
-        came.append((Folding(store=STORE).take(conn, head, way, now_us=NOW_US), tables(conn)))
+        came.append((Folding(store=STORE, persons=PERSONS).take(conn, head, way, now_us=NOW_US), tables(conn)))
         attempt.rollback()
     conn.rollback()
     return came

@@ -156,6 +156,7 @@ async def core(empty_store: EmptyStore, tmp_path: Path) -> AsyncIterator[Core]:
         database=database,
         store=store,
         readers=readers,
+        persons=PERSONS,
         cosigner=cosigner,
         cosigner_name=cosigner_name(TRUST_DOMAIN),
         trust_domain=TRUST_DOMAIN,

@@ -15,9 +15,9 @@ from tests.unit.license.samples import a_license
 CANCELLED_ON = date(2026, 3, 1)
 
 
-def kept(*letters: str, national: bool = True, own: bool = True) -> Kept:
+def kept(*letters: str, national: bool = True) -> Kept:
     carried = tuple(StatusLetter(letter, CANCELLED_ON, None, "law") for letter in letters)
-    return Kept(replace(a_license(), status_letters=carried), national, own)
+    return Kept(replace(a_license(), status_letters=carried), national)
 
 
 def reasons(of: Kept, on: date) -> set[str]:
@@ -40,4 +40,4 @@ def test_what_bars_a_person_is_kept_for_ever(letter: str) -> None:
 def test_every_reason_is_named() -> None:
     on = date(2099, 1, 1)
     assert reasons(kept(), on) == {"LICENSE_NOT_CANCELLED"}
-    assert reasons(kept("G", national=False, own=False), on) == {"NOT_NATIONAL", "MOVED_BETWEEN_CITIES"}
+    assert reasons(kept("E", national=False), on) == {"LICENSE_REVOKED", "NOT_NATIONAL"}
