@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from elicense.clock import to_timestamp
 from elicense.errors import DataLoss, LogBehind, LogForked, StoreCorrupt
 from elicense.log.anchor import Anchor, epoch_of
+from elicense.log.check import Finding, LogCheck, LogKeys, LogProgress
 from elicense.log.entry import leaf_hash
 from elicense.log.model import REGISTRY_LOG, Head, LogKey, NewEntry
 from elicense.log.store import LogStore
@@ -110,3 +111,13 @@ def own_doubt(conn: Connection, logs: LogStore, key: LogKey, anchor: Anchor) -> 
     return doubt(
         compare(epoch=key.epoch, size=head.size, root_at=lambda size: logs.root_at(conn, head, size), witness=witness)
     )
+
+
+def is_whole(conn: Connection, logs: LogStore, key: LogKey, keys: LogKeys) -> bool:
+    """Whether the registry's own log, read entry by entry, is what its head, tiles and signatures say."""
+    findings: list[Finding] = []
+    check = LogCheck(conn, logs, key, keys=keys, found=findings.append, since=LogProgress())
+    for _ in check.entries():
+        if findings:
+            break
+    return not findings

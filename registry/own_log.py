@@ -1,8 +1,9 @@
 """The registry's own log, put together: its writer, its anchor and the marks that stop it.
 
 One mark tells the other processes of this start; another, beside the keys, tells every
-later start that the registry signed two histories.  Whether the database lacks what was
-signed is found out anew each time.
+later start that the registry signed two histories, or that its database reported damage:
+after that nothing is signed until the log has been read from the disk again and is whole.
+Whether the database lacks what was signed is found out anew each time.
 """
 
 from __future__ import annotations
@@ -10,13 +11,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import structlog
 
 from elicense.clock import SECOND_US
-from elicense.errors import DataLoss, Error, LogBehind, LogForked
+from elicense.errors import DataLoss, Error, LogBehind, LogForked, StoreCorrupt
 from elicense.log.anchor import Anchor
+from elicense.log.check import LogKeys
+from elicense.log.checkpoint import log_verifier_key
 from elicense.log.metrics import LogMetrics
 from elicense.log.writer import LogWriter
 from elicense.trust.spiffe import registry_id
@@ -26,7 +30,7 @@ from registry.board import Outcome
 from registry.decider import Command, RegistryDecider
 from registry.given_back import GivenBack
 from registry.ground import Ground
-from registry.history import own_doubt
+from registry.history import is_whole, own_doubt
 from registry.names import registry_origin
 from registry.replay import Replay
 from registry.transfer_decider import TransferDecider
@@ -51,6 +55,7 @@ class OwnLog:
         config, place, clock = ground.config, ground.place, ground.clock
         origin = registry_origin(ground.trust_domain, ground.own_key.epoch)
         self._set_ready = set_ready
+        self._signed_by = LogKeys(origin, log_verifier_key(origin, ground.keys.log.public_key()), None)
         self._mark = None if place.folder is None else StopMark(place.folder / STOP_MARK, clock)
         # What nothing here can put right must outlive a restart: no witness beside the database tells of it.
         self._kept = StopMark(config.stop_mark_path, clock)
@@ -121,6 +126,11 @@ class OwnLog:
             StoreCorrupt: Its own log is missing, or the head contradicts itself.
         """
         ground, kept = self._ground, self._kept.read()
+        own = partial(is_whole, logs=ground.store.logs, key=ground.own_key, keys=self._signed_by)
+        if isinstance(kept, StoreCorrupt) and await ground.database.read(own):
+            await asyncio.to_thread(self._kept.clear)
+            _log.info("log_is_whole")
+            kept = None
         if kept is not None:
             return kept
         return await ground.database.read(lambda conn: own_doubt(conn, ground.store.logs, ground.own_key, self.anchor))
@@ -145,7 +155,7 @@ class OwnLog:
         # A registry that must not sign is of no use to cities; verifiers are told to go elsewhere too.
         _log.error("signing_stopped", reason=error.reason)
         marks = [self._mark] if self._mark is not None else []
-        for mark in [*marks, self._kept] if isinstance(error, LogForked) else marks:
+        for mark in [*marks, self._kept] if isinstance(error, LogForked | StoreCorrupt) else marks:
             if mark.read() is None:
                 with suppress(OSError):
                     mark.set(error)
