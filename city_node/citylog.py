@@ -49,6 +49,11 @@ class CityLog:
         """Whether other processes write the log too."""
         return self._shared is not None
 
+    @property
+    def is_urgent(self) -> bool:
+        """Whether somebody waits for a commit of their own, or may in another process, or did a moment ago."""
+        return self._shared is not None or self._writer.is_urgent
+
     async def durable(self) -> tuple[int, int]:
         """Return a time (UTC microseconds) up to which every record is durable by now, and the log's size.
 

@@ -33,6 +33,7 @@ class _OwnLog:
     size: int
     clock: Callable[[], int]
     shared: bool = False
+    is_urgent: bool = True
 
     async def durable(self) -> tuple[int, int]:
         return self.clock(), self.size

@@ -54,6 +54,9 @@ DECISION_S: Final = 0.25
 LONGEST_BACKOFF_S: Final = 5.0
 DISPOSITIONS_PER_ANSWER: Final = 1_000
 
+#: How long the registry's writer is left to others between two batches at most; nothing is heard of the city then.
+LONGEST_TURN_S: Final = 0.25
+
 #: How soon a commit of another process is seen.
 PEEK_S: Final = 0.05
 
@@ -71,6 +74,10 @@ class OwnLog(Protocol):
     @property
     def shared(self) -> bool:
         """Whether other processes write the log too."""
+
+    @property
+    def is_urgent(self) -> bool:
+        """Whether somebody waits for a commit of their own here, or may, or did a moment ago."""
 
     async def durable(self) -> tuple[int, int]:
         """Return a time (UTC microseconds) up to which every record is durable by now, and the log's size."""
@@ -208,9 +215,10 @@ class Replicator:
                 began = asyncio.get_running_loop().time()
                 if not await self._round():
                     await self._idle()
-                elif self._entries_wanted:
-                    # Others wait for the registry's writer: they get as long for it as this city had.
-                    await _wait(self._stop, asyncio.get_running_loop().time() - began)
+                elif self._entries_wanted and not self._log.is_urgent:
+                    # Others wait for the registry's writer: they get as long for it as this city had.  Not where
+                    # a change made at the counter here may be behind an import: it must be visible at once.
+                    await _wait(self._stop, min(LONGEST_TURN_S, asyncio.get_running_loop().time() - began))
             except Exception as error:  # a bug here must not end replication for good, in silence
                 self._note_failure(error)
                 failures += 1

@@ -1,0 +1,118 @@
+"""A city leaves the registry's writer to others while it imports, but not at the expense of its own counter."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from city_node import replicator as module
+from city_node.batches import Batch
+from city_node.metrics import ReplicationMetrics
+from city_node.replicator import LONGEST_TURN_S, Replicator
+from elicense.log.model import LogKey
+from elicense.v1 import log_pb2
+from elicense.v1 import replication_pb2 as pb
+
+ENTRIES, IN_ALL = 64, 256
+
+
+@dataclass
+class Log:
+    """A log with a backlog."""
+
+    is_urgent: bool
+    size: int = IN_ALL
+    shared: bool = False
+
+    async def durable(self) -> tuple[int, int]:
+        return 1_000_000, self.size
+
+    async def peek(self) -> int:
+        return self.size
+
+
+@dataclass
+class Batches:
+    """Cuts the log; the clock goes on by as much as the registry takes."""
+
+    async def read(self, key: LogKey, start: int, *, wanted: int = 0) -> Batch:
+        end = min(IN_ALL, start + ENTRIES)
+        return Batch([log_pb2.LogEntry()] * (end - start), b"note", end, 0)
+
+
+class Stub:
+    """A registry whose writer somebody waits for."""
+
+    async def GetReplicationState(self, request: Any, *, timeout: float) -> Any:  # noqa: N802, ASYNC109  # the stub's own
+        return pb.GetReplicationStateResponse(epoch=1)
+
+    async def AppendEntries(self, request: Any, *, timeout: float) -> Any:  # noqa: N802, ASYNC109  # the stub's own
+        end = request.first_index + len(request.entries)
+        return pb.AppendEntriesResponse(next_index=end, entries_wanted=ENTRIES)
+
+
+class Receipts:
+    """Believes everything."""
+
+    cursor = 0
+    size = 0
+
+    async def load(self) -> None:
+        return
+
+    def open(self, *_: object) -> None:
+        return
+
+    async def take(self, *_: object, **__: object) -> None:
+        return
+
+
+class Comparison:
+    """Finds everything in order."""
+
+    async def run(self, _: object) -> None:
+        return
+
+
+async def pauses(monkeypatch: pytest.MonkeyPatch, *, is_urgent: bool) -> list[float]:
+    """Replicate all there is and return how long the city paused between its batches."""
+    paused: list[float] = []
+    replicator = Replicator(
+        key=LogKey(320500, 1),
+        log=Log(is_urgent),
+        batches=cast("Any", Batches()),
+        stub=cast("Any", Stub()),
+        opening=cast("Any", None),
+        receipts=cast("Any", Receipts()),
+        comparison=cast("Any", Comparison()),
+        gate=cast("Any", SimpleNamespace(waits=False)),
+        metrics=ReplicationMetrics(registry=CollectorRegistry(), city=320500, clock=lambda: 0),
+        heartbeat_s=0.0,
+        jitter=lambda: 0.0,
+    )
+
+    async def wait(event: asyncio.Event, seconds: float) -> None:
+        if event is not replicator._stop:
+            replicator.stop()  # the idle city: everything is there
+            return
+        paused.append(seconds)
+
+    monkeypatch.setattr(module, "_wait", wait)
+    await replicator.run()
+    assert replicator.connected
+    return paused
+
+
+async def test_a_city_that_only_imports_pauses_between_its_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    paused = await pauses(monkeypatch, is_urgent=False)
+    assert len(paused) == IN_ALL // ENTRIES - 1
+    assert max(paused) <= LONGEST_TURN_S
+
+
+async def test_a_city_does_not_pause_while_somebody_waits_at_its_own_counter(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert await pauses(monkeypatch, is_urgent=True) == []
