@@ -169,6 +169,9 @@ def _fail(conn: Connection, text: str, error: Exception) -> NoReturn:
         dialect=dialect,
     )
     if lost:
+        # As SQLAlchemy does: what ended one connection has ended those that wait in the pool, and a transaction
+        # that took one of them after the other would run out of attempts.
+        conn.engine.pool._invalidate(conn.connection, error)  # there is no other way to say so
         conn.invalidate(error)
     raise raised from error
 

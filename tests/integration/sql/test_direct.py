@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -21,7 +23,7 @@ from sqlalchemy import (
 )
 
 from elicense.sql.bulk import BulkInsert
-from elicense.sql.database import Database
+from elicense.sql.database import MAX_ATTEMPTS, Database
 from elicense.sql.direct import FixedStatement
 from tests.support.postgres import PostgresServer
 from tests.support.stores import EmptyStore
@@ -125,5 +127,31 @@ def test_a_connection_that_is_lost_under_a_statement_is_replaced(postgres: Postg
             return echo.scalar(conn, {"n": 7})
 
         assert database.read_now(read) == 7
+        assert len(runs) == 2
+        database.close()
+
+
+def test_a_server_that_ended_every_waiting_connection_costs_one_attempt(postgres: PostgresServer) -> None:
+    with postgres.database() as url:
+        database = Database(url, writers=2 * MAX_ATTEMPTS)
+        echo = FixedStatement(select(bindparam("n", type_=BigInteger)))
+        # Callers on threads of their own give their connections back.
+        together = threading.Barrier(2 * MAX_ATTEMPTS)
+
+        def take_one(conn: Connection) -> Any:
+            together.wait()
+            return echo.scalar(conn, {"n": 1})
+
+        with ThreadPoolExecutor(2 * MAX_ATTEMPTS) as threads:
+            list(threads.map(lambda _: database.write_now(take_one), range(2 * MAX_ATTEMPTS)))
+        name = url.partition("?")[0].rpartition("/")[2]
+        postgres.execute(f"SELECT pg_terminate_backend(pid, 30000) FROM pg_stat_activity WHERE datname = '{name}'")
+        runs: list[int] = []
+
+        def write(conn: Connection) -> Any:
+            runs.append(1)
+            return echo.scalar(conn, {"n": 7})
+
+        assert database.write_now(write) == 7
         assert len(runs) == 2
         database.close()
