@@ -16,6 +16,7 @@ import struct
 import subprocess
 import sys
 import time
+import traceback
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
@@ -85,6 +86,10 @@ def assist(descriptor: int, learn: Callable[[bytes], Answering]) -> None:
                 send_frame(line, answer(question))
         except ConnectionError:
             return
+        except Exception as error:
+            # Its text may quote what was asked, which is about people, and so may those that it came from.
+            where = traceback.extract_tb(error.__traceback__)[-1]
+            sys.exit(f"{type(error).__name__} in {where.name}, line {where.lineno} of {where.filename}")
 
 
 class _Ended(Exception):  # no error of ours: nobody hears of it
