@@ -1,22 +1,24 @@
 """Whose batch is read at all: one at a time of each city, and none of a city that is known to have forked.
 
 To hash and parse a batch takes longer than anything else that a city can ask for.
-So no city has more than one read at a time, and one whose log will not be taken in
+So no city has more than one read at a time, also when it gives up its calls, and one whose log will not be taken in
 whatever it sends is told so before: what it sends costs the others nothing.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final, TypeVar
 
 from elicense.errors import LogForked, Quarantined, QueueFull, RootMismatch
 from elicense.sql.database import Database
 from registry.quarantine_model import Kind, refusal
 from registry.store import RegistryStore
+
+T = TypeVar("T")
 
 MOST_WAITING: Final = 4
 """Batches of one city that are held at once.  It has one under way, and those that it has given up may be others."""
@@ -81,3 +83,18 @@ class Admission:
         if held is not None and held.open and (held.epoch, held.kind) == (epoch, Kind.FORK):
             # One proof is enough, and nothing that it sends can take that back.
             raise refusal(held)
+
+
+async def to_its_end(work: Coroutine[Any, Any, T]) -> T:
+    """Return the result of work that a thread or another process does; a caller that gives up waits for its end too.
+
+    Neither stops because nobody waits any more, and a turn must not be over before they do.
+    """
+    task = asyncio.ensure_future(work)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait((task,))
+        if not task.cancelled():
+            task.exception()  # seen here, since nobody waits for it
+        raise

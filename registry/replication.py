@@ -13,7 +13,7 @@ from elicense.log.request_queue import ENTRIES_PER_COMMIT
 from elicense.log.writer import LogWriter
 from elicense.sql.database import Database
 from elicense.v1 import replication_pb2
-from registry.admission import Admission
+from registry.admission import Admission, to_its_end
 from registry.batch import Batch, Taken
 from registry.board import Outcome
 from registry.claims import CLAIMS_PER_ENTRY, ClaimOutcome, DecidePending, GrantClaims
@@ -196,7 +196,7 @@ class Replication:
         """
         async with self._admission.turn(batch.city, batch.epoch):
             began = _loop_time()
-            taken = await self._ingest.append(batch)
+            taken = await to_its_end(self._ingest.append(batch))
             self._pace.note_commit(len(batch.entries), _loop_time() - began)
         self._metrics.took(batch, taken)
         self._freshness.heard(batch.city)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 
 import pytest
 
 from elicense import errors
-from registry.admission import MOST_WAITING, Admission
+from registry.admission import MOST_WAITING, Admission, to_its_end
 from tests.integration.registry.world import SUZHOU, TIANJIN, World
-from tests.support.city import City
+from tests.support.city import DEADLINE_S, City
 
 
 async def city_of(world: World) -> City:
@@ -70,3 +71,34 @@ async def test_batches_of_one_city_take_turns_and_few_of_them_wait(world: World)
     free.set()
     await asyncio.gather(*held)
     assert order == [f"{name} {what}" for name in ("0", "2", "3", "last") for what in ("begins", "ends")]
+
+
+async def test_a_batch_that_is_given_up_while_it_is_read_keeps_its_turn_until_that_has_ended(world: World) -> None:
+    admission, order = Admission(database=world.database, store=world.store), list[str]()
+    begun, end = threading.Event(), threading.Event()
+
+    def read() -> None:
+        begun.set()
+        assert end.wait(DEADLINE_S)
+        order.append("read")
+
+    async def give_up() -> None:
+        async with admission.turn(SUZHOU, 1):
+            await to_its_end(asyncio.to_thread(read))
+
+    async def follow() -> None:
+        async with admission.turn(SUZHOU, 1):
+            order.append("next")
+
+    given_up = asyncio.create_task(give_up())
+    assert await asyncio.to_thread(begun.wait, DEADLINE_S)
+    given_up.cancel()
+    following = asyncio.create_task(follow())
+    # Every step that the two could take by themselves.
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert order == []
+    end.set()
+    await asyncio.wait((given_up, following))
+    assert given_up.cancelled()
+    assert order == ["read", "next"]
