@@ -106,14 +106,16 @@ def query(conn: Connection, text: str, values: Sequence[Any] | Mapping[str, Any]
     Raises:
         DBAPIError: As :meth:`sqlalchemy.Connection.execute`.
     """
-    cursor = _cursor(conn)
+    cursor = None
     try:
+        cursor = _cursor(conn)
         cursor.execute(text, values)
         rows: list[tuple[Any, ...]] = cursor.fetchall()  # type: ignore[assignment]  # both drivers give a list of tuples
     except conn.dialect.loaded_dbapi.Error as error:
         _fail(conn, text, error)
     finally:
-        cursor.close()
+        if cursor is not None:
+            cursor.close()
     return rows
 
 
@@ -123,14 +125,16 @@ def change(conn: Connection, text: str, values: Sequence[Any] | Mapping[str, Any
     Raises:
         DBAPIError: As :meth:`sqlalchemy.Connection.execute`.
     """
-    cursor = _cursor(conn)
+    cursor = None
     try:
+        cursor = _cursor(conn)
         cursor.execute(text, values)
         return cursor.rowcount
     except conn.dialect.loaded_dbapi.Error as error:
         _fail(conn, text, error)
     finally:
-        cursor.close()
+        if cursor is not None:
+            cursor.close()
 
 
 def change_each(conn: Connection, text: str, rows: Sequence[Sequence[Any]]) -> None:
@@ -139,13 +143,15 @@ def change_each(conn: Connection, text: str, rows: Sequence[Sequence[Any]]) -> N
     Raises:
         DBAPIError: As :meth:`sqlalchemy.Connection.execute`.
     """
-    cursor = _cursor(conn)
+    cursor = None
     try:
+        cursor = _cursor(conn)
         cursor.executemany(text, rows)
     except conn.dialect.loaded_dbapi.Error as error:
         _fail(conn, text, error)
     finally:
-        cursor.close()
+        if cursor is not None:
+            cursor.close()
 
 
 def _cursor(conn: Connection) -> DBAPICursor:

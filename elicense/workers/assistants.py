@@ -217,7 +217,8 @@ class Assistants:
             assistant.process.kill()
         while self._tasks:
             await asyncio.wait(self._tasks)
-        for assistant in self._up:
+        # Whoever asked just now may find one gone, and take it out, meanwhile.
+        for assistant in tuple(self._up):
             await asyncio.to_thread(assistant.end)
 
     async def _take(self) -> _Assistant | None:
@@ -256,7 +257,7 @@ class Assistants:
     async def _greet(self, assistant: _Assistant) -> None:
         try:
             await asyncio.to_thread(assistant.greet, self._secret)
-        except _Ended:
+        except (_Ended, OSError):
             _log.warning("assistant_not_started", module=self._module, pid=assistant.process.pid)
             await asyncio.to_thread(assistant.end)
         else:
