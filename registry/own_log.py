@@ -116,6 +116,9 @@ class OwnLog:
 
     def stop(self, reason: DataLoss) -> None:
         """Decide nothing more."""
+        if isinstance(reason, LogForked):
+            # Whoever has stopped for less forgets nothing of it: what cities give back does not put this right.
+            self._keep(self._kept, reason)
         self.writer.halt(reason)
 
     async def doubt(self) -> Error | None:
@@ -156,9 +159,13 @@ class OwnLog:
         _log.error("signing_stopped", reason=error.reason)
         marks = [self._mark] if self._mark is not None else []
         for mark in [*marks, self._kept] if isinstance(error, LogForked | StoreCorrupt) else marks:
-            if mark.read() is None:
-                with suppress(OSError):
-                    mark.set(error)
+            self._keep(mark, error)
         task = asyncio.get_running_loop().create_task(self._set_ready(False))
         self._running.add(task)
         task.add_done_callback(self._running.discard)
+
+    @staticmethod
+    def _keep(mark: StopMark, error: Error) -> None:
+        if mark.read() is None:
+            with suppress(OSError):
+                mark.set(error)
