@@ -253,6 +253,9 @@ class CityDecider:
         row = board.rows.get(command.license_id)
         if row is not None and row.city == board.key.log:
             return IllegalTransition("the license is in this city's own custody, so no other city may erase it")
+        if row is not None and not row.city:
+            # It was this city's by the registry's word, which is taken back: what is here may be all that is left.
+            return IllegalTransition("the registry says of nobody that they have the license; ask its operators first")
         slot = board.entries.get((command.epoch, command.idx))
         if slot is None:
             return StoreCorrupt("a record that is to be erased is not where the registry says; run fsck")

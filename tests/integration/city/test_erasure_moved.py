@@ -9,18 +9,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from sqlalchemy import Connection
 
 import city_node.store
 import registry.store
 from city_node.ordered_erasures import OrderedErasures
-from city_node.store import CityStore
+from city_node.store import CityStore, StoredDisposition
 from elicense import errors
 from elicense.log.model import FIRST_EPOCH, REGISTRY_LOG, LogKey, StoredEntry
 from elicense.sql.database import Database
 from elicense.v1 import issuance_pb2 as pb
 from elicense.v1 import license_pb2
+from elicense.v1.replication_pb2 import DISPOSITION_KIND_ERASED, DISPOSITION_KIND_TRANSFER_REFUSED
 from elicense.v1.verification_pb2 import OUTCOME_NO_MATCH, PURPOSE_ROADSIDE_CHECK
 from elicense.view.erasure import read_erasure
+from elicense.view.fold import read_record
 from registry.store import RegistryStore
 from tests.integration.city.test_anchor import copy_database, set_back
 from tests.integration.city.test_erasure import cancel, erase
@@ -230,6 +233,35 @@ async def test_an_order_that_was_heard_and_not_obeyed_is_obeyed_after_the_next_s
     assert len(erasures) == 1
     await gone.suzhou.start()
     await gone.nothing_left()
+
+
+async def test_a_license_that_the_registry_gave_and_then_says_nobody_has_is_not_erased_on_order(
+    gone: Gone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = gone.records[CHENGDU][0]
+    license_id = read_record(first.record or b"").license_id
+    refused, erased = DISPOSITION_KIND_TRANSFER_REFUSED, DISPOSITION_KIND_ERASED
+    store, database = RegistryStore(), Database(gone.cluster.registry_config.database.url)
+    judged, obey = asyncio.Event(), OrderedErasures._obey
+
+    async def watched(self: OrderedErasures, word: StoredDisposition) -> None:
+        await obey(self, word)
+        judged.set()
+
+    monkeypatch.setattr(OrderedErasures, "_obey", watched)
+
+    def say(conn: Connection) -> None:
+        """As a registry does that has lost its decision, and the licence to an erasure by the old city."""
+        store.add_dispositions(conn, CHENGDU, 1, [(first.index, refused, license_id, "There is no such license.")])
+        order = [(first.index, erased, license_id, "Another city has erased the license.")]
+        store.add_dispositions(conn, CHENGDU, 1, order, other_city=SUZHOU)
+
+    try:
+        await database.write(say)
+    finally:
+        database.close()
+    await asyncio.wait_for(judged.wait(), DEADLINE_S)
+    assert gone.log(gone.chengdu)[: len(gone.records[CHENGDU])] == gone.records[CHENGDU]
 
 
 @pytest.mark.parametrize("lost", [False, True], ids=["set back", "lost"])
