@@ -6,7 +6,9 @@ that rule in three ways, and each shows in the entry that the record follows:
 1. It follows a revision in another city's log and is no take-over: the city never
    had the licence.
 2. It follows a take-over of its own city that the registry's log refused: a city
-   writes nothing upon a take-over before it has the registry's word.
+   writes nothing upon a take-over before it has the registry's word.  A registry
+   that opened a later epoch has lost decisions, and may refuse there what it had
+   accepted: then only a record counts that is dated more than ten minutes after.
 3. It follows the very revision at which the registry's log had given the licence to
    another city, and is dated more than ten minutes after that: as far as the clocks
    of two honest sides may be apart.  A city that was cut off may not have known;
@@ -23,6 +25,7 @@ from google.protobuf.message import DecodeError
 
 from elicense.clock import SECOND_US, from_timestamp
 from elicense.errors import Malformed
+from elicense.log.model import FIRST_EPOCH
 from elicense.log.proof_file import EntryProof, ProvenEntry, check_proof
 from elicense.v1 import license_pb2, log_pb2
 from elicense.view.fold import read_record
@@ -110,12 +113,14 @@ def _decided(entry: ProvenEntry, record: license_pb2.LicenseRecord, follows: Pro
     decided = decision.transfer_decided
     if record.license_id != decided.license_id:
         return None
+    late_us = from_timestamp(record.record_time) - from_timestamp(decision.record_time)
     where = f"entry {follows.proof.index} of the registry's log, epoch {follows.proof.epoch}"
     if decided.refusal != log_pb2.TRANSFER_REFUSAL_UNSPECIFIED:
-        if entry.proof.city == decided.position.city and record.previous_entry_hash == decided.entry_hash:
+        may_have_had_word = follows.proof.epoch > FIRST_EPOCH and late_us <= CLOCKS_APART_US
+        upon = entry.proof.city == decided.position.city and record.previous_entry_hash == decided.entry_hash
+        if upon and not may_have_had_word:
             return f"upon a take-over that the registry had refused ({where})"
         return None
-    late_us = from_timestamp(record.record_time) - from_timestamp(decision.record_time)
     if (
         entry.proof.city != decided.source.city
         or record.event == _TAKEN_OVER

@@ -25,6 +25,7 @@ from elicense.trust.token import format_token
 from elicense.v1 import license_pb2, log_pb2, recovery_pb2_grpc, replication_pb2
 from elicense.v1 import recovery_pb2 as pb
 from registry.app import build
+from registry.breaches import CUSTODY_BROKEN
 from registry.cli import main as registry_command
 from tests.integration.registry.test_conflicts import CONTEST, NUMBER, WITHDRAW, Dispute
 from tests.integration.registry.test_epochs import open_epoch, wish
@@ -394,6 +395,34 @@ async def test_a_registry_that_went_on_in_another_history_decides_nothing_more_o
     assert claim.grant.registry_epoch == 2
 
 
+async def test_a_registry_that_lacks_decisions_does_not_forget_that_it_signed_two_histories_once_it_has_them(
+    nation: Nation,
+) -> None:
+    anchor = nation.world.config.anchor_path
+    nation.kept[anchor] = anchor.read_bytes()
+    await grants(nation)
+    other = await nation.mirror()
+    await nation.set_back()
+    for number in NUMBERS[10:20]:
+        await nation.tianjin.claim(number)
+    nation.kept.clear()
+    await nation.keep()
+    await nation.tianjin.claim(NUMBERS[20])
+    held = await nation.mirror()
+    await nation.set_back()
+    with pytest.raises(errors.LogBehind):
+        await nation.tianjin.claim(NUMBERS[30])
+    with pytest.raises(errors.LogForked):
+        await nation.give(other)
+    assert await nation.give(held) == len(held.entries)
+    for _ in range(2):
+        with pytest.raises(errors.DataLoss):
+            await nation.tianjin.claim(NUMBERS[30])
+        await nation.start(await nation.stop())
+    with pytest.raises(errors.LogForked):
+        await nation.tianjin.claim(NUMBERS[30])
+
+
 @pytest.mark.parametrize("what", ["record", "salt", "left out", "another head", "signed by another", "exchanged"])
 async def test_what_the_registry_did_not_sign_is_not_taken(nation: Nation, what: str) -> None:
     await grants(nation)
@@ -504,6 +533,12 @@ async def test_a_hand_over_after_which_the_old_city_gave_another_number_is_not_b
     (claim,) = await nation.tianjin.claim(NUMBERS[30])
     assert claim.grant.registry_epoch == 2
     assert not nation.world.fsck().findings
+    # Chengdu wrote upon the registry's word, which is lost: what is refused now accuses nobody.
+    words = {word.kind for word in await nation.chengdu.decided(2)}
+    assert replication_pb2.DISPOSITION_KIND_NOT_IN_CUSTODY in words
+    await nation.tianjin.claim(NUMBERS[31])
+    await nation.world.node.breaches.look()
+    assert not nation.world.database.read_now(lambda conn: nation.world.store.evidence_for(conn, CUSTODY_BROKEN))
 
 
 @pytest.mark.parametrize("proved", [True, False])
