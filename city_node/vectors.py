@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import structlog
+from google.protobuf.message import DecodeError
 from prometheus_client import CollectorRegistry, Gauge
 
 from city_node.gate import SigningGate
@@ -120,7 +121,10 @@ class VectorCheck:
 
     async def _judge(self, key: LogKey, entry: StoredEntry) -> bool:
         """Judge what one entry says; False while that waits for somebody's answer."""
-        decision = log_pb2.RegistryRecord.FromString(entry.record or b"")
+        try:
+            decision = log_pb2.RegistryRecord.FromString(entry.record or b"")
+        except DecodeError:
+            return True  # it states nothing, and must not keep what follows from being judged
         for stated in decision.head_vector.heads if decision.HasField("head_vector") else ():
             if stated.city != self._city:
                 continue
@@ -134,6 +138,8 @@ class VectorCheck:
         return True
 
     def _seen(self, stated: log_pb2.LogHead, conn: Connection) -> _Seen:
+        if stated.size < 0:
+            return _Seen.ELSEWHERE
         head = self._logs.head(conn, LogKey(self._city, stated.epoch))
         if head is None or head.size < stated.size:
             return _Seen.BEYOND
@@ -165,8 +171,8 @@ class VectorCheck:
         """Return what convicts the registry: the vector, and what it cosigned of the log that it misstates."""
         own = LogKey(self._city, stated.epoch)
         head = self._logs.head(conn, own)
-        receipt = self._logs.first_signed(conn, own, stated.size - 1)
-        if head is None or receipt is None or stated.size < 1:
+        receipt = self._logs.first_signed(conn, own, stated.size - 1) if stated.size > 0 else None
+        if head is None or receipt is None:
             return None
         size, note = receipt
         try:
