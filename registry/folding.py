@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Final
 
@@ -52,13 +53,15 @@ class Folding:
         undecided = False
         key = LogKey(batch.city, batch.epoch)
         erasures: list[tuple[int, license_pb2.LicenseRecord]] = []
-        strays: set[bytes] = set()
+        strays: defaultdict[bytes, list[tuple[LogKey, int]]] = defaultdict(list)
         for part in _parts(self._take_plain(conn, batch, received, now_us)):
             change = self._fold(conn, part, now_us)
             self._leave_what_waits(conn, batch, change)
             write_change(conn, self._store, key, change)
             erasures += change.erasures
-            strays |= {license_id for _, kind, license_id, _ in change.notes if kind in WITHOUT_EFFECT}
+            for index, kind, license_id, _ in change.notes:
+                if kind in WITHOUT_EFFECT:
+                    strays[license_id].append((key, index))
             # An offer may be what a take-over has waited for.
             undecided = undecided or bool(change.pending or change.arrivals or change.releases or change.offers)
         # Behind everything else: what is erased may have come with this very batch.

@@ -433,6 +433,22 @@ class RegistryStore:
         )
         return [NotedDisposition(*row) for row in conn.execute(query)]
 
+    def told_once(self, conn: Connection, license_id: bytes, kind: int) -> int | None:
+        """Return the last city that was told this of a licence, as nobody else's doing; None when none was.
+
+        However many words there are, one row is returned: a city may have written of the licence without end.
+        """
+        table = disposition_table
+        query = (
+            select(table.c.city)
+            .where(
+                table.c.license_id == license_id, table.c.kind == int(kind), func.coalesce(table.c.other_city, 0) == 0
+            )
+            .order_by(table.c.city.desc())
+            .limit(1)
+        )
+        return conn.execute(query).scalar_one_or_none()
+
     def add_pending(self, conn: Connection, pending: Sequence[Pending]) -> None:
         """Remember licences that wait for a decision."""
         self._add_pending.execute(conn, [_pending_values(waiting) for waiting in pending])

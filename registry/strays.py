@@ -9,7 +9,7 @@ taken out at once, and its city is told to erase it in its own log.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
 from elicense.errors import Malformed
@@ -53,6 +53,7 @@ def sweep(
     *,
     by_city: int,
     of_city: int | None = None,
+    among: Collection[tuple[LogKey, int]] | None = None,
 ) -> list[Erased]:
     """Take out what was written of an erased licence without effect, and tell the cities that wrote it.
 
@@ -65,15 +66,18 @@ def sweep(
         license_id: The licence.
         by_city: City that erased it.
         of_city: Only what this city wrote; any with None.
+        among: Only these records, where nothing older can be left; any with None.
 
     Returns:
         The slots that were emptied.
     """
-    places = [
-        (LogKey(word.city, word.epoch), word.idx)
-        for word in store.dispositions_of(conn, license_id, WITHOUT_EFFECT)
-        if of_city in (None, word.city)
-    ]
+    places = list(among or ())
+    if among is None:
+        places = [
+            (LogKey(word.city, word.epoch), word.idx)
+            for word in store.dispositions_of(conn, license_id, WITHOUT_EFFECT)
+            if of_city in (None, word.city)
+        ]
     if not places:
         return []
     standing = {row.person_key for row in store.view.of_license(conn, license_id)}
@@ -89,14 +93,26 @@ def sweep(
 
 
 def sweep_erased(
-    conn: Connection, store: RegistryStore, persons: PersonIndex, license_ids: Iterable[bytes]
+    conn: Connection, store: RegistryStore, persons: PersonIndex, heard: Mapping[bytes, Collection[tuple[LogKey, int]]]
 ) -> list[Erased]:
-    """Sweep those of these licences that were erased before."""
+    """Sweep what has just been heard of licences without effect, of those that were erased before.
+
+    Nothing older is looked at: it was swept when it was heard, and a city could write without end.
+
+    Args:
+        conn: The transaction.
+        store: The registry's tables.
+        persons: Computes person tags.
+        heard: Where it lies, by licence.
+
+    Returns:
+        The slots that were emptied.
+    """
     erased: list[Erased] = []
-    for license_id in sorted(set(license_ids) - {b""}):
-        by = [word.city for word in store.dispositions_of(conn, license_id, [_ERASED]) if not word.other_city]
-        if by:
-            erased += sweep(conn, store, persons, license_id, by_city=by[-1])
+    for license_id in sorted(heard.keys() - {b""}):
+        by_city = store.told_once(conn, license_id, _ERASED)
+        if by_city is not None:
+            erased += sweep(conn, store, persons, license_id, by_city=by_city, among=heard[license_id])
     return erased
 
 

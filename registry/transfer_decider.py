@@ -7,6 +7,7 @@ earlier ones of the same commit decided.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
@@ -29,7 +30,7 @@ from registry.handovers import TransferBoard, TransferDecision, is_early, refusa
 from registry.model import CityState, Claim, ClaimState
 from registry.national import NationalChange, NationalFold
 from registry.store import RegistryStore
-from registry.strays import sweep_erased
+from registry.strays import WITHOUT_EFFECT, sweep_erased
 from registry.transfer_model import Arrival
 
 if TYPE_CHECKING:
@@ -238,7 +239,7 @@ class TransferDecider:
             if each.after is not None:
                 erase_after_hand_over(conn, self._store, self._persons, each.arrival.city, each.arrival.license_id)
         # What comes to nothing may be about a licence that is no more.
-        sweep_erased(conn, self._store, self._persons, {d.arrival.license_id for d in decided if d.refusal is not None})
+        sweep_erased(conn, self._store, self._persons, _without_effect(decided))
 
     def _moved(
         self, arrival: Arrival, message: license_pb2.LicenseRecord, before: ViewRow | None, now_us: int
@@ -253,6 +254,21 @@ class TransferDecider:
         )
         revision = revision_of(message, index=arrival.idx, received_us=now_us, person_key=arrival.person_key)
         return TransferDecision(arrival, None, before, after, revision)
+
+
+def _without_effect(decided: Sequence[TransferDecision]) -> dict[bytes, list[tuple[LogKey, int]]]:
+    """Return where refused take-overs lie, and whatever rested on them, by licence."""
+    heard: defaultdict[bytes, list[tuple[LogKey, int]]] = defaultdict(list)
+    for each in decided:
+        if each.refusal is None:
+            continue
+        arrival = each.arrival
+        heard[arrival.license_id].append((LogKey(arrival.city, arrival.epoch), arrival.idx))
+        for epoch, change in each.changes:
+            for index, kind, license_id, _ in change.notes:
+                if kind in WITHOUT_EFFECT:
+                    heard[license_id].append((LogKey(arrival.city, epoch), index))
+    return heard
 
 
 def _notes(decided: TransferDecision) -> list[tuple[int, int, tuple[int, int, bytes, str], int]]:

@@ -10,7 +10,7 @@ import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pytest
 
@@ -19,6 +19,7 @@ from elicense.log.entry import leaf_hash
 from elicense.log.model import LogKey, StoredEntry
 from elicense.sql.database import Database
 from elicense.v1 import license_pb2, replication_pb2, verification_pb2
+from registry import strays
 from registry.store import metadata
 from tests.integration.registry.world import CHENGDU, SUZHOU, TIANJIN, World, running_world
 from tests.support.city import City
@@ -312,3 +313,24 @@ async def test_what_another_city_wrote_of_its_own_license_with_the_same_id_stays
     assert made.empty(made.suzhou) == [True, True]
     assert [kind for kind, _, _ in await made.words(greedy)] == [UNREADABLE]
     assert world.fsck().findings == ()
+
+
+async def test_a_city_that_writes_of_an_erased_license_without_end_has_each_record_looked_at_once(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = await moved(world)
+    await made.cancel()
+    await made.erase()
+    looked: list[object] = []
+    is_about = strays._is_about
+
+    def watched(*arguments: Any) -> bool:
+        looked.append(arguments)
+        return is_about(*arguments)
+
+    monkeypatch.setattr(strays, "_is_about", watched)
+    for _ in range(5):
+        made.suzhou.change(made.license_id, ["D"])
+        await made.suzhou.replicate()
+    assert len(looked) == 5
+    assert all(made.empty(made.suzhou))
