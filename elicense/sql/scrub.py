@@ -8,7 +8,6 @@ found, or nobody knows any more what to search for, the database is written anew
 
 from __future__ import annotations
 
-import mmap
 import sqlite3
 from collections.abc import Sequence
 from contextlib import closing
@@ -18,6 +17,7 @@ from typing import Final
 from elicense.sql.engines import parse_url
 
 _WAIT_S: Final = 10.0
+_PART: Final = 1 << 20
 
 
 def scrub(url: str, traces: Sequence[bytes] | None) -> bool:
@@ -50,10 +50,16 @@ def scrub(url: str, traces: Sequence[bytes] | None) -> bool:
 
 def _found(path: Path, traces: Sequence[bytes]) -> bool:
     """Whether one of ``traces`` stands anywhere in the database's file or its write-ahead log."""
+    overlap = max(map(len, traces), default=1) - 1
     for file in (path, path.with_name(f"{path.name}-wal")):
-        if not file.exists() or not file.stat().st_size:
+        if not file.exists():
             continue
-        with file.open("rb") as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as content:
-            if any(content.find(trace) >= 0 for trace in traces):
-                return True
+        # A part at a time: while one is searched nothing else of this process runs.
+        with file.open("rb") as opened:
+            before = b""
+            while read := opened.read(_PART):
+                part = before + read
+                if any(trace in part for trace in traces):
+                    return True
+                before = part[-overlap:] if overlap else b""
     return False

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import secrets
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from elicense.sql import scrub as scrubbing
 from elicense.sql.engines import sqlite_url
 from elicense.sql.scrub import scrub
 
@@ -50,3 +52,15 @@ def test_a_trace_that_somebody_still_reads_is_not_said_to_be_gone(path: Path) ->
 
 def test_a_database_server_frees_its_own_space() -> None:
     assert not scrub("postgresql+psycopg://somebody@nowhere/db", [b"x" * 32])
+
+
+@pytest.mark.parametrize("part", [1, 31, 4_096, 1 << 20])
+def test_what_lies_across_two_parts_of_a_file_is_found(path: Path, monkeypatch: pytest.MonkeyPatch, part: int) -> None:
+    monkeypatch.setattr(scrubbing, "_PART", part)
+    trace = secrets.token_bytes(32)
+    with closing(sqlite3.connect(path, isolation_level=None)) as db:
+        db.execute("CREATE TABLE entry (salt BLOB)")
+        db.execute("INSERT INTO entry VALUES (?)", (bytes(3_000) + trace,))
+    # It stands in a row, so that writing anew does not take it away.
+    assert scrub(sqlite_url(path), [b"nowhere", trace]) is False
+    assert scrub(sqlite_url(path), [b"nowhere", trace[::-1]]) is True
