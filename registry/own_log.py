@@ -166,6 +166,8 @@ class OwnLog:
 
     @staticmethod
     def _keep(mark: StopMark, error: Error) -> None:
-        if mark.read() is None:
+        held = mark.read()
+        # Damage may turn out to be none; that two histories were signed stays true.
+        if held is None or (isinstance(error, LogForked) and not isinstance(held, LogForked)):
             with suppress(OSError):
                 mark.set(error)
