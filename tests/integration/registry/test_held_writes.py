@@ -9,11 +9,10 @@ from sqlalchemy import Connection
 
 from elicense.log.model import LogKey
 from elicense.v1 import verification_pb2
+from registry.admission import MOST_WAITING
 from tests.integration.registry.world import SUZHOU, World
 
 NUMBER = "320501199001011234"
-BATCHES = 6
-"""More than a registry has writers."""
 
 
 async def test_a_verification_is_answered_while_a_batch_is_held_in_its_transaction(world: World) -> None:
@@ -32,9 +31,10 @@ async def test_a_verification_is_answered_while_a_batch_is_held_in_its_transacti
 
     holding = asyncio.create_task(world.database.write(hold))
     await asyncio.to_thread(held.wait)
-    batches = [asyncio.create_task(city.send(city.batch(1), keep_feed=False)) for _ in range(BATCHES)]
+    batches = [asyncio.create_task(city.send(city.batch(1), keep_feed=False)) for _ in range(MOST_WAITING)]
     try:
-        while world.node.running_calls < BATCHES:  # noqa: ASYNC110  # counted by the server
+        while world.node.running_calls < MOST_WAITING:  # counted by the server
+            assert not any(batch.done() for batch in batches)
             await asyncio.sleep(0)
         # Its first look of the day: certificate, quota, licence and access log, all behind nothing.
         verdict = await police.ask(NUMBER)
