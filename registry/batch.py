@@ -100,6 +100,7 @@ class Taken:
         now_us: The registry's clock.
         undecided: True when licences now wait for a decision.
         explained: Size of the head that the batch explained, of a quarantined city; else 0.
+        as_of_us: Up to when the city's records are complete now; 0 when that is not known.
     """
 
     next_index: int
@@ -108,3 +109,4 @@ class Taken:
     now_us: int
     undecided: bool
     explained: int = 0
+    as_of_us: int = 0

@@ -42,7 +42,7 @@ def check_states(conn: Connection, store: RegistryStore, found: Callable[[Findin
             continue  # the check of the log has said so
         if head is None or state.city not in open_epochs:
             found(Finding(where, "the city has no log of this epoch"))
-        elif (state.next_index, state.recorded_us) != (head.size, head.recorded_us):
+        elif state.next_index != head.size:
             found(Finding(where, "it differs from the head of the city's log"))
         elif not _is_sane(state):
             found(Finding(where, "its times or its tip are none that the registry takes in"))
@@ -50,7 +50,12 @@ def check_states(conn: Connection, store: RegistryStore, found: Callable[[Findin
 
 def _is_sane(state: CityState) -> bool:
     skew_us = abs(state.city_clock_us - state.received_us)
-    return skew_us <= MAX_CLOCK_SKEW_US and state.tip_size >= state.next_index
+    if skew_us > MAX_CLOCK_SKEW_US or state.tip_size < state.next_index:
+        return False
+    if state.tip_size > state.next_index:
+        return state.awaited_size > state.next_index
+    said_us = min(state.city_clock_us, state.received_us)
+    return (state.as_of_us, state.awaited_us, state.awaited_size) == (said_us, said_us, state.tip_size)
 
 
 def next_feed(conn: Connection, store: RegistryStore, after: int | None) -> int | None:

@@ -37,7 +37,7 @@ from registry.disputes import Disputes
 from registry.epochs import previous_head
 from registry.folding import Folding
 from registry.heads import open_head
-from registry.model import City, CityState, NotedDisposition
+from registry.model import City, NotedDisposition, state_heard
 from registry.quarantine_model import Kind, refusal
 from registry.readers import Readers
 from registry.reading import Reading
@@ -63,6 +63,7 @@ class _Held:
     dispositions: Sequence[NotedDisposition]
     undecided: bool
     explained: int = 0
+    as_of_us: int = 0
 
 
 class Ingest:
@@ -194,18 +195,16 @@ class Ingest:
         unstored = self._unstored.get(head.key)
         if unstored is not None:
             self._store.logs.store_cosigned(conn, head.key, *unstored)
-        self._store.put_state(
-            conn,
-            CityState(
-                city=batch.city,
-                epoch=batch.epoch,
-                next_index=head.size,
-                tip_size=batch.tip_size,
-                city_clock_us=batch.city_us,
-                received_us=batch.said_us(now_us),
-                recorded_us=head.recorded_us,
-            ),
+        state = state_heard(
+            self._store.state(conn, batch.city),
+            city=batch.city,
+            epoch=batch.epoch,
+            next_index=head.size,
+            tip_size=batch.tip_size,
+            city_clock_us=batch.city_us,
+            received_us=batch.said_us(now_us),
         )
+        self._store.put_state(conn, state)
         # A bar that the city recorded before it stored the word must be here before the other licence counts.
         is_whole = head.size >= batch.tip_size
         if is_whole and self._store.conflicts.stored_by(conn, batch.city, batch.dispositions_after):
@@ -213,7 +212,9 @@ class Ingest:
         dispositions = self._store.dispositions(
             conn, batch.city, after=batch.dispositions_after, limit=DISPOSITIONS_PER_ANSWER
         )
-        return replace(self._held(conn, head, dispositions, undecided=undecided), explained=explained)
+        return replace(
+            self._held(conn, head, dispositions, undecided=undecided), explained=explained, as_of_us=state.as_of_us
+        )
 
     def _apply(
         self,
@@ -340,4 +341,4 @@ class Ingest:
         if not receipt and head.note is not None:
             receipt = cosign(head.note, name=self._cosigner_name, signer=self._cosigner, time_s=now_us // 1_000_000)
             self._unstored[head.key] = (head.size, receipt)
-        return Taken(head.size, receipt, held.dispositions, now_us, held.undecided, held.explained)
+        return Taken(head.size, receipt, held.dispositions, now_us, held.undecided, held.explained, held.as_of_us)

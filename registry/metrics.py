@@ -60,8 +60,7 @@ class CityMetrics(Collector):
         city = self._cities.setdefault(batch.city, _City())
         city.lag = max(0, batch.tip_size - taken.next_index)
         city.skew_us = batch.city_us - taken.now_us
-        if not city.lag:
-            city.as_of_us = min(batch.city_us, batch.said_us(taken.now_us))
+        city.as_of_us = taken.as_of_us
         if batch.entries:
             city.entries += len(batch.entries)
             self._batches.observe(len(batch.entries))

@@ -40,7 +40,9 @@ class CityState(Row):
         tip_size: Entries that the city said it has.
         city_clock_us: The city's clock when it said so.
         received_us: The registry's clock then, or less.
-        recorded_us: When the city wrote the last record held; 0 before the first.
+        as_of_us: Up to when the city's records are known to be complete; 0 when that was never known.
+        awaited_size: Tip with which more will be known.
+        awaited_us: Up to when everything is known as soon as that tip is held.
     """
 
     city: int
@@ -49,18 +51,47 @@ class CityState(Row):
     tip_size: int
     city_clock_us: int
     received_us: int
-    recorded_us: int
+    as_of_us: int
+    awaited_size: int
+    awaited_us: int
 
-    @property
-    def as_of_us(self) -> int:
-        """Up to when the city's records are known to be complete.
 
-        The earlier of both clocks, and only while everything up to the city's
-        stated tip is held; else the time of the last held record.
-        """
-        if self.next_index >= self.tip_size:
-            return min(self.city_clock_us, self.received_us)
-        return self.recorded_us
+def state_heard(
+    before: CityState | None,
+    *,
+    city: int,
+    epoch: int,
+    next_index: int,
+    tip_size: int,
+    city_clock_us: int,
+    received_us: int,
+) -> CityState:
+    """Return the state of a city that says how long its log is, and how fresh that makes it.
+
+    What a city states at a moment is complete up to that moment, by the earlier of both clocks, once all of it is
+    held.  Of a city that is ahead, one such statement is awaited at a time: it moves on however long the city stays
+    ahead, and never by what a record says of its own time, which is the city's clock alone.
+
+    Args:
+        before: The state until now; None when the city was never heard.
+        city: Division code.
+        epoch: Open epoch.
+        next_index: Entries held now.
+        tip_size: Entries that the city says it has.
+        city_clock_us: The city's clock when it said so.
+        received_us: The registry's clock then, or less.
+    """
+    said_us = min(city_clock_us, received_us)
+    as_of_us, awaited = 0, (tip_size, said_us)
+    if before is not None:
+        as_of_us = before.as_of_us
+        if before.epoch == epoch and before.awaited_size > next_index:
+            awaited = before.awaited_size, before.awaited_us
+        elif before.epoch == epoch:
+            as_of_us = before.awaited_us
+    if next_index >= tip_size:
+        as_of_us, awaited = said_us, (tip_size, said_us)
+    return CityState(city, epoch, next_index, tip_size, city_clock_us, received_us, as_of_us, *awaited)
 
 
 class ClaimState(IntEnum):

@@ -81,7 +81,9 @@ state_table = Table(
     Column("tip_size", BigInteger, nullable=False),
     Column("city_clock_us", BigInteger, nullable=False),
     Column("received_us", BigInteger, nullable=False),
-    Column("recorded_us", BigInteger, nullable=False),
+    Column("as_of_us", BigInteger, nullable=False),
+    Column("awaited_size", BigInteger, nullable=False),
+    Column("awaited_us", BigInteger, nullable=False),
     PrimaryKeyConstraint("city"),
     info={"dist": "city"},
 )
@@ -232,6 +234,7 @@ class RegistryStore:
         self._add_dispositions = BulkInsert(disposition_table)
         self._add_pending = BulkInsert(pending_table)
         self._states = select(*[state_table.c[name] for name in CityState.__dataclass_fields__])
+        self._state = FixedStatement(self._states.where(state_table.c.city == bindparam("code")))
         self._put_state = BulkInsert(state_table, replace=True)
         self._cities = select(*[city_table.c[name] for name in City.__dataclass_fields__])
         self._open_epoch = FixedStatement(
@@ -267,6 +270,11 @@ class RegistryStore:
     def states(self, conn: Connection) -> list[CityState]:
         """Return the replication state of every city that was ever heard."""
         return [CityState(*row) for row in conn.execute(self._states)]
+
+    def state(self, conn: Connection, city: int) -> CityState | None:
+        """Return the replication state of a city, or None when it was never heard."""
+        row = self._state.first(conn, {"code": city})
+        return None if row is None else CityState(*row)
 
     def put_state(self, conn: Connection, state: CityState) -> None:
         """Insert or replace the replication state of a city."""

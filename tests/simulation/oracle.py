@@ -130,14 +130,10 @@ class Oracle:
             ).fetchone()
             if (own[0] if own else EMPTY_ROOT if size == 0 else None) != root:
                 raise Violated(f"the registry's log of {code} is no prefix of the city's at {size}")
-        rows = self.registry.connection.execute(
-            "SELECT city, next_index, tip_size, city_clock_us, received_us FROM city_state"
-        )
-        for code, next_index, tip_size, city_us, received_us in rows:
-            # Of a city that lags behind, the registry says less: only the time of the last record.
-            if code not in self._grown or next_index < tip_size:
+        rows = self.registry.connection.execute("SELECT city, next_index, as_of_us FROM city_state")
+        for code, next_index, as_of_us in rows:
+            if code not in self._grown:
                 continue
-            as_of_us = min(city_us, received_us)
             # A commit of this very step may be the one that the answer already counts.
             had = max(size for at_us, size in self._grown[code] if at_us < as_of_us or size == 0)
             if had > next_index:

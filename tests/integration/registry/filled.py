@@ -26,7 +26,6 @@ _FLAGS = "the flags that decisions give are checked, not those beside them"
 UNCHECKED = {
     "certificate.issued_by": "who asked for a certificate stands nowhere else; its form is checked",
     "city.enrolled_us": _OWN,
-    "city_state.tip_size": _BEAT,
     "city_state.city_clock_us": _BEAT,
     "city_state.received_us": _BEAT,
     "disposition.seq": "a feed leaves numbers out after a restore; one that is ahead of its feed is found",

@@ -9,7 +9,7 @@ import pytest
 from elicense.clock import china_date, china_midnight
 from registry.bans import NO_LAST_DAY, PersonBan, ended
 from registry.claims import Ruling, Standing, proved_unused, ruling_on, standing_of
-from registry.model import LAPSE_MARGIN_US, CityState, Claim, ClaimState, Pending
+from registry.model import LAPSE_MARGIN_US, CityState, Claim, ClaimState, Pending, state_heard
 
 SUZHOU, TIANJIN = 320500, 120000
 PERSON, LICENSE, OTHER = bytes(16), b"l" * 16, b"o" * 16
@@ -27,7 +27,11 @@ def claim(
 
 
 def heard(city: int, *, held: int = 5, tip: int = 5, at_us: int = NOW_US) -> dict[int, CityState]:
-    return {city: CityState(city, 1, held, tip, at_us, at_us, LONG_AGO_US)}
+    return {
+        city: state_heard(
+            None, city=city, epoch=1, next_index=held, tip_size=tip, city_clock_us=at_us, received_us=at_us
+        )
+    }
 
 
 @pytest.mark.parametrize(
