@@ -120,7 +120,9 @@ class Mirror:
             "1 while the registry shows another history of its log than the one held.",
             registry=metrics,
         )
-        self._is_forked = self._failing = False
+        self._is_forked = False
+        #: Why it failed last; None after it went well.
+        self._failing: str | None = None
         self._turn = asyncio.Lock()
 
     async def run(self) -> None:
@@ -128,11 +130,11 @@ class Mirror:
         while True:
             try:
                 await self.catch_up()
-                self._failing = False
+                self._failing = None
             except Error as error:
-                if not self._failing:
+                if error.reason != self._failing:
                     _log.warning("registry_not_mirrored", reason=error.reason, detail=error.message)
-                self._failing = True
+                self._failing = error.reason
             except Exception as error:  # a bug must not end the mirror for good, in silence
                 _log.error("registry_not_mirrored", **describe_exception(error))
             await asyncio.sleep(self._interval_s)

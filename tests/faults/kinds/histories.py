@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
+import sqlite3
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,7 +22,9 @@ from tests.faults.world import SUZHOU, CityNode, World
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-_GROUP = "database set back to a copy, with the registry there and away; restored from it"
+_GROUP = "database set back to a copy, or without the end of its write-ahead log; restored from it"
+_WAL_HEADER = 32
+_SCRIBBLE = 4_096
 
 
 def _database_files(city: CityNode) -> list[Path]:
@@ -95,6 +99,51 @@ async def restored(trial: Trial) -> AsyncIterator[None]:
     await city.start()
 
 
+@asynccontextmanager
+async def damaged(trial: Trial) -> AsyncIterator[None]:
+    """Cut the city's write-ahead log short, scribble over it, or lose it, one after the other: signed records are gone.
+
+    SQLite takes what is left for the end of the log; only the anchor and the registry know better.
+    """
+    city, world = trial.city, trial.world
+    wal, newer = city.folder / "city.db-wal", city.folder.with_name(f"{city.folder.name}-newer")
+    await city.kill()
+    world.look_away(city.database_url)
+    # From here on everything is in the write-ahead log, and nowhere else.
+    await asyncio.to_thread(_checkpoint, city.folder / "city.db")
+    await city.start()
+    await trial.ledger.more(10)
+    before = world.sizes(city)[0]
+    await until(lambda: world.sizes(city)[1] >= before)
+    # Whoever closes a database last empties its log.
+    world.look_away(city.database_url)
+    await city.kill()
+    await asyncio.to_thread(_copy, city, newer)
+    # Somewhere in the first half: what was replicated is behind it.
+    at = trial.moments.randrange(_WAL_HEADER, wal.stat().st_size // 2)
+    if trial.round % 3 == 0:
+        os.truncate(wal, at)
+    elif trial.round % 3 == 1:
+        with wal.open("r+b") as file:
+            file.seek(at)
+            file.write(trial.moments.randbytes(_SCRIBBLE))
+    else:
+        wal.unlink()
+    await city.start()
+    yield
+    # The right disk is found again.
+    await city.kill()
+    world.look_away(city.database_url)
+    await asyncio.to_thread(_put, newer, city)
+    await look_into_log(trial)
+    await city.start()
+
+
+def _checkpoint(database: Path) -> None:
+    with closing(sqlite3.connect(database, timeout=20)) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+
 def _held_here_alone(world: World, city: CityNode) -> set[str]:
     """Return the request ids of records that the registry does not hold."""
     size, held = world.sizes(city)
@@ -138,6 +187,15 @@ HISTORIES = (
         rounds=0,
         long_rounds=3,
         refusals=("DATA_LOSS", "HISTORY_UNKNOWN"),
+        group=_GROUP,
+    ),
+    Fault(
+        "city's write-ahead log cut short, scribbled over, or lost",
+        damaged,
+        SUZHOU,
+        rounds=0,
+        long_rounds=9,
+        refusals=("DATA_LOSS",),
         group=_GROUP,
     ),
     Fault(

@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import grpc
 
 from city_node.store import CityStore
 from elicense.clock import utc_micros
-from elicense.log.checkpoint import cosign
-from elicense.log.model import LogKey
+from elicense.errors import Malformed
+from elicense.log.checkpoint import cosign, log_verifier_key, parse_checkpoint, sign_checkpoint
+from elicense.log.model import FIRST_EPOCH, REGISTRY_LOG, Head, LogKey
+from elicense.log.note import parse_note
 from elicense.rpc.channel import secure_channel
 from elicense.rpc.server import ReloadingCredentials
 from elicense.trust.credentials import load_credentials
+from elicense.v1 import recovery_pb2
 from elicense.v1 import replication_pb2 as pb
-from elicense.v1 import replication_pb2_grpc
-from registry.keys import load_keys
-from registry.names import cosigner_name
+from elicense.verification.evidence_file import confirm, parse_evidence
+from registry.keys import RegistryKeys, load_keys
+from registry.names import cosigner_name, registry_origin
 from registry.store import RegistryStore
 from tests.faults.fault import Attack, Tally, Trial, log_of
 from tests.faults.processes import until
@@ -30,56 +35,67 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
 
-Lie = Callable[["LyingRegistry", pb.AppendEntriesResponse], None]
+Lie = Callable[["LyingRegistry", Any], None]
+
+_GROUP = "lying registry"
+
+#: What a city hears of its own log, and what it hears of the registry's.
+_OF_THE_CITY: dict[str, Any] = {
+    "/elicense.v1.ReplicationService/AppendEntries": pb.AppendEntriesResponse,
+    "/elicense.v1.ReplicationService/GetReplicationState": pb.GetReplicationStateResponse,
+}
+_OF_THE_REGISTRY: dict[str, Any] = {
+    "/elicense.v1.RecoveryService/ReadRegistryLog": recovery_pb2.ReadRegistryLogResponse
+}
 
 
 @dataclass
-class LyingRegistry(replication_pb2_grpc.ReplicationServiceServicer):
-    """Has the registry's keys, asks the real one, and bends what it says to one city."""
+class LyingRegistry(grpc.GenericRpcHandler):
+    """Has the registry's keys, asks the real one, and bends what it says to one city.
 
-    stub: replication_pb2_grpc.ReplicationServiceStub
+    Attributes:
+        channel: The way to the real one.
+        world: The nation.
+        lie: Bends the answers of ``lies_in``; None tells the truth.
+        told: How often it has lied.
+        receipts: Size and receipt of each answer about the city's log.
+    """
+
+    channel: grpc.aio.Channel
     world: World
     lie: Lie | None = None
+    lies_in: Mapping[str, Any] = field(default_factory=dict)
     told: int = 0
     receipts: list[tuple[int, bytes]] = field(default_factory=list)
 
-    async def AppendEntries(self, request: Any, context: Any) -> Any:  # noqa: N802
-        answer = await _relayed(self.stub.AppendEntries(request), context)
-        self.receipts.append((answer.next_index, answer.receipt))
-        if self.lie is not None:
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> Any:
+        return grpc.unary_unary_rpc_method_handler(partial(self._answer, handler_call_details.method))
+
+    async def _answer(self, method: str, request: bytes, context: Any) -> bytes:
+        call: Any = self.channel.unary_unary(method)
+        try:
+            content: bytes = await call(request)
+        except grpc.aio.AioRpcError as error:
+            context.set_trailing_metadata(error.trailing_metadata())
+            await context.abort(error.code(), error.details())
+        if method in _OF_THE_CITY:
+            answer = _OF_THE_CITY[method].FromString(content)
+            # A city that lost an answer asks for the state, and keeps the receipt that comes with it.
+            self.receipts.append((answer.next_index, answer.receipt))
+        if self.lie is not None and method in self.lies_in:
+            answer = self.lies_in[method].FromString(content)
             self.lie(self, answer)
             self.told += 1
-        return answer
-
-    async def GetReplicationState(self, request: Any, context: Any) -> Any:  # noqa: N802
-        answer = await _relayed(self.stub.GetReplicationState(request), context)
-        # A city that lost an answer asks for the state, and keeps the receipt that comes with it.
-        self.receipts.append((answer.next_index, answer.receipt))
-        if self.lie is not None:
-            self.lie(self, answer)
-            self.told += 1
-        return answer
-
-    async def ClaimPersons(self, request: Any, context: Any) -> Any:  # noqa: N802
-        return await _relayed(self.stub.ClaimPersons(request), context)
-
-    async def ShipAccesses(self, request: Any, context: Any) -> Any:  # noqa: N802
-        return await _relayed(self.stub.ShipAccesses(request), context)
+            content = answer.SerializeToString()
+        return content
 
     def cosigned(self, checkpoint: bytes) -> bytes:
         config = self.world.registry.config
-        keys = load_keys(config, random=bytes)
-        return cosign(
-            checkpoint, name=cosigner_name(config.node.trust_domain), signer=keys.cosigner, time_s=utc_micros() // 10**6
-        )
+        name = cosigner_name(config.node.trust_domain)
+        return cosign(checkpoint, name=name, signer=self.keys().cosigner, time_s=utc_micros() // 10**6)
 
-
-async def _relayed(call: Any, context: Any) -> Any:
-    try:
-        return await call
-    except grpc.aio.AioRpcError as error:
-        context.set_trailing_metadata(error.trailing_metadata())
-        await context.abort(error.code(), error.details())
+    def keys(self) -> RegistryKeys:
+        return load_keys(self.world.registry.config, random=bytes)
 
 
 def _another_root(liar: LyingRegistry, answer: Any) -> None:
@@ -150,9 +166,9 @@ async def _in_between(trial: Trial) -> Any:
     async with secure_channel(
         load_credentials(city.config.credentials_dir), address=config.node.listen, retries=False, local_pool=True
     ) as channel:
-        liar = LyingRegistry(replication_pb2_grpc.ReplicationServiceStub(channel), world)
+        liar = LyingRegistry(channel, world)
         server = grpc.aio.server()
-        replication_pb2_grpc.add_ReplicationServiceServicer_to_server(liar, server)
+        server.add_generic_rpc_handlers((liar,))
         port = server.add_secure_port("127.0.0.1:0", ReloadingCredentials(config.credentials_dir).server_credentials())
         await server.start()
         real, city.upstream.target = city.upstream.target, ("127.0.0.1", port)
@@ -185,7 +201,7 @@ async def lying_registry(trial: Trial) -> Tally:
             await until(lambda: _receipt_of(trial) in liar.receipts)
             said, told = log_of(city.folder), liar.told
             before = (_receipt_of(trial) or (0, b""))[0]
-            liar.lie = lie
+            liar.lie, liar.lies_in = lie, _OF_THE_CITY
             async with asyncio.timeout(40):
                 while liar.told < told + 2:
                     await trial.ledger.more(1)
@@ -201,4 +217,107 @@ async def lying_registry(trial: Trial) -> Tally:
     return tally
 
 
-LYING_REGISTRY = (Attack("lying registry", lying_registry, SUZHOU),)
+def _another_history(liar: LyingRegistry, answer: Any) -> None:
+    """The split view proper: two signed heads of one size."""
+    answer.head = _signed(liar, answer.head, root=b"\x2a" * 32)
+
+
+def _an_entry_changed(_: LyingRegistry, answer: Any) -> None:
+    for entry in answer.entries:
+        entry.salt = bytes(32)
+
+
+def _decisions_withheld(_: LyingRegistry, answer: Any) -> None:
+    del answer.entries[:], answer.heads[:]
+
+
+def _not_signed(_: LyingRegistry, answer: Any) -> None:
+    *lines, _signature, end = answer.head.split(b"\n")
+    answer.head = b"\n".join((*lines, end))
+
+
+def _signed(liar: LyingRegistry, note: bytes, *, root: bytes) -> bytes:
+    checkpoint = parse_checkpoint(parse_note(note).text)
+    return sign_checkpoint(replace(checkpoint, root=root), liar.keys().log)
+
+
+_LIES_OF_ITS_LOG: tuple[tuple[Lie, tuple[str, ...]], ...] = (
+    (_an_entry_changed, ("ROOT_MISMATCH",)),
+    (_decisions_withheld, ("MALFORMED",)),
+    (_not_signed, ("SIGNATURE_INVALID", "CHECKPOINT_INVALID")),
+    (_another_history, ("ROOT_MISMATCH",)),
+)
+
+
+async def split_view(trial: Trial) -> Tally:
+    """Show one city another log of the registry than the others; its mirror must stay as it is, and prove it."""
+    tally, city = Tally(), trial.city
+    evidence = city.config.evidence_dir
+    async with _in_between(trial) as liar:
+        for lie, expected in _LIES_OF_ITS_LOG:
+            what = lie.__name__.strip("_").replace("_", " ")
+            await _mirror_goes_on(trial)
+            liar.lie, liar.lies_in, told = lie, _OF_THE_REGISTRY, liar.told
+            said, files = log_of(city.folder), set(evidence.glob("registry-*.json"))
+            # Each licence of a new driver is one more decision.
+            async with asyncio.timeout(40):
+                while liar.told < told + 2 or "registry_not_mirrored" not in log_of(city.folder)[len(said) :]:
+                    await trial.ledger.more(1)
+            heard = log_of(city.folder)[len(said) :]
+            tally.refused(what, next((reason for reason in expected if reason in heard), None))
+            if lie is _another_history:
+                await until(lambda: len(set(evidence.glob("registry-*.json")) - files) > 0)  # noqa: B023
+                tally.holds(f"{what}: not proved", _is_proved(liar, set(evidence.glob("registry-*.json")) - files))
+            liar.lie = None
+            await _mirror_goes_on(trial)
+            tally.holds(f"{what}: stored", _mirror_is_true(trial))
+    return tally
+
+
+async def _mirror_goes_on(trial: Trial) -> None:
+    """Wait until the city holds all that the registry has decided by now."""
+    decided = _own_log(trial, registry=True).size
+    await until(lambda: _own_log(trial, registry=False).size >= decided)
+
+
+def _mirror_is_true(trial: Trial) -> bool:
+    held = _own_log(trial, registry=False)
+    database = trial.world.look(trial.world.registry.config.database.url)
+
+    def root_there(conn: Connection) -> bytes:
+        logs = RegistryStore().logs
+        whole = logs.head(conn, held.key)
+        return b"" if whole is None or whole.size < held.size else logs.root_at(conn, whole, held.size)
+
+    return database.read_now(root_there) == held.root
+
+
+def _own_log(trial: Trial, *, registry: bool) -> Head:
+    """Return the head of the registry's own log, there or in the city's mirror."""
+    url = trial.world.registry.config.database.url if registry else trial.city.database_url
+    logs = (RegistryStore() if registry else CityStore()).logs
+
+    def newest(conn: Connection) -> Head:
+        head = logs.head(conn, max(key for key in logs.keys(conn) if key.log == REGISTRY_LOG))
+        assert head is not None
+        return head
+
+    return trial.world.look(url).read_now(newest)
+
+
+def _is_proved(liar: LyingRegistry, files: Iterable[Path]) -> bool:
+    """Whether each file convicts the registry, by its public key alone."""
+    origin = registry_origin(liar.world.registry.config.node.trust_domain, FIRST_EPOCH)
+    key = log_verifier_key(origin, liar.keys().log.public_key())
+    try:
+        for file in files:
+            confirm(parse_evidence(file.read_bytes()), [key])
+    except Malformed:
+        return False
+    return True
+
+
+LYING_REGISTRY = (
+    Attack("lying registry", lying_registry, SUZHOU, group=_GROUP),
+    Attack("registry that shows a city another log of its own", split_view, SUZHOU, group=_GROUP),
+)

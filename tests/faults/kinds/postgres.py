@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
+
+import psycopg
 
 from tests.faults.fault import Fault, Trial
 from tests.faults.kinds.storage import REFUSING
@@ -91,6 +93,35 @@ async def away(trial: Trial) -> AsyncIterator[None]:
         storage.heal()
 
 
+@asynccontextmanager
+async def crowded_out(trial: Trial) -> AsyncIterator[None]:
+    """Others take every connection that the server has."""
+    server, database = _server(trial)
+    taken: list[psycopg.Connection] = []
+    try:
+        await asyncio.to_thread(_take_all, server, taken)
+        # The city may be quicker to take one back.
+        while await asyncio.to_thread(_end_those_of, taken[0], database):
+            await asyncio.to_thread(_take_all, server, taken)
+        yield
+    finally:
+        for connection in taken:
+            await asyncio.to_thread(connection.close)
+
+
+def _take_all(server: PostgresServer, taken: list[psycopg.Connection]) -> None:
+    with suppress(psycopg.OperationalError):
+        while True:
+            taken.append(psycopg.connect(f"host={server.folder} user=postgres", autocommit=True))
+
+
+def _end_those_of(one: psycopg.Connection, database: str) -> int:
+    """End every connection to a database; return how many there were."""
+    return one.execute(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", (database,)
+    ).rowcount
+
+
 POSTGRES = (
     Fault(
         "PostgreSQL lost at COMMIT, which did not arrive",
@@ -108,5 +139,14 @@ POSTGRES = (
     ),
     Fault("PostgreSQL ends every connection", terminated, CHENGDU, rounds=0, long_rounds=10, group=_AT_COMMIT),
     Fault("PostgreSQL read-only", read_only, CHENGDU, long_rounds=3, refusals=("STORE_UNAVAILABLE",), group=REFUSING),
+    Fault(
+        "PostgreSQL has no connection left",
+        crowded_out,
+        CHENGDU,
+        rounds=0,
+        long_rounds=3,
+        refusals=("STORE_UNAVAILABLE",),
+        group=REFUSING,
+    ),
     Fault("PostgreSQL away", away, CHENGDU, rounds=0, long_rounds=3, refusals=("STORE_UNAVAILABLE",), group=REFUSING),
 )
