@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Final, cast
+from typing import Any, Final, cast
 
 from sqlalchemy import (
     BigInteger,
@@ -30,6 +30,7 @@ from elicense.sql.bulk import BulkInsert, BulkLookup
 from elicense.sql.database import insert_for
 from elicense.sql.direct import FixedStatement
 from elicense.sql.row import Row, values_of
+from elicense.sql.single import Query
 from elicense.trust.store import TrustStore, define_trust_tables
 from elicense.v1 import replication_pb2
 from elicense.view.store import ViewStore, define_view_tables
@@ -203,7 +204,16 @@ class CityStore:
 
     def requests(self, conn: Connection, ids: Sequence[bytes]) -> dict[bytes, Request]:
         """Return what is known of these request ids, by id."""
-        return {row[0]: Request(*row) for row in self._requests.execute(conn, ids)}
+        return self.requests_in(self._requests.execute(conn, ids))
+
+    def requests_query(self, dialect: str, ids: Sequence[bytes]) -> Query:
+        """Return the query for a few request ids, for those who need no transaction around it."""
+        return self._requests.query(dialect, ids)
+
+    @staticmethod
+    def requests_in(rows: Iterable[Sequence[Any]]) -> dict[bytes, Request]:
+        """Return the requests that such a query gave, by id."""
+        return {row[0]: Request(*row) for row in rows}
 
     def add_requests(self, conn: Connection, requests: Sequence[Request]) -> None:
         """Insert request ids that have come to something."""

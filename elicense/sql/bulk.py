@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from sqlalchemy import BigInteger, Boolean, Column, Integer, LargeBinary, SmallInteger, String
 
 from elicense.sql.direct import change, change_each, query
+from elicense.sql.single import Query
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -164,13 +165,16 @@ class _ByKeys:
         found: list[Any] = []
         largest = _LOOKUP_SIZES[-1]
         for start in range(0, len(wanted), largest):
-            part = wanted[start : start + largest]
-            size = next(size for size in _LOOKUP_SIZES if size >= len(part))
-            part += part[-1:] * (size - len(part))
-            # As in _for_sqlite().
-            bound = [bytearray(each) for each in part if isinstance(each, bytes)] if self._is_bytes else part
-            found += query(conn, self._in[size], (*given, *bound))
+            bound = self._filled(wanted[start : start + largest])
+            found += query(conn, self._in[len(bound)], (*given, *bound))
         return found
+
+    def _filled(self, part: list[Any]) -> list[Any]:
+        """Return keys in a number for which there is a statement, as SQLite's driver takes them at once."""
+        size = next(size for size in _LOOKUP_SIZES if size >= len(part))
+        part += part[-1:] * (size - len(part))
+        # As in _for_sqlite().
+        return list(map(bytearray, part)) if self._is_bytes else part
 
 
 class BulkLookup(_ByKeys):
@@ -187,6 +191,19 @@ class BulkLookup(_ByKeys):
         lock = f" ORDER BY {key.name} FOR UPDATE" if ordered_lock else ""
         super().__init__(key, f"SELECT {_names(columns)} FROM {key.table.name} WHERE", "")  # noqa: S608  # our own names, no data
         self._array += lock
+
+    def query(self, dialect: str, keys: Iterable[bytes | int | str]) -> Query:
+        """Return the look-up as one query, for those who need no transaction around it.
+
+        Args:
+            dialect: Name of the dialect.
+            keys: The keys, at least one and at most 2,048 of them; one that comes twice counts once.
+        """
+        wanted = sorted(set(keys))
+        if dialect != "sqlite":
+            return Query(self._array, (wanted,))
+        filled = self._filled(wanted)
+        return Query(self._in[len(filled)], tuple(filled))
 
 
 class BulkMark(_ByKeys):

@@ -110,6 +110,14 @@ def test_any_number_of_keys_is_looked_up_and_each_row_comes_once(database: Datab
     assert sorted(found) == ROWS[:count]
 
 
+@pytest.mark.parametrize("count", [1, 2, 5, 300])
+async def test_keys_are_looked_up_by_one_query_without_a_transaction_too(database: Database, count: int) -> None:
+    keys = [row[0] for row in ROWS] + [number.to_bytes(16) for number in range(1, 300)]
+    lookup = BulkLookup(COLUMNS, PERSON.c.key)
+    found = await database.query(lookup.query(database.dialect, keys[:count] + keys[:count]))
+    assert sorted(tuple(row) for row in found) == ROWS[:count]
+
+
 def test_locked_rows_come_back_like_others(database: Database) -> None:
     lookup = BulkLookup(COLUMNS, PERSON.c.key, ordered_lock=True)
 
