@@ -10,6 +10,7 @@ import grpc
 from city_node.receipts import TrustedKeys
 from city_node.store import CityStore, EpochKey
 from elicense.errors import Malformed, StoreCorrupt
+from elicense.log.anchor import epoch_of
 from elicense.log.checkpoint import Checkpoint, log_verifier_key, sign_checkpoint
 from elicense.log.model import LogKey
 from elicense.log.tree import EMPTY_ROOT
@@ -18,6 +19,7 @@ from elicense.rpc.errors import from_rpc_error
 from elicense.sql.database import Database
 from elicense.trust.enrollment import city_log_origin
 from elicense.v1 import recovery_pb2, recovery_pb2_grpc
+from elicense.verification.told import Told, sign_told
 from elicense.view.opening import read_opening
 
 if TYPE_CHECKING:
@@ -65,6 +67,14 @@ class Epochs:
             NotFound: This node does not have the key of that epoch.
         """
         return sign_checkpoint(Checkpoint(self.origin(key.epoch), size, root), self.signer(key.epoch))
+
+    def sign_told(self, told: Told) -> bytes:
+        """Sign what the city says that it knows.
+
+        Raises:
+            NotFound: This node does not have the key of that epoch.
+        """
+        return sign_told(told, self.signer(epoch_of(told.origin)))
 
     def trusted(self, keys: Mapping[int, EpochKey], cosigner: VerifierKey) -> dict[int, TrustedKeys]:
         """Return what receipts of each epoch must be signed with."""

@@ -127,6 +127,7 @@ class HandingIn:
             key=head.key,
             log=_OwnLog(head.size, self._clock),
             batches=BatchReader(database=self._database, store=self._store, sign=self._epochs.sign),
+            sign_told=self._epochs.sign_told,
             stub=self._replication,
             opening=RegistryEpochs(
                 database=self._database, store=self._store, epochs=self._epochs, stub=self._recovery

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from city_node.custody import NOT_IN_CUSTODY, OF_HAND_OVERS, CustodyFeed
+from city_node.custody import AWAY, NOT_IN_CUSTODY, OF_HAND_OVERS, CustodyFeed
 from city_node.store import CityStore, StoredDisposition
 from elicense.errors import CheckpointInvalid, DataLoss, LogBehind, LogForked, StoreCorrupt
 from elicense.license.verdict import ViewFlags
@@ -15,6 +15,7 @@ from elicense.log.model import LogKey
 from elicense.log.verifier_key import VerifierKey
 from elicense.sql.database import Database
 from elicense.v1 import replication_pb2
+from elicense.verification.told import Told
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -171,6 +172,26 @@ class Receipts:
         if fresh:
             for listener in self._listeners:
                 listener()
+
+    async def told(self, numbers: Sequence[int]) -> dict[int, Told]:
+        """Return what this city knows of licences of its own that went to another city, by number in the feed.
+
+        Whatever is recorded behind the size in it was recorded by a city that knew.
+
+        Args:
+            numbers: Dispositions that the registry asks about; what is not stored, or is of another kind, is left out.
+        """
+
+        def read(conn: Connection) -> dict[int, Told]:
+            words = self._store.dispositions_at(conn, self._key.log, numbers)
+            # Locked, behind a commit that is under way: what that one writes, it may have judged before the word.
+            head = self._store.logs.head(conn, self._key, lock=True)
+            if head is None:
+                raise StoreCorrupt("the log is missing; run fsck")
+            origin = self._keys[self._key.epoch].origin
+            return {word.seq: Told(origin, head.size, word.epoch, word.idx) for word in words if word.kind == AWAY}
+
+        return await self._database.write(read)
 
     def _fresh(self, dispositions: Sequence[replication_pb2.Disposition]) -> list[replication_pb2.Disposition]:
         """Return what is not stored yet, without a gap."""

@@ -52,6 +52,7 @@ class Replication:
             key=key,
             log=own_log.log,
             batches=BatchReader(database=database, store=store, sign=epochs.sign),
+            sign_told=epochs.sign_told,
             stub=replication_pb2_grpc.ReplicationServiceStub(upstream),
             opening=RegistryEpochs(
                 database=database, store=store, epochs=epochs, stub=recovery_pb2_grpc.RecoveryServiceStub(upstream)

@@ -43,6 +43,7 @@ from elicense.log.model import LogKey
 from elicense.rpc.errors import from_rpc_error
 from elicense.rpc.telemetry import describe_exception
 from elicense.v1 import replication_pb2, replication_pb2_grpc
+from elicense.verification.told import Told
 
 _log = structlog.stdlib.get_logger(__name__)
 
@@ -104,6 +105,7 @@ class Replicator:
         key: The log, in its open epoch.
         log: The city's log.
         batches: Reads what is to be sent.
+        sign_told: Signs what the city says that it knows.
         stub: The registry's ReplicationService.
         opening: Opens an epoch at the registry.
         receipts: Where the registry's word is checked and kept.
@@ -120,6 +122,7 @@ class Replicator:
         key: LogKey,
         log: OwnLog,
         batches: BatchReader,
+        sign_told: Callable[[Told], bytes],
         stub: replication_pb2_grpc.ReplicationServiceStub,
         opening: OpensEpoch,
         receipts: Receipts,
@@ -133,6 +136,7 @@ class Replicator:
         self._there = key
         self._log = log
         self._batches = batches
+        self._sign_told = sign_told
         self._stub = stub
         self._opening = opening
         self._receipts = receipts
@@ -145,6 +149,8 @@ class Replicator:
         self._entries_wanted = 0
         # The registry's clock as it answered last, and our monotonic clock when we heard it.
         self._heard: tuple[int, float] | None = None
+        # What the registry asks the city to sign that it knows, by number in the feed.
+        self._told: dict[int, Told] = {}
         self._decision_due = False
         self._compare_due = False
         self._connected = False
@@ -330,6 +336,7 @@ class Replicator:
             city_time=to_timestamp(city_us),
             dispositions_after=self._receipts.cursor,
             registry_time=None if left is None else to_timestamp(left),
+            told=self._signed(),
         )
         try:
             response: replication_pb2.AppendEntriesResponse = await self._stub.AppendEntries(
@@ -352,7 +359,22 @@ class Replicator:
         words = response.dispositions
         whole = len(words) < DISPOSITIONS_PER_ANSWER
         await self._take(request.epoch, response.receipt, response.next_index, words, whole_feed=whole)
+        await self._learn(response.unsigned)
         return response
+
+    def _signed(self) -> list[bytes]:
+        """Return what the city says that it knows; nothing while it may sign nothing, or for a closed epoch."""
+        if not self._told or self._gate.reason is not None or self._there != self._key:
+            return []
+        return [self._sign_told(told) for told in self._told.values()]
+
+    async def _learn(self, unsigned: Sequence[int]) -> None:
+        """Note what the registry asks to be signed; what it asks again is signed as before."""
+        asked = [number for number in unsigned if number not in self._told]
+        new = await self._receipts.told(asked) if asked else {}
+        self._told = {number: told for number, told in (self._told | new).items() if number in unsigned}
+        if new:
+            self.wake()
 
     def _registry_us(self) -> int | None:
         """Return what the registry's clock shows now, or less; None before it was heard.

@@ -68,6 +68,7 @@ class Batch:
         city_us: Up to when those ``tip_size`` entries are complete, by the city's clock.
         left_us: What the registry's clock showed when the call was made, or less; None if the city could not tell.
         dispositions_after: Last number of the feed that the city has.
+        told: Notes in which it signs what it knows.
     """
 
     city: int
@@ -79,6 +80,7 @@ class Batch:
     city_us: int
     left_us: int | None
     dispositions_after: int
+    told: Sequence[bytes] = ()
 
     def said_us(self, now_us: int) -> int:
         """Return when the city said all this, by the registry's clock: never later than it did.
@@ -101,6 +103,7 @@ class Taken:
         undecided: True when licences now wait for a decision.
         explained: Size of the head that the batch explained, of a quarantined city; else 0.
         as_of_us: Up to when the city's records are complete now; 0 when that is not known.
+        unsigned: Numbers of the feed of which the city has to sign that it knows them.
     """
 
     next_index: int
@@ -110,3 +113,4 @@ class Taken:
     undecided: bool
     explained: int = 0
     as_of_us: int = 0
+    unsigned: Sequence[int] = ()

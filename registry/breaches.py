@@ -3,7 +3,8 @@
 The registry tells a city of each of its records that has no effect because it had no
 custody.  Those words are read here, and each is judged as a court would: where the
 registry's log or another city's proves that the record broke custody, evidence is
-kept and an alarm is raised.  A record that may have crossed a hand-over proves nothing.
+kept and an alarm is raised.  A record that crossed a hand-over proves nothing, however
+late it is: it does only behind the size of its log at which the city signed that it knew.
 
 What is kept names the two entries and holds nothing of them: they stand in the logs,
 an erased licence is erased here too, and `elicense-registry prove-breach` makes the
@@ -172,7 +173,7 @@ class Breaches:
             return 0
         words, kept = await self._database.read(
             lambda conn: (
-                self._store.words(conn, city, _NOT_IN_CUSTODY, after=after, limit=_WORDS_PER_LOOK),
+                self._store.words(conn, city, _NOT_IN_CUSTODY, after=after, until=last, limit=_WORDS_PER_LOOK),
                 self._store.evidence_counts(conn, CUSTODY_BROKEN).get(city, 0),
             )
         )

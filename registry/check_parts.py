@@ -20,7 +20,7 @@ from elicense.v1 import license_pb2
 from elicense.view.fold import LICENSE_ID_SIZE
 from elicense.view.opening import binds
 from elicense.view.person import PersonIndex
-from registry.check_state import check_feed, check_reasons, check_states, check_waiting, next_feed
+from registry.check_state import check_feed, check_reasons, check_states, check_told, check_waiting, next_feed
 from registry.decided import Decided
 from registry.epochs import previous_head
 from registry.license_check import LicenseCheck
@@ -125,6 +125,7 @@ class Parts:
             "states": whole(lambda conn: check_states(conn, store, found)),
             "waiting": whole(lambda conn: check_waiting(conn, store, found, persons=self._persons)),
             "feeds": self._check_feeds,
+            "told": whole(lambda conn: check_told(conn, store, found)),
             "reasons": whole(lambda conn: check_reasons(conn, store, found)),
             "trust": whole(lambda conn: check_trust(conn, store.trust, found)),
             # What was written to since: nothing follows that could add to it.

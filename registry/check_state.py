@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
@@ -12,8 +13,10 @@ from elicense.clock import from_timestamp
 from elicense.errors import Malformed, StoreCorrupt
 from elicense.log.check import Finding, position
 from elicense.log.model import REGISTRY_LOG, LogKey
+from elicense.log.verifier_key import parse_vkey
 from elicense.sql.scratch import Shelf
 from elicense.v1 import log_pb2, replication_pb2
+from elicense.verification.told import open_told
 from elicense.view.feed import fault_of, place_of
 from elicense.view.fold import person_key_of, read_record
 from elicense.view.person import PersonIndex
@@ -21,6 +24,7 @@ from registry.breaches import CUSTODY_BROKEN
 from registry.ingest import MAX_CLOCK_SKEW_US
 from registry.model import CityState, Claim, ClaimState, NotedDisposition, Pending
 from registry.store import RegistryStore
+from registry.told_store import Mark
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -93,6 +97,22 @@ def _check_words(
         fault = fault_of(word, entries.get(place))
         if fault is not None:
             found(Finding(f"feed of city {word.city}, word {word.seq}", fault))
+
+
+def check_told(conn: Connection, store: RegistryStore, found: Callable[[Finding], None]) -> None:
+    """Whatever a city signed that it knows must be signed by it, and say what is kept of it."""
+    keys = {LogKey(city.city, city.epoch): city.log_key for city in store.cities(conn)}
+    for row in store.told.all(conn):
+        key, told = LogKey(row.city, row.epoch), None
+        with suppress(Malformed):
+            told = open_told(row.note, key=parse_vkey(keys.get(key, "")))
+        if told is None or (told.size, told.epoch, told.index) != (row.size, row.of_epoch, row.of_idx):
+            where = f"what log {key.log}/{key.epoch} signed of entry {row.of_idx}, epoch {row.of_epoch}"
+            found(Finding(where, "the city did not sign what is kept of it"))
+    feeds = store.feeds(conn)
+    for city, what, epoch, number in store.told.marks(conn):
+        if what != Mark.TOLD or not 0 <= number <= feeds.get(city, 0):
+            found(Finding(f"mark {what}, {epoch} of the feed of city {city}", "the feed does not go so far"))
 
 
 def check_reasons(conn: Connection, store: RegistryStore, found: Callable[[Finding], None]) -> None:

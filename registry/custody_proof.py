@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Final
 from elicense.errors import Malformed, NotFound
 from elicense.log.entry_proofs import read_proof
 from elicense.log.model import REGISTRY_LOG, LogKey
+from elicense.log.proof_file import EntryProof
 from elicense.v1 import log_pb2
-from elicense.verification.custody_evidence import CustodyEvidence
+from elicense.verification.custody_evidence import CustodyEvidence, read_decision
 from elicense.view.fold import read_record
 from registry.store import RegistryStore
 
@@ -33,7 +34,16 @@ def custody_evidence(conn: Connection, store: RegistryStore, key: LogKey, index:
     follows = shown_by(conn, store, key, index)
     if follows is None:
         raise NotFound("nothing shows that this record was written without custody; name the first one that was")
-    return CustodyEvidence(read_proof(conn, store.logs, key, index), read_proof(conn, store.logs, *follows))
+    record, shown = read_proof(conn, store.logs, key, index), read_proof(conn, store.logs, *follows)
+    return CustodyEvidence(record, shown, _told(conn, store, key, shown))
+
+
+def _told(conn: Connection, store: RegistryStore, key: LogKey, shown: EntryProof) -> bytes | None:
+    """Return what the city signed about a decision that gave its licence to another one; None when it did not."""
+    if shown.city != REGISTRY_LOG:
+        return None
+    source = read_decision(shown.record).transfer_decided.source
+    return store.told.note(conn, key, (source.epoch, source.index))
 
 
 def shown_by(conn: Connection, store: RegistryStore, key: LogKey, index: int) -> tuple[LogKey, int] | None:

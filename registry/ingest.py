@@ -42,6 +42,7 @@ from registry.quarantine_model import Kind, refusal
 from registry.readers import Readers
 from registry.reading import Reading
 from registry.store import RegistryStore
+from registry.told import take_told
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -64,6 +65,7 @@ class _Held:
     undecided: bool
     explained: int = 0
     as_of_us: int = 0
+    unsigned: Sequence[int] = ()
 
 
 class Ingest:
@@ -212,9 +214,9 @@ class Ingest:
         dispositions = self._store.dispositions(
             conn, batch.city, after=batch.dispositions_after, limit=DISPOSITIONS_PER_ANSWER
         )
-        return replace(
-            self._held(conn, head, dispositions, undecided=undecided), explained=explained, as_of_us=state.as_of_us
-        )
+        unsigned = take_told(conn, self._store, batch, enrolled, held=head.size)
+        held = self._held(conn, head, dispositions, undecided=undecided)
+        return replace(held, explained=explained, as_of_us=state.as_of_us, unsigned=unsigned)
 
     def _apply(
         self,
@@ -341,4 +343,13 @@ class Ingest:
         if not receipt and head.note is not None:
             receipt = cosign(head.note, name=self._cosigner_name, signer=self._cosigner, time_s=now_us // 1_000_000)
             self._unstored[head.key] = (head.size, receipt)
-        return Taken(head.size, receipt, held.dispositions, now_us, held.undecided, held.explained, held.as_of_us)
+        return Taken(
+            head.size,
+            receipt,
+            held.dispositions,
+            now_us,
+            held.undecided,
+            held.explained,
+            held.as_of_us,
+            held.unsigned,
+        )

@@ -40,6 +40,7 @@ from registry.ban_store import BanStore, define_ban_table
 from registry.conflict_store import ConflictStore, define_conflict_tables
 from registry.model import City, CityState, Claim, ClaimState, NotedDisposition, Pending, PublishedHead
 from registry.quarantine_store import QuarantineStore, define_quarantine_table
+from registry.told_store import ToldStore, define_told_tables
 from registry.transfer_store import TransferStore, define_transfer_tables
 
 _DETAIL_LENGTH: Final = 200
@@ -60,6 +61,7 @@ _ban_table = define_ban_table(metadata)
 _transfer_tables = define_transfer_tables(metadata)
 _conflict_tables = define_conflict_tables(metadata)
 _quarantine_table = define_quarantine_table(metadata)
+_told_tables = define_told_tables(metadata)
 
 city_table = Table(
     "city",
@@ -205,6 +207,7 @@ class RegistryStore:
         quota: How much of verifiers' quotas is leased.
         lease: Which process does what one alone must do.
         transfers: Hand-overs between cities.
+        told: What cities signed that they know.
     """
 
     def __init__(self) -> None:
@@ -218,6 +221,7 @@ class RegistryStore:
         self.quota = QuotaStore(_quota_table)
         self.lease = LeaseStore(_lease_table)
         self.transfers = TransferStore(*_transfer_tables)
+        self.told = ToldStore(*_told_tables)
         claims = [claim_table.c[name] for name in Claim.__dataclass_fields__]
         self._claims = BulkLookup(claims, claim_table.c.person_key)
         self._locked_claims = BulkLookup(claims, claim_table.c.person_key, ordered_lock=True)
@@ -547,11 +551,13 @@ class RegistryStore:
         query = select(table.c.body, table.c.noted_us).where(table.c.reason == reason)
         return [(row[0], row[1]) for row in conn.execute(query.order_by(table.c.city, table.c.noted_us))]
 
-    def words(self, conn: Connection, city: int, kind: int, *, after: int, limit: int) -> list[NotedDisposition]:
-        """Return up to ``limit`` words of one kind in a city's feed that follow number ``after``."""
+    def words(
+        self, conn: Connection, city: int, kind: int, *, after: int, until: int, limit: int
+    ) -> list[NotedDisposition]:
+        """Return up to ``limit`` words of one kind in a city's feed, behind number ``after`` and up to ``until``."""
         query = select(*[disposition_table.c[name] for name in NotedDisposition.__dataclass_fields__])
         c = disposition_table.c
-        query = query.where(c.city == city, c.seq > after, c.kind == kind).order_by(c.seq).limit(limit)
+        query = query.where(c.city == city, c.seq > after, c.seq <= until, c.kind == kind).order_by(c.seq).limit(limit)
         return [NotedDisposition(*row) for row in conn.execute(query)]
 
     def feeds(self, conn: Connection) -> dict[int, int]:

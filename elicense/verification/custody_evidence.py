@@ -10,9 +10,9 @@ that rule in three ways, and each shows in the entry that the record follows:
    that opened a later epoch has lost decisions, and may refuse there what it had
    accepted: then only a record counts that is dated more than ten minutes after.
 3. It follows the very revision at which the registry's log had given the licence to
-   another city, and is dated more than ten minutes after that: as far as the clocks
-   of two honest sides may be apart.  A city that was cut off may not have known;
-   the evidence proves what it wrote, and when, not what it knew.
+   another city, and stands behind the size at which the city signed that it knew.  A
+   city that was cut off has signed nothing of the kind, and breaks no rule; no clock
+   is asked.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from elicense.errors import Malformed
 from elicense.log.model import FIRST_EPOCH
 from elicense.log.proof_file import EntryProof, ProvenEntry, check_proof
 from elicense.v1 import license_pb2, log_pb2
+from elicense.verification.told import Told, open_told
 from elicense.view.fold import read_record
 
 if TYPE_CHECKING:
@@ -47,10 +48,12 @@ class CustodyEvidence:
         record: The record, in the log of the city that wrote it.
         follows: What proves that the city had no custody: the entry of another city's log that it follows, or
             the registry's decision on the take-over.
+        told: The city's signed word that it knew of that decision; None where the proof needs none.
     """
 
     record: EntryProof
     follows: EntryProof
+    told: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,12 +89,14 @@ def confirm_breach(evidence: CustodyEvidence, keys: Sequence[VerifierKey]) -> Br
     if not entry.proof.city:
         raise Malformed("the record of this evidence must stand in a city's log")
     record = _license_record(entry)
-    what = _foreign(entry, record, follows) if follows.proof.city else _decided(entry, record, follows)
-    if what is None:
-        raise Malformed("the entries do not show that the record was written without custody")
-    origin = next(key.name for key in keys if key.name.endswith(f"/city/{entry.proof.city}/{entry.proof.epoch}"))
+    own = next(key for key in keys if key.name.endswith(f"/city/{entry.proof.city}/{entry.proof.epoch}"))
+    origin = own.name
     if not _is_of(origin, follows, keys):
         raise Malformed("the two entries are of different trust domains")
+    told = None if evidence.told is None else open_told(evidence.told, key=own)
+    what = _foreign(entry, record, follows) if follows.proof.city else _decided(entry, record, follows, told)
+    if what is None:
+        raise Malformed("the entries do not show that the record was written without custody")
     return Breach(entry.proof.city, origin, f"wrote entry {entry.proof.index} of the log {origin}, {what}")
 
 
@@ -108,7 +113,9 @@ def _foreign(entry: ProvenEntry, record: license_pb2.LicenseRecord, follows: Pro
     return f"upon a revision of city {other.city} ({place}) that it had not taken over"
 
 
-def _decided(entry: ProvenEntry, record: license_pb2.LicenseRecord, follows: ProvenEntry) -> str | None:
+def _decided(
+    entry: ProvenEntry, record: license_pb2.LicenseRecord, follows: ProvenEntry, told: Told | None
+) -> str | None:
     decision = read_decision(follows.proof.record)
     decided = decision.transfer_decided
     if record.license_id != decided.license_id:
@@ -125,11 +132,14 @@ def _decided(entry: ProvenEntry, record: license_pb2.LicenseRecord, follows: Pro
         entry.proof.city != decided.source.city
         or record.event == _TAKEN_OVER
         or record.previous_entry_hash != decided.source_entry_hash
-        or late_us <= CLOCKS_APART_US
+        or told is None
+        or (told.epoch, told.index) != (decided.source.epoch, decided.source.index)
+        or entry.proof.index < told.size
     ):
         return None
     return (
-        f"{late_us // SECOND_US} s after the registry had given the license to city {decided.position.city} ({where})"
+        f"though it had signed at {told.size} entries that it knew that"
+        f" the registry had given the license to city {decided.position.city} ({where})"
     )
 
 

@@ -9,7 +9,8 @@ A JSON document with the field ``evidence`` = ``elicense/1`` and one of these ki
     A signed answer and an entry of a log that proves it wrong
     (:mod:`elicense.verification.contradiction`).
 ``custody``
-    A record that a city wrote without custody, and the entry that proves it
+    A record that a city wrote without custody, the entry that proves it, and where
+    that needs it the city's signed word that it knew
     (:mod:`elicense.verification.custody_evidence`).
 
 Binary values are in canonical base64, notes are text.  A ``heads`` file holds no
@@ -93,6 +94,8 @@ def format_evidence(evidence: Evidence) -> bytes:
     elif isinstance(evidence, CustodyEvidence):
         values |= {"kind": "custody", "record": proof_values(evidence.record)}
         values["follows"] = proof_values(evidence.follows)
+        if evidence.told is not None:
+            values["told"] = evidence.told.decode()
     else:
         values |= {"kind": "verdict", "verdict": encode_base64(evidence.verdict), "entry": proof_values(evidence.entry)}
         if (asked := evidence.question) is not None:
@@ -171,8 +174,9 @@ def _parse_kind(values: dict[str, Any]) -> Evidence:
     if kind == "verdict" and {"verdict", "entry"} <= fields <= {"verdict", "entry", "question"}:
         question = _read_question(values["question"]) if "question" in fields else None
         return VerdictEvidence(read_binary(values["verdict"]), read_proof(values["entry"]), question)
-    if kind == "custody" and fields == {"record", "follows"}:
-        return CustodyEvidence(read_proof(values["record"]), read_proof(values["follows"]))
+    if kind == "custody" and {"record", "follows"} <= fields <= {"record", "follows", "told"}:
+        told = _read_note(values["told"]) if "told" in fields else None
+        return CustodyEvidence(read_proof(values["record"]), read_proof(values["follows"]), told)
     raise Malformed("the evidence is of a kind not known here, or lacks a part")
 
 
@@ -185,14 +189,20 @@ def _statement(statement: HeadStatement) -> dict[str, Any]:
 def _read_statement(values: Any) -> HeadStatement:
     match values:
         case {"note": str(note)} if len(values) == 1:
-            try:
-                return NoteStatement(note.encode())
-            except UnicodeEncodeError:
-                raise Malformed("a head of the evidence is not text") from None
+            return NoteStatement(_read_note(note))
         case {"vector": entry, "city": int(city), "epoch": int(epoch)} if len(values) == 3:
             if 0 <= city < _MAX_NUMBER and 0 <= epoch < _MAX_NUMBER:
                 return VectorStatement(read_proof(entry), city, epoch)
     raise Malformed("a statement of the evidence is neither a note nor a vector")
+
+
+def _read_note(value: Any) -> bytes:
+    if not isinstance(value, str):
+        raise Malformed("a note of the evidence is not text")
+    try:
+        return value.encode()
+    except UnicodeEncodeError:
+        raise Malformed("a note of the evidence is not text") from None
 
 
 def _read_question(values: Any) -> RevealedQuestion:

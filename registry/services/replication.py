@@ -66,6 +66,7 @@ class ReplicationServicer(replication_pb2_grpc.ReplicationServiceServicer):
             registry_time=to_timestamp(taken.now_us),
             decisions_pending=taken.undecided,
             entries_wanted=self._replication.entries_wanted,
+            unsigned=taken.unsigned,
         )
 
     async def GetReplicationState(
@@ -136,6 +137,7 @@ def _batch(city: int, request: pb.AppendEntriesRequest) -> Batch:
         city_us=from_timestamp(request.city_time),
         left_us=from_timestamp(request.registry_time) if request.HasField("registry_time") else None,
         dispositions_after=request.dispositions_after,
+        told=list(request.told),
     )
 
 

@@ -101,6 +101,7 @@ class CityNode(Node):
             key=key,
             log=log,
             batches=BatchReader(database=database, store=store, sign=epochs.sign, max_entries=8),
+            sign_told=epochs.sign_told,
             stub=upstream,
             opening=RegistryEpochs(database=database, store=store, epochs=epochs, stub=upstream),
             receipts=self.receipts,

@@ -32,6 +32,7 @@ from elicense.trust.x509 import from_der, generate_key
 from elicense.v1 import enrollment_pb2, enrollment_pb2_grpc, license_pb2, replication_pb2_grpc
 from elicense.v1 import replication_pb2 as pb
 from elicense.v1.license_pb2 import LicenseRecord
+from elicense.verification.told import Told, sign_told
 
 DEADLINE_S = 20.0
 
@@ -75,6 +76,7 @@ class City:
         signer: Key of its log.
         clock: UTC microseconds.
         cosigner: Key of the registry's receipts.
+        told: What the registry asks it to sign that it knows, by number in the feed; signed with the next batch.
     """
 
     code: int
@@ -85,6 +87,7 @@ class City:
     records: list[bytes] = field(default_factory=list)
     salts: list[bytes] = field(default_factory=list)
     feed: list[pb.Disposition] = field(default_factory=list)
+    told: dict[int, Told] = field(default_factory=dict)
     _channel: grpc.aio.Channel | None = None
 
     @classmethod
@@ -223,6 +226,7 @@ class City:
             tip_size=self.size,
             city_time=to_timestamp(self.clock()),
             dispositions_after=len(self.feed),
+            told=[sign_told(told, self.signer) for told in self.told.values()],
         )
         for record, salt in zip(self.records[first:stop], self.salts[first:stop], strict=True):
             request.entries.add(record=record, salt=salt)
@@ -243,6 +247,9 @@ class City:
             raise from_rpc_error(error) from error
         if keep_feed:
             self.feed.extend(answer.dispositions)
+            asked = {number: self.feed[number - 1] for number in answer.unsigned}
+            known = {number: Told(self.origin, self.size, word.epoch, word.index) for number, word in asked.items()}
+            self.told = {number: self.told.get(number, told) for number, told in known.items()}
         return answer
 
     async def replicate(self) -> pb.AppendEntriesResponse:

@@ -21,6 +21,7 @@ WAITING, OTHER, RENUMBERED = "44052418800101001X", "11010519491231002X", "110101
 
 _OWN = "nothing else states it, and nothing that is signed or answered rests on it"
 _BEAT = "the city's next heartbeat, seconds later, writes it anew; only its bounds are checked"
+_MARK = "one that is too low has words looked at once more; that none is ahead of its feed is checked"
 _DAY = "a count of today, which nothing repeats; a wrong one is gone tomorrow"
 _FLAGS = "the flags that decisions give are checked, not those beside them"
 UNCHECKED = {
@@ -33,6 +34,10 @@ UNCHECKED = {
     "disposition.detail": "a sentence for a clerk; what counts is in the other columns",
     "disposition_feed.seq": "a feed may be ahead of its words after a restore; one that is behind them is found",
     "evidence.noted_us": _OWN,
+    "feed_mark.what": _MARK,
+    "feed_mark.city": _MARK,
+    "feed_mark.epoch": _MARK,
+    "feed_mark.seq": _MARK,
     "join_token.request_digest": "of a request that is not kept; a wrong one refuses to repeat an answer",
     "join_token.response": "the certificate in it is checked; the rest is given out once more and checked by its taker",
     "license_revision.received_us": "when a record arrived is the one thing that no log tells",
@@ -86,6 +91,10 @@ async def filled_registry(folder: Path) -> AsyncIterator[Filled]:
         yield Filled(folder / "filled.db", FLIPS, check)
 
 
+async def told(world: World) -> int:
+    return await world.database.read(lambda conn: sum(1 for _ in world.store.told.all(conn)))
+
+
 async def fill(world: World) -> None:
     suzhou, tianjin, chengdu = [await world.city(code) for code in (SUZHOU, TIANJIN, CHENGDU)]
     claims = await suzhou.claim(*NUMBERS)
@@ -95,6 +104,15 @@ async def fill(world: World) -> None:
     suzhou.change(licenses[1], ["F"])
     suzhou.offer(licenses[2], CHENGDU)
     suzhou.renumber(licenses[3], RENUMBERED, (await suzhou.claim(RENUMBERED))[0])
+    # A licence that goes to another city, which Suzhou signs that it knows.
+    suzhou.offer(licenses[5], CHENGDU)
+    await suzhou.replicate()
+    chengdu.take_over(licenses[5], suzhou)
+    await chengdu.replicate()
+    await chengdu.decided(1)
+    await suzhou.decided(1)
+    while suzhou.told or not await told(world):
+        await suzhou.send(suzhou.batch(suzhou.size))
     # A full tile, of records that cost little to fold.
     while suzhou.size < 258:
         suzhou.append(b"unreadable %d" % suzhou.size)
@@ -104,7 +122,7 @@ async def fill(world: World) -> None:
     for number in (NUMBERS[4], OTHER, WAITING):
         chengdu.issue(number)
     await chengdu.replicate()
-    await chengdu.decided(2)
+    await chengdu.decided(3)
     tianjin.issue(f"{TIANJIN}199001010000")
     await tianjin.replicate()
     await tianjin.decided(1)

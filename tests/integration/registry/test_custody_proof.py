@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +14,19 @@ from click.testing import CliRunner, Result
 from elicense.cli.main import main as elicense
 from elicense.clock import to_timestamp
 from elicense.errors import Malformed
+from elicense.log.model import LogKey
 from elicense.log.verifier_key import VerifierKey, parse_vkey
-from elicense.v1 import license_pb2
+from elicense.trust.enrollment import city_log_origin
+from elicense.trust.signer import FileSigner
+from elicense.v1 import license_pb2, replication_pb2
 from elicense.verification.evidence_file import confirm, parse_evidence
+from elicense.verification.told import Told, sign_told
 from registry.breaches import CUSTODY_BROKEN, Breach
 from registry.cli import main as registry_command
+from registry.custody_proof import custody_evidence
 from registry.store import EVIDENCE_PER_REASON
 from tests.integration.registry.test_transfers import REFUSED, Move, begin
-from tests.integration.registry.world import SUZHOU, TIANJIN, TRUST_DOMAIN, World
+from tests.integration.registry.world import CHENGDU, SUZHOU, TIANJIN, TRUST_DOMAIN, World
 from tests.support.city import City
 from tests.support.cluster import eventually
 
@@ -43,9 +49,18 @@ async def moved(move: Move) -> None:
     await move.chengdu.decided(1)
 
 
+async def knows(city: City) -> None:
+    """Have a city hear the registry's word, and sign that it knows."""
+    await city.replicate()
+    while city.told or not city.feed:
+        await city.send(city.batch(city.size))
+
+
 async def after_it_moved(move: Move) -> tuple[City, int]:
     await moved(move)
-    return move.suzhou, later(move.suzhou, move, seconds=601)
+    await move.suzhou.decided(1)
+    await knows(move.suzhou)
+    return move.suzhou, later(move.suzhou, move, seconds=1)
 
 
 async def upon_a_refused_take_over(move: Move) -> tuple[City, int]:
@@ -81,7 +96,10 @@ async def published(world: World) -> list[str]:
 
 
 BREACHES = [
-    (after_it_moved, "s after the registry had given the license to city 510100"),
+    (
+        after_it_moved,
+        "though it had signed at 2 entries that it knew that the registry had given the license to city",
+    ),
     (upon_a_refused_take_over, "upon a take-over that the registry had refused"),
     (without_a_take_over, "upon a revision of city 320500 (entry 1 of epoch 1) that it had not taken over"),
 ]
@@ -183,15 +201,74 @@ async def test_a_city_that_breaks_custody_all_the_time_fills_no_disk(move: Move)
     assert found(move.world)[str(TIANJIN)] == EVIDENCE_PER_REASON
 
 
-@pytest.mark.parametrize("seconds", [0, 599])
-async def test_a_record_that_may_have_crossed_the_decision_convicts_nobody(move: Move, seconds: int) -> None:
+@pytest.mark.parametrize("seconds", [0, 86_400])
+async def test_a_city_that_was_cut_off_when_its_license_moved_is_never_convicted(move: Move, seconds: int) -> None:
     await moved(move)
     index = later(move.suzhou, move, seconds=seconds)
+    # It is back, hears of it all and signs that: by then the record stands.
+    await knows(move.suzhou)
+    assert move.suzhou.feed[-1].kind == replication_pb2.DISPOSITION_KIND_NOT_IN_CUSTODY
     made, path = await prove(move, move.suzhou, index)
     assert (made.exit_code, path.exists()) == (1, False), made.output
     assert "[NOT_FOUND]" in made.output
     await look(move, move.suzhou)
     assert kept(move.world) == []
+    # Nor does a file that is put together by hand.
+    key = LogKey(SUZHOU, 1)
+    evidence = move.world.database.read_now(lambda conn: custody_evidence(conn, move.world.store, key, index))
+    assert evidence.told is not None
+    keys = [parse_vkey(line) for line in await published(move.world)]
+    for each in (evidence, replace(evidence, told=None)):
+        with pytest.raises(Malformed, match="do not show"):
+            confirm(each, keys)
+    assert not move.world.fsck().findings
+
+
+async def test_a_city_is_asked_for_its_signature_until_it_gives_one_that_its_log_reaches(move: Move) -> None:
+    await moved(move)
+    city = move.suzhou
+    await city.decided(1)
+
+    async def asked(told: list[bytes]) -> list[int]:
+        request = city.batch(city.size)
+        del request.told[:]
+        request.told.extend(told)
+        return list((await city.send(request)).unsigned)
+
+    def signed(signer: FileSigner = city.signer, **changes: Any) -> bytes:
+        return sign_told(replace(Told(city.origin, city.size, 1, 1), **changes), signer)
+
+    assert await asked([]) == [1]
+    assert await asked([signed(size=city.size + 1)]) == [1]
+    assert await asked([signed(index=0)]) == [1]
+    other = city_log_origin(TRUST_DOMAIN, CHENGDU, 1)
+    for note in (signed(origin=other), signed(move.chengdu.signer), city.note(), b""):
+        with pytest.raises(Malformed):
+            await asked([note])
+    assert await asked([signed(), signed(size=0)]) == []
+    assert await asked([]) == []
+    (row,) = move.world.database.read_now(lambda conn: list(move.world.store.told.all(conn)))
+    assert row.size == city.size
+
+
+async def test_what_a_city_signed_in_one_epoch_of_another_city_s_log_convicts_nobody_else(move: Move) -> None:
+    city, index = await after_it_moved(move)
+    await look(move, city)
+    key = LogKey(SUZHOU, 1)
+    evidence = move.world.database.read_now(lambda conn: custody_evidence(conn, move.world.store, key, index))
+    keys = [parse_vkey(line) for line in await published(move.world)]
+    told = Told(city.origin, 2, 1, 1)
+    for changed in (
+        replace(told, size=index + 1),
+        replace(told, index=0),
+        replace(told, epoch=2),
+        replace(told, origin=city_log_origin(TRUST_DOMAIN, SUZHOU, 2)),
+    ):
+        with pytest.raises(Malformed):
+            confirm(replace(evidence, told=sign_told(changed, city.signer)), keys)
+    with pytest.raises(Malformed):
+        confirm(replace(evidence, told=sign_told(told, move.chengdu.signer)), keys)
+    assert "though it had signed" in confirm(replace(evidence, told=sign_told(told, city.signer)), keys).what
 
 
 async def test_records_with_custody_convict_nobody(move: Move) -> None:
@@ -231,6 +308,10 @@ async def test_evidence_of_which_anything_is_altered_or_exchanged_is_refused(
             refused(changed)
         refused({key: held for key, held in values.items() if key != part})
         refused({**values, part: values["follows" if part == "record" else "record"]})
+    if "told" in values:
+        refused({key: held for key, held in values.items() if key != "told"})
+        for told in (1, "", values["told"].replace("\n2\n", "\n1\n"), values["record"]["checkpoint"]):
+            refused({**values, "told": told})
     refused({**values, "more": 1})
     for missing in (f"/city/{city.code}/1", "/registry/1" if not values["follows"]["city"] else f"/city/{SUZHOU}/1"):
         fewer = [key for key in keys if not key.name.endswith(missing)]

@@ -86,6 +86,7 @@ async def pauses(monkeypatch: pytest.MonkeyPatch, *, is_urgent: bool) -> list[fl
         key=LogKey(320500, 1),
         log=Log(is_urgent),
         batches=cast("Any", Batches()),
+        sign_told=lambda _: b"",
         stub=cast("Any", Stub()),
         opening=cast("Any", None),
         receipts=cast("Any", Receipts()),

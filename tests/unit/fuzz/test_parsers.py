@@ -38,8 +38,9 @@ from elicense.v1 import replication_pb2
 from elicense.verification.evidence import open_evidence
 from elicense.verification.evidence_file import confirm, format_evidence, parse_evidence
 from elicense.verification.head_evidence import HeadEvidence, NoteStatement
+from elicense.verification.told import Told, open_told, sign_told
 from elicense.view.fold import read_record
-from tests.support.histories import History, keys_of
+from tests.support.histories import History, keys_of, origin_of, signer
 
 RUNS = settings(
     max_examples=int(os.environ.get("ELICENSE_FUZZ", "60")),
@@ -55,6 +56,7 @@ PROOF = CITY.proof(4)
 EVIDENCE = HeadEvidence(
     NoteStatement(NOTE), NoteStatement(FORKED.note()), FORKED.root(9), tuple(FORKED.consistency(9, FORKED.size))
 )
+TOLD = Told(origin_of(CITY.key), 5, 1, 2)
 BATCH = replication_pb2.AppendEntriesRequest(checkpoint=NOTE, epoch=1, first_index=3, tip_size=9)
 RULES = RequestRules()
 
@@ -80,6 +82,7 @@ PARSERS: dict[str, tuple[Callable[[bytes], Any], bytes]] = {
         lambda data: check_tlog_proof(parse_tlog_proof(data), CITY.leaves()[4], KEYS),
         format_tlog_proof(TlogProof(4, PROOF.hashes, NOTE)),
     ),
+    "word of a city": (lambda data: open_told(data, key=KEYS[0]), sign_told(TOLD, signer(TOLD.origin))),
     "evidence file": (lambda data: confirm(parse_evidence(data), KEYS), format_evidence(EVIDENCE)),
     "signed verdict": (lambda data: open_evidence(data, KEYS), b"\xd2\x84\x43\xa1\x01\x26\xa0\x40\x40"),
     "COSE": (cose.parse, b"\xd2\x84\x43\xa1\x01\x26\xa0\x40\x40"),
