@@ -8,6 +8,7 @@ from collections.abc import Callable
 from prometheus_client import CollectorRegistry
 
 from elicense.clock import utc_micros
+from elicense.log.scrubber import Scrubber
 from elicense.quota.database import open_quota_database
 from elicense.quota.leases import Quotas
 from elicense.rpc.looks import Recording
@@ -32,6 +33,7 @@ from registry.intake import Intake
 from registry.keys import load_keys
 from registry.node import Parts, RunningNode
 from registry.own_log import OwnLog
+from registry.postponed import PostponedErasures
 from registry.publishing import HeadPublisher
 from registry.replication import DecisionLog
 from registry.serving import QUARANTINE_HEALTH, SERVICES, serve_cities, serve_disputes, serve_everybody
@@ -116,6 +118,14 @@ async def build(
     # What the registry decides.
     own_log = OwnLog(ground, set_ready=listening.server.set_ready)
     decision_log = DecisionLog(own_log.writer)
+    scrubber = Scrubber(config.database.url, database=database, erased=store.logs.erased)
+    postponed = PostponedErasures(
+        database=database,
+        store=store,
+        persons=keys.persons,
+        may_erase=own_log.may_erase,
+        on_erased=scrubber.due,
+    )
     decisions = PendingDecisions(
         database=database,
         store=store,
@@ -123,6 +133,7 @@ async def build(
         leads=ground.leads,
         metrics=ConflictMetrics(registry=metrics),
         clock=clock,
+        erase=postponed.carry_out,
     )
     disputes = Disputes(
         database=database,
@@ -146,6 +157,8 @@ async def build(
         disputes=disputes,
         freshness=answering.freshness,
         on_change=notify,
+        scrubber=scrubber,
+        may_erase=own_log.may_erase,
     )
     await intake.reseed()
     await disputes.refresh()
@@ -174,7 +187,7 @@ async def build(
         database=database,
         doubt=own_log.doubt,
         anchor=own_log.anchor,
-        scrubber=intake.scrubber,
+        scrubber=scrubber,
         readers=intake.readers,
         certificates=listening.certificates,
         quotas=quotas,

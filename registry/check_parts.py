@@ -24,6 +24,7 @@ from registry.check_state import check_feed, check_reasons, check_states, check_
 from registry.decided import Decided
 from registry.epochs import previous_head
 from registry.license_check import LicenseCheck
+from registry.postponed import check_postponed
 from registry.store import RegistryStore
 from registry.sweeps import Sweeps
 
@@ -124,6 +125,7 @@ class Parts:
             "own epochs": whole(self._check_own_epochs),
             "states": whole(lambda conn: check_states(conn, store, found)),
             "waiting": whole(lambda conn: check_waiting(conn, store, found, persons=self._persons)),
+            "postponed": whole(lambda conn: check_postponed(conn, store, found)),
             "feeds": self._check_feeds,
             "told": whole(lambda conn: check_told(conn, store, found)),
             "reasons": whole(lambda conn: check_reasons(conn, store, found)),

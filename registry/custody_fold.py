@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from registry.transfer_model import Handovers, Position
+
+_END: Final = 2**63
 
 
 class Custody:
@@ -48,11 +52,20 @@ class Custody:
 
     def is_elsewhere(self, license_id: bytes, where: Position) -> bool:
         """Whether a record of this city was written without custody."""
-        return license_id in self._away or where < self._counts_from.get(license_id, where)
+        early = where < self._counts_from.get(license_id, where)
+        return license_id in self._away or early or self._has_left(license_id, where)
 
-    def is_away(self, license_id: bytes) -> bool:
+    def is_away(self, license_id: bytes, city: int) -> bool:
         """Whether custody has moved away from this city for good."""
-        return license_id in self._away
+        return license_id in self._away or self._has_left(license_id, (city, _END, _END))
+
+    def _has_left(self, license_id: bytes, where: Position) -> bool:
+        """Whether custody left a city before a place in its log: the record by which it did may be erased there."""
+        moves = self._handovers.of(license_id)
+        left = [m.source for m in moves if m.source is not None and m.source[0] == where[0] and m.source < where]
+        if not left:
+            return False
+        return not any(m.arrival[0] == where[0] and max(left) < m.arrival <= where for m in moves)
 
     def halves(self) -> set[tuple[Position, bool]]:
         """Return what this city's log holds of hand-overs: positions, and whether custody came or went there."""

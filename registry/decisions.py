@@ -4,12 +4,14 @@ What waits is a table, so nothing is lost with the process: the process that lea
 it at start, and now and then while something waits for another city's lease.
 Whichever process took in a batch that adds to it reads it at once.  A decision is made in the
 transaction that writes it, so two processes never decide one licence twice.
+Erasures that waited until the registry decides again (:mod:`registry.postponed`) are carried
+out first.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Container
+from collections.abc import Awaitable, Callable, Container
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -59,6 +61,7 @@ class PendingDecisions:
         leads: Whether this process looks unasked.
         metrics: Counts conflicts.
         clock: UTC microseconds.
+        erase: Carries out erasures that were postponed; None where none are.
         recheck_s: How often to look unasked, seconds.
     """
 
@@ -71,6 +74,7 @@ class PendingDecisions:
         leads: Callable[[], bool],
         metrics: ConflictMetrics,
         clock: Callable[[], int],
+        erase: Callable[[], Awaitable[int]] | None = None,
         recheck_s: float = RECHECK_S,
     ) -> None:
         self._database = database
@@ -79,6 +83,7 @@ class PendingDecisions:
         self._leads = leads
         self._metrics = metrics
         self._clock = clock
+        self._erase = erase
         self._recheck_s = recheck_s
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -104,7 +109,8 @@ class PendingDecisions:
         Raises:
             Error: The decision could not be written.
         """
-        decided = await self._settle()
+        decided = 0 if self._erase is None else await self._erase()
+        decided += await self._settle()
         page = await self._page(None)
         while page:
             outcome = await self._deciding.decide(DecidePending(tuple(page)))

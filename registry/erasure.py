@@ -17,7 +17,8 @@ It has to go by the city's word then: the entry names that slot.  Set back to
 before a hand-over, it finds the licence with the old city, whose own ERASED entry
 names the order that it obeys.  If that one has not heard of it, it is told once
 more, and knows whether it gave the licence away; or the hand-over is given back,
-and the new city's entry counts then.
+and the new city's entry counts then.  While it knows that it lacks decisions nothing
+is emptied at all (:mod:`registry.postponed`).
 """
 
 from __future__ import annotations
@@ -66,12 +67,9 @@ def erase(
     city = key.log
     erased: list[Erased] = []
     for index, message in erasures:
-        rows = store.view.of_license(conn, message.license_id)
-        # Whoever gives a person another tag takes the claim first: then the licence stands elsewhere by now.
-        store.claims(conn, {row.person_key for row in rows}, lock=True)
-        rows = store.view.of_license(conn, message.license_id)
+        rows = locked_rows(conn, store, message.license_id)
         own = [row for row in rows if row.city == city]
-        row = next((row for row in own if _may_go(row, message)), None) or _left_behind(conn, store, own, message)
+        row = erasable(conn, store, own, message)
         if row is not None:
             store.release_claims(conn, city, {row.person_key: row.license_id})
             store.transfers.set_offers(conn, city, {row.license_id: None})
@@ -91,10 +89,10 @@ def erase(
     return erased
 
 
-def erase_after_hand_over(
-    conn: Connection, store: RegistryStore, persons: PersonIndex, city: int, license_id: bytes
-) -> None:
-    """Erase a licence, now that a city has got custody, whose ERASED entry arrived before that.
+def refused_before(
+    conn: Connection, store: RegistryStore, city: int, license_id: bytes
+) -> list[tuple[LogKey, int, license_pb2.LicenseRecord]]:
+    """Return the ERASED entries of a city that arrived before it had custody of the licence.
 
     Only a registry that was set back gets them in this order: the city's log comes again at once, and the
     hand-over is given back.
@@ -104,9 +102,25 @@ def erase_after_hand_over(
         for word in store.dispositions_of(conn, license_id, [_NOT_IN_CUSTODY])
         if word.city == city
     ]
-    for (key, index), entry in sorted(store.logs.entries_anywhere(conn, places).items(), key=lambda item: item[0]):
-        if (message := read_erasure(entry.record)) is not None:
-            erase(conn, store, persons, key, [(index, message)])
+    found = sorted(store.logs.entries_anywhere(conn, places).items(), key=lambda item: item[0])
+    return [
+        (key, index, message) for (key, index), entry in found if (message := read_erasure(entry.record)) is not None
+    ]
+
+
+def locked_rows(conn: Connection, store: RegistryStore, license_id: bytes) -> list[ViewRow]:
+    """Return whatever licences have an id; nobody gives their persons another tag until the transaction ends."""
+    rows = store.view.of_license(conn, license_id)
+    # Whoever gives a person another tag takes the claim first: then the licence stands elsewhere by now.
+    store.claims(conn, {row.person_key for row in rows}, lock=True)
+    return store.view.of_license(conn, license_id)
+
+
+def erasable(
+    conn: Connection, store: RegistryStore, own: Sequence[ViewRow], erasure: license_pb2.LicenseRecord
+) -> ViewRow | None:
+    """Return which of the city's own licences an ERASED entry of it may erase; None for none."""
+    return next((row for row in own if _may_go(row, erasure)), None) or _left_behind(conn, store, own, erasure)
 
 
 def _refused(index: int, message: license_pb2.LicenseRecord, *, is_own: bool) -> tuple[int, int, bytes, str]:

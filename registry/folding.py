@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Final
 
 from elicense import errors
@@ -16,6 +16,7 @@ from registry.batch import Batch
 from registry.change_store import write_change
 from registry.erasure import erase
 from registry.national import STANDS_ASIDE, NationalChange, NationalFold
+from registry.postponed import postpone
 from registry.received import Received, ReceivedRecord
 from registry.store import RegistryStore
 from registry.strays import WITHOUT_EFFECT, sweep_erased
@@ -35,11 +36,15 @@ class Folding:
     Args:
         store: The registry's tables.
         persons: Computes person tags.
+        may_erase: Whether the registry holds its own log; while it does not, erasures are postponed.
     """
 
-    def __init__(self, *, store: RegistryStore, persons: PersonIndex) -> None:
+    def __init__(
+        self, *, store: RegistryStore, persons: PersonIndex, may_erase: Callable[[], bool] = lambda: True
+    ) -> None:
         self._store = store
         self._persons = persons
+        self._may_erase = may_erase
 
     def take(self, conn: Connection, batch: Batch, received: Received, *, now_us: int) -> tuple[bool, list[Erased]]:
         """Fold the records of a batch, which are appended already.
@@ -65,7 +70,11 @@ class Folding:
             # An offer may be what a take-over has waited for.
             undecided = undecided or bool(change.pending or change.arrivals or change.releases or change.offers)
         # Behind everything else: what is erased may have come with this very batch.
-        erased = erase(conn, self._store, self._persons, key, erasures)
+        erased: list[Erased] = []
+        if erasures and self._may_erase():
+            erased = erase(conn, self._store, self._persons, key, erasures)
+        else:
+            postpone(conn, self._store, key, erasures)
         erased += sweep_erased(conn, self._store, self._persons, strays)
         return undecided, erased
 

@@ -130,7 +130,8 @@ class GivenBack:
         if head.size > held.size:
             self._doubt(head, shown)  # (2)
             held = await self._fill(held, parts_of(page, first_index), evidence)  # (3)
-            await self._deciding.go_on()  # (4)
+            if await self._deciding.go_on():  # (4)
+                self._on_change()
         return held.size
 
     def _compare(self, shown: Checkpoint, conn: Connection) -> Head | None:

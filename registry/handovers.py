@@ -71,6 +71,7 @@ class TransferDecision:
         after: The licence in the new city's custody; None when refused.
         revision: Its entry of the revision index; None when refused.
         changes: What follows from the records that rest on it, by epoch of the new city's log.
+        other_city: The city that had it, where ``before`` can not tell because all is erased; else 0.
     """
 
     arrival: Arrival
@@ -79,6 +80,7 @@ class TransferDecision:
     after: ViewRow | None = None
     revision: Revision | None = None
     changes: Sequence[tuple[int, NationalChange]] = ()
+    other_city: int = 0
 
 
 @dataclass(slots=True)

@@ -82,6 +82,7 @@ class Ingest:
         disputes: Judges batches that do not fit.
         clock: UTC microseconds.
         on_erased: Called with slots that were emptied, whose content the database's files may still hold.
+        may_erase: Whether the registry holds its own log; while it does not, erasures are postponed.
     """
 
     def __init__(
@@ -97,12 +98,13 @@ class Ingest:
         disputes: Disputes,
         clock: Callable[[], int],
         on_erased: Callable[[Sequence[Erased]], None] | None = None,
+        may_erase: Callable[[], bool] = lambda: True,
     ) -> None:
         self._on_erased = on_erased
         self._database = database
         self._store = store
         self._readers = readers
-        self._folding = Folding(store=store, persons=persons)
+        self._folding = Folding(store=store, persons=persons, may_erase=may_erase)
         self._cosigner = cosigner
         self._cosigner_name = cosigner_name
         self._trust_domain = trust_domain

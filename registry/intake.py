@@ -28,10 +28,11 @@ class Intake:
         disputes: Which cities are in quarantine.
         freshness: How far behind each city the view is.
         on_change: Called after something was taken in.
+        scrubber: Wipes what was erased from the database's files.
+        may_erase: Whether the registry holds its own log.
 
     Attributes:
         breaches: Judges records without custody.
-        scrubber: Wipes what was erased from the database's files.
         readers: Read large batches.
         replication: What cities ask for.
     """
@@ -45,10 +46,11 @@ class Intake:
         disputes: Disputes,
         freshness: Freshness,
         on_change: Callable[[], None],
+        scrubber: Scrubber,
+        may_erase: Callable[[], bool],
     ) -> None:
         self._ground = ground
         self._metrics = CityMetrics(registry=ground.metrics, clock=ground.clock)
-        self.scrubber = Scrubber(ground.config.database.url, database=ground.database, erased=ground.store.logs.erased)
         self.readers = Readers(ground.keys.index_key, count=assistants_for(ground.place, available_cores()))
         self.breaches = Breaches(
             database=ground.database,
@@ -72,7 +74,8 @@ class Intake:
                 trust_domain=ground.trust_domain,
                 disputes=disputes,
                 clock=ground.clock,
-                on_erased=self.scrubber.due,
+                on_erased=scrubber.due,
+                may_erase=may_erase,
             ),
             admission=Admission(database=ground.database, store=ground.store),
             decisions=decisions,

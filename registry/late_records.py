@@ -4,7 +4,12 @@ A registry that was set back gets the records of cities again in whatever order 
 come.  What the old city wrote after a hand-over counted nowhere; here it counted as
 long as the decision was not back.  So before the decision is, the licence is put as it
 stood at the record that the decision rests on.  What came behind loses its effect, and
-both cities are told, as they were then.
+both cities are told, as they were then.  An erasure by the old city that was postponed
+(:mod:`registry.postponed`) has not ended it, either.
+
+The old city may send that record as an empty slot, having erased it.  The decision names
+its hash, and a take-over changes nothing of a licence: so it is put as the take-over
+tells it.
 """
 
 from __future__ import annotations
@@ -21,8 +26,9 @@ from elicense.view.model import Revision, ViewRow
 from elicense.view.person import PersonIndex
 from registry.bans import ban_by
 from registry.links import asks
-from registry.model import ClaimState
+from registry.model import Claim, ClaimState
 from registry.national import LateRecord, NationalChange
+from registry.postponed import stand_again
 from registry.store import RegistryStore
 
 if TYPE_CHECKING:
@@ -53,7 +59,13 @@ def take_back(
     source, license_id = decided.source, decided.license_id
     held = store.view.by_person(conn, [person_key]).get(person_key, ())
     row = next((row for row in held if row.license_id == license_id), None)
-    if row is None or row.city != source.city or (row.epoch, row.idx) <= (source.epoch, source.index):
+    if row is not None and row.city != source.city:
+        return {}
+    if row is not None:
+        stand_again(conn, store, row)
+    is_beyond = row is not None and (row.epoch, row.idx) > (source.epoch, source.index)
+    is_told = is_told_by_take_over(conn, store, decided)
+    if not is_beyond and not is_told:
         return {}
     late = [
         each
@@ -61,27 +73,50 @@ def take_back(
         if (each.city, each.person_key) == (source.city, person_key)
         and (each.epoch, each.idx) > (source.epoch, source.index)
     ]
-    where = LogKey(source.city, source.epoch), source.index
-    entries = store.logs.entries_anywhere(conn, [where, *(_place(each) for each in late)])
+    entries = store.logs.entries_anywhere(conn, [_at(decided.source), *(_place(each) for each in late)])
     if any(asks(_message(entries.get(_place(each)))) for each in late):
         raise LogBehind(
             "a hand-over that was decided can not be brought back, because the old city has given the driver another "
             "number since; see `elicense-registry allow-signing`",
             city=source.city,
         )
-    before = entries.get(where)
-    message = _message(before)
-    if before is None or before.leaf_hash != decided.source_entry_hash:
-        return {}  # whoever judges it finds that, and says so
+    if is_told:
+        before = _before_take_over(conn, store, decided)
+    else:
+        entry = entries.get(_at(decided.source))
+        before = _message(entry)
+        if entry is None or entry.leaf_hash != decided.source_entry_hash:
+            return {}  # whoever judges it finds that, and says so
     _put(conn, store, row_of(
-        message,
+        before,
         index=source.index,
-        leaf_hash=before.leaf_hash,
-        flags=flags_of(message),
+        leaf_hash=decided.source_entry_hash,
+        flags=flags_of(before),
         persons=persons,
         person_key=person_key,
     ), late)  # fmt: skip
     return _words(late, decided)
+
+
+def is_told_by_take_over(conn: Connection, store: RegistryStore, decided: log_pb2.TransferDecided) -> bool:
+    """Whether the record that a hand-over rests on is here as an empty slot, and the take-over with its content."""
+    entries = store.logs.entries_anywhere(conn, [_at(decided.source), _at(decided.position)])
+    source, arrival = entries.get(_at(decided.source)), entries.get(_at(decided.position))
+    if source is None or arrival is None:
+        return False
+    empty = source.record is None and source.leaf_hash == decided.source_entry_hash
+    return empty and arrival.record is not None and arrival.leaf_hash == decided.entry_hash
+
+
+def _before_take_over(
+    conn: Connection, store: RegistryStore, decided: log_pb2.TransferDecided
+) -> license_pb2.LicenseRecord:
+    """Return the record that a take-over cites, as far as the take-over tells it."""
+    message = _message(store.logs.entries_anywhere(conn, [_at(decided.position)]).get(_at(decided.position)))
+    message.city, message.epoch, message.revision = decided.source.city, decided.source.epoch, message.revision - 1
+    message.event = license_pb2.LICENSE_EVENT_TRANSFERRED_OUT
+    message.license.offered_to_city = decided.position.city
+    return message
 
 
 def _put(conn: Connection, store: RegistryStore, row: ViewRow, late: Sequence[Revision]) -> None:
@@ -93,8 +128,13 @@ def _put(conn: Connection, store: RegistryStore, row: ViewRow, late: Sequence[Re
     store.bans.put(conn, {(row.person_key, row.license_id): ban_by(row)})
     # The decision itself takes the offer away.
     claim = store.claims(conn, [row.person_key], lock=True).get(row.person_key)
-    ours = row.city, row.license_id, ClaimState.RELEASED
-    if claim is not None and (claim.city, claim.license_id, claim.state) == ours:
+    if claim is None:
+        # It counted by a confirmation, which found no licence.
+        held = Claim(row.person_key, row.city, row.license_id, "", int(ClaimState.HELD), 0, 0, 0)
+        store.acquire_claims(conn, [held], lapsed={})
+        return
+    ours = claim.license_id == row.license_id and claim.state == ClaimState.RELEASED
+    if claim.city == row.city and (ours or claim.state == ClaimState.LEASED):
         store.hold_claims(conn, row.city, {row.person_key: row.license_id})
 
 
@@ -105,6 +145,10 @@ def _words(late: Sequence[Revision], decided: log_pb2.TransferDecided) -> dict[L
         change.notes.append((each.idx, _NOT_IN_CUSTODY, each.license_id, _DETAIL))
         change.late.append(LateRecord(decided.position.city, each.idx, each.license_id))
     return words
+
+
+def _at(where: log_pb2.LogPosition) -> tuple[LogKey, int]:
+    return LogKey(where.city, where.epoch), where.index
 
 
 def _place(revision: Revision) -> tuple[LogKey, int]:

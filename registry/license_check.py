@@ -16,6 +16,7 @@ from elicense.view.person import PersonIndex
 from registry.decided import Decided, LicenseKey
 from registry.link_check import is_erased
 from registry.model import ClaimState, Pending
+from registry.postponed import ended_by_postponed
 from registry.refold import Folded, places_of, refold
 from registry.store import RegistryStore
 from registry.taken_up import in_balance
@@ -28,6 +29,7 @@ RULED: Final = int(ViewFlags.CONFLICT | ViewFlags.VOID)
 """Flags that decisions give."""
 
 _NOT_COUNTING: Final = int(ViewFlags.PROVISIONAL) | RULED
+_CANCELLED: Final = int(ViewFlags.CANCELLED)
 
 
 class LicenseCheck:
@@ -68,18 +70,22 @@ class LicenseCheck:
         waiting = self._waiting(conn, folded)
         again = {(p.person_key, p.license_id) for place, p in waiting.items() if place in folded.restored}
         taken_up = in_balance(folded.arrivals, folded.offers)
+        ended = ended_by_postponed(conn, self._store, licenses)
         for key, row in folded.rows.items():
             held = stored.get(key)
             flags = self._flags(folded, key, waiting.keys(), again=key in again)
             if (*key, row.city) in taken_up:
                 flags |= int(ViewFlags.TAKEN_UP)
+            if held is not None and (row.license_id, row.city) in ended:
+                # It is at its end, if the city may erase it by what is known now.
+                flags |= held.flags & _CANCELLED
             expected = replace(row, flags=flags)
             if held is None:
                 self._report(expected, "the view lacks the license")
             elif held != expected:
                 self._report(expected, f"the view differs in {', '.join(_differences(held, expected))}")
         self._compare_revisions(conn, licenses, folded)
-        self._compare_claims(conn, folded, stored)
+        self._compare_claims(conn, folded, stored, ended)
         self._compare_bans(conn, folded)
         self._compare_rulings(conn, licenses, folded)
         self._compare_custody(conn, licenses, folded)
@@ -131,12 +137,20 @@ class LicenseCheck:
             where = position(LogKey(revision.city, revision.epoch), revision.idx)
             self._found(Finding(where, "the revision index differs from the logs"))
 
-    def _compare_claims(self, conn: Connection, folded: Folded, stored: dict[LicenseKey, ViewRow]) -> None:
+    def _compare_claims(
+        self,
+        conn: Connection,
+        folded: Folded,
+        stored: dict[LicenseKey, ViewRow],
+        ended: Container[tuple[bytes, int]],
+    ) -> None:
         """Every licence that counts must hold its person, and no cancelled one may."""
         claims = self._store.claims(conn, {person for person, _ in folded.rows})
         for key, row in folded.rows.items():
             held = stored.get(key)
             if held is None or held.flags & _NOT_COUNTING or not self._counts(folded, key):
+                continue
+            if (row.license_id, row.city) in ended:
                 continue
             claim = claims.get(row.person_key)
             holder = None if claim is None else (claim.city, claim.license_id, claim.state)

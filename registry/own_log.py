@@ -61,7 +61,7 @@ class OwnLog:
         self._kept = StopMark(config.stop_mark_path, clock)
         self._running: set[asyncio.Task[None]] = set()
         self.anchor = Anchor(config.anchor_path, origin)
-        self._transfers = TransferDecider(store=ground.store, persons=ground.keys.persons)
+        self._transfers = TransferDecider(store=ground.store, persons=ground.keys.persons, may_erase=self.may_erase)
         self._decider = RegistryDecider(
             store=ground.store,
             transfers=self._transfers,
@@ -84,6 +84,15 @@ class OwnLog:
             before_answer=self.anchor.keep,
             signed_before=self.anchor.last,
         )
+
+    def may_erase(self) -> bool:
+        """Whether the log is whole, as far as this start of the registry knows: only then it is told who has a licence.
+
+        Asked inside transactions; another process may have found the log in doubt a moment ago.
+        """
+        if self.writer.last_signed is None or self.writer.failure is not None:
+            return False
+        return self._mark is None or self._mark.read() is None
 
     async def look_at_mark(self) -> None:
         """Stop signing once another process of the registry had to, and go on once the log is whole again."""

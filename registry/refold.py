@@ -102,12 +102,12 @@ def _take(folded: Folded, fold: NationalFold) -> None:
     folded.arrivals.update(change.arrivals)
     folded.halves |= fold.custody.halves()
     for row in change.rows.values():
-        if not fold.custody.is_away(row.license_id):
+        if not fold.custody.is_away(row.license_id, row.city):
             folded.rows[row.person_key, row.license_id] = row
     folded.offers.update(
         offer
         for license_id, offer in change.offers.items()
-        if offer is not None and not fold.custody.is_away(license_id)
+        if offer is not None and not fold.custody.is_away(license_id, offer.from_city)
     )
     folded.bans.update({place: ban for place, ban in change.bans.items() if ban is not None})
 

@@ -29,7 +29,7 @@ from registry.conflict_model import Conflict, ConflictState, End, Statement
 from registry.conflicts import resolve, settle, take_claim
 from registry.decider import RegistryDecider
 from registry.handovers import Refusal, TransferDecision
-from registry.late_records import take_back
+from registry.late_records import is_told_by_take_over, take_back
 from registry.link_check import is_erased
 from registry.model import City, Claim, ClaimState, Pending, PublishedHead
 from registry.national import NationalChange
@@ -257,7 +257,7 @@ class Replay:
         arrival = Arrival(where.city, where.epoch, where.index, logged.entry_hash, logged.license_id, person)
         transfers = self._transfers.board(conn, [arrival], now_us=board.now_us)
         if arrival not in transfers.open and is_erased(conn, self._store, LogKey(where.city, where.epoch), where.index):
-            outcome.transfers.append(_of_erased(board, arrival, logged.refusal))
+            outcome.transfers.append(_of_erased(board, arrival, logged))
             return
         if arrival not in transfers.open:
             raise StoreCorrupt("a take-over that the registry decided does not wait; run fsck", city=where.city)
@@ -267,7 +267,12 @@ class Replay:
             outcome.transfers.append(TransferDecision(arrival, refusal, row))
             return
         entry, decided = self._transfers.decide(
-            transfers, arrival, dict(board.claims), contested=False, now_us=board.now_us
+            transfers,
+            arrival,
+            dict(board.claims),
+            contested=False,
+            now_us=board.now_us,
+            accepted=is_told_by_take_over(conn, self._store, logged),
         )
         if (entry.refusal, entry.source) != (logged.refusal, logged.source):
             raise LogBehind(
@@ -296,19 +301,18 @@ class Replay:
         board.set_flags(outcome, row, row.flags & ~_RULED | int(ruled))
 
 
-def _of_erased(board: Board, arrival: Arrival, refusal: int) -> TransferDecision:
+def _of_erased(board: Board, arrival: Arrival, logged: log_pb2.TransferDecided) -> TransferDecision:
     """Return what became of a take-over whose record has been erased since.
 
     Custody moves with the licence as it was last known: only the city that got it may order that it be erased.
     """
     row = board.row(arrival.person_key, arrival.license_id)
-    if refusal != log_pb2.TRANSFER_REFUSAL_UNSPECIFIED:
-        return TransferDecision(arrival, next(each for each in Refusal if each.number == refusal), row)
+    if logged.refusal != log_pb2.TRANSFER_REFUSAL_UNSPECIFIED:
+        return TransferDecision(arrival, next(each for each in Refusal if each.number == logged.refusal), row)
     claim = board.claims.get(arrival.person_key)
-    if row is None or claim is None:
-        return TransferDecision(arrival, None, None)
-    if (claim.city, claim.license_id, claim.state) != (row.city, row.license_id, ClaimState.HELD):
-        return TransferDecision(arrival, None, None)
+    held = None if claim is None else (claim.city, claim.license_id, claim.state)
+    if row is None or held != (row.city, row.license_id, ClaimState.HELD):
+        return TransferDecision(arrival, None, None, other_city=logged.source.city)
     after = replace(
         row,
         city=arrival.city,

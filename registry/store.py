@@ -39,6 +39,7 @@ from registry.access_store import AccessIndexStore, define_access_index_tables
 from registry.ban_store import BanStore, define_ban_table
 from registry.conflict_store import ConflictStore, define_conflict_tables
 from registry.model import City, CityState, Claim, ClaimState, NotedDisposition, Pending, PublishedHead
+from registry.postponed_store import PostponedStore, define_postponed_table
 from registry.quarantine_store import QuarantineStore, define_quarantine_table
 from registry.told_store import ToldStore, define_told_tables
 from registry.transfer_store import TransferStore, define_transfer_tables
@@ -62,6 +63,7 @@ _transfer_tables = define_transfer_tables(metadata)
 _conflict_tables = define_conflict_tables(metadata)
 _quarantine_table = define_quarantine_table(metadata)
 _told_tables = define_told_tables(metadata)
+_postponed_table = define_postponed_table(metadata)
 
 city_table = Table(
     "city",
@@ -208,6 +210,7 @@ class RegistryStore:
         lease: Which process does what one alone must do.
         transfers: Hand-overs between cities.
         told: What cities signed that they know.
+        postponed: Erasures that wait until the registry holds its own log again.
     """
 
     def __init__(self) -> None:
@@ -222,6 +225,7 @@ class RegistryStore:
         self.lease = LeaseStore(_lease_table)
         self.transfers = TransferStore(*_transfer_tables)
         self.told = ToldStore(*_told_tables)
+        self.postponed = PostponedStore(_postponed_table)
         claims = [claim_table.c[name] for name in Claim.__dataclass_fields__]
         self._claims = BulkLookup(claims, claim_table.c.person_key)
         self._locked_claims = BulkLookup(claims, claim_table.c.person_key, ordered_lock=True)

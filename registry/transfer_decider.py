@@ -8,7 +8,7 @@ earlier ones of the same commit decided.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import TYPE_CHECKING, Final
@@ -24,11 +24,11 @@ from registry.board import Board, Outcome
 from registry.change_store import write_change
 from registry.conflict_model import ConflictState
 from registry.decision_records import transfer_decided
-from registry.erasure import erase_after_hand_over
 from registry.follow_ups import follow_ups
 from registry.handovers import TransferBoard, TransferDecision, is_early, refusal_of
 from registry.model import CityState, Claim, ClaimState
 from registry.national import NationalChange, NationalFold
+from registry.postponed import erase_after_hand_over
 from registry.store import RegistryStore
 from registry.strays import WITHOUT_EFFECT, sweep_erased
 from registry.transfer_model import Arrival
@@ -57,11 +57,15 @@ class TransferDecider:
     Args:
         store: The registry's tables.
         persons: Computes person and name tags.
+        may_erase: Whether the registry holds its own log; while it does not, erasures are postponed.
     """
 
-    def __init__(self, *, store: RegistryStore, persons: PersonIndex) -> None:
+    def __init__(
+        self, *, store: RegistryStore, persons: PersonIndex, may_erase: Callable[[], bool] = lambda: True
+    ) -> None:
         self._store = store
         self._persons = persons
+        self._may_erase = may_erase
 
     def cities(self, conn: Connection, arrivals: Sequence[Arrival]) -> set[int]:
         """Return the cities whose logs a decision rests on; their heads must be locked before anything is read."""
@@ -121,9 +125,24 @@ class TransferDecider:
         return {place: row for place, row in rows.items() if place in wanted}
 
     def decide(
-        self, board: TransferBoard, arrival: Arrival, claims: dict[bytes, Claim], *, contested: bool, now_us: int
+        self,
+        board: TransferBoard,
+        arrival: Arrival,
+        claims: dict[bytes, Claim],
+        *,
+        contested: bool,
+        now_us: int,
+        accepted: bool = False,
     ) -> tuple[log_pb2.TransferDecided, TransferDecision]:
         """Judge one take-over; the board and the claims change with it.
+
+        Args:
+            board: What is known.
+            arrival: The take-over.
+            claims: Who holds the persons.
+            contested: Whether a conflict over the licence is not settled yet.
+            now_us: Now.
+            accepted: Whether it was accepted before and can not be judged again: what it cites is erased.
 
         Raises:
             StoreCorrupt: Its record is not where it was folded from.
@@ -135,7 +154,7 @@ class TransferDecider:
         claim = claims.get(arrival.person_key)
         # It may be decided late, or once more: that must come to the same.
         on = china_date(min(from_timestamp(message.record_time), now_us))
-        refusal = refusal_of(message, row, latest, claim, contested=contested, on=on)
+        refusal = None if accepted else refusal_of(message, row, latest, claim, contested=contested, on=on)
         board.open.discard(arrival)
         board.undecided.discard(arrival)
         decided = TransferDecision(arrival, refusal, row)
@@ -237,7 +256,8 @@ class TransferDecider:
         self._store.transfers.end_arrivals(conn, [each.arrival for each in decided])
         for each in decided:
             if each.after is not None:
-                erase_after_hand_over(conn, self._store, self._persons, each.arrival.city, each.arrival.license_id)
+                city, license_id = each.arrival.city, each.arrival.license_id
+                erase_after_hand_over(conn, self._store, self._persons, city, license_id, now=self._may_erase())
         # What comes to nothing may be about a licence that is no more.
         sweep_erased(conn, self._store, self._persons, _without_effect(decided))
 
@@ -274,7 +294,7 @@ def _without_effect(decided: Sequence[TransferDecision]) -> dict[bytes, list[tup
 def _notes(decided: TransferDecision) -> list[tuple[int, int, tuple[int, int, bytes, str], int]]:
     """Return what the cities are told, in the order of cities: (city, epoch, note, other city)."""
     arrival, before = decided.arrival, decided.before
-    other = 0 if before is None else before.city
+    other = decided.other_city if before is None else before.city
     kind, detail = replication_pb2.DISPOSITION_KIND_TRANSFER_ACCEPTED, _ACCEPTED
     if decided.refusal is not None:
         kind, detail = replication_pb2.DISPOSITION_KIND_TRANSFER_REFUSED, decided.refusal.value

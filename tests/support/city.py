@@ -77,6 +77,7 @@ class City:
         clock: UTC microseconds.
         cosigner: Key of the registry's receipts.
         told: What the registry asks it to sign that it knows, by number in the feed; signed with the next batch.
+        emptied: Indices of slots that it sends empty.
     """
 
     code: int
@@ -88,6 +89,7 @@ class City:
     salts: list[bytes] = field(default_factory=list)
     feed: list[pb.Disposition] = field(default_factory=list)
     told: dict[int, Told] = field(default_factory=dict)
+    emptied: set[int] = field(default_factory=set)
     _channel: grpc.aio.Channel | None = None
 
     @classmethod
@@ -150,9 +152,13 @@ class City:
         event: int = license_pb2.LICENSE_EVENT_STATUS_CHANGED,
         ban_until: date | None = None,
         offered_to_city: int | None = None,
+        index: int | None = None,
     ) -> None:
-        """Write a revision of a licence that now carries these letters, barred for life if no day is given."""
-        message = self._following(license_id, event)
+        """Write a revision of a licence that now carries these letters, barred for life if no day is given.
+
+        It follows the latest record, or that at ``index``.
+        """
+        message = self._following(license_id, event, index=index)
         del message.license.status_letters[:]
         for letter in letters:
             added = message.license.status_letters.add(letter=letter, start_date=Date(year=2020, month=1, day=1))
@@ -228,8 +234,11 @@ class City:
             dispositions_after=len(self.feed),
             told=[sign_told(told, self.signer) for told in self.told.values()],
         )
-        for record, salt in zip(self.records[first:stop], self.salts[first:stop], strict=True):
-            request.entries.add(record=record, salt=salt)
+        for index in range(first, stop):
+            if index in self.emptied:
+                request.entries.add(leaf_hash=leaf_hash(self.salts[index], self.records[index]))
+            else:
+                request.entries.add(record=self.records[index], salt=self.salts[index])
         for name, value in changes.items():
             setattr(request, name, value)
         return request
