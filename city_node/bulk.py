@@ -17,6 +17,7 @@ from city_node.drafts import Draft
 from city_node.gate import SigningGate
 from city_node.store import Request
 from elicense.errors import Error, Malformed, QueueFull, RegistryUnreachable, Violation
+from elicense.license.csv_format import check_header
 from elicense.rpc.turns import Turns
 from elicense.v1 import issuance_pb2
 
@@ -90,24 +91,38 @@ class BulkIssuance:
         self._looking = asyncio.Lock()
 
     async def import_rows(
-        self, items: Sequence[issuance_pb2.ImportItem], *, validate_only: bool, actor: str
+        self,
+        items: Sequence[issuance_pb2.ImportItem],
+        *,
+        columns: Sequence[str] = (),
+        validate_only: bool,
+        actor: str,
     ) -> list[Imported]:
         """Issue licences of existing drivers; one result an item, in order.
 
         Never issues provisionally, and waits while the registry is far behind.
 
+        Args:
+            items: The drivers; their messages may be changed.
+            columns: Columns of those that are rows.
+            validate_only: Check everything, write nothing.
+            actor: SPIFFE ID of the caller.
+
         Raises:
+            Malformed: The columns are not those of a file of drivers.
             RegistryUnreachable: The registry is away, or too far behind; send the rows again later.
             QueueFull: It is too far behind, though it answers.
             DataLoss: This node only verifies.
         """
+        if columns or any(item.row for item in items):
+            check_header(columns)
         if not validate_only:
             self._gate.check()
             await self._wait_for_registry()
         results: list[Imported | None] = [None] * len(items)
         drafts: dict[int, Draft] = {}
         seen: set[bytes] = set()
-        for position, draft in enumerate(await self._drafting.drafts(items, actor=actor)):
+        for position, draft in enumerate(await self._drafting.drafts(items, columns, actor=actor)):
             if isinstance(draft, Error):
                 results[position] = Imported(draft)
                 continue

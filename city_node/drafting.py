@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from city_node.drafts import Draft, draft_of
+from city_node.drafts import Draft, draft_of, read_item, read_message
 from city_node.pages import drafts_from, question_of
 from elicense.clock import china_date
 from elicense.errors import Error
+from elicense.license.model import License
 from elicense.rpc.turns import Turns
 from elicense.v1 import issuance_pb2, license_pb2
 from elicense.view.person import PersonIndex
@@ -44,26 +45,29 @@ class Drafting:
         """
         own = license_pb2.License()
         own.CopyFrom(message)
-        return draft_of(
-            own,
-            request_id=request_id,
-            imported=imported,
-            actor=actor,
-            persons=self._persons,
-            city=self._city,
-            on=china_date(self._clock()),
-        )
+        return self._draft(read_message(own), request_id=request_id, imported=imported, actor=actor)
 
-    async def drafts(self, items: Sequence[issuance_pb2.ImportItem], *, actor: str) -> list[Draft | Error]:
-        """Return the drafts of existing drivers in order, or why one can not be read."""
-        ready = await self._drafted_beside(items, actor) if len(items) >= LARGE else None
+    async def drafts(
+        self, items: Sequence[issuance_pb2.ImportItem], columns: Sequence[str], *, actor: str
+    ) -> list[Draft | Error]:
+        """Return the drafts of existing drivers in order, or why one can not be read.
+
+        Args:
+            items: The drivers; their messages may be changed.
+            columns: Columns of those that are rows.
+            actor: SPIFFE ID of the caller.
+        """
+        ready = await self._drafted_beside(items, columns, actor) if len(items) >= LARGE else None
         turns = Turns()
         drafts: list[Draft | Error] = []
         for position, item in enumerate(items):
             await turns.give_way()
             draft = None if ready is None else ready[position]
             try:
-                drafts.append(draft or self.draft(item.license, request_id=item.request_id, imported=True, actor=actor))
+                if draft is None:
+                    license_ = read_item(item, columns)
+                    draft = self._draft(license_, request_id=item.request_id, imported=True, actor=actor)
+                drafts.append(draft)
             except Error as error:
                 drafts.append(error)
         return drafts
@@ -73,8 +77,23 @@ class Drafting:
         if self._assistants is not None:
             await self._assistants.close()
 
-    async def _drafted_beside(self, items: Sequence[issuance_pb2.ImportItem], actor: str) -> list[Draft | None] | None:
+    def _draft(self, license_: License, *, request_id: str, imported: bool, actor: str) -> Draft:
+        return draft_of(
+            license_,
+            request_id=request_id,
+            imported=imported,
+            actor=actor,
+            persons=self._persons,
+            city=self._city,
+            on=china_date(self._clock()),
+        )
+
+    async def _drafted_beside(
+        self, items: Sequence[issuance_pb2.ImportItem], columns: Sequence[str], actor: str
+    ) -> list[Draft | None] | None:
         if self._assistants is None:
             return None
         on = china_date(self._clock())
-        return await self._assistants.ask(lambda: question_of(items, city=self._city, on=on, actor=actor), drafts_from)
+        return await self._assistants.ask(
+            lambda: question_of(items, columns, city=self._city, on=on, actor=actor), drafts_from
+        )

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from datetime import date
 from hashlib import sha256
 from typing import Final, NamedTuple
 
 from google.api import field_behavior_pb2
 
-from elicense.errors import Violation
-from elicense.license.codec import license_from_message, license_to_message
-from elicense.license.document import normalize_number
+from elicense.errors import Malformed, Violation
+from elicense.license.codec import license_from_message
+from elicense.license.csv_line import read_line
+from elicense.license.document import normalize_document
 from elicense.license.eligibility import check_application
-from elicense.license.standing import standing_of
+from elicense.license.license_bytes import document_bytes, license_bytes, standing_bytes
+from elicense.license.model import License
+from elicense.license.points import next_cycle
 from elicense.uuids import uuid_bytes
-from elicense.v1 import license_pb2, replication_pb2
+from elicense.v1 import issuance_pb2, license_pb2, replication_pb2
 from elicense.view.fold import license_flags
 from elicense.view.person import PersonIndex
 
@@ -38,10 +43,11 @@ class Draft(NamedTuple):
         person_key: Tag of the person in this city's index.
         name_tag: Tag of the holder's name there.
         document: The holder's document, serialized, its number in normal form.
-        license: The licence as the record will hold it, serialized; without points also to the last byte.
+        license: The licence as a record of ``day`` will hold it, serialized.
         standing: What a verification reads of it.
         flags: What its letters make of it in the view.
-        points: Points that it starts with; from when they are cleared is known only once it is written.
+        points: Points that it starts with; with any, ``license`` and ``standing`` say when they are cleared.
+        day: Day of the application, in China, as its ordinal.
         imported: Whether an existing driver is carried in.
         actor: SPIFFE ID of the caller.
         broken: Every rule that it breaks.
@@ -56,6 +62,7 @@ class Draft(NamedTuple):
     standing: bytes
     flags: int
     points: int
+    day: int
     imported: bool
     actor: str
     broken: tuple[Violation, ...] = ()
@@ -77,8 +84,38 @@ class Draft(NamedTuple):
         return claim
 
 
+def read_message(message: license_pb2.License) -> License:
+    """Return the licence that a caller sent, without what its city fills in; changes the message.
+
+    Raises:
+        Malformed: Some fields are not in the right form; all are named.
+    """
+    for field in _NOT_TAKEN:
+        message.ClearField(field)
+    return license_from_message(message)
+
+
+def read_item(item: issuance_pb2.ImportItem, columns: Sequence[str]) -> License:
+    """Return the licence of an existing driver; may change the message.
+
+    Args:
+        item: The driver.
+        columns: Columns of a row.
+
+    Raises:
+        Malformed: It is not in the right form; every field or column that is not is named.
+    """
+    row = item.row
+    if not row:
+        return read_message(item.license)
+    if item.HasField("license"):
+        found = Violation("row", "LICENSE_GIVEN", "Give the row, or the licence.")
+        raise Malformed("a driver comes as a row or as a licence, not as both", violations=[found])
+    return read_line(row, columns)
+
+
 def draft_of(
-    message: license_pb2.License,
+    license_: License,
     *,
     request_id: str,
     imported: bool,
@@ -87,46 +124,38 @@ def draft_of(
     city: int,
     on: date,
 ) -> Draft:
-    """Read and judge a licence that is to be issued.
+    """Judge a licence that is to be issued.
 
     Args:
-        message: The licence; becomes what the record will hold.
+        license_: The licence, in the right form.
         request_id: Idempotency key.
         imported: Whether an existing driver is carried in.
         actor: SPIFFE ID of the caller.
         persons: Computes person and name tags.
         city: Division code of the city that issues.
         on: Day of the application, in China.
-
-    Raises:
-        Malformed: Some fields are not in the right form; all are named.
     """
-    for field in _NOT_TAKEN:
-        message.ClearField(field)
-    message.DiscardUnknownFields()
-    # Taken once: every step to a message inside another makes an object.
-    holder = message.holder
-    document = holder.document
-    number = document.number
-    normal = normalize_number(number)
-    if normal != number:
-        document.number = normal
-    license_ = license_from_message(message)
-    if license_.status_letters:
-        # They hold messages of their own, which have more than one form.
-        message = license_to_message(license_)
-    kept = message.SerializeToString(deterministic=True)
+    holder = license_.holder
+    document = normalize_document(holder.document)
+    if document is not holder.document:
+        license_ = replace(license_, holder=replace(holder, document=document))
+    asked = kept = license_bytes(license_)
+    broken = check_application(license_, on=on, city=city, imported=imported)
+    if license_.points:
+        license_ = replace(license_, points_roll_date=next_cycle(license_.first_issue_date, on))
+        kept = license_bytes(license_)
     return Draft(
         request_id=uuid_bytes(request_id),
-        digest=sha256((b"import\n" if imported else b"create\n") + kept).digest(),
-        person_key=persons.person_key(document.type, normal),
+        digest=sha256((b"import\n" if imported else b"create\n") + asked).digest(),
+        person_key=persons.person_key(document.type, document.number),
         name_tag=persons.name_tag(holder.full_name),
-        document=document.SerializeToString(deterministic=True),
+        document=document_bytes(document),
         license=kept,
-        standing=standing_of(message),
-        flags=license_flags(message),
+        standing=standing_bytes(license_),
+        flags=license_flags(license_),
         points=license_.points,
+        day=on.toordinal(),
         imported=imported,
         actor=actor,
-        broken=check_application(license_, on=on, city=city, imported=imported),
+        broken=broken,
     )

@@ -14,28 +14,17 @@ from typing import Final
 from city_node.commands import NewLicense
 from elicense.clock import china_date, to_timestamp
 from elicense.license.civil_date import civil_date, shared_message
+from elicense.license.license_bytes import tag, varint
 from elicense.license.points import next_cycle
 from elicense.license.standing import standing_of
 from elicense.log.model import LogKey
 from elicense.uuids import uuid_text
 from elicense.v1 import license_pb2
 
-_BYTES: Final = 2  # wire type of a field with a length
-
 
 def _tag(name: str, length: int | None = None) -> bytes:
     """Return what stands before a field of a record: number and type, and its length where that is always the same."""
-    number = license_pb2.LicenseRecord.DESCRIPTOR.fields_by_name[name].number
-    return _varint(number << 3 | _BYTES) + (b"" if length is None else _varint(length))
-
-
-def _varint(value: int) -> bytes:
-    out = bytearray()
-    while value > 0x7F:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
+    return tag(license_pb2.LicenseRecord, name) + (b"" if length is None else varint(length))
 
 
 _LICENSE_ID: Final = _tag("license_id", 16)
@@ -58,6 +47,7 @@ class FirstRevisions:
     def __init__(self, key: LogKey, now_us: int) -> None:
         now = to_timestamp(now_us)
         self._today = china_date(now_us)
+        self._day = self._today.toordinal()
         self._place = license_pb2.LicenseRecord(city=key.log, epoch=key.epoch).SerializeToString()
         self._times = license_pb2.LicenseRecord(record_time=now, effective_time=now).SerializeToString()
 
@@ -65,7 +55,7 @@ class FirstRevisions:
         """Return the bytes of a record, and the standing of its licence."""
         draft = item.draft
         license_, standing = draft.license, draft.standing
-        if draft.points:
+        if draft.points and draft.day != self._day:
             license_, standing = _with_cycle(license_, self._today)
         record = b"".join(
             (
@@ -78,7 +68,7 @@ class FirstRevisions:
                 _actor(draft.actor),
                 self._times,
                 _LICENSE,
-                _varint(len(license_)),
+                varint(len(license_)),
                 license_,
                 _claim(item.citation) if item.citation else _PROVISIONAL,
                 _IMPORTED if draft.imported else b"",
@@ -103,7 +93,7 @@ def _claim(citation: bytes) -> bytes:
 
 
 def _with_cycle(data: bytes, on: date) -> tuple[bytes, bytes]:
-    """Note when the points that a licence starts with are cleared; return it and its standing."""
+    """Note anew when the points that a licence starts with are cleared; return it and its standing."""
     license_ = license_pb2.License.FromString(data)
     first = license_.first_issue_date
     if (first_issue := civil_date(first.year, first.month, first.day)) is not None:

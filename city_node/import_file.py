@@ -5,38 +5,34 @@ from __future__ import annotations
 import csv
 import io
 import os
-import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Final
+from typing import IO, Final, NamedTuple
 
-from elicense.errors import Error, Malformed, Violation
-from elicense.license.codec import license_to_message
-from elicense.license.csv_format import check_header, parse_row, to_columns
-from elicense.v1 import license_pb2
+from elicense.errors import Error, Malformed
+from elicense.license.csv_format import check_header, to_columns
+from elicense.license.csv_line import cells_of, check_length
 
 _BOM: Final = b"\xef\xbb\xbf"
-#: A line without quotes, further line ends and cells that the reader refuses for their length.
-_PLAIN: Final = re.compile(r'[^"\r\n\0]{1,100000}')
 _REJECT_COLUMNS: Final = ("row", "reasons")
 
 
-@dataclass(frozen=True, slots=True)
-class ReadRow:
+class ReadRow(NamedTuple):
     """A row of the file.
 
     Attributes:
         number: Its number, from 1 after the header; empty lines do not count.
         end: Where the next row begins, bytes.
-        license: The licence in it; None when it can not be read.
+        size: How many bytes it has.
+        line: Its text, which the node reads; empty when it can not be sent.
         error: Why not.
     """
 
     number: int
     end: int
-    license: license_pb2.License | None
-    error: Error | None
+    size: int
+    line: str
+    error: Error | None = None
 
 
 class DriverFile:
@@ -51,55 +47,29 @@ class DriverFile:
 
     def __init__(self, source: IO[bytes]) -> None:
         self._source = source
-        self._offset = 0
+        first = source.readline()
+        self._start = len(first)
         try:
-            self._header = next(map(_cells, self._lines()), None)
-        except csv.Error as error:
-            raise Malformed("the first row can not be read as CSV") from error
-        check_header(self._header)
-        self._start = self._offset
+            columns = cells_of(first.removeprefix(_BOM).decode())
+        except UnicodeDecodeError as error:
+            raise Malformed("the first row is not UTF-8; save the file as UTF-8") from error
+        check_header(columns)
+        self.columns: Final = tuple(columns)
+        """Its columns, in their order."""
 
     def rows(self, number: int, offset: int) -> Iterator[ReadRow]:
         """Yield rows from row ``number`` on, which begins at ``offset`` (0 for the first row).
 
-        A row is one line that is not empty: no column has a line break in it, and
-        so an unclosed quote spoils its own row and swallows none that follow.
+        A row is one line that is not empty; see :mod:`elicense.license.csv_line`.
         """
-        self._offset = offset or self._start
-        self._source.seek(self._offset)
-        for line in self._lines():
-            error: Error | None = None
-            try:
-                cells = _cells(line)
-            except csv.Error:
-                cells = []
-                error = Malformed("the row can not be read as CSV; check its quotes, and keep each row on one line")
-            if cells or error is not None:
-                yield self._read(number, cells, error)
-                number += 1
-
-    def _read(self, number: int, cells: Sequence[str], error: Error | None) -> ReadRow:
-        header = self._header or []
-        row: dict[str, str | None] = dict(zip(header, cells, strict=False))
-        try:
-            if error is not None:
-                raise error
-            if not _is_text(cells):
-                raise Malformed("the row is not UTF-8; save the file as UTF-8")
-            if len(cells) != len(header):
-                found = Violation("", "CELL_COUNT_WRONG", f"Give {len(header)} cells; the row has {len(cells)}.")
-                raise Malformed("the row has another number of cells than the header", violations=[found])
-            message = license_to_message(parse_row(row))
-        except Error as raised:
-            return ReadRow(number, self._offset, None, raised)
-        return ReadRow(number, self._offset, message, None)
-
-    def _lines(self) -> Iterator[str]:
-        """Yield lines and keep count of the bytes, which a row boundary is found by."""
+        offset = offset or self._start
+        self._source.seek(offset)
         for line in self._source:
-            text = line.removeprefix(_BOM) if self._offset == 0 else line
-            self._offset += len(line)
-            yield text.decode("utf-8", errors="surrogateescape")
+            offset += len(line)
+            bare = line.rstrip(b"\r\n")
+            if bare:
+                yield _read(number, offset, bare)
+                number += 1
 
 
 class RejectsFile:
@@ -161,22 +131,16 @@ def reasons_of(error: Error) -> str:
     )
 
 
-def _cells(line: str) -> list[str]:
-    """Return the cells of one line by itself, none for an empty one."""
-    bare = line.removesuffix("\n").removesuffix("\r")
-    if _PLAIN.fullmatch(bare):
-        # What the reader would give, in a tenth of the time.
-        return bare.split(",")
-    return next(csv.reader((line,), strict=True), [])
-
-
-def _is_text(cells: Sequence[str]) -> bool:
-    """Tell whether every byte of the cells was UTF-8; those that were not became lone surrogates."""
+def _read(number: int, end: int, line: bytes) -> ReadRow:
     try:
-        "".join(cells).encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+        text = line.decode()
+    except UnicodeDecodeError:
+        return ReadRow(number, end, len(line), "", Malformed("the row is not UTF-8; save the file as UTF-8"))
+    try:
+        check_length(text)
+    except Malformed as error:
+        return ReadRow(number, end, len(line), "", error)
+    return ReadRow(number, end, len(line), text)
 
 
 def _csv_line(cells: Sequence[str | int]) -> bytes:

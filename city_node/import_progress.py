@@ -55,15 +55,25 @@ class Progress:
     finished: bool = False
     version: int = _VERSION
 
-    def request_id(self, row: int) -> str:
-        """Return the request id of a row: a UUID, the same whenever the row is sent."""
-        key = bytes.fromhex(self.import_key)
+
+class RequestIds:
+    """Gives each row of an import its request id: a UUID, the same whenever the row is sent.
+
+    Args:
+        import_key: Random key of the import, hexadecimal.
+    """
+
+    def __init__(self, import_key: str) -> None:
+        self._key = bytes.fromhex(import_key)
         # The import's own beginning and the row's number stand in front, so that the requests of one
         # import lie together in the node's index.  RFC 9562, version 8: made by a rule of one's own.
-        front = hmac.digest(key, b"import", "sha256")[:_FRONT_BYTES]
+        self._front = hmac.digest(self._key, b"import", "sha256")[:_FRONT_BYTES]
+
+    def of(self, row: int) -> str:
+        """Return the request id of a row."""
         high, middle, low = row >> 24, row >> 16 & 0xFF, row & 0xFFFF
-        own = hmac.digest(key, b"row\n%d" % row, "sha256")[:_OWN_BYTES]
-        return uuid_text(front + bytes((high, 0x80, middle, 0x80)) + low.to_bytes(2) + own)
+        own = hmac.digest(self._key, b"row\n%d" % row, "sha256")[:_OWN_BYTES]
+        return uuid_text(self._front + bytes((high, 0x80, middle, 0x80)) + low.to_bytes(2) + own)
 
 
 def open_progress(path: Path, file: Path, *, random: Callable[[int], bytes]) -> Progress:

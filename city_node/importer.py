@@ -22,7 +22,7 @@ from typing import Final, Protocol
 import grpc
 
 from city_node.import_file import DriverFile, ReadRow, RejectsFile, reasons_of
-from city_node.import_progress import Progress, advance, hold, open_progress, save_progress
+from city_node.import_progress import Progress, RequestIds, advance, hold, open_progress, save_progress
 from elicense.errors import AlreadyExists, Error, Exhausted, Malformed, Unavailable
 from elicense.rpc.errors import from_rpc_error, from_status
 from elicense.v1 import issuance_pb2, issuance_pb2_grpc
@@ -102,6 +102,21 @@ class Files:
             raise AlreadyExists(f"{self.rejects} holds something already; move it away or name another for --rejects")
 
 
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """Rows of one call.
+
+    Attributes:
+        rows: The rows, those among them that can not be sent too.
+        sent: Numbers of those that are sent.
+        request: The call.
+    """
+
+    rows: Sequence[ReadRow]
+    sent: Sequence[int]
+    request: issuance_pb2.ImportLicensesRequest
+
+
 class Importer:
     """Imports one file.
 
@@ -168,18 +183,18 @@ class Importer:
         )
 
     async def _all(self, drivers: DriverFile, rejects: RejectsFile, progress: Progress) -> Progress:
-        rows = drivers.rows(progress.next_row, progress.offset)
+        batches = self._batches(drivers, progress)
         self._display.settled(progress)
-        flying: deque[tuple[Sequence[ReadRow], asyncio.Task[dict[int, Error]]]] = deque()
-        ahead = asyncio.create_task(self._next(rows))
+        flying: deque[tuple[_Batch, asyncio.Task[dict[int, Error]]]] = deque()
+        ahead = asyncio.create_task(_next(batches))
         try:
             while True:
                 while len(flying) < CALLS_IN_FLIGHT and (batch := await ahead):
-                    flying.append((batch, asyncio.create_task(self._send(batch, progress))))
-                    ahead = asyncio.create_task(self._next(rows))
+                    flying.append((batch, asyncio.create_task(self._send(batch))))
+                    ahead = asyncio.create_task(_next(batches))
                 if not flying:
                     break
-                progress = await self._settle(flying[0][0], await flying[0][1], rejects, progress)
+                progress = await self._settle(flying[0][0].rows, await flying[0][1], rejects, progress)
                 flying.popleft()
                 self._display.settled(progress)
         finally:
@@ -191,22 +206,28 @@ class Importer:
         await asyncio.to_thread(save_progress, self._files.progress, progress)
         return progress
 
-    async def _next(self, rows: Iterator[ReadRow]) -> list[ReadRow]:
-        return await asyncio.to_thread(_take, rows, self._rows_per_call)
+    def _batches(self, drivers: DriverFile, progress: Progress) -> Iterator[_Batch]:
+        """Read the rows of one call after the other: a limited number, and no more than a message holds."""
+        ids = RequestIds(progress.import_key)
+        rows = drivers.rows(progress.next_row, progress.offset)
+        while batch := _take(rows, self._rows_per_call):
+            request = issuance_pb2.ImportLicensesRequest(parent=self._parent, columns=drivers.columns)
+            sent = [row.number for row in batch if row.error is None]
+            add = request.items.add
+            for row in batch:
+                if row.error is None:
+                    add(row=row.line, request_id=ids.of(row.number))
+            yield _Batch(batch, sent, request)
 
-    async def _send(self, batch: Sequence[ReadRow], progress: Progress) -> dict[int, Error]:
+    async def _send(self, batch: _Batch) -> dict[int, Error]:
         """Have a batch imported, however long it takes; return why rows were refused, by row."""
-        refused: dict[int, Error] = {row.number: row.error for row in batch if row.error is not None}
-        sent = [row for row in batch if row.license is not None]
-        if sent:
-            request = issuance_pb2.ImportLicensesRequest(parent=self._parent)
-            for row in sent:
-                request.items.add(license=row.license, request_id=progress.request_id(row.number))
-            response = await self._call(request)
-            for row, result in zip(sent, response.results, strict=True):
+        refused: dict[int, Error] = {row.number: row.error for row in batch.rows if row.error is not None}
+        if batch.sent:
+            response = await self._call(batch.request)
+            for number, result in zip(batch.sent, response.results, strict=True):
                 error = _error(result)
                 if error is not None:
-                    refused[row.number] = error
+                    refused[number] = error
         return refused
 
     async def _settle(
@@ -261,13 +282,16 @@ class Importer:
             self._display.going_on()
 
 
+async def _next(batches: Iterator[_Batch]) -> _Batch | None:
+    return await asyncio.to_thread(next, batches, None)
+
+
 def _take(rows: Iterator[ReadRow], limit: int) -> list[ReadRow]:
-    """Read the rows of one call: at most ``limit``, and no more than a message holds."""
     batch: list[ReadRow] = []
     size = 0
     for row in islice(rows, limit):
         batch.append(row)
-        size += 0 if row.license is None else row.license.ByteSize()
+        size += row.size
         if size > BYTES_PER_CALL:
             break
     return batch

@@ -15,9 +15,9 @@ from collections.abc import Sequence
 from datetime import date
 from typing import Any, Final
 
-from city_node.drafts import Draft, draft_of
+from city_node.drafts import Draft, draft_of, read_item
 from elicense.errors import Malformed, Violation
-from elicense.v1 import issuance_pb2, license_pb2
+from elicense.v1 import issuance_pb2
 from elicense.view.person import PersonIndex
 from elicense.workers.assistants import Answering, assist
 
@@ -33,17 +33,20 @@ _OBJECTS_PER_COLLECTION: Final = 1_000_000
 _NICE: Final = 10
 
 
-def question_of(items: Sequence[issuance_pb2.ImportItem], *, city: int, on: date, actor: str) -> bytes:
+def question_of(
+    items: Sequence[issuance_pb2.ImportItem], columns: Sequence[str], *, city: int, on: date, actor: str
+) -> bytes:
     """Return what another process needs to know of a page.
 
     Args:
-        items: The rows.
+        items: The drivers.
+        columns: Columns of those that are rows.
         city: Division code of the city that issues.
         on: Day of the application, in China.
         actor: SPIFFE ID of the caller.
     """
-    rows = [(item.request_id, item.license.SerializeToString()) for item in items]
-    return marshal.dumps((city, on.toordinal(), actor, rows), _FORMAT)
+    page = issuance_pb2.ImportLicensesRequest(items=items).SerializeToString()
+    return marshal.dumps((city, on.toordinal(), actor, list(columns), page), _FORMAT)
 
 
 def answering(secret: bytes) -> Answering:
@@ -59,14 +62,14 @@ def answer_to(question: bytes, persons: PersonIndex) -> bytes:
         question: From :func:`question_of`.
         persons: Computes person and name tags.
     """
-    city, ordinal, actor, rows = marshal.loads(question)  # noqa: S302  # from this program's own process
+    city, ordinal, actor, columns, page = marshal.loads(question)  # noqa: S302  # from this program's own process
     on = date.fromordinal(ordinal)
     drafts: list[tuple[Any, ...] | None] = []
-    for request_id, license_ in rows:
+    for item in issuance_pb2.ImportLicensesRequest.FromString(page).items:
         try:
             draft = draft_of(
-                license_pb2.License.FromString(license_),
-                request_id=request_id,
+                read_item(item, columns),
+                request_id=item.request_id,
                 imported=True,
                 actor=actor,
                 persons=persons,

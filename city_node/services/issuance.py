@@ -71,7 +71,9 @@ class IssuanceServicer(issuance_pb2_grpc.IssuanceServiceServicer):
     async def ImportLicenses(self, request: pb.ImportLicensesRequest, context: Any) -> pb.ImportLicensesResponse:
         """Issue licences of existing drivers; see the proto."""
         self._own_parent(request.parent)
-        results = await self._bulk.import_rows(request.items, validate_only=request.validate_only, actor=_actor())
+        results = await self._bulk.import_rows(
+            request.items, columns=request.columns, validate_only=request.validate_only, actor=_actor()
+        )
         response = pb.ImportLicensesResponse()
         turns = Turns()
         for result in results:

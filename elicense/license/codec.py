@@ -39,7 +39,6 @@ from elicense.license.standing import (
     read_date,
     read_letters,
     read_validity,
-    standing_bytes,
     write_ban,
     write_classes,
     write_validity,
@@ -56,7 +55,6 @@ __all__ = [
     "license_from_message",
     "license_to_message",
     "license_values",
-    "standing_bytes",
 ]
 
 _DOCUMENT_TYPES: Final = {int(member): member for member in DocumentType}

@@ -16,7 +16,7 @@ from google.type.date_pb2 import Date
 
 from elicense.errors import Malformed, Violation
 from elicense.license.civil_date import civil_date, date_violation, shared_message
-from elicense.license.model import Ban, License, Standing, StatusLetter, Validity, ValidityKind, VehicleClass
+from elicense.license.model import Ban, Standing, StatusLetter, Validity, ValidityKind, VehicleClass
 from elicense.v1 import license_pb2 as pb
 
 #: Classes and periods kept in the form of a standing, each: some megabytes.
@@ -110,7 +110,7 @@ def _validity_of(data: bytes) -> tuple[Validity, tuple[str, ...]]:
     return Validity(_KINDS.get(kind, kind), from_date, until_date), tuple(fault.field for fault in faults)
 
 
-def write_classes(classes: Iterable[VehicleClass], into: pb.License | pb.LicenseStanding) -> None:
+def write_classes(classes: Iterable[VehicleClass], into: pb.License) -> None:
     """Append vehicle classes to a message."""
     add = into.vehicle_classes.add
     for held in classes:
@@ -121,29 +121,13 @@ def write_classes(classes: Iterable[VehicleClass], into: pb.License | pb.License
             message.limits.extend(held.limits)
 
 
-def write_validity(validity: Validity, into: pb.License | pb.LicenseStanding) -> None:
+def write_validity(validity: Validity, into: pb.License) -> None:
     """Set the period of validity of a message."""
     message = into.validity
     message.kind = validity.kind  # type: ignore[assignment]  # an open enum: any number is kept
     message.from_date.CopyFrom(shared_message(validity.from_date))
     if validity.until_date is not None:
         message.until_date.CopyFrom(shared_message(validity.until_date))
-
-
-def standing_bytes(license_: License) -> bytes:
-    """Return the serialized ``LicenseStanding`` of a licence: letters without legal basis and authority."""
-    message = pb.LicenseStanding()
-    write_classes(license_.vehicle_classes, message)
-    for letter in license_.status_letters:
-        kept = message.status_letters.add(letter=letter.letter, start_date=shared_message(letter.start_date))
-        if letter.end_date is not None:
-            kept.end_date.CopyFrom(shared_message(letter.end_date))
-        if letter.ban is not None:
-            write_ban(letter.ban, kept)
-    write_validity(license_.validity, message)
-    if license_.points_roll_date is not None:
-        message.points_roll_date.CopyFrom(shared_message(license_.points_roll_date))
-    return message.SerializeToString()
 
 
 def decode_standing(data: bytes) -> Standing:

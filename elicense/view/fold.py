@@ -16,7 +16,7 @@ from elicense.errors import Malformed
 from elicense.license.bans import BANNING_LETTERS, ban_of
 from elicense.license.document import normalize_number
 from elicense.license.identity_change import MAX_EARLIER_DOCUMENTS
-from elicense.license.model import Ban
+from elicense.license.model import Ban, License
 from elicense.license.standing import decode_standing, standing_of
 from elicense.license.verdict import OF_LATEST_RECORD, ViewFlags
 from elicense.v1 import license_pb2 as pb
@@ -100,7 +100,7 @@ def flags_of(message: pb.LicenseRecord) -> int:
     return flags | (int(ViewFlags.CANCELLED) if cancelled else 0)
 
 
-def license_flags(license_: pb.License) -> int:
+def license_flags(license_: pb.License | License) -> int:
     """Return the flags that a licence has by its letters and its open offer, whatever happened to it."""
     held = license_.status_letters
     letters = {letter.letter for letter in held} if held else frozenset()

@@ -17,7 +17,7 @@ from city_node.pages import MODULE
 from elicense.cli.demo.drivers import generate
 from elicense.errors import Error, Malformed
 from elicense.license.codec import license_to_message
-from elicense.license.csv_format import parse_row
+from elicense.license.csv_format import COLUMNS, parse_row
 from elicense.v1 import issuance_pb2
 from elicense.view.person import PersonIndex
 from elicense.workers.assistants import Assistants
@@ -31,15 +31,23 @@ HERE = Drafting(city=320500, persons=PersonIndex(KEY), clock=lambda: NOW_US)
 
 def page(count: int = 2 * LARGE) -> list[issuance_pb2.ImportItem]:
     """Return rows of all sorts: whole ones, one without form, one that breaks rules, one with a letter."""
-    rows = generate(320500, count, seed=3, on=date(2021, 6, 1), foreign_share=0.2)
+    rows = list(islice(generate(320500, count, seed=3, on=date(2021, 6, 1), foreign_share=0.2), count))
     items = [
         issuance_pb2.ImportItem(license=license_to_message(parse_row(row)), request_id=str(uuid.UUID(int=number)))
-        for number, (row, _) in enumerate(islice(rows, count))
+        for number, (row, _) in enumerate(rows)
     ]
     items[1].license.archive_number = "12"
     items[2].license.division_code = "110000"
     items[2].license.photo.capture_date.year = 2001
     items[3].license.status_letters.add(letter="H", start_date=items[3].license.first_issue_date)
+    for item, (row, _) in islice(zip(items, rows, strict=True), 10, count):
+        # As a line of a file, most of them.
+        item.ClearField("license")
+        item.row = ",".join(row[column] for column in COLUMNS)
+    items[11].row = items[11].row.replace("resident-id", "library-card").replace("passport", "library-card")
+    items[12].row = items[12].row[:40]
+    items[13].row = '"' + items[13].row
+    items[14].license.CopyFrom(items[0].license)
     return items
 
 
@@ -53,7 +61,7 @@ async def assistants() -> AsyncIterator[Assistants]:
 @pytest.fixture
 async def drafting(assistants: Assistants) -> Drafting:
     drafting = Drafting(city=320500, persons=PersonIndex(KEY), clock=lambda: NOW_US, assistants=assistants)
-    await drafting.drafts(page(), actor=ACTOR)
+    await drafting.drafts(page(), COLUMNS, actor=ACTOR)
 
     async def is_up() -> bool:
         return bool(assistants.pids)
@@ -68,16 +76,39 @@ def plain(drafts: list[Draft | Error]) -> list[object]:
 
 
 async def test_a_page_is_drafted_in_another_process_as_it_is_here(drafting: Drafting) -> None:
-    drafts = await drafting.drafts(page(), actor=ACTOR)
-    assert plain(drafts) == plain(await HERE.drafts(page(), actor=ACTOR))
+    drafts = await drafting.drafts(page(), COLUMNS, actor=ACTOR)
+    assert plain(drafts) == plain(await HERE.drafts(page(), COLUMNS, actor=ACTOR))
     assert isinstance(drafts[1], Malformed)
     assert isinstance(drafts[2], Draft)
     assert {violation.reason for violation in drafts[2].broken} >= {"DIVISION_OUTSIDE_CITY", "PHOTO_TOO_OLD"}
+    assert [
+        {violation.reason for violation in draft.violations} for draft in drafts[11:15] if isinstance(draft, Malformed)
+    ] == [{"VALUE_UNKNOWN"}, {"CELL_COUNT_WRONG"}, set(), {"LICENSE_GIVEN"}]
+    assert all(isinstance(draft, Draft) for draft in drafts[15:])
+
+
+async def test_a_driver_is_the_same_request_as_a_row_and_as_a_licence() -> None:
+    rows = [row for row, _ in generate(320500, 40, seed=8, on=date(2021, 6, 1), foreign_share=0.2)]
+    lines, licenses = (
+        [
+            issuance_pb2.ImportItem(request_id=str(uuid.UUID(int=number)), **fields_of(row))
+            for number, row in enumerate(rows)
+        ]
+        for fields_of in (
+            lambda row: {"row": ",".join(row[column] for column in COLUMNS)},
+            lambda row: {"license": license_to_message(parse_row(row))},
+        )
+    )
+    drafts = await HERE.drafts(lines, COLUMNS, actor=ACTOR)
+    assert drafts == await HERE.drafts(licenses, (), actor=ACTOR)
+    assert all(isinstance(draft, Draft) for draft in drafts)
 
 
 async def test_a_page_is_drafted_though_the_process_that_does_so_was_killed(
     drafting: Drafting, assistants: Assistants
 ) -> None:
     os.kill(assistants.pids[0], signal.SIGKILL)
-    assert plain(await drafting.drafts(page(), actor=ACTOR)) == plain(await HERE.drafts(page(), actor=ACTOR))
+    assert plain(await drafting.drafts(page(), COLUMNS, actor=ACTOR)) == plain(
+        await HERE.drafts(page(), COLUMNS, actor=ACTOR)
+    )
     assert not assistants.pids

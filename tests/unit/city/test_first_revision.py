@@ -98,3 +98,22 @@ def test_the_letters_of_a_license_make_the_same_flags_in_a_draft_as_in_a_record(
         draft = DRAFTING.draft(message, request_id=str(uuid.UUID(int=1)), imported=True, actor=ACTOR)
         record = license_pb2.LicenseRecord(license=message, event=license_pb2.LICENSE_EVENT_ISSUED)
         assert draft.flags == record_flags(record)
+
+
+def test_points_are_cleared_as_of_the_day_of_writing_though_the_licence_was_drafted_the_day_before() -> None:
+    day_us = 86_400 * 1_000_000
+    yesterday = Drafting(city=320500, persons=PERSONS, clock=lambda: NOW_US - day_us)
+    changed = 0
+    for message in licenses():
+        if not message.points:
+            continue
+        # The cycle that runs out in the night between.
+        message.first_issue_date.month, message.first_issue_date.day = 6, 1
+        drafts = [
+            drafting.draft(message, request_id=str(uuid.UUID(int=7)), imported=True, actor=ACTOR)
+            for drafting in (DRAFTING, yesterday)
+        ]
+        written = [FirstRevisions(KEY, NOW_US).write(NewLicense(draft, b"l" * 16)) for draft in drafts]
+        changed += drafts[0].license != drafts[1].license
+        assert written[0] == written[1]
+    assert changed

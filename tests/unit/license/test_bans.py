@@ -13,8 +13,9 @@ from elicense.errors import IllegalTransition, Malformed
 from elicense.license.bans import FOR_LIFE, GROUNDS, ban_of, ground_on, last_day, until_of, with_terms
 from elicense.license.codec import letter_from_message, license_from_message, license_to_message
 from elicense.license.field_change import FieldCorrection
+from elicense.license.license_bytes import standing_bytes
 from elicense.license.model import Ban, StatusLetter
-from elicense.license.standing import decode_standing, standing_bytes
+from elicense.license.standing import decode_standing
 from elicense.license.status_change import check_status_change
 from elicense.v1 import license_pb2
 from tests.unit.license.samples import a_license, letter

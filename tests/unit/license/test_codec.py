@@ -21,8 +21,8 @@ from elicense.license.codec import (
     letter_from_message,
     license_from_message,
     license_to_message,
-    standing_bytes,
 )
+from elicense.license.license_bytes import standing_bytes
 from elicense.license.model import (
     ClaimGrant,
     Correction,

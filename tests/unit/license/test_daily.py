@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from elicense.errors import IllegalTransition
 from elicense.license.cancellation import Cancellation
 from elicense.license.change import Change
-from elicense.license.codec import decode_standing, standing_bytes
+from elicense.license.codec import decode_standing
 from elicense.license.daily import Step, caught_up, due_steps, first_due, next_step
 from elicense.license.expiry import first_day_without
+from elicense.license.license_bytes import standing_bytes
 from elicense.license.model import License, LicenseEvent, StatusLetter, Validity, ValidityKind
 from elicense.license.points import ExamPassed, Points, cycle_start, next_cycle
 from elicense.license.renewal import Renewal

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from elicense.license.codec import decode_standing, standing_bytes
+from elicense.license.codec import decode_standing
+from elicense.license.license_bytes import standing_bytes
 from elicense.license.model import Standing, StatusLetter, Validity, ValidityKind, VehicleClass
 from elicense.license.status_letters import LETTERS
 from elicense.license.verdict import (
