@@ -55,4 +55,5 @@ class Answering:
             recorder=recorder,
             subjects=keys.subjects,
             clock=clock,
+            together=self.answers,
         )

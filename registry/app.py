@@ -192,6 +192,7 @@ async def build(
         certificates=listening.certificates,
         quotas=quotas,
         accesses=accesses,
+        looks=answering.looks,
         answers=answering.answers,
         writer=own_log.writer,
         decisions=decisions,

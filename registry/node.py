@@ -15,6 +15,7 @@ from elicense.log.scrubber import Scrubber
 from elicense.quota.leases import Quotas
 from elicense.rpc.active import ActiveCertificates
 from elicense.rpc.forwarding import Forwarder
+from elicense.rpc.looks import Looks
 from elicense.rpc.server import DRAIN_GRACE_S, NodeServer
 from elicense.rpc.telemetry import MetricsServer
 from elicense.rpc.watch_hub import WatchHub
@@ -53,7 +54,8 @@ class Parts:
         certificates: Which certificates are in force.
         quotas: How many looks each caller has left.
         accesses: The access log.
-        answers: What verifiers are answered.
+        looks: What verifiers are answered, once it is recorded.
+        answers: What they are answered from.
         writer: Writes the registry's own log.
         decisions: What is still to be decided.
         breaches: Judges records without custody.
@@ -73,6 +75,7 @@ class Parts:
     certificates: ActiveCertificates
     quotas: Quotas
     accesses: AccessLog
+    looks: Looks
     answers: NationalAnswers
     writer: LogWriter[Command, Outcome]
     decisions: PendingDecisions
@@ -189,6 +192,7 @@ class RunningNode:
         await parts.readers.close()
         await parts.scrubber.close()
         await parts.colleagues.close()
+        await parts.looks.close()
         await parts.answers.close()
         await parts.accesses.close()
         await parts.quotas.close()

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from elicense.rpc.coalesce import Coalescer
+from elicense.rpc.crowd import Asked
 from elicense.rpc.license_fields import LicenseFields
 from elicense.rpc.looks import Answers
 from elicense.rpc.watching import Relay
@@ -17,6 +18,7 @@ from elicense.sql.database import Database
 from elicense.v1 import verification_pb2 as pb
 from elicense.verification.answer import NEVER_HEARD, Question, Verdicts, effective_row, matches, verdict
 from elicense.verification.attest import Attestor, Judged, past_place_of, place_of
+from elicense.verification.given import add_standing, gives_with
 from elicense.verification.look import Look
 from elicense.verification.moment import Moment, Wish
 from elicense.verification.past import PastLicense, verdict_then
@@ -78,7 +80,7 @@ class NationalAnswers:
         if wish.moment is not None:
             judged = await self._judge_then(questions, wish.moment)
         else:
-            judged = await self._judge(questions, look, places=wish.sign)
+            judged = await self._judge([(look, question) for question in questions], places=wish.sign)
         # Signed before fields are added: evidence holds none.
         evidence = (
             [
@@ -93,7 +95,7 @@ class NationalAnswers:
 
     async def judge(self, look: Look, query: pb.LicenseQuery) -> pb.Verdict:
         """Return the verdict of now; for whoever follows a licence."""
-        judged = await self._judge([self._question(query)], look, places=False)
+        judged = await self._judge([(look, self._question(query))], places=False)
         await self._give(look, judged)
         return judged[0].verdict
 
@@ -101,16 +103,26 @@ class NationalAnswers:
         """The registry asks nobody else."""
         raise AssertionError("the registry judges every license itself")
 
-    async def _judge(self, questions: Sequence[Question], look: Look, *, places: bool) -> list[Judged]:
+    async def judge_each(self, asked: Sequence[Asked]) -> Sequence[pb.Verdict]:
+        """Return the verdicts of now on many looks that read no record, with the fields that each gets."""
+        judged = await self._judge([(each.look, self._question(each.query)) for each in asked], places=False)
+        for each, given in zip(asked, judged, strict=True):
+            if given.row is not None and gives_with(each.look.rule, given.verdict.outcome):
+                add_standing(given.verdict, given.row.standing, each.look.fields)
+        return [given.verdict for given in judged]
+
+    async def _judge(self, asked: Sequence[tuple[Look, Question]], *, places: bool) -> list[Judged]:
         # Before the rows, so that the rows hold all that it vouches for.
         cities = await self._freshness.of_cities()
-        rows = await self._rows([question.person_key for question in questions])
-        verdicts, limit_us = Verdicts(self._clock()), look.rule.freshness_limit_us
+        rows = await self._rows([question.person_key for _, question in asked])
+        verdicts = Verdicts(self._clock())
         judged = []
-        for question in questions:
+        for look, question in asked:
             row = effective_row(rows[question.person_key])
             freshness = cities.get(row.city, NEVER_HEARD)
-            given = verdict(row, question, freshness=freshness, limit_us=limit_us, verdicts=verdicts)
+            given = verdict(
+                row, question, freshness=freshness, limit_us=look.rule.freshness_limit_us, verdicts=verdicts
+            )
             place = place_of(row, freshness) if places else None
             judged.append(Judged(given, row if matches(row, question) else None, place))
         return judged

@@ -8,18 +8,20 @@ log, under the log's next numbers, as soon as there is room.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
+from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from elicense.access.alarms import Alarm
 from elicense.access.entry import DAY_US, AccessEntry, AccessPosition, RecordedAccess
 from elicense.access.store import AccessStore
-from elicense.errors import StoreFull
-from elicense.rpc.coalesce import Coalescer
+from elicense.errors import Error, StoreFull
+from elicense.rpc.coalesce import Coalescer, while_more_come
 from elicense.sql.database import CommitUnknown
 from elicense.trust.roles import OFFICIAL_VERIFIERS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator
 
     from sqlalchemy import Connection
 
@@ -28,20 +30,14 @@ if TYPE_CHECKING:
     from elicense.sql.database import Database
 
 MAX_LOOKS_PER_COMMIT: Final = 1024
-"""Looks in one commit: one flush to disk bears many, and none waits long for the others' rows."""
+"""Looks, or groups of looks, in one commit: one flush to disk bears many, and none waits long for the others' rows."""
 
 MAX_WAITING_LOOKS: Final = 8192
 
-PAUSE_S: Final = 0.004
-"""How long looks wait for others at least, when several wait already: a commit costs as much as thirty of its looks."""
-
-PAUSE_EACH_S: Final = 0.001
-"""How much longer for each look of the commit before: a process that is asked a thousand times a second is busy."""
-
-LONGEST_PAUSE_S: Final = 0.016
-"""How long at most: by then the commit is dear no more."""
-
 _OFFICIALS: Final = frozenset(role.value for role in OFFICIAL_VERIFIERS)
+
+_Group = Sequence[AccessEntry]
+_Kept = RecordedAccess | Error | None
 
 
 class AccessRecorder:
@@ -77,12 +73,12 @@ class AccessRecorder:
         self._floor = 0
         # When the looks were asked that are not in the log yet.
         self._pending: dict[object, int] = {}
-        self._looks: Coalescer[AccessEntry | None, RecordedAccess | None] = Coalescer(
+        self._looks: Coalescer[_Group, Sequence[_Kept]] = Coalescer(
             self._commit,
             lanes=1,
             max_batch=MAX_LOOKS_PER_COMMIT,
             max_waiting=MAX_WAITING_LOOKS,
-            pause=_pause,
+            pause=lambda _carried: while_more_come(lambda: self._looks.waiting, enough=MAX_LOOKS_PER_COMMIT),
         )
 
     @property
@@ -101,10 +97,26 @@ class AccessRecorder:
             QueueFull: Too many looks wait.
             ShuttingDown: The recorder has been closed.
         """
+        (kept,) = await self.record_all((entry,))
+        if isinstance(kept, Error):
+            raise kept
+        return kept
+
+    async def record_all(self, entries: Sequence[AccessEntry]) -> Sequence[RecordedAccess | Error | None]:
+        """Return once looks are durable, each as :meth:`record` does, or why it is not and must not be answered.
+
+        Args:
+            entries: At least one look, all of the same ``at_us``.
+
+        Raises:
+            StoreUnavailable: The log can not be reached; none of them must be answered.
+            QueueFull: Too many looks wait.
+            ShuttingDown: The recorder has been closed.
+        """
         waiting = object()
-        self._pending[waiting] = entry.at_us
+        self._pending[waiting] = entries[0].at_us
         try:
-            return await self._looks.submit(entry)
+            return await self._looks.submit(entries)
         finally:
             del self._pending[waiting]
 
@@ -115,7 +127,7 @@ class AccessRecorder:
             StoreUnavailable: The log can not be reached.
         """
         if self._reserve is not None and self._reserve.held:
-            await self._looks.submit(None)
+            await self._looks.submit(())
 
     def go_on_after(self, position: AccessPosition) -> None:
         """Give no number up to that of ``position`` any more: another node holds looks under those."""
@@ -134,15 +146,15 @@ class AccessRecorder:
         """Refuse further looks and wait for those that were accepted."""
         await self._looks.close()
 
-    async def _commit(self, entries: list[AccessEntry | None]) -> Sequence[RecordedAccess | StoreFull | None]:
-        # None asks for nothing but the move of what lies in the reserve.
-        wanted = [entry for entry in entries if entry is not None]
+    async def _commit(self, groups: list[_Group]) -> Sequence[Sequence[_Kept]]:
+        wanted = [entry for group in groups for entry in group]
         try:
+            # A group of nobody asks for nothing but the move of what lies in the reserve.
             await self._move()
-            looks = iter(await self._write(wanted) if wanted else ())
+            kept: Iterator[_Kept] = iter(await self._write(wanted) if wanted else ())
         except StoreFull as error:
-            return await self._spend(entries, error)
-        return [next(looks) if entry is not None else None for entry in entries]
+            kept = iter(await self._spend(wanted, error))
+        return [list(islice(kept, len(group))) for group in groups]
 
     async def _move(self) -> None:
         """Move the reserve's looks into the log; a crash in between leaves them in both, which is harmless."""
@@ -150,10 +162,8 @@ class AccessRecorder:
             await self._write(self._reserve.held)
             await asyncio.to_thread(self._reserve.clear)
 
-    async def _spend(
-        self, entries: Sequence[AccessEntry | None], error: StoreFull
-    ) -> Sequence[RecordedAccess | StoreFull | None]:
-        official = [entry for entry in entries if entry is not None and entry.role in _OFFICIALS]
+    async def _spend(self, entries: Sequence[AccessEntry], error: StoreFull) -> Sequence[_Kept]:
+        official = [entry for entry in entries if entry.role in _OFFICIALS]
         full: StoreFull | None = error
         if official and self._reserve is not None:
             untouched = not self._reserve.held
@@ -164,7 +174,7 @@ class AccessRecorder:
                 full = spent
             if self._alarms is not None and untouched:
                 self._alarms.sound(Alarm.RESERVE_SPENT, looks=len(self._reserve.held))
-        return [None if entry is None else (full if entry.role in _OFFICIALS else error) for entry in entries]
+        return [full if entry.role in _OFFICIALS else error for entry in entries]
 
     async def _write(self, entries: Sequence[AccessEntry]) -> list[RecordedAccess]:
         today = self._clock() // DAY_US
@@ -203,8 +213,3 @@ class AccessRecorder:
         except BaseException:
             self._last = None
             raise
-
-
-async def _pause(carried: int) -> None:
-    """Let looks gather: the longer the more come, since nobody is answered sooner by commits that cost the most."""
-    await asyncio.sleep(min(LONGEST_PAUSE_S, max(PAUSE_S, carried * PAUSE_EACH_S)))

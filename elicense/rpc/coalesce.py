@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 from elicense.errors import Error, QueueFull, ShuttingDown
 
@@ -24,6 +24,12 @@ DEFAULT_LANES = 2
 DEFAULT_MAX_BATCH = 256
 DEFAULT_MAX_WAITING = 8192
 """Items that may wait: some seconds of work; a longer queue would only hold callers that have given up."""
+
+STEP_S: Final = 0.003
+"""One step of gathering: whoever was just answered asks again within it, if anybody does."""
+
+MAX_STEPS: Final = 10
+"""Steps of gathering at most: by then a flush carries enough, and its callers have waited long enough."""
 
 _SHUTTING_DOWN = "this server is shutting down; try another one"
 
@@ -41,8 +47,8 @@ class Coalescer(Generic[T, R]):
         lanes: Flushes in flight at most.
         max_batch: Items in one flush at most.
         max_waiting: Items that may wait before further ones are refused.
-        pause: Waited for before the next flush of a lane when several items wait already as one ends, so that
-            more can join them; told how many items that one carried.  None for no pause.  For flushes that cost
+        pause: Waited for after a flush that carried several items, or behind which several wait, so that more
+            can join the next; told how many items that one carried.  None for no pause.  For flushes that cost
             much, however little they carry.
     """
 
@@ -110,7 +116,7 @@ class Coalescer(Generic[T, R]):
             while batch := self._take():
                 self._settle(batch, await self._results([item for item, _ in batch]))
                 carried, batch = len(batch), []
-                if self._pause is not None and len(self._waiting) > 1 and not self._closed:
+                if self._pause is not None and max(carried, len(self._waiting)) > 1 and not self._closed:
                     await self._pause(carried)
         except asyncio.CancelledError:
             # The loop is going down: nobody will serve those of this batch, or those who still wait.
@@ -146,3 +152,22 @@ class Coalescer(Generic[T, R]):
         for (_, future), result in zip(batch, results, strict=True):
             if not future.done():
                 future.set_result(result)
+
+
+async def while_more_come(
+    waiting: Callable[[], int], *, enough: int, step: Callable[[float], Awaitable[None]] = asyncio.sleep
+) -> None:
+    """Wait in short steps as long as each brings more items, and for :data:`MAX_STEPS` at most.
+
+    Args:
+        waiting: Tells how many items wait.
+        enough: So many are not waited for any longer.
+        step: Waits for so many seconds.
+    """
+    for _ in range(MAX_STEPS):
+        before = waiting()
+        if before >= enough:
+            return
+        await step(STEP_S)
+        if waiting() <= before:
+            return

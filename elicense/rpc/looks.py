@@ -11,9 +11,11 @@ from elicense.errors import Malformed, Violation
 from elicense.license.document import normalize_number
 from elicense.license.fields import to_mask
 from elicense.quota.leases import Quotas
+from elicense.rpc.crowd import Asked, Crowd, JudgingTogether, RecordingTogether
 from elicense.rpc.watching import Watching
 from elicense.v1 import license_pb2
 from elicense.v1 import verification_pb2 as pb
+from elicense.verification.given import reads_record
 from elicense.verification.look import Look
 from elicense.verification.moment import PLAIN, Wish, read_wish
 from elicense.view.person import PersonIndex
@@ -33,7 +35,7 @@ class Answering(Protocol):
         """
 
 
-class Recording(Protocol):
+class Recording(RecordingTogether, Protocol):
     """Where looks are made durable."""
 
     async def record(self, entry: AccessEntry) -> object:
@@ -81,6 +83,7 @@ class Looks:
         recorder: Makes each look durable before it is answered.
         subjects: Computes the tags by which access logs name persons, the same on every node.
         clock: UTC microseconds.
+        together: Judges single looks that wait together; None for a node that answers each by itself.
     """
 
     def __init__(
@@ -92,7 +95,11 @@ class Looks:
         recorder: Recording,
         subjects: PersonIndex,
         clock: Callable[[], int],
+        together: JudgingTogether | None = None,
     ) -> None:
+        self._crowd = (
+            Crowd(judging=together, recorder=recorder, entry_of=_entry_of_one, clock=clock) if together else None
+        )
         self._answering = answering
         self._watching = watching
         self._quotas = quotas
@@ -124,6 +131,8 @@ class Looks:
         _normalize(queries)
         tags = [self.subject(query.document) for query in queries]
         await self._quotas.spend(look.verifier, look.role, tags)
+        if self._crowd is not None and len(queries) == 1 and wish == PLAIN and not reads_record(look):
+            return Answers((await self._crowd.look(Asked(look, queries[0], tags[0], method)),), (True,))
         answers = await self._answering.answer(look, queries, wish)
         seen = [(tag, given) for tag, given, own in zip(tags, answers.verdicts, answers.own, strict=True) if own]
         if seen:
@@ -149,24 +158,34 @@ class Looks:
                     await self._record(method, look, [(tag, given)])
                 yield given
 
+    async def close(self) -> None:
+        """Wait for looks that were accepted."""
+        if self._crowd is not None:
+            await self._crowd.close()
+
     async def _record(self, method: str, look: Look, seen: Sequence[tuple[bytes, pb.Verdict]]) -> None:
         # Read in the same step in which the recorder learns of it: see AccessRecorder.complete_until.
-        at_us = self._clock()
-        await self._recorder.record(
-            AccessEntry(
-                at_us=at_us,
-                caller=look.verifier,
-                via=look.via,
-                role=look.role.value,
-                purpose=int(look.purpose),
-                case_number=look.case_number,
-                method=method,
-                subjects=b"".join(tag for tag, _ in seen),
-                outcomes=bytes(given.outcome for _, given in seen),
-                fields=b"".join(to_mask(given.fields) for _, given in seen),
-                sealed_until_us=at_us + look.sealed_us if look.sealed_us else 0,
-            )
-        )
+        await self._recorder.record(_entry_of(self._clock(), method, look, seen))
+
+
+def _entry_of_one(at_us: int, asked: Asked, given: pb.Verdict) -> AccessEntry:
+    return _entry_of(at_us, asked.method, asked.look, ((asked.subject, given),))
+
+
+def _entry_of(at_us: int, method: str, look: Look, seen: Sequence[tuple[bytes, pb.Verdict]]) -> AccessEntry:
+    return AccessEntry(
+        at_us=at_us,
+        caller=look.verifier,
+        via=look.via,
+        role=look.role.value,
+        purpose=int(look.purpose),
+        case_number=look.case_number,
+        method=method,
+        subjects=b"".join([tag for tag, _ in seen]),
+        outcomes=bytes([given.outcome for _, given in seen]),
+        fields=b"".join([to_mask(given.fields) for _, given in seen]),
+        sealed_until_us=at_us + look.sealed_us if look.sealed_us else 0,
+    )
 
 
 def _normalize(queries: Sequence[pb.LicenseQuery]) -> None:

@@ -7,7 +7,7 @@ left out (servers, certificates, access logs, quotas, watches) does not touch a 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from contextvars import Context
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -146,6 +146,10 @@ class _Uncounted:
 
     async def record(self, _entry: object) -> None:
         """Forget it."""
+
+    async def record_all(self, entries: Sequence[object]) -> Sequence[None]:
+        """Forget them."""
+        return [None] * len(entries)
 
 
 def looks_of(answers: Answering, subjects: PersonIndex, clock: Callable[[], int]) -> Looks:

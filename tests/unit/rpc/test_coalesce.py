@@ -1,12 +1,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import pytest
 
 from elicense.errors import Error, NotFound, QueueFull, ShuttingDown, StoreUnavailable
-from elicense.rpc.coalesce import Coalescer
+from elicense.rpc.coalesce import MAX_STEPS, Coalescer, while_more_come
 
 
 class Gate:
@@ -55,35 +55,99 @@ async def test_items_that_wait_leave_together_and_each_gets_its_own_result() -> 
     assert gate.batches == [[0], list(range(1, 51))]
 
 
-async def test_when_several_wait_as_a_flush_ends_others_may_join_them_and_a_lone_one_does_not_wait() -> None:
-    gate, pausing, go_on = Gate(), asyncio.Event(), asyncio.Event()
-    carried: list[int] = []
+class Pauses:
+    """Pauses that last until they are let through."""
 
-    async def pause(items: int) -> None:
-        carried.append(items)
-        pausing.set()
-        await go_on.wait()
+    def __init__(self) -> None:
+        self.after: list[int] = []
+        self._over = asyncio.Semaphore(0)
 
-    coalescer = Coalescer(gate, lanes=1, pause=pause)
-    asked = [asyncio.create_task(coalescer.submit(i)) for i in range(2)]
-    await turns()
+    async def __call__(self, carried: int) -> None:
+        self.after.append(carried)
+        await self._over.acquire()
+
+    async def end_one(self) -> None:
+        self._over.release()
+        await turns()
+
+
+async def test_a_lone_item_behind_another_waits_for_no_pause() -> None:
+    gate, pauses = Gate(), Pauses()
     gate.open.set()
-    await asyncio.gather(*asked)
-    assert not pausing.is_set()
+    coalescer = Coalescer(gate, lanes=1, pause=pauses)
+    for item in range(3):
+        assert await coalescer.submit(item) == item * 10
+    assert pauses.after == []
 
-    gate.open.clear()
+
+async def test_after_several_items_the_next_flush_pauses_so_that_more_can_join() -> None:
+    gate, pauses = Gate(), Pauses()
+    gate.open.set()
+    coalescer = Coalescer(gate, lanes=1, pause=pauses)
+    await asyncio.gather(*(coalescer.submit(item) for item in (1, 2)))
+    await turns()
+    assert pauses.after == [2]
+    asked = []
+    for item in (3, 4):
+        asked.append(asyncio.create_task(coalescer.submit(item)))
+        await turns()
+    assert gate.batches == [[1, 2]]
+    await pauses.end_one()
+    await asyncio.gather(*asked)
+    assert gate.batches == [[1, 2], [3, 4]]
+
+
+async def test_when_several_wait_as_a_lone_item_is_done_others_may_join_them() -> None:
+    gate, pauses = Gate(), Pauses()
+    coalescer = Coalescer(gate, lanes=1, pause=pauses)
     asked = [asyncio.create_task(coalescer.submit(9))]
     await turns()
-    asked += [asyncio.create_task(coalescer.submit(i)) for i in (1, 2)]
+    asked += [asyncio.create_task(coalescer.submit(item)) for item in (1, 2)]
     await turns()
     gate.open.set()
-    await pausing.wait()
+    await turns()
+    assert pauses.after == [1]
     asked.append(asyncio.create_task(coalescer.submit(3)))
     await turns()
-    go_on.set()
+    await pauses.end_one()
     await asyncio.gather(*asked)
-    assert gate.batches == [[0, 1], [9], [1, 2, 3]]
-    assert carried == [1]
+    assert gate.batches == [[9], [1, 2, 3]]
+
+
+async def test_an_item_behind_a_pause_in_which_nobody_came_leaves_at_once() -> None:
+    gate, pauses = Gate(), Pauses()
+    gate.open.set()
+    coalescer = Coalescer(gate, lanes=1, pause=pauses)
+    await asyncio.gather(*(coalescer.submit(item) for item in (1, 2)))
+    await turns()
+    await pauses.end_one()
+    assert await coalescer.submit(3) == 30
+    assert gate.batches == [[1, 2], [3]]
+
+
+@pytest.mark.parametrize(
+    ("counts", "steps"),
+    [
+        ([0, 0], 1),
+        ([3, 3], 1),
+        ([1, 2, 2], 2),
+        ([5, 4], 1),
+        ([1, 2, 40], 2),
+        ([40], 0),
+        (range(100, 0, -1), 0),
+        (range(30), MAX_STEPS),
+    ],
+)
+async def test_more_are_waited_for_while_they_come_and_not_for_ever(counts: Iterable[int], steps: int) -> None:
+    waiting, taken = iter(counts), 0
+    now = next(waiting)
+
+    async def step(_seconds: float) -> None:
+        nonlocal taken, now
+        taken, now = taken + 1, next(waiting)
+
+    await while_more_come(lambda: now, enough=40, step=step)
+    assert taken == steps
 
 
 async def test_a_batch_has_a_limit() -> None:
