@@ -26,6 +26,7 @@ from city_node.licenses import Licenses
 from city_node.metrics import ReplicationMetrics
 from city_node.node import COMPARE_SECONDS
 from city_node.offers import Offers
+from city_node.ordered_erasures import OrderedErasures
 from city_node.page_tokens import PageTokens
 from city_node.receipts import Receipts
 from city_node.replicator import Replicator
@@ -172,6 +173,11 @@ class CityNode(Node):
             clock=self.clock,
         )
         self.receipts.add_listener(transfers.notify)
+        scrubber = Scrubber(f"sqlite:///{self.database_path}", database=database, erased=store.logs.erased)
+        self.ordered = OrderedErasures(
+            city=self.code, log=log, database=database, store=store, scrubber=scrubber, gate=self.gate
+        )
+        self.receipts.add_listener(self.ordered.notify)
         verdicts = around.doubles.city_answers(
             log=log,
             database=database,
@@ -195,7 +201,7 @@ class CityNode(Node):
                 erasure=Erasure(
                     log=log,
                     database=database,
-                    scrubber=Scrubber(f"sqlite:///{self.database_path}", database=database, erased=store.logs.erased),
+                    scrubber=scrubber,
                     store=store,
                     receipts=self.receipts,
                     gate=self.gate,
@@ -217,4 +223,5 @@ class CityNode(Node):
             await self.comparison.run(None)
         await self.writer.start()
         self.spawn(self.replicator.run())
+        self.spawn(self.ordered.run())
         self.spawn(self.anchor.flush_for_ever())

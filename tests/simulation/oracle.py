@@ -1,10 +1,12 @@
 """What must hold after every step, looked up behind the nodes' backs.
 
 1. Nothing is signed twice over one size of one log.
-2. Whatever a citizen was told is in the city's database, and its proof verifies; what was erased is not.
+2. Whatever a citizen was told is in the city's database, and its proof verifies; what was erased is not, in the
+   end in no city that ever had the licence, nor at the registry.
 3. The registry's log of a city is a prefix of the city's own.
 4. No freshness is over-claimed: what a city had committed by an as-of time is held by the registry.
-5. No person has two licences that count.
+5. No person has two licences that count, by whatever numbers, and who is barred gets none
+   (:mod:`tests.simulation.persons`).
 6. Custody is where the registry's log says it went last: one city has it, and what another writes does not count.
 7. No verdict says more than its node can know, or less than it must (:mod:`tests.simulation.verdicts`).
 8. No honest node stops signing, and none raises what is no answer.
@@ -23,7 +25,6 @@ from city_node import fsck as city_fsck
 from city_node.mirror import RegistryHistory
 from elicense.clock import SECOND_US
 from elicense.errors import Error
-from elicense.license.verdict import ViewFlags
 from elicense.log.checkpoint import parse_checkpoint
 from elicense.log.merkle import verify_inclusion
 from elicense.log.note import parse_note
@@ -31,15 +32,22 @@ from elicense.log.tree import EMPTY_ROOT
 from elicense.log.verifier_key import parse_vkey
 from elicense.trust.signer import Signer
 from elicense.v1 import issuance_pb2 as pb
-from elicense.v1.license_pb2 import LICENSE_EVENT_ERASED, LicenseRecord
 from registry import fsck as registry_fsck
+from registry.model import ClaimState
 from tests.simulation.city import CityNode
+from tests.simulation.decided import Decisions
+from tests.simulation.persons import PersonRules
 from tests.simulation.registry import RegistryNode
 from tests.simulation.template import CITIES, START_US, Template
 from tests.simulation.verdicts import VerdictOracle
-from tests.simulation.written import CityWritings, Decisions, Violated, Watch
+from tests.simulation.written import CityWritings, Place, Violated, Watch
 
-_COUNTS_NOT: Final = int(ViewFlags.PROVISIONAL | ViewFlags.CONFLICT | ViewFlags.CANCELLED | ViewFlags.VOID)
+_UNDECIDED: Final = {
+    "pending_transfer": "SELECT COUNT(*) FROM pending_transfer WHERE :now",
+    "pending_decision": "SELECT COUNT(*) FROM pending_decision AS waiting LEFT JOIN claim USING (person_key)"
+    f" WHERE claim.city IS NULL OR claim.city = waiting.city OR claim.state <> {int(ClaimState.LEASED)}"
+    " OR claim.lease_end_us < :now",
+}
 _COSIGNED: Final = b"cosignature/v1\n"
 
 
@@ -79,13 +87,16 @@ class Oracle:
     cities: dict[int, Watch]
     checks: int = 0
     writings: CityWritings = field(default_factory=CityWritings)
-    decisions: Decisions = field(default_factory=Decisions)
+    decisions: Decisions = field(init=False)
+    persons: PersonRules = field(init=False)
     verdicts: VerdictOracle = field(init=False)
     _signed: dict[tuple[str, int], bytes] = field(default_factory=dict)
     #: By city: at which true time the log had grown to which size.
     _grown: dict[int, list[tuple[int, int]]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        self.decisions = Decisions(self.writings)
+        self.persons = PersonRules(self.writings, self.decisions, self.template.registry_keys.persons)
         self.verdicts = VerdictOracle(self.registry, self.cities, self.writings, self.decisions)
 
     def witness(self, signer: Signer) -> Signer:
@@ -108,8 +119,9 @@ class Oracle:
         for code, watch in self.cities.items():
             if watch.changed():
                 grown = True
-                self.writings.read(code, watch, now_us)
-                size, _ = watch.head(code)
+                for written in self.writings.read(code, watch, now_us):
+                    self.persons.wrote(written)
+                _, size, _ = watch.head(code)
                 sizes = self._grown.setdefault(code, [(0, 0)])
                 if size < sizes[-1][1]:
                     raise Violated(f"the log of {code} shrank from {sizes[-1][1]} to {size}")
@@ -124,12 +136,12 @@ class Oracle:
     def _check_registry(self) -> None:
         self.checks += 1
         for code, watch in self.cities.items():
-            size, root = self.registry.head(code)
-            own = watch.connection.execute(
-                "SELECT root FROM log_checkpoint WHERE log = ? AND size = ?", (code, size)
-            ).fetchone()
-            if (own[0] if own else EMPTY_ROOT if size == 0 else None) != root:
-                raise Violated(f"the registry's log of {code} is no prefix of the city's at {size}")
+            for epoch, size, root in self.registry.heads(code):
+                own = watch.connection.execute(
+                    "SELECT root FROM log_checkpoint WHERE log = ? AND epoch = ? AND size = ?", (code, epoch, size)
+                ).fetchone()
+                if (own[0] if own else EMPTY_ROOT if size == 0 else None) != root:
+                    raise Violated(f"the registry's log of {code} is no prefix of the city's at {size}")
         rows = self.registry.connection.execute("SELECT city, next_index, as_of_us FROM city_state")
         for code, next_index, as_of_us in rows:
             if code not in self._grown:
@@ -141,12 +153,7 @@ class Oracle:
                     f"the registry holds {next_index} of {code} and calls that complete at "
                     f"{(as_of_us - START_US) / SECOND_US:.6f} s, when the city had {had}"
                 )
-        twice = self.registry.connection.execute(
-            "SELECT COUNT(*) FROM license_view WHERE (flags & ?) = 0 GROUP BY person_key HAVING COUNT(*) > 1",
-            (_COUNTS_NOT,),
-        ).fetchone()
-        if twice:
-            raise Violated("a person has two licences that count")
+        self.persons.check(self.registry)
 
     def acknowledged(self, code: int, request_id: str, answer: pb.CreateLicenseResponse | None) -> None:
         """Check an answer at the moment when a citizen hears it."""
@@ -157,35 +164,45 @@ class Oracle:
             raise Violated(f"an acknowledged request stands {len(found)} times in the log of {code}")
         if answer is None:
             return
-        index = found[0].index
-        query = "SELECT leaf_hash FROM log_entry WHERE log = ? AND idx = ?"
-        (leaf,) = watch.connection.execute(query, (code, index)).fetchone()
+        place = found[0].place
+        query = "SELECT leaf_hash FROM log_entry WHERE log = ? AND epoch = ? AND idx = ?"
+        (leaf,) = watch.connection.execute(query, place).fetchone()
         proof = answer.proof
         signed = parse_checkpoint(parse_note(proof.checkpoint).text)
         try:
-            verify_inclusion(leaf_hash=leaf, index=index, size=signed.size, proof=proof.hashes, root=signed.root)
+            verify_inclusion(leaf_hash=leaf, index=place.idx, size=signed.size, proof=proof.hashes, root=signed.root)
         except Error as error:
             raise Violated(f"a proof of {code} does not verify: {error.message}") from error
-        if proof.position.index != index:
+        if Place(proof.position.city, proof.position.epoch, proof.position.index) != place:
             raise Violated(f"a proof of {code} is for another record")
 
     def taken_over(self, code: int, license_id: bytes) -> None:
         """Check, when a citizen hears that a city has a licence now, that the registry decided so."""
         self.checks += 1
-        if code not in [taken.city for taken in self.decisions.accepted.get(license_id, ())]:
+        if code not in [taken.place.city for taken in self.decisions.accepted.get(license_id, ())]:
             raise Violated(f"{code} says that it took a license over, and the registry's log does not")
 
     def erased(self, code: int, license_id: bytes) -> None:
         """Check, when a citizen hears that a licence was erased, that the city has nothing of it left but that."""
         self.checks += 1
-        records = self.cities[code].connection.execute("SELECT record FROM log_entry WHERE log = ?", (code,))
-        left = [
-            record
-            for (content,) in records
-            if content is not None and (record := LicenseRecord.FromString(content)).license_id == license_id
-        ]
-        if [record.event for record in left] != [LICENSE_EVENT_ERASED]:
-            raise Violated(f"an erased licence has {len(left)} records in the log of {code}")
+        if (left := self._left_of(license_id, self.cities[code], code)) is not None:
+            raise Violated(f"an erased licence has {left} still")
+
+    def not_erased(self) -> str | None:
+        """Return where something of an erased licence is left (yet); None when nothing is."""
+        for license_id in self.writings.erased:
+            for code, city in self.cities.items():
+                for source, whose in ((city, str(code)), (self.registry, "the registry")):
+                    if (left := self._left_of(license_id, source, code)) is not None:
+                        return f"{whose} holds {left}, of a licence that was erased"
+        return None
+
+    def _left_of(self, license_id: bytes, source: Watch, code: int) -> Place | None:
+        """Return a record that a database holds of a licence, from the log of a city; not that which erases it."""
+        for each in self.writings.of_license[license_id]:
+            if each.place.city == code and not each.erases and source.record(each.place) is not None:
+                return each.place
+        return None
 
     def honest(self, city: CityNode) -> None:
         """Check that a city has no reason to stop."""
@@ -231,14 +248,29 @@ class Oracle:
         if findings:
             raise Violated("; ".join(f"{finding.where}: {finding.what}" for finding in findings[:3]))
 
+    def undecided(self) -> str | None:
+        """Return the table of what the registry has not decided (yet) though nothing keeps it; None when that is none.
+
+        What may yet be decided by a grant that another city has not used waits for the end of that.
+        """
+        for table, query in _UNDECIDED.items():
+            if self.registry.connection.execute(query, {"now": self.now_us()}).fetchone()[0]:
+                return table
+        return None
+
     def disagreement(self) -> str | None:
         """Return on whose custody a city and the registry do not agree (yet); None when they agree on all licences."""
         held = dict(self.registry.connection.execute("SELECT license_id, city FROM license_view"))
         for code, watch in self.cities.items():
-            for license_id, city in watch.connection.execute("SELECT license_id, city FROM license_view"):
+            own = dict(watch.connection.execute("SELECT license_id, city FROM license_view"))
+            if not self.writings.erased.isdisjoint(own):
+                return f"{code} has a license in its view that was erased"
+            for license_id, city in own.items():
                 if held.get(license_id) != city:
                     there = held.get(license_id)
                     return f"{code} says that {city} has a license, and the registry says {there}"
+        if not self.writings.erased.isdisjoint(held):
+            return "the registry has a license in its view that was erased"
         return None
 
     def now_us(self) -> int:

@@ -12,7 +12,7 @@ from typing import Any, Final
 from unittest.mock import patch
 
 from elicense.log import note
-from tests.simulation.citizens import Citizens
+from tests.simulation.citizens import COUNTERS, Citizens
 from tests.simulation.city import CityNode
 from tests.simulation.loop import Stuck, VirtualLoop, outside
 from tests.simulation.network import Network
@@ -39,6 +39,8 @@ class Outcome:
         acknowledged: Licences that were acknowledged.
         erased: Licences that were erased.
         moved: Licences that another city took over.
+        renumbered: Holders who were given another number.
+        barred: Holders who were barred from applying anew.
         verdicts: What verifiers were told.
         checks: What the oracle compared.
         events: What was broken, in order.
@@ -52,6 +54,8 @@ class Outcome:
     acknowledged: int = 0
     erased: int = 0
     moved: int = 0
+    renumbered: int = 0
+    barred: int = 0
     verdicts: int = 0
     checks: int = 0
     events: list[str] = field(default_factory=list)
@@ -187,7 +191,7 @@ class Nation:
         citizens = Citizens(self, Random(f"citizens {self.outcome.seed}"))
         await asyncio.gather(
             self.trouble.run(),
-            *(citizens.live(code, number) for code in CITIES for number in range(2)),
+            *(citizens.live(code, number) for code in CITIES for number in range(COUNTERS)),
             *(citizens.verify(code) for code in CITIES),
         )
         try:
@@ -203,15 +207,14 @@ class Nation:
         """Return what is under way still; None when nothing is."""
         if self.registry is None or self._rising or any(city is None for city in self.cities.values()):
             return "a node has not risen"
-        for table in ("pending_decision", "pending_transfer"):
-            if self.oracle.registry.connection.execute(f"SELECT COUNT(*) FROM {table}").fetchone()[0]:
-                return f"the registry has not decided everything in {table}"
+        if (table := self.oracle.undecided()) is not None:
+            return f"the registry has not decided everything in {table}"
         for code, city in self.cities.items():
             if self.oracle.registry.head(code) != self.oracle.cities[code].head(code):
                 return f"the registry does not hold all of {code}"
             if city is None or city.replicator.backlog:
                 return f"{code} has no receipt for all of its log"
-        return self.oracle.disagreement()
+        return self.oracle.disagreement() or self.oracle.not_erased()
 
     def event(self, what: str) -> None:
         self.loop.note(what)

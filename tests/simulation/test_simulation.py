@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from datetime import date
 from pathlib import Path
 from typing import TypeVar
 
@@ -98,13 +100,33 @@ class SpeaksForEverybody(CityAnswers):
         return True
 
 
+def never(*_: object) -> bool:
+    return False
+
+
+def always(*_: object) -> bool:
+    return True
+
+
+def nothing(*_: object, **__: object) -> None:
+    return None
+
+
+def no_slots(*_: object) -> list[object]:
+    return []
+
+
+def long_over(*_: object) -> date:
+    return date.min
+
+
 @pytest.mark.parametrize(
     ("double", "told"),
     [
         (Doubles(database=SignsBeforeItIsDurable), "entries that were signed"),
         (Doubles(ingest=TakesEverythingForNew), "stopped signing"),
         (Doubles(ingest=TrustsFastClocks, clock_off_s=300.0), "calls that complete"),
-        (Doubles(transfers=DecidesAndMovesNothing), "took a license over at"),
+        (Doubles(transfers=DecidesAndMovesNothing), "took a license over by"),
         (Doubles(national=KeepsTheFirstAnswer), "VALID"),
         (Doubles(city_answers=SpeaksForEverybody), "had custody"),
     ],
@@ -118,5 +140,35 @@ class SpeaksForEverybody(CityAnswers):
     ],
 )
 def test_a_planted_fault_is_found(template: Template, double: Doubles, told: str) -> None:
+    assert told in found(template, double)
+
+
+@pytest.mark.parametrize(
+    ("planted", "told"),
+    [
+        ({"registry.bans.PersonBan.runs": never, "registry.bans._is_final": always}, "barred|two licences"),
+        ({"city_node.holding.until_of": long_over}, "licenses somebody whom"),
+        ({"registry.linking._make": nothing}, "NO_MATCH"),
+        ({"registry.strays.tell": nothing, "registry.erasure.tell": nothing}, "that was erased"),
+        ({"registry.erasure._remove": no_slots}, "that was erased"),
+    ],
+    ids=[
+        "taking every bar for over",
+        "forgetting whom this city barred",
+        "making no links between numbers",
+        "ordering no erasure elsewhere",
+        "keeping a copy of what was erased",
+    ],
+)
+def test_a_planted_fault_in_a_rule_is_found(
+    template: Template, monkeypatch: pytest.MonkeyPatch, planted: dict[str, Callable[..., object]], told: str
+) -> None:
+    for name, fault in planted.items():
+        monkeypatch.setattr(name, fault)
+    assert re.search(told, found(template, Doubles()))
+
+
+def found(template: Template, double: Doubles) -> str:
+    """Return how the first seed fails that does."""
     violations = (simulate(seed, template, doubles=double).violation for seed in range(40))
-    assert told in next(violation for violation in violations if violation is not None)
+    return next(violation for violation in violations if violation is not None)

@@ -7,21 +7,26 @@
 4. VALID by a city: it has custody, and nothing that it had committed when it was asked forbids driving.
 5. INVALID: a record says so.
 6. NO_MATCH: the registry held no licence of the person when it was asked, or it was erased since.
+7. VALID by the registry: it did not hold, when it was asked, that the person is barred by a licence that counted.
+   (One that never counted bars from the next; it takes nothing from another city's, or any city could.)
 
-A record that is written too late, by a city that had handed the licence over, forbids nothing.
+A record that is written too late, by a city that had handed the licence over, forbids and bars nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
 from elicense.clock import SECOND_US, from_timestamp
+from elicense.license.verdict import ViewFlags
 from elicense.v1 import verification_pb2 as pb
-from tests.simulation.written import CityWritings, Decisions, Violated, Watch, Written
+from tests.simulation.decided import Decisions
+from tests.simulation.written import CityWritings, Violated, Watch, Written, held
 
 LIMIT_US: Final = 600 * SECOND_US
+_NEVER_COUNTED: Final = int(ViewFlags.PROVISIONAL | ViewFlags.CONFLICT | ViewFlags.VOID)
 _BY_RECORD: Final = {pb.VERDICT_REASON_STATUS_LETTER, pb.VERDICT_REASON_CANCELLED}
 
 
@@ -36,6 +41,7 @@ class Asked:
         held: Those of them that the registry held.
         custodian: City in custody by the national view; 0 where it does not know the licence.
         is_held: Whether the registry held a licence of the person.
+        is_barred: Whether it held that a licence of the person that counted bars them from the next.
     """
 
     at_us: int
@@ -44,6 +50,7 @@ class Asked:
     held: tuple[Written, ...]
     custodian: int
     is_held: bool
+    is_barred: bool
 
 
 @dataclass
@@ -63,24 +70,25 @@ class VerdictOracle:
     def asking(self, number: str, now_us: int) -> Asked:
         """Note what is true before a question leaves."""
         committed = tuple(self._forbidding(number))
-        held = {city: self.registry.head(city)[0] for city in self.cities}
-        licenses = self.writings.of_person[number]
+        licenses = self.writings.licenses(number)
         custodian = 0
         if len(licenses) == 1:
             row = self.registry.connection.execute(
                 "SELECT city FROM license_view WHERE license_id = ?", tuple(licenses)
             ).fetchone()
             custodian = row[0] if row else 0
-        known = tuple(each for each in committed if each.index < held[each.city])
-        is_held = any(each.index < held[each.city] for each in self._records(number))
-        return Asked(now_us, number, committed, known, custodian, is_held)
+        known = tuple(held(committed, self.registry))
+        is_held = any(number in each.numbers for each in held(self._counting(number), self.registry))
+        return Asked(now_us, number, committed, known, custodian, is_held, self._is_barred(known))
 
     def told(self, asked: Asked, verdict: pb.Verdict) -> None:
         """Check an answer at the moment when the verifier hears it."""
         fresh = verdict.freshness
-        if fresh.city and fresh.log_size > self.cities[fresh.city].head(fresh.city)[0]:
+        if fresh.city and fresh.log_size > max(size for _, size, _ in self.cities[fresh.city].heads(fresh.city)):
             raise Violated(f"a verdict rests on {fresh.log_size} entries of {fresh.city}, which has fewer")
-        if len(self.writings.of_person[asked.number]) != 1:
+        if verdict.outcome == pb.OUTCOME_VALID and fresh.source != pb.SOURCE_CITY and asked.is_barred:
+            raise Violated("VALID by the registry, which held when asked that the person is barred")
+        if len(self.writings.licenses(asked.number)) != 1:
             return  # which licence speaks for the person is not known from here
         if verdict.outcome == pb.OUTCOME_VALID:
             self.judged += 1
@@ -90,7 +98,7 @@ class VerdictOracle:
                 self._valid_by_registry(asked, fresh)
         elif verdict.outcome == pb.OUTCOME_INVALID and set(verdict.reasons) <= _BY_RECORD:
             self.judged += 1
-            if all(each.is_clean for each in self._records(asked.number)):
+            if all(each.is_clean for each in self.writings.records(asked.number)):
                 raise Violated("a verdict is INVALID, and no record forbids driving")
         elif verdict.outcome == pb.OUTCOME_NO_MATCH and asked.is_held and not self._is_erased(asked.number):
             raise Violated("a verdict is NO_MATCH, and the registry held the license when it was asked")
@@ -100,27 +108,30 @@ class VerdictOracle:
         if as_of_us < asked.at_us - LIMIT_US:
             raise Violated("a verdict is VALID from records that are older than the verifier's limit")
         for each in self._forbidding(asked.number):
-            if each.city == fresh.city and each.at_us < as_of_us:
-                raise Violated(
-                    f"VALID as of {as_of_us}, and {each.city} had written at {each.at_us} that nobody may drive"
-                )
+            if each.place.city == fresh.city and each.at_us < as_of_us:
+                raise Violated(f"VALID as of {as_of_us}, and {each.place} said at {each.at_us} that nobody may drive")
         for each in asked.held:
             if not self.decisions.is_late(each):
-                raise Violated(f"VALID by the registry, which held record {each.index} of {each.city} when asked")
+                raise Violated(f"VALID by the registry, which held {each.place} when asked")
 
     def _valid_by_city(self, asked: Asked, fresh: pb.Freshness) -> None:
         if asked.custodian not in (0, fresh.city):
             raise Violated(f"VALID by {fresh.city}, and {asked.custodian} had custody when it was asked")
         for each in asked.committed:
             if not self.decisions.is_late(each):
-                raise Violated(f"VALID by {fresh.city} after record {each.index} of {each.city} forbade driving")
+                raise Violated(f"VALID by {fresh.city} after {each.place} forbade driving")
+
+    def _is_barred(self, known: Iterable[Written]) -> bool:
+        query = "SELECT flags FROM license_view WHERE license_id = ?"
+        barring = {each.license_id for each in known if each.bars}
+        rows = [row for license_id in barring for row in self.registry.connection.execute(query, (license_id,))]
+        return any(not flags & _NEVER_COUNTED for (flags,) in rows)
 
     def _forbidding(self, number: str) -> Iterator[Written]:
-        return (each for each in self._records(number) if each.forbids and not self.decisions.is_late(each))
+        return (each for each in self._counting(number) if each.forbids)
 
     def _is_erased(self, number: str) -> bool:
-        return any(each.erases for each in self._records(number))
+        return not self.writings.erased.isdisjoint(self.writings.licenses(number))
 
-    def _records(self, number: str) -> Iterator[Written]:
-        for license_id in self.writings.of_person[number]:
-            yield from self.writings.of_license[license_id]
+    def _counting(self, number: str) -> Iterator[Written]:
+        return (each for each in self.writings.records(number) if not self.decisions.is_late(each))

@@ -1,22 +1,34 @@
-"""What the logs hold, read from the databases as soon as it is committed, and who has custody by that alone."""
+"""What the cities' logs hold, read from the databases as soon as it is committed."""
 
 from __future__ import annotations
 
 import sqlite3
 from collections import defaultdict
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NamedTuple
 
+from elicense.license.bans import BANNING_LETTERS
 from elicense.v1 import license_pb2
-from elicense.v1.log_pb2 import RegistryRecord
 
-#: Who suspends licences without a last day; nobody else does.
+#: Who suspends and revokes licences without a last day; nobody else does.
 SUSPENDS: Final = "模拟公安局"
 _ENDS: Final = (license_pb2.LICENSE_EVENT_CANCELLED, license_pb2.LICENSE_EVENT_ERASED)
 
 
 class Violated(AssertionError):
     """A promise was broken; the message says which."""
+
+
+class Place(NamedTuple):
+    """Where an entry lies; of one city, in the order of its writing."""
+
+    city: int
+    epoch: int
+    idx: int
+
+    def __str__(self) -> str:
+        return f"record {self.idx} of {self.city}" + (f", epoch {self.epoch}" if self.epoch > 1 else "")
 
 
 @dataclass
@@ -32,16 +44,29 @@ class Watch:
         before, self.version = self.version, version
         return bool(version != before)
 
-    def head(self, log: int) -> tuple[int, bytes]:
-        """Return size and root of a log."""
-        size, root = self.connection.execute("SELECT size, root FROM log_head WHERE log = ?", (log,)).fetchone()
-        return size, root
+    def heads(self, log: int) -> list[tuple[int, int, bytes]]:
+        """Return epoch, size and root of each epoch of a log, the open one last."""
+        return self.connection.execute(
+            "SELECT epoch, size, root FROM log_head WHERE log = ? ORDER BY epoch", (log,)
+        ).fetchall()
 
-    def entries(self, log: int, start: int) -> list[tuple[int, bytes]]:
+    def head(self, log: int) -> tuple[int, int, bytes]:
+        """Return epoch, size and root of a log in its open epoch."""
+        return self.heads(log)[-1]
+
+    def entries(self, log: int, epoch: int, start: int) -> list[tuple[int, bytes | None]]:
         """Return index and record of each entry from ``start`` on."""
         return self.connection.execute(
-            "SELECT idx, record FROM log_entry WHERE log = ? AND idx >= ? ORDER BY idx", (log, start)
+            "SELECT idx, record FROM log_entry WHERE log = ? AND epoch = ? AND idx >= ? ORDER BY idx",
+            (log, epoch, start),
         ).fetchall()
+
+    def record(self, place: Place) -> bytes | None:
+        """Return a record; None when there is none, or no longer."""
+        found = self.connection.execute(
+            "SELECT record FROM log_entry WHERE log = ? AND epoch = ? AND idx = ?", place
+        ).fetchone()
+        return found[0] if found else None
 
 
 def watch(path: object) -> Watch:
@@ -54,23 +79,27 @@ class Written:
     """A record in a city's log.
 
     Attributes:
-        city: Whose log.
-        index: Where.
+        place: Where.
         at_us: True time at which it was committed.
         license_id: UUID bytes.
         request_id: The request that caused it.
+        numbers: Numbers of the documents that name the holder in it.
         forbids: Whether nobody may drive upon the licence as it says, today and from now on.
         is_clean: Whether it has no letter that could forbid driving on some day.
+        issues: Whether it is the licence's first.
+        bars: Whether its holder may have no other licence, today and from now on.
         erases: Whether the licence is erased with it.
     """
 
-    city: int
-    index: int
+    place: Place
     at_us: int
     license_id: bytes
     request_id: str
+    numbers: tuple[str, ...]
     forbids: bool
     is_clean: bool
+    issues: bool
+    bars: bool
     erases: bool
 
 
@@ -81,94 +110,77 @@ class CityWritings:
     Attributes:
         of_license: In the order in which they were committed.
         of_request: By city and request id.
-        of_person: The licences of a document's number.
+        of_number: Those that name the holder by a number.
+        shared: Numbers that have led to more than one licence.
+        bars: Those that bar the holder.
+        erased: Licences that were erased.
     """
 
     of_license: dict[bytes, list[Written]] = field(default_factory=lambda: defaultdict(list))
     of_request: dict[tuple[int, str], list[Written]] = field(default_factory=lambda: defaultdict(list))
-    of_person: dict[str, set[bytes]] = field(default_factory=lambda: defaultdict(set))
-    _sizes: dict[int, int] = field(default_factory=lambda: defaultdict(int))
+    of_number: dict[str, list[Written]] = field(default_factory=lambda: defaultdict(list))
+    shared: set[str] = field(default_factory=set)
+    bars: list[Written] = field(default_factory=list)
+    erased: set[bytes] = field(default_factory=set)
+    _sizes: dict[tuple[int, int], int] = field(default_factory=lambda: defaultdict(int))
 
-    def read(self, city: int, source: Watch, now_us: int) -> None:
-        """Read what a city has committed since."""
-        for index, content in source.entries(city, self._sizes[city]):
-            self._sizes[city] = index + 1
-            record = license_pb2.LicenseRecord.FromString(content)
-            letters, ended = record.license.status_letters, record.event in _ENDS
-            written = Written(
-                city,
-                index,
-                now_us,
-                record.license_id,
-                record.request_id,
-                forbids=ended or any(letter.authority == SUSPENDS for letter in letters),
-                is_clean=not ended and all(letter.letter == "A" for letter in letters),
-                erases=record.event == license_pb2.LICENSE_EVENT_ERASED,
-            )
-            self.of_license[record.license_id].append(written)
-            self.of_request[city, record.request_id].append(written)
-            if record.license.holder.document.number:
-                self.of_person[record.license.holder.document.number].add(record.license_id)
-
-
-@dataclass(frozen=True, slots=True)
-class TakenOver:
-    """A take-over that the registry accepted.
-
-    Attributes:
-        city: Who has custody from then on.
-        index: Index of the take-over in that city's log.
-        source: City and index of the last record that counts of the city before.
-    """
-
-    city: int
-    index: int
-    source: tuple[int, int]
-
-
-@dataclass
-class Decisions:
-    """What the registry's log decided about custody."""
-
-    accepted: dict[bytes, list[TakenOver]] = field(default_factory=lambda: defaultdict(list))
-    refused: int = 0
-    _size: int = 0
-
-    def read(self, registry: Watch) -> None:
-        """Read what the registry has decided since, and check that its view says the same."""
-        for index, content in registry.entries(0, self._size):
-            self._size = index + 1
-            record = RegistryRecord.FromString(content)
-            if record.WhichOneof("decision") != "transfer_decided":
+    def read(self, city: int, source: Watch, now_us: int) -> Iterator[Written]:
+        """Read, and yield, what a city has committed since."""
+        for epoch, size, _ in source.heads(city):
+            if size <= self._sizes[city, epoch]:
                 continue
-            decided = record.transfer_decided
-            if decided.refusal:
-                self.refused += 1
-                continue
-            source = decided.source.city, decided.source.index
-            taken = TakenOver(decided.position.city, decided.position.index, source)
-            before = self.accepted[decided.license_id]
-            if before and before[-1].city != source[0]:
-                raise Violated(f"a license was taken over from {source[0]}, and {before[-1].city} had it")
-            before.append(taken)
-        for license_id, taken_over in self.accepted.items():
-            self._check(registry, license_id, taken_over[-1])
+            for index, content in source.entries(city, epoch, self._sizes[city, epoch]):
+                self._sizes[city, epoch] = index + 1
+                record = license_pb2.LicenseRecord.FromString(content or b"")
+                if record.license_id:
+                    written = _read(Place(city, epoch, index), record, now_us)
+                    self._add(written)
+                    yield written
 
-    def _check(self, registry: Watch, license_id: bytes, last: TakenOver) -> None:
-        rows = registry.connection.execute(
-            "SELECT city, idx FROM license_view WHERE license_id = ?", (license_id,)
-        ).fetchall()
-        if len(rows) != 1:
-            raise Violated(f"a license that was taken over stands {len(rows)} times in the national view")
-        city, index = rows[0]
-        if city != last.city or index < last.index:
-            raise Violated(
-                f"{last.city} took a license over at {last.index}, and what counts is record {index} of {city}"
-            )
+    def licenses(self, number: str) -> set[bytes]:
+        """Return the licences that a number has led to."""
+        return {each.license_id for each in self.of_number.get(number, ())}
 
-    def is_late(self, written: Written) -> bool:
-        """Whether a record was written by a city that had handed the licence over before, as far as is decided."""
-        return any(
-            taken.source[0] == written.city and written.index > taken.source[1]
-            for taken in self.accepted.get(written.license_id, ())
-        )
+    def records(self, number: str) -> Iterator[Written]:
+        """Return the records of these licences."""
+        for license_id in self.licenses(number):
+            yield from self.of_license[license_id]
+
+    def _add(self, written: Written) -> None:
+        self.of_license[written.license_id].append(written)
+        self.of_request[written.place.city, written.request_id].append(written)
+        for number in written.numbers:
+            if any(each.license_id != written.license_id for each in self.of_number[number]):
+                self.shared.add(number)
+            self.of_number[number].append(written)
+        if written.bars:
+            self.bars.append(written)
+        if written.erases:
+            self.erased.add(written.license_id)
+
+
+def _read(place: Place, record: license_pb2.LicenseRecord, now_us: int) -> Written:
+    letters, ended = record.license.status_letters, record.event in _ENDS
+    ours = [letter.letter for letter in letters if letter.authority == SUSPENDS]
+    documents = [record.license.holder.document, *record.earlier_documents]
+    return Written(
+        place,
+        now_us,
+        record.license_id,
+        record.request_id,
+        tuple(document.number for document in documents if document.number),
+        forbids=ended or bool(ours),
+        is_clean=not ended and all(letter.letter == "A" for letter in letters),
+        issues=record.event == license_pb2.LICENSE_EVENT_ISSUED,
+        bars=not BANNING_LETTERS.isdisjoint(ours),
+        erases=record.event == license_pb2.LICENSE_EVENT_ERASED,
+    )
+
+
+def held(records: Iterable[Written], registry: Watch) -> list[Written]:
+    """Return those that the registry holds."""
+    records = list(records)
+    sizes = {
+        (city, epoch): size for city in {each.place.city for each in records} for epoch, size, _ in registry.heads(city)
+    }
+    return [each for each in records if each.place.idx < sizes.get(each.place[:2], 0)]

@@ -1,0 +1,91 @@
+"""What the registry's log decided: who has custody, and who got persons."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+
+from elicense.v1.log_pb2 import RegistryRecord
+from tests.simulation.written import CityWritings, Place, Violated, Watch, Written
+
+
+@dataclass(frozen=True, slots=True)
+class TakenOver:
+    """A take-over that the registry accepted.
+
+    Attributes:
+        place: Where the take-over lies; its city has custody from then on.
+        source: The last record that counts of the city before.
+    """
+
+    place: Place
+    source: Place
+
+
+@dataclass
+class Decisions:
+    """What the registry's log decided.
+
+    Attributes:
+        writings: What cities wrote.
+        accepted: Take-overs of each licence, in order.
+        grants: City and person tags of each grant, by place in the log.
+    """
+
+    writings: CityWritings
+    accepted: dict[bytes, list[TakenOver]] = field(default_factory=lambda: defaultdict(list))
+    refused: int = 0
+    grants: dict[tuple[int, int], tuple[int, list[bytes]]] = field(default_factory=dict)
+    _sizes: dict[int, int] = field(default_factory=lambda: defaultdict(int))
+
+    def read(self, registry: Watch) -> None:
+        """Read what the registry has decided since, and check that its view says the same."""
+        for epoch, size, _ in registry.heads(0):
+            if size <= self._sizes[epoch]:
+                continue
+            for index, content in registry.entries(0, epoch, self._sizes[epoch]):
+                self._sizes[epoch] = index + 1
+                self._note(epoch, index, RegistryRecord.FromString(content or b""))
+        for license_id, taken_over in self.accepted.items():
+            self._check(registry, license_id, taken_over[-1])
+
+    def _note(self, epoch: int, index: int, record: RegistryRecord) -> None:
+        if record.HasField("claims_granted"):
+            granted = record.claims_granted
+            self.grants[epoch, index] = granted.city, [claim.person_tag for claim in granted.claims]
+        if not record.HasField("transfer_decided"):
+            return
+        decided = record.transfer_decided
+        if decided.refusal:
+            self.refused += 1
+            return
+        taken = TakenOver(
+            Place(decided.position.city, decided.position.epoch, decided.position.index),
+            Place(decided.source.city, decided.source.epoch, decided.source.index),
+        )
+        before = self.accepted[decided.license_id]
+        if before and before[-1].place.city != taken.source.city:
+            raise Violated(f"a license was taken over from {taken.source.city}, and {before[-1].place.city} had it")
+        before.append(taken)
+
+    def _check(self, registry: Watch, license_id: bytes, last: TakenOver) -> None:
+        rows = registry.connection.execute(
+            "SELECT city, epoch, idx FROM license_view WHERE license_id = ?", (license_id,)
+        ).fetchall()
+        if not rows and license_id in self.writings.erased:
+            return
+        if len(rows) != 1:
+            raise Violated(f"a license that was taken over stands {len(rows)} times in the national view")
+        counts = Place(*rows[0])
+        if counts.city != last.place.city or counts < last.place:
+            raise Violated(f"{last.place.city} took a license over by {last.place}, and what counts is {counts}")
+
+    def is_late(self, written: Written) -> bool:
+        """Whether a record was written by a city that had handed the licence over before, as far as is decided."""
+        late = False
+        for taken in self.accepted.get(written.license_id, ()):
+            if taken.source.city == written.place.city and written.place > taken.source:
+                late = True
+            if taken.place.city == written.place.city and written.place >= taken.place:
+                late = False
+        return late
