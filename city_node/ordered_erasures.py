@@ -7,6 +7,12 @@
    twice, or is read again at the next start, is obeyed once.
 3. A licence in this city's own custody is nobody else's to erase: then the word is
    passed over.
+
+The order itself, an ERASED entry of the other city, is not asked for.  What is erased
+here this city has no say in any more: it gave it away by its own signed offer, or wrote
+it without effect.  And whether there was an order can be checked afterwards by anybody,
+since the entry written here names the city that is said to have given it, whose log has
+its own ERASED entry of the licence, or has none.
 """
 
 from __future__ import annotations

@@ -27,6 +27,7 @@ from registry.conflict_metrics import ConflictMetrics
 from registry.conflict_view import Conflicts
 from registry.decisions import PendingDecisions
 from registry.disputes import Disputes
+from registry.erasure_metrics import ErasureMetrics
 from registry.ground import Ground
 from registry.history import open_key
 from registry.intake import Intake
@@ -118,6 +119,7 @@ async def build(
     # What the registry decides.
     own_log = OwnLog(ground, set_ready=listening.server.set_ready)
     decision_log = DecisionLog(own_log.writer)
+    erasures = ErasureMetrics(registry=metrics)
     scrubber = Scrubber(config.database.url, database=database, erased=store.logs.erased)
     postponed = PostponedErasures(
         database=database,
@@ -125,6 +127,7 @@ async def build(
         persons=keys.persons,
         may_erase=own_log.may_erase,
         on_erased=scrubber.due,
+        on_unfounded=erasures.unfounded,
     )
     decisions = PendingDecisions(
         database=database,
@@ -159,6 +162,7 @@ async def build(
         on_change=notify,
         scrubber=scrubber,
         may_erase=own_log.may_erase,
+        on_unfounded=erasures.unfounded,
     )
     await intake.reseed()
     await disputes.refresh()

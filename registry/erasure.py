@@ -15,24 +15,26 @@ Bars from applying anew stay in their own table as long as the law requires.
 A registry that was set back to before the cancellation gets it as an empty slot.
 It has to go by the city's word then: the entry names that slot.  Set back to
 before a hand-over, it finds the licence with the old city, whose own ERASED entry
-names the order that it obeys.  If that one has not heard of it, it is told once
-more, and knows whether it gave the licence away; or the hand-over is given back,
-and the new city's entry counts then.  While it knows that it lacks decisions nothing
-is emptied at all (:mod:`registry.postponed`).
+names the order that it obeys: that must be held (:mod:`registry.erasure_orders`).  If
+the old city has not heard of it, it is told once more, and knows whether it gave the
+licence away; or the hand-over is given back, and the new city's entry counts then.
+While the registry knows that it lacks decisions nothing is emptied at all
+(:mod:`registry.postponed`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from elicense.license.verdict import ViewFlags
 from elicense.log.erased_store import Erased
 from elicense.log.model import LogKey
 from elicense.v1 import license_pb2, replication_pb2
-from elicense.view.erasure import read_erasure
 from elicense.view.model import Revision, ViewRow
 from elicense.view.person import PersonIndex
+from registry.erasure_orders import is_ordered, waiting_for
 from registry.store import RegistryStore
 from registry.strays import sweep, tell
 
@@ -43,6 +45,20 @@ _NOT_IN_CUSTODY: Final = replication_pb2.DISPOSITION_KIND_NOT_IN_CUSTODY
 _UNREADABLE: Final = replication_pb2.DISPOSITION_KIND_UNREADABLE
 _ERASED: Final = replication_pb2.DISPOSITION_KIND_ERASED
 _GONE: Final = "The registry has erased what it held of the license."
+_NO_ORDER: Final = "No order of that city to erase the license is known; it stays until one arrives."
+
+
+@dataclass(slots=True)
+class Erasures:
+    """What came of ERASED entries.
+
+    Attributes:
+        slots: The slots that were emptied.
+        unfounded: Entries that cite the order of a city that has given none, as far as is known.
+    """
+
+    slots: list[Erased] = field(default_factory=list)
+    unfounded: int = 0
 
 
 def erase(
@@ -51,7 +67,7 @@ def erase(
     persons: PersonIndex,
     key: LogKey,
     erasures: Sequence[tuple[int, license_pb2.LicenseRecord]],
-) -> list[Erased]:
+) -> Erasures:
     """Erase licences, in the transaction that appended the ERASED entries, and tell the cities.
 
     Args:
@@ -60,52 +76,48 @@ def erase(
         persons: Computes person tags.
         key: Log of the city that says so.
         erasures: Index and record of each ERASED entry.
-
-    Returns:
-        The slots that were emptied.
     """
     city = key.log
-    erased: list[Erased] = []
+    came = Erasures()
     for index, message in erasures:
         rows = locked_rows(conn, store, message.license_id)
         own = [row for row in rows if row.city == city]
         row = erasable(conn, store, own, message)
+        note: tuple[int, int, bytes, str] | None = None
         if row is not None:
             store.release_claims(conn, city, {row.person_key: row.license_id})
             store.transfers.set_offers(conn, city, {row.license_id: None})
-            erased += _remove(conn, store, row)
+            came.slots += _remove(conn, store, row)
             store.forget_claim(conn, row.person_key, row.license_id)
             store.add_dispositions(conn, city, key.epoch, [(index, _ERASED, row.license_id, _GONE)])
-            erased += sweep(conn, store, persons, row.license_id, by_city=city)
+            came.slots += sweep(conn, store, persons, row.license_id, by_city=city)
         elif not rows:
             # What came without its content leaves nothing to erase; what had no effect may be there still.
-            erased += sweep(conn, store, persons, message.license_id, by_city=city, of_city=city)
+            came.slots += sweep(conn, store, persons, message.license_id, by_city=city, of_city=city)
+            if not message.erases.ordered_by_city and _is_empty(conn, store, city, message):
+                note = index, _ERASED, message.license_id, _GONE
         elif not message.erases.ordered_by_city:
             note = _refused(index, message, is_own=bool(own))
-            store.add_dispositions(conn, city, key.epoch, [note])
             if not own and _is_empty(conn, store, city, message):
                 # It may have had custody by a decision that is lost here: whoever gave it away knows, and obeys.
                 tell(conn, store, message.license_id, [(LogKey(r.city, r.epoch), r.idx) for r in rows], by_city=city)
-    return erased
+        elif own and not is_ordered(conn, store, message):
+            note = index, _UNREADABLE, message.license_id, _NO_ORDER
+            came.unfounded += 1
+        if note is not None:
+            store.add_dispositions(conn, city, key.epoch, [note])
+        if not message.erases.ordered_by_city:
+            _obeyed_before(conn, store, persons, came, city, message.license_id)
+    return came
 
 
-def refused_before(
-    conn: Connection, store: RegistryStore, city: int, license_id: bytes
-) -> list[tuple[LogKey, int, license_pb2.LicenseRecord]]:
-    """Return the ERASED entries of a city that arrived before it had custody of the licence.
-
-    Only a registry that was set back gets them in this order: the city's log comes again at once, and the
-    hand-over is given back.
-    """
-    places = [
-        (LogKey(word.city, word.epoch), word.idx)
-        for word in store.dispositions_of(conn, license_id, [_NOT_IN_CUSTODY])
-        if word.city == city
-    ]
-    found = sorted(store.logs.entries_anywhere(conn, places).items(), key=lambda item: item[0])
-    return [
-        (key, index, message) for (key, index), entry in found if (message := read_erasure(entry.record)) is not None
-    ]
+def _obeyed_before(
+    conn: Connection, store: RegistryStore, persons: PersonIndex, came: Erasures, city: int, license_id: bytes
+) -> None:
+    """Judge again what obeys an order that has only come now."""
+    for key, index, message in waiting_for(conn, store, city, license_id):
+        if any(row.city == key.log for row in store.view.of_license(conn, license_id)):
+            came.slots += erase(conn, store, persons, key, [(index, message)]).slots
 
 
 def locked_rows(conn: Connection, store: RegistryStore, license_id: bytes) -> list[ViewRow]:
@@ -117,10 +129,29 @@ def locked_rows(conn: Connection, store: RegistryStore, license_id: bytes) -> li
 
 
 def erasable(
-    conn: Connection, store: RegistryStore, own: Sequence[ViewRow], erasure: license_pb2.LicenseRecord
+    conn: Connection,
+    store: RegistryStore,
+    own: Sequence[ViewRow],
+    erasure: license_pb2.LicenseRecord,
+    *,
+    as_ordered: bool = False,
 ) -> ViewRow | None:
-    """Return which of the city's own licences an ERASED entry of it may erase; None for none."""
-    return next((row for row in own if _may_go(row, erasure)), None) or _left_behind(conn, store, own, erasure)
+    """Return which of the city's own licences an ERASED entry of it may erase; None for none.
+
+    Args:
+        conn: The transaction.
+        store: The registry's tables.
+        own: The licences with that id that the city has.
+        erasure: The record.
+        as_ordered: Whether to take its word that another city has ordered it.
+    """
+    if erasure.erases.ordered_by_city and not any(_ended_by(row, erasure) for row in own):
+        # Whoever obeys another city's order need not have cancelled it: that one has.
+        if not as_ordered and not is_ordered(conn, store, erasure):
+            return None
+        row = next((row for row in own if row.entry_hash == erasure.previous_entry_hash), None)
+        return row or _left_behind(conn, store, own, erasure)
+    return next((row for row in own if _ended_by(row, erasure)), None) or _left_behind(conn, store, own, erasure)
 
 
 def _refused(index: int, message: license_pb2.LicenseRecord, *, is_own: bool) -> tuple[int, int, bytes, str]:
@@ -130,10 +161,9 @@ def _refused(index: int, message: license_pb2.LicenseRecord, *, is_own: bool) ->
     return index, _UNREADABLE, message.license_id, detail
 
 
-def _may_go(row: ViewRow, erasure: license_pb2.LicenseRecord) -> bool:
-    # Whoever obeys another city's order need not have cancelled it: that one has.
-    ended = bool(row.flags & ViewFlags.CANCELLED) or erasure.erases.ordered_by_city > 0
-    return ended and row.entry_hash == erasure.previous_entry_hash
+def _ended_by(row: ViewRow, erasure: license_pb2.LicenseRecord) -> bool:
+    """Whether an ERASED entry follows the record that cancelled the licence."""
+    return bool(row.flags & ViewFlags.CANCELLED) and row.entry_hash == erasure.previous_entry_hash
 
 
 def _left_behind(

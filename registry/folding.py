@@ -7,14 +7,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Final
 
 from elicense import errors
-from elicense.log.erased_store import Erased
 from elicense.log.model import LogKey
 from elicense.v1 import license_pb2, replication_pb2
 from elicense.view.model import revisions_of
 from elicense.view.person import PersonIndex
 from registry.batch import Batch
 from registry.change_store import write_change
-from registry.erasure import erase
+from registry.erasure import Erasures, erase
 from registry.national import STANDS_ASIDE, NationalChange, NationalFold
 from registry.postponed import postpone
 from registry.received import Received, ReceivedRecord
@@ -46,11 +45,11 @@ class Folding:
         self._persons = persons
         self._may_erase = may_erase
 
-    def take(self, conn: Connection, batch: Batch, received: Received, *, now_us: int) -> tuple[bool, list[Erased]]:
+    def take(self, conn: Connection, batch: Batch, received: Received, *, now_us: int) -> tuple[bool, Erasures]:
         """Fold the records of a batch, which are appended already.
 
         Returns:
-            Whether something waits for a decision now, and the slots that were emptied.
+            Whether something waits for a decision now, and what came of erasures.
 
         Raises:
             Aborted: Another batch gives one of the persons another number just now; send again.
@@ -70,12 +69,12 @@ class Folding:
             # An offer may be what a take-over has waited for.
             undecided = undecided or bool(change.pending or change.arrivals or change.releases or change.offers)
         # Behind everything else: what is erased may have come with this very batch.
-        erased: list[Erased] = []
+        erased = Erasures()
         if erasures and self._may_erase():
             erased = erase(conn, self._store, self._persons, key, erasures)
         else:
             postpone(conn, self._store, key, erasures)
-        erased += sweep_erased(conn, self._store, self._persons, strays)
+        erased.slots += sweep_erased(conn, self._store, self._persons, strays)
         return undecided, erased
 
     def _take_plain(self, conn: Connection, batch: Batch, received: Received, now_us: int) -> Sequence[ReceivedRecord]:

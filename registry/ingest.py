@@ -35,6 +35,7 @@ from elicense.view.person import PersonIndex
 from registry.batch import Batch, Taken
 from registry.disputes import Disputes
 from registry.epochs import previous_head
+from registry.erasure import Erasures
 from registry.folding import Folding
 from registry.heads import open_head
 from registry.model import City, NotedDisposition, state_heard
@@ -82,6 +83,7 @@ class Ingest:
         disputes: Judges batches that do not fit.
         clock: UTC microseconds.
         on_erased: Called with slots that were emptied, whose content the database's files may still hold.
+        on_unfounded: Called with a city and how many of its erasures cite an order that nobody has given.
         may_erase: Whether the registry holds its own log; while it does not, erasures are postponed.
     """
 
@@ -98,9 +100,11 @@ class Ingest:
         disputes: Disputes,
         clock: Callable[[], int],
         on_erased: Callable[[Sequence[Erased]], None] | None = None,
+        on_unfounded: Callable[[int, int], None] | None = None,
         may_erase: Callable[[], bool] = lambda: True,
     ) -> None:
         self._on_erased = on_erased
+        self._on_unfounded = on_unfounded
         self._database = database
         self._store = store
         self._readers = readers
@@ -140,7 +144,7 @@ class Ingest:
             raise errors.ClockSkewed(f"the city's clock is {seconds} s off; set it and send again", skewSeconds=seconds)
         # Cities come at the same time: what needs no database is done before the writer's turn.
         reading = await self._readers.read(batch)
-        erased: list[Erased] = []
+        erased = Erasures()
         try:
             taken = await self._database.write_then(
                 lambda conn: self._append(conn, batch, reading, now_us, erased),
@@ -148,8 +152,10 @@ class Ingest:
                 gives_way=True,
             )
             self._feeds[batch.city] = max(batch.dispositions_after, self._feeds.get(batch.city, 0))
-            if erased and self._on_erased is not None:
-                self._on_erased(erased)
+            if erased.slots and self._on_erased is not None:
+                self._on_erased(erased.slots)
+            if erased.unfounded and self._on_unfounded is not None:
+                self._on_unfounded(batch.city, erased.unfounded)
         except (errors.LogForked, errors.RootMismatch, errors.Quarantined) as error:
             # In transactions of its own: the refused one leaves nothing behind.
             await self._disputes.raise_over(batch, error.reason)
@@ -172,7 +178,7 @@ class Ingest:
 
         return self._answer(await self._database.read(read), now_us)
 
-    def _append(self, conn: Connection, batch: Batch, reading: Reading, now_us: int, erased: list[Erased]) -> _Held:
+    def _append(self, conn: Connection, batch: Batch, reading: Reading, now_us: int, erased: Erasures) -> _Held:
         enrolled = self._enrolled(conn, batch.city)  # (1)
         if batch.epoch != enrolled.epoch:
             raise errors.EpochClosed(f"epoch {enrolled.epoch} is open", openEpoch=enrolled.epoch)
@@ -187,7 +193,7 @@ class Ingest:
         fresh = self._compare(conn, head, batch, leaves)
         explained = self._explains(conn, head, batch, leaves, fresh)  # (1)
         undecided = False
-        erased.clear()  # the transaction may run again
+        erased.slots, erased.unfounded = [], 0  # the transaction may run again
         if signed is not None and fresh < len(leaves):
             frontier = head.frontier.append_leaves(leaves[fresh:])
             if frontier.root() != signed.root:  # (4)
@@ -195,7 +201,7 @@ class Ingest:
             head, undecided, emptied = self._apply(
                 conn, head, batch, reading, fresh, frontier=frontier, now_us=now_us
             )  # (5)
-            erased += emptied
+            erased.slots, erased.unfounded = emptied.slots, emptied.unfounded
         unstored = self._unstored.get(head.key)
         if unstored is not None:
             self._store.logs.store_cosigned(conn, head.key, *unstored)
@@ -230,11 +236,11 @@ class Ingest:
         *,
         frontier: CompactRange,
         now_us: int,
-    ) -> tuple[Head, bool, list[Erased]]:
+    ) -> tuple[Head, bool, Erasures]:
         """Append the new suffix and fold it.
 
         Returns:
-            The new head, whether licences wait for a decision, and slots that were emptied.
+            The new head, whether licences wait for a decision, and what came of erasures.
         """
         recorded_us = head.recorded_us
         if head.size == 0 and batch.epoch > FIRST_EPOCH:

@@ -30,6 +30,7 @@ class Intake:
         on_change: Called after something was taken in.
         scrubber: Wipes what was erased from the database's files.
         may_erase: Whether the registry holds its own log.
+        on_unfounded: Called with a city and how many of its erasures cite an order that nobody has given.
 
     Attributes:
         breaches: Judges records without custody.
@@ -48,6 +49,7 @@ class Intake:
         on_change: Callable[[], None],
         scrubber: Scrubber,
         may_erase: Callable[[], bool],
+        on_unfounded: Callable[[int, int], None],
     ) -> None:
         self._ground = ground
         self._metrics = CityMetrics(registry=ground.metrics, clock=ground.clock)
@@ -76,6 +78,7 @@ class Intake:
                 clock=ground.clock,
                 on_erased=scrubber.due,
                 may_erase=may_erase,
+                on_unfounded=on_unfounded,
             ),
             admission=Admission(database=ground.database, store=ground.store),
             decisions=decisions,

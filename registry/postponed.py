@@ -32,7 +32,8 @@ from elicense.view.erasure import read_erasure
 from elicense.view.fold import flags_of, read_record
 from elicense.view.model import ViewRow
 from elicense.view.person import PersonIndex
-from registry.erasure import erasable, erase, locked_rows, refused_before
+from registry.erasure import erasable, erase, locked_rows
+from registry.erasure_orders import refused_before
 from registry.model import Claim, ClaimState
 from registry.postponed_store import Postponed
 from registry.readiness import Readiness
@@ -114,6 +115,7 @@ class PostponedErasures:
         persons: Computes person tags.
         may_erase: Whether the registry holds its own log.
         on_erased: Called with slots that were emptied, whose content the database's files may still hold.
+        on_unfounded: Called with a city and how many of its erasures cite an order that nobody has given.
     """
 
     def __init__(
@@ -124,12 +126,14 @@ class PostponedErasures:
         persons: PersonIndex,
         may_erase: Callable[[], bool],
         on_erased: Callable[[Sequence[Erased]], None],
+        on_unfounded: Callable[[int, int], None],
     ) -> None:
         self._database = database
         self._store = store
         self._persons = persons
         self._may_erase = may_erase
         self._on_erased = on_erased
+        self._on_unfounded = on_unfounded
 
     async def carry_out(self) -> int:
         """Judge every erasure that waits, if the registry decides again; return how many were judged.
@@ -139,34 +143,39 @@ class PostponedErasures:
         """
         judged = 0
         while self._may_erase() and await self._database.read(self._waits):
-            count, erased = await self._database.write(self._carry_out)
+            count, erased, unfounded = await self._database.write(self._carry_out)
             if not count:
                 break
             judged += count
             if erased:
                 self._on_erased(erased)
+            for city in unfounded:
+                self._on_unfounded(city, 1)
         return judged
 
     def _waits(self, conn: Connection) -> bool:
         return bool(self._store.postponed.page(conn, limit=1))
 
-    def _carry_out(self, conn: Connection) -> tuple[int, list[Erased]]:
+    def _carry_out(self, conn: Connection) -> tuple[int, list[Erased], list[int]]:
         Readiness(self._store).lock(conn)  # no city writes of the licences meanwhile
         if not self._may_erase():
-            return 0, []
+            return 0, [], []
         page = self._store.postponed.page(conn, limit=_PER_COMMIT)
         erased: list[Erased] = []
+        unfounded: list[int] = []
         for each in page:
             message = _message(conn, self._store, each)
             if message is None:
-                continue  # an entry that erases holds nothing of a person, and so stays: fsck finds what is wrong
+                continue  # damage: an ERASED entry holds nothing of a person, and so is never taken out itself
             for row in locked_rows(conn, self._store, each.license_id):
                 if row.city == each.city:
                     stand_again(conn, self._store, row)
             key = LogKey(each.city, each.epoch)
-            erased += erase(conn, self._store, self._persons, key, [(each.idx, message)])
+            came = erase(conn, self._store, self._persons, key, [(each.idx, message)])
+            erased += came.slots
+            unfounded += [each.city] * came.unfounded
         self._store.postponed.remove(conn, page)
-        return len(page), erased
+        return len(page), erased, unfounded
 
 
 def ended_by_postponed(conn: Connection, store: RegistryStore, license_ids: Sequence[bytes]) -> set[tuple[bytes, int]]:
@@ -189,7 +198,8 @@ def check_postponed(conn: Connection, store: RegistryStore, found: Callable[[Fin
 def _end(conn: Connection, store: RegistryStore, city: int, erasure: license_pb2.LicenseRecord) -> None:
     """Have a licence count no more that a city may erase by what is known now."""
     own = [row for row in locked_rows(conn, store, erasure.license_id) if row.city == city]
-    row = erasable(conn, store, own, erasure)
+    # The order that it may cite comes in its own time: until then nobody is told that the licence is valid.
+    row = erasable(conn, store, own, erasure, as_ordered=True)
     if row is not None:
         store.view.set_flags(conn, [(row.person_key, row.license_id, row.flags | _CANCELLED)])
         store.release_claims(conn, city, {row.person_key: row.license_id})

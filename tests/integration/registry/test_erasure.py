@@ -239,6 +239,48 @@ async def test_a_city_that_gave_a_license_away_erases_nothing_of_it(world: World
     assert world.fsck().findings == ()
 
 
+def unfounded(world: World) -> float:
+    """How many erasures cited an order that nobody has given."""
+    family = next(each for each in world.node.metrics.collect() if each.name == "elicense_erasures_unfounded")
+    return sum(sample.value for sample in family.samples if sample.name.endswith("_total"))
+
+
+async def test_a_license_in_force_is_not_erased_by_citing_a_city_that_has_ordered_nothing(either: World) -> None:
+    suzhou, chengdu = [await either.city(code) for code in (SUZHOU, CHENGDU)]
+    license_id = suzhou.issue(NUMBER, claim=(await suzhou.claim(NUMBER))[0])
+    await suzhou.replicate()
+    made = Moved(either, suzhou, chengdu, license_id)
+    cited = [suzhou.erase(license_id, ordered_by=code, index=0) for code in (CHENGDU, SUZHOU)]
+    await suzhou.replicate()
+    assert made.empty(suzhou) == [False] * 3
+    assert [(kind, index) for kind, index, _ in await made.words(suzhou)] == [(UNREADABLE, index) for index in cited]
+    assert unfounded(either) == 2
+    police = await either.verifier()
+    assert (await police.ask(NUMBER)).outcome == verification_pb2.OUTCOME_VALID
+    assert either.fsck().findings == ()
+
+
+async def test_a_license_is_erased_upon_an_order_that_arrives_later(either: World) -> None:
+    """As at a registry that was set back to before a hand-over whose decision is lost: both cities sent empty slots."""
+    suzhou, chengdu = [await either.city(code) for code in (SUZHOU, CHENGDU)]
+    license_id = suzhou.issue(NUMBER, claim=(await suzhou.claim(NUMBER))[0])
+    suzhou.offer(license_id, CHENGDU)
+    await suzhou.replicate()
+    made = Moved(either, suzhou, chengdu, license_id)
+    obeys = suzhou.erase(license_id, ordered_by=CHENGDU)
+    await suzhou.replicate()
+    assert made.empty(suzhou) == [False] * 3
+    chengdu.take_over(license_id, suzhou)
+    chengdu.change(license_id, ["G"], event=license_pb2.LICENSE_EVENT_CANCELLED)
+    chengdu.emptied = {0, 1}
+    chengdu.erase(license_id)
+    await chengdu.replicate()
+    assert made.empty(suzhou) == [True, True, False]
+    assert (ERASED, obeys, 0) in await made.words(suzhou)
+    assert made.left(suzhou, chengdu) == (0, [])
+    assert either.fsck().findings == ()
+
+
 @pytest.mark.parametrize("before", [True, False], ids=["heard before", "heard after"])
 async def test_what_a_city_wrote_too_late_goes_with_the_license(either: World, before: bool) -> None:
     made = await moved(either)
