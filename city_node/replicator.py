@@ -58,6 +58,12 @@ DISPOSITIONS_PER_ANSWER: Final = 1_000
 #: How long the registry's writer is left to others between two batches at most; nothing is heard of the city then.
 LONGEST_TURN_S: Final = 0.25
 
+#: How long a city that sends on waits before it does, where the last batch had few entries: more
+#: come meanwhile, and a batch costs signatures and flushes on both sides however little is in it.
+GATHER_S: Final = 0.02
+#: From how many entries on a batch is worth what it costs.
+FEW_ENTRIES: Final = 64
+
 #: How soon a commit of another process is seen.
 PEEK_S: Final = 0.05
 
@@ -147,6 +153,7 @@ class Replicator:
         self._jitter = jitter
         self._next_index: int | None = None
         self._entries_wanted = 0
+        self._carried = 0
         # The registry's clock as it answered last, and our monotonic clock when we heard it.
         self._heard: tuple[int, float] | None = None
         # What the registry asks the city to sign that it knows, by number in the feed.
@@ -225,6 +232,8 @@ class Replicator:
                     # Others wait for the registry's writer: they get as long for it as this city had.  Not where
                     # a change made at the counter here may be behind an import: it must be visible at once.
                     await _wait(self._stop, min(LONGEST_TURN_S, asyncio.get_running_loop().time() - began))
+                elif 0 < self._carried < FEW_ENTRIES:
+                    await _wait(self._stop, GATHER_S)
             except Exception as error:  # a bug here must not end replication for good, in silence
                 self._note_failure(error)
                 failures += 1
@@ -283,6 +292,7 @@ class Replicator:
         batch = await self._batches.read(self._key, next_index, wanted=self._entries_wanted)
         self._metrics.waiting(tip_size - next_index, batch.oldest_us)
         response = await self._send(batch, next_index, city_us, max(tip_size, batch.size), left)
+        self._carried = len(batch.entries)
         self._decision_due = response.decisions_pending
         self._note_success(response.next_index)
         feed_goes_on = len(response.dispositions) >= DISPOSITIONS_PER_ANSWER

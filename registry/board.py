@@ -85,11 +85,12 @@ class Board:
     written: Mapping[Pending, int] = field(default_factory=dict)
     """When licences of persons with a bar were issued, by the clocks of their cities."""
     published: bool = False
+    today: date = field(init=False)
+    """The day in China."""
 
-    @property
-    def today(self) -> date:
-        """The day in China."""
-        return china_date(self.now_us)
+    def __post_init__(self) -> None:
+        # Once: a thousand persons of an import are each judged by it, three times.
+        self.today = china_date(self.now_us)
 
     def ended(self, person_key: bytes) -> frozenset[bytes]:
         """Return the licences of a person that stand in nobody's way any more."""

@@ -211,10 +211,11 @@ class RegistryDecider:
             city = self._store.city(conn, code)
             if city is not None:
                 self._store.logs.head(conn, LogKey(code, city.epoch), lock=True)
-        claims = self._store.claims(conn, persons, lock=True)
-        if self._store.view.links.of(conn, {claim.person_key for claim in wanted}):
-            # A batch linked a person to another tag while this waited for its claim.
-            raise Aborted("a person was claimed meanwhile; ask again")
+        if not self._store.has_one_writer(conn):
+            claims = self._store.claims(conn, persons, lock=True)
+            if self._store.view.links.of(conn, {claim.person_key for claim in wanted}):
+                # A batch linked a person to another tag while this waited for its claim.
+                raise Aborted("a person was claimed meanwhile; ask again")
         bans = self._store.bans.of(conn, persons)
         alike = self._store.conflicts.by_id(conn, [waiting.license_id for waiting in asked])
         conflicts = {c.license_id: c for c in (*alike, *self._store.conflicts.of_persons(conn, persons))}

@@ -46,6 +46,8 @@ _KEY_BYTES: Final = 512
 
 #: How long a batch may hold up the claims of those who wait at a counter, seconds.
 _SHORT_BATCH_S: Final = 0.015
+#: Persons that an import claims in one go while somebody waits at a counter; else as many as an entry holds.
+CLAIMS_IN_TURN: Final = 64
 #: Entries that a batch may always have: what it costs to sign, send and store one must not outweigh them.
 _FEWEST_ENTRIES: Final = 64
 
@@ -223,16 +225,17 @@ class Replication:
 
         Args:
             command: The persons.
-            bulk: Whether others go first; then entry by entry, so that they get in between.
+            bulk: Whether others go first; then in parts, so that they get in between.
 
         Raises:
             StoreUnavailable: The database is away; ask again.
         """
         if not bulk:
             return (await self._log.grant(command)).claims
+        count = CLAIMS_IN_TURN if self._log.is_urgent else CLAIMS_PER_ENTRY
         parts = [
-            replace(command, wanted=command.wanted[start : start + CLAIMS_PER_ENTRY])
-            for start in range(0, len(command.wanted), CLAIMS_PER_ENTRY)
+            replace(command, wanted=command.wanted[start : start + count])
+            for start in range(0, len(command.wanted), count)
         ]
         outcomes = await asyncio.gather(*(self._log.grant(part, bulk=True) for part in parts))
         return [claim for outcome in outcomes for claim in outcome.claims]

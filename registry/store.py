@@ -288,6 +288,11 @@ class RegistryStore:
         """Insert or replace the replication state of a city."""
         self._put_state.execute(conn, [_state_values(state)])
 
+    @staticmethod
+    def has_one_writer(conn: Connection) -> bool:
+        """Tell whether nobody else can write until the transaction ends, so that nothing needs to be read twice."""
+        return conn.dialect.name == "sqlite"
+
     def claims(self, conn: Connection, keys: Iterable[bytes], *, lock: bool = False) -> dict[bytes, Claim]:
         """Return the claims of persons, by person; ``lock`` keeps others from changing them, in key order."""
         lookup = self._locked_claims if lock else self._claims
@@ -335,7 +340,8 @@ class RegistryStore:
             ],
         )
         # What was taken over stands under its new city by now, and is written once more.
-        self._acquire.execute(conn, [_claim_values(claim) for claim in ordered])
+        if self._acquire.execute(conn, [_claim_values(claim) for claim in ordered]) == len(ordered):
+            return {claim.person_key: claim for claim in ordered}
         return self.claims(conn, [claim.person_key for claim in ordered])
 
     def hold_claims(self, conn: Connection, city: int, holds: Mapping[bytes, bytes]) -> None:

@@ -57,19 +57,18 @@ class _Written:
             if isinstance(column.type, LargeBinary)
         ]
 
-    def execute(self, conn: Connection, rows: Sequence[Values]) -> None:
-        """Write the rows; none at all when one of them is refused.
+    def execute(self, conn: Connection, rows: Sequence[Values]) -> int:
+        """Write the rows, none at all when one of them is refused, and return how many that changed.
 
         Args:
             conn: The transaction.
             rows: Values in the order that the statement was made for.
         """
         if not rows:
-            return
+            return 0
         if conn.dialect.name == "sqlite":
-            change_each(conn, self._each, self._for_sqlite(rows))
-        else:
-            change(conn, self._arrays, [list(values) for values in zip(*rows, strict=True)])
+            return change_each(conn, self._each, self._for_sqlite(rows))
+        return change(conn, self._arrays, [list(values) for values in zip(*rows, strict=True)])
 
     def _for_sqlite(self, rows: Sequence[Values]) -> list[Any]:
         """Return the rows with bytes as the driver takes them at once.

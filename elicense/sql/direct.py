@@ -137,8 +137,8 @@ def change(conn: Connection, text: str, values: Sequence[Any] | Mapping[str, Any
             cursor.close()
 
 
-def change_each(conn: Connection, text: str, rows: Sequence[Sequence[Any]]) -> None:
-    """Run an INSERT, UPDATE or DELETE once for each of these parameters.
+def change_each(conn: Connection, text: str, rows: Sequence[Sequence[Any]]) -> int:
+    """Run an INSERT, UPDATE or DELETE once for each of these parameters and return how many rows that changed.
 
     Raises:
         DBAPIError: As :meth:`sqlalchemy.Connection.execute`.
@@ -147,6 +147,7 @@ def change_each(conn: Connection, text: str, rows: Sequence[Sequence[Any]]) -> N
     try:
         cursor = _cursor(conn)
         cursor.executemany(text, rows)
+        return cursor.rowcount
     except conn.dialect.loaded_dbapi.Error as error:
         _fail(conn, text, error)
     finally:

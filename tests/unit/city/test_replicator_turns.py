@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry
 from city_node import replicator as module
 from city_node.batches import Batch
 from city_node.metrics import ReplicationMetrics
-from city_node.replicator import LONGEST_TURN_S, Replicator
+from city_node.replicator import FEW_ENTRIES, GATHER_S, LONGEST_TURN_S, Replicator
 from elicense.log.model import LogKey
 from elicense.v1 import log_pb2
 from elicense.v1 import replication_pb2 as pb
@@ -40,8 +40,10 @@ class Log:
 class Batches:
     """Cuts the log; the clock goes on by as much as the registry takes."""
 
+    entries: int = ENTRIES
+
     async def read(self, key: LogKey, start: int, *, wanted: int = 0) -> Batch:
-        end = min(IN_ALL, start + ENTRIES)
+        end = min(IN_ALL, start + self.entries)
         return Batch([log_pb2.LogEntry()] * (end - start), b"note", end, 0)
 
 
@@ -79,13 +81,13 @@ class Comparison:
         return
 
 
-async def pauses(monkeypatch: pytest.MonkeyPatch, *, is_urgent: bool) -> list[float]:
+async def pauses(monkeypatch: pytest.MonkeyPatch, *, is_urgent: bool, entries: int = ENTRIES) -> list[float]:
     """Replicate all there is and return how long the city paused between its batches."""
     paused: list[float] = []
     replicator = Replicator(
         key=LogKey(320500, 1),
         log=Log(is_urgent),
-        batches=cast("Any", Batches()),
+        batches=cast("Any", Batches(entries)),
         sign_told=lambda _: b"",
         stub=cast("Any", Stub()),
         opening=cast("Any", None),
@@ -117,3 +119,10 @@ async def test_a_city_that_only_imports_pauses_between_its_batches(monkeypatch: 
 
 async def test_a_city_does_not_pause_while_somebody_waits_at_its_own_counter(monkeypatch: pytest.MonkeyPatch) -> None:
     assert await pauses(monkeypatch, is_urgent=True) == []
+
+
+async def test_a_city_with_a_stream_of_single_changes_lets_them_gather_for_a_moment(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    paused = await pauses(monkeypatch, is_urgent=True, entries=FEW_ENTRIES // 2)
+    assert paused == [GATHER_S] * (IN_ALL // (FEW_ENTRIES // 2) - 1)
