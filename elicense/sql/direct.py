@@ -8,18 +8,20 @@ statement raises what it would have raised there.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn, TypeVar
 
 from sqlalchemy import BigInteger, Boolean, Integer, LargeBinary, SmallInteger, String, exc
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from sqlalchemy import Connection
     from sqlalchemy.engine.interfaces import DBAPICursor
     from sqlalchemy.sql.compiler import SQLCompiler
     from sqlalchemy.sql.expression import Executable
     from sqlalchemy.types import TypeEngine
+
+_T = TypeVar("_T")
 
 #: Types whose values both drivers take and give as Python has them.
 _PLAIN: Final = (BigInteger, Integer, LargeBinary, SmallInteger, String)
@@ -106,17 +108,12 @@ def query(conn: Connection, text: str, values: Sequence[Any] | Mapping[str, Any]
     Raises:
         DBAPIError: As :meth:`sqlalchemy.Connection.execute`.
     """
-    cursor = None
-    try:
-        cursor = _cursor(conn)
+
+    def fetched(cursor: DBAPICursor) -> list[tuple[Any, ...]]:
         cursor.execute(text, values)
-        rows: list[tuple[Any, ...]] = cursor.fetchall()  # type: ignore[assignment]  # both drivers give a list of tuples
-    except conn.dialect.loaded_dbapi.Error as error:
-        _fail(conn, text, error)
-    finally:
-        if cursor is not None:
-            cursor.close()
-    return rows
+        return cursor.fetchall()  # type: ignore[return-value]  # both drivers give a list of tuples
+
+    return _on_cursor(conn, text, fetched)
 
 
 def change(conn: Connection, text: str, values: Sequence[Any] | Mapping[str, Any]) -> int:
@@ -125,16 +122,12 @@ def change(conn: Connection, text: str, values: Sequence[Any] | Mapping[str, Any
     Raises:
         DBAPIError: As :meth:`sqlalchemy.Connection.execute`.
     """
-    cursor = None
-    try:
-        cursor = _cursor(conn)
+
+    def changed(cursor: DBAPICursor) -> int:
         cursor.execute(text, values)
         return cursor.rowcount
-    except conn.dialect.loaded_dbapi.Error as error:
-        _fail(conn, text, error)
-    finally:
-        if cursor is not None:
-            cursor.close()
+
+    return _on_cursor(conn, text, changed)
 
 
 def change_each(conn: Connection, text: str, rows: Sequence[Sequence[Any]]) -> int:
@@ -143,23 +136,27 @@ def change_each(conn: Connection, text: str, rows: Sequence[Sequence[Any]]) -> i
     Raises:
         DBAPIError: As :meth:`sqlalchemy.Connection.execute`.
     """
-    cursor = None
-    try:
-        cursor = _cursor(conn)
+
+    def changed(cursor: DBAPICursor) -> int:
         cursor.executemany(text, rows)
         return cursor.rowcount
+
+    return _on_cursor(conn, text, changed)
+
+
+def _on_cursor(conn: Connection, text: str, use: Callable[[DBAPICursor], _T]) -> _T:
+    cursor = None
+    try:
+        if not conn.in_transaction():
+            # As SQLAlchemy does before a statement: without it each would be a transaction of its own.
+            conn.begin()
+        cursor = conn.connection.cursor()
+        return use(cursor)
     except conn.dialect.loaded_dbapi.Error as error:
         _fail(conn, text, error)
     finally:
         if cursor is not None:
             cursor.close()
-
-
-def _cursor(conn: Connection) -> DBAPICursor:
-    if not conn.in_transaction():
-        # As SQLAlchemy does before a statement: without it each would be a transaction of its own.
-        conn.begin()
-    return conn.connection.cursor()
 
 
 def _fail(conn: Connection, text: str, error: Exception) -> NoReturn:
