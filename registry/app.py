@@ -168,7 +168,7 @@ async def build(
     await disputes.refresh()
 
     def brought_back() -> None:
-        decisions.wake()
+        decisions.task.wake()
         notify()
 
     given_back = own_log.given_back(on_change=brought_back)

@@ -6,35 +6,42 @@ registry's log or another city's proves that the record broke custody, evidence 
 kept and an alarm is raised.  A record that crossed a hand-over proves nothing, however
 late it is: it does only behind the size of its log at which the city signed that it knew.
 
+How far they have been judged is a table, and what is judged looks up the decision that
+it was written upon in another (:mod:`registry.custody_store`), which is filled from the
+registry's log first: so a look costs what is new, and no city's words wait for another's.
+
 What is kept names the two entries and holds nothing of them: they stand in the logs,
 an erased licence is erased here too, and `elicense-registry prove-breach` makes the
-file for a court.  The words are a table, so nothing is missed when a process ends.
+file for a court.
 """
 
 from __future__ import annotations
 
-import asyncio
 import json
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from hashlib import sha256
 from typing import TYPE_CHECKING, Final
 
 import structlog
 from prometheus_client import CollectorRegistry, Counter
 
-from elicense.errors import Error, Malformed, NotFound
+from elicense.errors import Malformed, NotFound
 from elicense.log.checkpoint import log_verifier_key
-from elicense.log.model import LogKey
+from elicense.log.model import REGISTRY_LOG, LogKey
 from elicense.log.verifier_key import VerifierKey, parse_vkey
 from elicense.sql.database import Database
 from elicense.v1 import replication_pb2
 from elicense.verification.evidence_file import confirm
-from registry.custody_proof import custody_evidence, shown_by
+from registry.custody_proof import custody_evidence, next_decisions, shown_by
+from registry.custody_store import CustodyDecision
 from registry.history import own_epochs
+from registry.model import NotedDisposition
 from registry.names import registry_origin
 from registry.store import EVIDENCE_PER_REASON, RegistryStore
+from registry.told_store import Mark
+from registry.woken import Woken
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -45,10 +52,10 @@ CUSTODY_BROKEN: Final = "CUSTODY_BROKEN"
 _NOT_IN_CUSTODY: Final = int(replication_pb2.DISPOSITION_KIND_NOT_IN_CUSTODY)
 #: How long nothing is looked at unless a batch says so.
 _LOOK_S: Final = 5.0
-#: Words of a city judged in one look: each may read far into the registry's log, and no city may keep it busy.
-_WORDS_PER_LOOK: Final = 4
-#: Numbers of a feed that are read once more after a start; whoever stopped may not have judged them.
-_READ_AGAIN: Final = 1_000
+#: Words of a city judged before it is the next city's turn.
+_WORDS_PER_TURN: Final = 64
+#: Numbers of a feed among which they are looked for.
+_NUMBERS_PER_TURN: Final = 4_096
 
 _log = structlog.stdlib.get_logger(__name__)
 
@@ -107,6 +114,9 @@ class Breaches:
         metrics: Where breaches are shown.
         clock: UTC microseconds.
         look_s: How often to look unasked, seconds.
+
+    Attributes:
+        task: Judges in the background.
     """
 
     def __init__(
@@ -127,32 +137,14 @@ class Breaches:
         self._public_key = public_key
         self._leads = leads
         self._clock = clock
-        self._look_s = look_s
         self._found = Counter(
             "elicense_custody_breaches",
             f"Records of a city that were proved to break custody, up to {EVIDENCE_PER_REASON} a city.",
             ["city"],
             registry=metrics,
         )
-        # Up to which number each city's feed was judged.
-        self._judged: dict[int, int] = {}
-        self._wake = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
-
-    def start(self) -> None:
-        """Begin."""
-        self._task = asyncio.create_task(self._run(), name="breaches")
-
-    def wake(self) -> None:
-        """Look soon: a batch brought a record without custody."""
-        self._wake.set()
-
-    async def stop(self) -> None:
-        """End; what is not judged yet is after the next start."""
-        if self._task is not None:
-            self._task.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._task
+        # Woken when a batch brings a record without custody.
+        self.task = Woken(self._work, every_s=look_s, failed="custody_not_judged")
 
     async def look(self) -> int:
         """Judge what the registry told cities since; return how many breaches were found that were not known.
@@ -160,40 +152,62 @@ class Breaches:
         Raises:
             StoreUnavailable: The database is away.
         """
+        # Before the log is read on: whatever one of these words was written upon is in it by now.
+        due = await self._database.read(self._store.feeds)
+        await self._read_on()
         found = 0
-        for city, last in sorted((await self._database.read(self._store.feeds)).items()):
-            found += await self._look_at(city, last)
+        while due:
+            for city, last in sorted(due.items()):
+                more = await self._turn(city, last)
+                found += more or 0
+                if more is None:
+                    del due[city]
         return found
 
-    async def _look_at(self, city: int, last: int) -> int:
+    async def _read_on(self) -> None:
+        """Note what the registry has decided about custody since, a page at a time."""
+        while (read := await self._database.read(lambda conn: next_decisions(conn, self._store))) is not None:
+            await self._database.write(partial(self._note, *read))
+
+    def _note(self, key: LogKey, reached: int, decisions: Sequence[CustodyDecision], conn: Connection) -> None:
+        self._store.custody.add(conn, decisions)
+        self._store.told.reach(conn, REGISTRY_LOG, Mark.DECIDED, reached, key.epoch)
+
+    async def _turn(self, city: int, last: int) -> int | None:
+        """Judge some words of a city; return how many breaches were found, or None when there is no more to judge."""
         # Shown from the start, at nothing: only then can an alert see it rise.
         self._found.labels(str(city))
-        after = self._judged.setdefault(city, max(0, last - _READ_AGAIN))
+        after, words, kept = await self._database.read(partial(self._words, city, last))
         if after >= last:
-            return 0
-        words, kept = await self._database.read(
-            lambda conn: (
-                self._store.words(conn, city, _NOT_IN_CUSTODY, after=after, until=last, limit=_WORDS_PER_LOOK),
-                self._store.evidence_counts(conn, CUSTODY_BROKEN).get(city, 0),
-            )
-        )
-        found = 0
-        for word in [] if kept >= EVIDENCE_PER_REASON else words:
-            key, index = LogKey(city, word.epoch), word.idx
+            return None
+        found, judged = 0, min(last, after + _NUMBERS_PER_TURN)
+        if kept >= EVIDENCE_PER_REASON:
+            words, judged = [], last
+        elif len(words) == _WORDS_PER_TURN:
+            judged = words[-1].seq
+        waits = False
+        for word in words:
             # One at a time: no transaction is long.
-            breach, waits = await self._database.read(lambda conn, key=key, index=index: self._judge(conn, key, index))  # type: ignore[misc]
+            breach, waits = await self._database.read(partial(self._judge, LogKey(city, word.epoch), word.idx))
             if waits:
                 # The next commit of that log brings the signature.
-                return found
+                judged = word.seq - 1
+                break
             if breach is not None and await self._keep(city, breach):
                 self._found.labels(str(city)).inc()
                 found += 1
-            self._judged[city] = word.seq
-        if kept >= EVIDENCE_PER_REASON or len(words) < _WORDS_PER_LOOK:
-            self._judged[city] = max(last, self._judged[city])
-        return found
+        if judged > after:
+            await self._database.write(lambda conn: self._store.told.reach(conn, city, Mark.JUDGED, judged))
+        return None if waits and not found else found
 
-    def _judge(self, conn: Connection, key: LogKey, index: int) -> tuple[Breach | None, bool]:
+    def _words(self, city: int, last: int, conn: Connection) -> tuple[int, list[NotedDisposition], int]:
+        """Return up to where a city's feed was judged, words to be judged next, and how much evidence is kept."""
+        after = self._store.told.reached(conn, city, Mark.JUDGED)
+        until = min(last, after + _NUMBERS_PER_TURN)
+        words = self._store.words(conn, city, _NOT_IN_CUSTODY, after=after, until=until, limit=_WORDS_PER_TURN)
+        return after, words, self._store.evidence_counts(conn, CUSTODY_BROKEN).get(city, 0)
+
+    def _judge(self, key: LogKey, index: int, conn: Connection) -> tuple[Breach | None, bool]:
         """Return what a record is proved to be, and whether a signature is missing that will come."""
         store = self._store
         try:
@@ -224,16 +238,6 @@ class Breaches:
             _log.error("custody_broken", city=city, epoch=breach.record.epoch, index=breach.index)
         return is_new
 
-    async def _run(self) -> None:
-        while True:
-            asked = self._wake.is_set()
-            self._wake.clear()
-            try:
-                if asked or self._leads():
-                    await self.look()
-            except Error as error:
-                _log.warning("custody_not_judged", reason=error.reason)
-            except Exception as error:  # the task must outlive any one failure
-                _log.error("custody_not_judged", exc_info=error)
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), self._look_s)
+    async def _work(self, asked: bool) -> None:
+        if asked or self._leads():
+            await self.look()

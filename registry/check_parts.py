@@ -20,7 +20,15 @@ from elicense.v1 import license_pb2
 from elicense.view.fold import LICENSE_ID_SIZE
 from elicense.view.opening import binds
 from elicense.view.person import PersonIndex
-from registry.check_state import check_feed, check_reasons, check_states, check_told, check_waiting, next_feed
+from registry.check_state import (
+    check_feed,
+    check_marks,
+    check_reasons,
+    check_states,
+    check_told,
+    check_waiting,
+    next_feed,
+)
 from registry.decided import Decided
 from registry.epochs import previous_head
 from registry.license_check import LicenseCheck
@@ -128,6 +136,7 @@ class Parts:
             "postponed": whole(lambda conn: check_postponed(conn, store, found)),
             "feeds": self._check_feeds,
             "told": whole(lambda conn: check_told(conn, store, found)),
+            "marks": whole(lambda conn: check_marks(conn, store, found)),
             "reasons": whole(lambda conn: check_reasons(conn, store, found)),
             "trust": whole(lambda conn: check_trust(conn, store.trust, found)),
             # What was written to since: nothing follows that could add to it.

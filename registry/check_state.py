@@ -109,10 +109,16 @@ def check_told(conn: Connection, store: RegistryStore, found: Callable[[Finding]
         if told is None or (told.size, told.epoch, told.index) != (row.size, row.of_epoch, row.of_idx):
             where = f"what log {key.log}/{key.epoch} signed of entry {row.of_idx}, epoch {row.of_epoch}"
             found(Finding(where, "the city did not sign what is kept of it"))
+
+
+def check_marks(conn: Connection, store: RegistryStore, found: Callable[[Finding], None]) -> None:
+    """No feed and no log may have been gone through further than it goes."""
     feeds = store.feeds(conn)
+    own = {epoch: size for log, epoch, size in store.logs.sizes(conn) if log == REGISTRY_LOG}
     for city, what, epoch, number in store.told.marks(conn):
-        if what != Mark.TOLD or not 0 <= number <= feeds.get(city, 0):
-            found(Finding(f"mark {what}, {epoch} of the feed of city {city}", "the feed does not go so far"))
+        last = own.get(epoch, 0) if what == Mark.DECIDED else feeds.get(city, 0)
+        if what not in frozenset(Mark) or not 0 <= number <= last:
+            found(Finding(f"mark {what} of city {city}, epoch {epoch}", "what it is of does not go so far"))
 
 
 def check_reasons(conn: Connection, store: RegistryStore, found: Callable[[Finding], None]) -> None:

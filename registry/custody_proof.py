@@ -8,20 +8,23 @@ from elicense.errors import Malformed, NotFound
 from elicense.log.entry_proofs import read_proof
 from elicense.log.model import REGISTRY_LOG, LogKey
 from elicense.log.proof_file import EntryProof
-from elicense.v1 import log_pb2
+from elicense.log.request_queue import BYTES_PER_COMMIT
 from elicense.verification.custody_evidence import CustodyEvidence, read_decision
 from elicense.view.fold import read_record
+from registry.custody_store import CustodyDecision
 from registry.store import RegistryStore
+from registry.told_store import Mark
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Sequence
 
     from sqlalchemy import Connection
 
+    from elicense.log.model import StoredEntry
     from elicense.v1 import license_pb2
 
-_PAGE: Final = 1_000
-_MAX_REVISIONS: Final = 10_000
+#: Entries or revisions that are read at a time.
+_PAGE: Final = 500
 
 
 def custody_evidence(conn: Connection, store: RegistryStore, key: LogKey, index: int) -> CustodyEvidence:
@@ -49,7 +52,7 @@ def _told(conn: Connection, store: RegistryStore, key: LogKey, shown: EntryProof
 def shown_by(conn: Connection, store: RegistryStore, key: LogKey, index: int) -> tuple[LogKey, int] | None:
     """Return where the entry lies that may show that a record was written without custody; None when none does.
 
-    Reads the registry's own log, its newest decisions first: it is for what is rare.
+    Reads what the table of decisions does not have yet of the registry's own log: none where that is kept up.
 
     Raises:
         NotFound: There is no record of a licence at this place.
@@ -63,35 +66,55 @@ def shown_by(conn: Connection, store: RegistryStore, key: LogKey, index: int) ->
 
 
 def _decision(conn: Connection, store: RegistryStore, record: license_pb2.LicenseRecord) -> tuple[LogKey, int] | None:
-    """Return the decision upon whose take-over, or after which, the record was written."""
-    for key, index, body in _own_log(conn, store, record.license_id):
-        decided = log_pb2.RegistryRecord.FromString(body).transfer_decided
-        refused = decided.refusal != log_pb2.TRANSFER_REFUSAL_UNSPECIFIED
-        told = decided.position.city if refused else decided.source.city
-        upon = decided.entry_hash if refused else decided.source_entry_hash
-        if (record.city, record.previous_entry_hash) == (told, upon):
-            return key, index
+    """Return the last decision upon whose take-over, or after which, the record was written."""
+    wanted = record.license_id, record.city, record.previous_entry_hash
+    for key, size in sorted(own_logs(conn, store), reverse=True):
+        start = store.told.reached(conn, REGISTRY_LOG, Mark.DECIDED, key.epoch)
+        found = None
+        while start < size and (page := store.logs.entries(conn, key, start, _PAGE, max_bytes=BYTES_PER_COMMIT)):
+            for decision in decisions_in(key, page):
+                if (decision.license_id, decision.city, decision.upon) == wanted:
+                    found = key, decision.idx
+            start = page[-1].index + 1
+        if found is not None:
+            return found
+    place = store.custody.latest(conn, *wanted)
+    return None if place is None else (LogKey(REGISTRY_LOG, place[0]), place[1])
+
+
+def own_logs(conn: Connection, store: RegistryStore) -> list[tuple[LogKey, int]]:
+    """Return every epoch of the registry's own log, and its size."""
+    return [(LogKey(log, epoch), size) for log, epoch, size in store.logs.sizes(conn) if log == REGISTRY_LOG]
+
+
+def next_decisions(conn: Connection, store: RegistryStore) -> tuple[LogKey, int, list[CustodyDecision]] | None:
+    """Read on in the registry's log, for the table of decisions about custody.
+
+    Returns:
+        The log, how far it has been read now, and what was found; None at its end.
+    """
+    for key, size in sorted(own_logs(conn, store)):
+        start = store.told.reached(conn, REGISTRY_LOG, Mark.DECIDED, key.epoch)
+        if start < size:
+            page = store.logs.entries(conn, key, start, _PAGE, max_bytes=BYTES_PER_COMMIT)
+            return key, start + len(page), decisions_in(key, page)
     return None
 
 
-def _own_log(conn: Connection, store: RegistryStore, license_id: bytes) -> Iterator[tuple[LogKey, int, bytes]]:
-    """Yield the entries of the registry's log that may be about a licence, the newest pages first."""
-    own = [(LogKey(log, epoch), size) for log, epoch, size in store.logs.sizes(conn) if log == REGISTRY_LOG]
-    for key, size in sorted(own, reverse=True):
-        for stop in range(size, 0, -_PAGE):
-            start = max(0, stop - _PAGE)
-            page = store.logs.entries(conn, key, start, stop - start)
-            # Whoever parsed everything would take long.
-            yield from ((key, e.index, e.record) for e in page if e.record is not None and license_id in e.record)
+def decisions_in(key: LogKey, entries: Sequence[StoredEntry]) -> list[CustodyDecision]:
+    """Return what entries of the registry's log decide about custody."""
+    return [found for entry in entries if (found := CustodyDecision.read(key.epoch, entry)) is not None]
 
 
 def _revision(
     conn: Connection, store: RegistryStore, key: LogKey, record: license_pb2.LicenseRecord
 ) -> tuple[LogKey, int] | None:
     """Return the revision of another city that the record follows."""
-    for revision in store.view.revisions(conn, record.license_id, after=0, limit=_MAX_REVISIONS):
-        place = LogKey(revision.city, revision.epoch)
-        held = store.logs.entries_at(conn, place, [revision.idx]).get(revision.idx)
-        if held is not None and place.log != key.log and held.leaf_hash == record.previous_entry_hash:
-            return place, revision.idx
+    after = 0
+    while revisions := store.view.revisions(conn, record.license_id, after=after, limit=_PAGE):
+        after = revisions[-1].revision
+        places = [(LogKey(r.city, r.epoch), r.idx) for r in revisions if r.city != key.log]
+        for place, held in store.logs.entries_anywhere(conn, places).items():
+            if held.leaf_hash == record.previous_entry_hash:
+                return place
     return None

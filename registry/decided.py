@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from operator import itemgetter
-from typing import Final
+from typing import Any, Final
 
 from google.protobuf.message import DecodeError
 
@@ -18,6 +18,7 @@ from elicense.v1 import log_pb2
 from registry.check_published import PublishedCheck
 from registry.check_quarantines import QuarantineCheck
 from registry.conflict_model import Conflict, ConflictState, Statement
+from registry.custody_store import CustodyDecision
 from registry.transfer_model import Handovers
 
 LicenseKey = tuple[bytes, bytes]
@@ -28,8 +29,8 @@ LicenseKey = tuple[bytes, bytes]
 class Decided:
     """What the registry's log says.
 
-    Grants and rulings are as many as there are licences, so they lie in a file.  The rest is in memory, and
-    read again when a check goes on: to read an entry twice changes nothing.
+    What grows with the logs lies in a file.  The rest is in memory, and read again when a check goes on: to
+    read an entry twice changes nothing.
 
     Attributes:
         grants: Persons granted: (person tag, city).
@@ -37,11 +38,11 @@ class Decided:
             latest one counts, and no flags mean that the licence does.
         rulings: The same by when: (licence, person tag, microseconds, flags).
         confirmed: Licences that count, though no grant let them: (licence, person tag).
+        transfers: Every decision on a take-over, as it stands: (licence, epoch, index, decision).
         conflicts: Conflicts as they stand, by the licence that names each.
         statements: What cities said in conflicts, by epoch and index.
         vectors: The vectors of city heads.
         quarantines: What was decided about quarantines.
-        handovers: Every take-over.
         epochs: Epochs opened after a city's first, by log: (key, size and root at which the one before ended).
         own_epochs: Epochs of this log after its first: epoch, size and root at which the one before ended.
     """
@@ -50,11 +51,11 @@ class Decided:
     ruled: Shelf
     rulings: Shelf
     confirmed: Shelf
+    transfers: Shelf
     conflicts: dict[bytes, Conflict] = field(default_factory=dict)
     statements: dict[tuple[int, int], Statement] = field(default_factory=dict)
     vectors: PublishedCheck = field(default_factory=PublishedCheck)
     quarantines: QuarantineCheck = field(default_factory=QuarantineCheck)
-    handovers: Handovers = field(default_factory=Handovers)
     epochs: dict[LogKey, tuple[str, int, bytes]] = field(default_factory=dict)
     own_epochs: dict[int, tuple[int, int, bytes]] = field(default_factory=dict)
 
@@ -66,12 +67,29 @@ class Decided:
             ruled=scratch.shelf("ruled", keys=4, values=1),
             rulings=scratch.shelf("ruling", keys=3, values=1),
             confirmed=scratch.shelf("confirmed", keys=2),
+            transfers=scratch.shelf("transfer", keys=3, values=1),
         )
 
     def flags(self, license_id: bytes, persons: Container[bytes]) -> ViewFlags | None:
         """Return what the latest ruling gave a licence of a person, by all the person's tags; None without one."""
         held = [row for row in self.ruled.of([(license_id,)]) if row[1] in persons]
         return ViewFlags(int(max(held, key=itemgetter(2, 3))[4])) if held else None
+
+    def handovers(self, licenses: Iterable[bytes]) -> Handovers:
+        """Return what was decided on take-overs of some licences."""
+        handovers = Handovers()
+        rows: list[Any] = self.transfers.of([(license_id,) for license_id in licenses])
+        for *_, decided in rows:
+            handovers.add(log_pb2.TransferDecided.FromString(decided))
+        return handovers
+
+    def custody(self, licenses: Iterable[bytes]) -> set[CustodyDecision]:
+        """Return the same, by what a record without custody would follow."""
+        rows: list[Any] = self.transfers.of([(license_id,) for license_id in licenses])
+        return {
+            CustodyDecision.of(log_pb2.TransferDecided.FromString(decided), epoch, index)
+            for _, epoch, index, decided in rows
+        }
 
     def read(self, key: LogKey, entries: Sequence[StoredEntry], found: Callable[[Finding], None]) -> None:
         """Fold entries of the registry's log."""
@@ -193,8 +211,9 @@ class Decided:
         self.quarantines.read(record)
         return True
 
-    def _transferred(self, record: log_pb2.RegistryRecord, _key: LogKey, _index: int) -> bool:
-        self.handovers.add(record.transfer_decided)
+    def _transferred(self, record: log_pb2.RegistryRecord, key: LogKey, index: int) -> bool:
+        decided = record.transfer_decided
+        self.transfers.put([(decided.license_id, key.epoch, index, decided.SerializeToString(deterministic=True))])
         return True
 
     def _epoch(self, record: log_pb2.RegistryRecord, _key: LogKey, _index: int) -> bool:

@@ -10,14 +10,11 @@ out first.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Container
-from contextlib import suppress
 from typing import TYPE_CHECKING, Final, Protocol
 
 import structlog
 
-from elicense.errors import Error
 from elicense.license.verdict import ViewFlags
 from elicense.sql.database import Database
 from registry.board import Outcome
@@ -29,6 +26,7 @@ from registry.model import Pending
 from registry.store import RegistryStore
 from registry.transfer_decider import DecideTransfers
 from registry.transfer_model import Arrival
+from registry.woken import Woken
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -63,6 +61,9 @@ class PendingDecisions:
         clock: UTC microseconds.
         erase: Carries out erasures that were postponed; None where none are.
         recheck_s: How often to look unasked, seconds.
+
+    Attributes:
+        task: Decides in the background.
     """
 
     def __init__(
@@ -84,24 +85,8 @@ class PendingDecisions:
         self._metrics = metrics
         self._clock = clock
         self._erase = erase
-        self._recheck_s = recheck_s
-        self._wake = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
-
-    def start(self) -> None:
-        """Begin; decides what is waiting already."""
-        self._task = asyncio.create_task(self._run())
-
-    def wake(self) -> None:
-        """Look soon: a batch brought licences that wait."""
-        self._wake.set()
-
-    async def stop(self) -> None:
-        """End; what is not decided yet waits in its table."""
-        if self._task is not None:
-            self._task.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._task
+        # Woken when a batch brings licences that wait.
+        self.task = Woken(self._work, every_s=recheck_s, failed="waiting_not_decided")
 
     async def decide_all(self) -> int:
         """Go once through everything that waits and return how many were decided.
@@ -151,23 +136,12 @@ class PendingDecisions:
     async def _page(self, after: Pending | None) -> list[Pending]:
         return await self._database.read(lambda conn: self._store.pending(conn, limit=PENDING_PER_COMMIT, after=after))
 
-    async def _run(self) -> None:
-        while True:
-            if not self._leads():
-                self._metrics.forget()
-            asked = self._wake.is_set()
-            self._wake.clear()
-            try:
-                decided = await self.decide_all() if asked or self._leads() else 0
-                if decided:
-                    _log.info("waiting_decided", licenses=decided)
-            except Error as error:
-                # The table still has them; the next round tries again.
-                _log.warning("waiting_not_decided", reason=error.reason)
-            except Exception as error:  # the task must outlive any one failure
-                _log.error("waiting_not_decided", exc_info=error)
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), self._recheck_s)
+    async def _work(self, asked: bool) -> None:
+        if not self._leads():
+            self._metrics.forget()
+        decided = await self.decide_all() if asked or self._leads() else 0
+        if decided:
+            _log.info("waiting_decided", licenses=decided)
 
 
 def _is_due(conflict: Conflict, cancelled: Container[bytes]) -> bool:

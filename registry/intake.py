@@ -84,7 +84,7 @@ class Intake:
             decisions=decisions,
             log=log,
             freshness=freshness,
-            on_without_custody=self.breaches.wake,
+            on_without_custody=self.breaches.task.wake,
             on_change=on_change,
             metrics=self._metrics,
         )

@@ -61,7 +61,7 @@ class LicenseCheck:
     def fold(self, conn: Connection, licenses: Sequence[bytes]) -> Folded:
         """Return what the logs make of these licences."""
         places = places_of(self._places.of([(license_id,) for license_id in licenses]))
-        return refold(conn, self._store, places, persons=self._persons, handovers=self._decided.handovers)
+        return refold(conn, self._store, places, persons=self._persons, handovers=self._decided.handovers(licenses))
 
     def check(self, conn: Connection, licenses: Sequence[bytes]) -> Folded:
         """Compare what is stored of these licences, and return what the logs make of them."""
@@ -190,8 +190,9 @@ class LicenseCheck:
         offers = set(self._store.transfers.offers_of(conn, licenses))
         for offer in offers ^ folded.offers:
             self._found(Finding(f"license {UUID(bytes=offer.license_id)}", OFFER_DIFFERS))
+        handovers = self._decided.handovers(licenses)
         for license_id in licenses:
-            for handover in self._decided.handovers.of(license_id):
+            for handover in handovers.of(license_id):
                 self.check_halves(conn, handover, folded)
 
     def check_halves(self, conn: Connection, handover: Handover, folded: Folded) -> None:
@@ -213,6 +214,7 @@ class LicenseCheck:
 BAR_DIFFERS: Final = "the bar from applying anew differs from the logs"
 ARRIVAL_DIFFERS: Final = "the take-over waits in the table or in the logs, not in both"
 RULING_DIFFERS: Final = "the rulings on it differ from the registry's log"
+CUSTODY_DIFFERS: Final = "what is kept of a decision about its custody differs from the registry's log"
 OFFER_DIFFERS: Final = "what is offered of it differs from the logs"
 
 

@@ -150,10 +150,10 @@ class RunningNode:
         if self._place.writes:
             await self._start_writer()
             parts.scrubber.start()
-            parts.leadership.start(parts.decisions.wake, lambda: None)
-            parts.decisions.start()
+            parts.leadership.start(parts.decisions.task.wake, lambda: None)
+            parts.decisions.task.start()
             parts.heads.start()
-            parts.breaches.start()
+            parts.breaches.task.start()
         parts.colleagues.start()
         parts.accesses.start()
         parts.hub.start()
@@ -182,9 +182,9 @@ class RunningNode:
         # Watches last until somebody ends them; nothing else would.
         await parts.hub.close()
         await parts.server.drain(grace_s)
-        await parts.decisions.stop()
+        await parts.decisions.task.stop()
         await parts.heads.stop()
-        await parts.breaches.stop()
+        await parts.breaches.task.stop()
         await parts.writer.close()
         if self._flushing is not None:
             self._flushing.cancel()

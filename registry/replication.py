@@ -204,7 +204,7 @@ class Replication:
         self._freshness.heard(batch.city)
         self._on_change()
         if taken.undecided:
-            self._decisions.wake()
+            self._decisions.task.wake()
         if any(word.kind == _NOT_IN_CUSTODY for word in taken.dispositions):
             self._on_without_custody()
         return taken

@@ -38,6 +38,7 @@ from elicense.workers.lease_store import LeaseStore, define_lease_table
 from registry.access_store import AccessIndexStore, define_access_index_tables
 from registry.ban_store import BanStore, define_ban_table
 from registry.conflict_store import ConflictStore, define_conflict_tables
+from registry.custody_store import CustodyStore, define_custody_table
 from registry.model import City, CityState, Claim, ClaimState, NotedDisposition, Pending, PublishedHead
 from registry.postponed_store import PostponedStore, define_postponed_table
 from registry.quarantine_store import QuarantineStore, define_quarantine_table
@@ -64,6 +65,7 @@ _conflict_tables = define_conflict_tables(metadata)
 _quarantine_table = define_quarantine_table(metadata)
 _told_tables = define_told_tables(metadata)
 _postponed_table = define_postponed_table(metadata)
+_custody_table = define_custody_table(metadata)
 
 city_table = Table(
     "city",
@@ -211,6 +213,7 @@ class RegistryStore:
         transfers: Hand-overs between cities.
         told: What cities signed that they know.
         postponed: Erasures that wait until the registry holds its own log again.
+        custody: Where decisions about custody lie.
     """
 
     def __init__(self) -> None:
@@ -226,6 +229,7 @@ class RegistryStore:
         self.transfers = TransferStore(*_transfer_tables)
         self.told = ToldStore(*_told_tables)
         self.postponed = PostponedStore(_postponed_table)
+        self.custody = CustodyStore(_custody_table)
         claims = [claim_table.c[name] for name in Claim.__dataclass_fields__]
         self._claims = BulkLookup(claims, claim_table.c.person_key)
         self._locked_claims = BulkLookup(claims, claim_table.c.person_key, ordered_lock=True)

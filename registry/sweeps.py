@@ -14,13 +14,23 @@ from elicense.log.model import LogKey
 from elicense.sql.scratch import Shelf
 from elicense.view.links import PersonLink
 from registry.check_state import check_grants
+from registry.custody_store import CustodyDecision
 from registry.decided import Decided
-from registry.license_check import ARRIVAL_DIFFERS, BAR_DIFFERS, OFFER_DIFFERS, RULING_DIFFERS, LicenseCheck, report
+from registry.license_check import (
+    ARRIVAL_DIFFERS,
+    BAR_DIFFERS,
+    CUSTODY_DIFFERS,
+    OFFER_DIFFERS,
+    RULING_DIFFERS,
+    LicenseCheck,
+    report,
+)
 from registry.link_check import LinkCheck, is_erased
 from registry.links import AskedLink
 from registry.model import Claim, ClaimState
 from registry.refold import Folded
 from registry.store import RegistryStore
+from registry.told_store import Mark
 from registry.transfer_model import Arrival
 
 if TYPE_CHECKING:
@@ -29,6 +39,7 @@ if TYPE_CHECKING:
 _PAGE: Final = 500
 _KEY: Final = 16
 _PLACE: Final = Struct(">iqq")
+_DECISION: Final = Struct(">16sq32sqq")
 
 
 class Sweeps:
@@ -61,6 +72,9 @@ class Sweeps:
             "rulings": self._rulings,
             "offers": self._offers,
             "arrivals": self._arrivals,
+            "hand-overs": self._handovers,
+            "custody": self._custody,
+            "custody of the log": self._custody_of_log,
         }
 
     @property
@@ -81,9 +95,6 @@ class Sweeps:
         """Compare what only the registry's log as a whole says, and the links."""
         found = self._run.found
         LinkCheck(conn, self._store, self._asked(), found=found).compare()
-        for handover in self._decided.handovers.departures.values():
-            if not self._places.of([(handover.license_id,)]):
-                self._check.check_halves(conn, handover, Folded())
         self._check_notices(conn)
         # Whether a city has stored a word is the one thing that the log does not tell.
         conflicts = {replace(each, notice_city=0, notice_seq=0) for each in self._store.conflicts.all(conn)}
@@ -179,6 +190,35 @@ class Sweeps:
                 self._run.found(Finding(where, ARRIVAL_DIFFERS))
         return _PLACE.pack(arrivals[-1].city, arrivals[-1].epoch, arrivals[-1].idx) if arrivals else None
 
+    def _handovers(self, conn: Connection, after: bytes | None) -> bytes | None:
+        """Licences that moved must be in the logs of cities."""
+        licenses: list[bytes] = self._decided.transfers.firsts(after, _PAGE)
+        known = {row[0] for row in self._places.of([(license_id,) for license_id in licenses])}
+        moved = self._decided.handovers(license_id for license_id in licenses if license_id not in known)
+        for handover in moved.departures.values():
+            self._check.check_halves(conn, handover, Folded())
+        return licenses[-1] if licenses else None
+
+    def _custody(self, conn: Connection, after: bytes | None) -> bytes | None:
+        """Whatever is kept of a decision about custody must stand in the registry's log."""
+        rows = self._store.custody.page(
+            conn, after=None if after is None else CustodyDecision(*_DECISION.unpack(after)), limit=_PAGE
+        )
+        told = self._decided.custody(row.license_id for row in rows)
+        for row in rows:
+            if row not in told:
+                self._run.found(Finding(f"decision on license {UUID(bytes=row.license_id)}", CUSTODY_DIFFERS))
+        return _packed(rows[-1]) if rows else None
+
+    def _custody_of_log(self, conn: Connection, after: bytes | None) -> bytes | None:
+        """Every such decision must be kept, as far as the registry says that it has read its log."""
+        licenses: list[bytes] = self._decided.transfers.firsts(after, _PAGE)
+        marks = {epoch: seq for _, what, epoch, seq in self._store.told.marks(conn) if what == Mark.DECIDED}
+        due = [row for row in self._decided.custody(licenses) if row.idx < marks.get(row.epoch, 0)]
+        for row in set(due) - self._store.custody.held(conn, due):
+            self._run.found(Finding(f"decision on license {UUID(bytes=row.license_id)}", CUSTODY_DIFFERS))
+        return licenses[-1] if licenses else None
+
     def _asked(self) -> list[AskedLink]:
         asked: list[AskedLink] = []
         while page := self._links.page(_link_key(asked[-1]) if asked else None, _PAGE):
@@ -187,6 +227,10 @@ class Sweeps:
                 link = PersonLink(person_key, first_key, license_id, city, epoch, idx)  # type: ignore[arg-type]
                 asked.append(AskedLink(link, (int(grant[0]), int(grant[1]))))
         return asked
+
+
+def _packed(row: CustodyDecision) -> bytes:
+    return _DECISION.pack(row.license_id, row.city, row.upon, row.epoch, row.idx)
 
 
 def _link_key(asked: AskedLink) -> tuple[bytes, int, int, int, bytes]:

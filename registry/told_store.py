@@ -37,6 +37,10 @@ class Mark(IntEnum):
 
     TOLD = 1
     """Words that a licence went away, for the city's signature; by epoch of its log."""
+    JUDGED = 2
+    """Words about records without custody, for breaches of it; with epoch 0."""
+    DECIDED = 3
+    """Entries of the registry's own log, for decisions about custody; by its epoch, with city 0."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -141,5 +141,5 @@ class RegistryNode(Node):
             return
         await self.writer.start()
         self.spawn(self.anchor.flush_for_ever())
-        self.decisions.start()
+        self.decisions.task.start()
         self.heads.start()

@@ -135,4 +135,5 @@ async def fill(world: World) -> None:
     await police.ask(NUMBERS[0])
     await police.channel.close()
     await world.token(f"spiffe://{TRUST_DOMAIN}/auditor/a1")
+    await world.node.breaches.look()
     await world.node.publish_heads()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sqlite3
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,8 @@ from click.testing import CliRunner, Result
 from elicense.cli.main import main as elicense
 from elicense.clock import to_timestamp
 from elicense.errors import Malformed
-from elicense.log.model import LogKey
+from elicense.log.model import LogKey, StoredEntry
+from elicense.log.store import LogStore
 from elicense.log.verifier_key import VerifierKey, parse_vkey
 from elicense.trust.enrollment import city_log_origin
 from elicense.trust.signer import FileSigner
@@ -199,6 +202,46 @@ async def test_a_city_that_breaks_custody_all_the_time_fills_no_disk(move: Move)
         await look(move, tianjin)
     assert len(kept(move.world)) == EVIDENCE_PER_REASON
     assert found(move.world)[str(TIANJIN)] == EVIDENCE_PER_REASON
+
+
+async def test_no_breach_is_missed_however_much_a_city_is_told_after_it_and_a_judge_who_ended(move: Move) -> None:
+    city, _ = await without_a_take_over(move)
+    for number in range(1_100):
+        city.append(b"unreadable %d" % number)
+    await look(move, city)
+    assert len(kept(move.world)) == 1
+    # As a process leaves it that ended before it had judged anything.
+    await move.world.node.stop(grace_s=1)
+    with closing(sqlite3.connect(move.world.config.database.url.removeprefix("sqlite:///"))) as database, database:
+        database.execute("DELETE FROM evidence")
+        database.execute("DELETE FROM feed_mark")
+        database.execute("DELETE FROM custody_decision")
+    await move.world.start_again()
+    await move.world.node.breaches.look()
+    assert len(kept(move.world)) == 1
+
+
+async def test_what_was_judged_and_decided_before_is_not_read_again(
+    move: Move, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    city, _ = await after_it_moved(move)
+    await look(move, city)
+    read: list[int] = []
+    entries = LogStore.entries
+
+    def counted(*args: Any, **named: Any) -> list[StoredEntry]:
+        found = entries(*args, **named)
+        read.append(len(found))
+        return found
+
+    monkeypatch.setattr(LogStore, "entries", counted)
+    # Another record without custody, which proves nothing and is looked up.
+    later(city, move, seconds=700)
+    await city.replicate()
+    await city.send(city.batch(city.size))
+    await move.world.node.breaches.look()
+    assert len(kept(move.world)) == 1
+    assert sum(read) <= 1
 
 
 @pytest.mark.parametrize("seconds", [0, 86_400])
