@@ -62,6 +62,13 @@ def shown_by(conn: Connection, store: RegistryStore, key: LogKey, index: int) ->
         record = read_record((entry.record if entry is not None else None) or b"")
     except Malformed as error:
         raise NotFound("there is no record of a license at this place") from error
+    return written_upon(conn, store, key, record)
+
+
+def written_upon(
+    conn: Connection, store: RegistryStore, key: LogKey, record: license_pb2.LicenseRecord
+) -> tuple[LogKey, int] | None:
+    """Return the same for a record in the log ``key`` that was read already."""
     return _decision(conn, store, record) or _revision(conn, store, key, record)
 
 
@@ -110,10 +117,10 @@ def _revision(
     conn: Connection, store: RegistryStore, key: LogKey, record: license_pb2.LicenseRecord
 ) -> tuple[LogKey, int] | None:
     """Return the revision of another city that the record follows."""
-    after = 0
-    while revisions := store.view.revisions(conn, record.license_id, after=after, limit=_PAGE):
-        after = revisions[-1].revision
-        places = [(LogKey(r.city, r.epoch), r.idx) for r in revisions if r.city != key.log]
+    last = (0, 0, 0)
+    while page := store.view.places(conn, record.license_id, not_of=key.log, after=last, limit=_PAGE):
+        last = page[-1]
+        places = [(LogKey(city, epoch), index) for city, epoch, index in page]
         for place, held in store.logs.entries_anywhere(conn, places).items():
             if held.leaf_hash == record.previous_entry_hash:
                 return place

@@ -4,6 +4,10 @@ They stand in no revision index, but the registry has said of each that it has n
 effect, and that word names its place.  Once a licence is erased, the first word
 to the city that erased it says so for good; whatever is heard of it afterwards is
 taken out at once, and its city is told to erase it in its own log.
+
+A licence id is each city's own choice.  So what a city wrote upon a licence that
+another city has stays until that one erases it, whatever it says of a licence of its
+own with the same id: it may prove that the city broke custody.
 """
 
 from __future__ import annotations
@@ -15,9 +19,11 @@ from typing import TYPE_CHECKING, Final
 from elicense.errors import Malformed
 from elicense.log.erased_store import Erased
 from elicense.log.model import LogKey, StoredEntry
-from elicense.v1 import replication_pb2
+from elicense.v1 import license_pb2, replication_pb2
 from elicense.view.fold import person_key_of, read_record
+from elicense.view.model import ViewRow
 from elicense.view.person import PersonIndex
+from registry.custody_proof import written_upon
 from registry.store import RegistryStore
 
 if TYPE_CHECKING:
@@ -30,6 +36,7 @@ WITHOUT_EFFECT: Final = (
     replication_pb2.DISPOSITION_KIND_TRANSFER_REFUSED,
 )
 """Words about a record that is kept without effect."""
+_TAKEN_OVER: Final = license_pb2.LICENSE_EVENT_TRANSFERRED_IN
 _ORDER: Final = "Another city, which had custody, has erased the license; this city erases what it has of it."
 
 
@@ -80,12 +87,12 @@ def sweep(
         ]
     if not places:
         return []
-    standing = {row.person_key for row in store.view.of_license(conn, license_id)}
+    standing = store.view.of_license(conn, license_id)
     waiting = {(LogKey(each.city, each.epoch), each.idx) for each in store.transfers.arrivals_of(conn, [license_id])}
     found = [
         place
         for place, entry in store.logs.entries_anywhere(conn, places).items()
-        if place not in waiting and _is_about(conn, store, persons, entry, license_id, standing)
+        if place not in waiting and _may_go(conn, store, persons, place[0], entry, license_id, standing)
     ]
     erased = store.logs.erased.erase(conn, found)
     tell(conn, store, license_id, found, by_city=by_city)
@@ -116,15 +123,16 @@ def sweep_erased(
     return erased
 
 
-def _is_about(
+def _may_go(
     conn: Connection,
     store: RegistryStore,
     persons: PersonIndex,
+    key: LogKey,
     entry: StoredEntry,
     license_id: bytes,
-    standing: Sequence[bytes] | set[bytes],
+    standing: Sequence[ViewRow],
 ) -> bool:
-    """Whether a record is of the licence, and of nobody who has one with its id."""
+    """Whether a record is of the licence, of nobody who has one with its id, and not upon one that another city has."""
     if entry.record is None:
         return False
     try:
@@ -132,4 +140,7 @@ def _is_about(
     except Malformed:
         return False  # an ERASED entry, which holds nothing of a person
     person = store.view.links.root(conn, person_key_of(message, persons))
-    return message.license_id == license_id and person not in standing
+    if message.license_id != license_id or any(row.person_key == person for row in standing):
+        return False
+    elsewhere = any(row.city != key.log for row in standing)
+    return not elsewhere or message.event == _TAKEN_OVER or written_upon(conn, store, key, message) is None

@@ -249,6 +249,15 @@ class ViewStore:
         )
         return [Revision(*row) for row in conn.execute(query)]
 
+    def places(
+        self, conn: Connection, license_id: bytes, *, not_of: int, after: tuple[int, int, int], limit: int
+    ) -> list[tuple[int, int, int]]:
+        """Return up to ``limit`` positions behind one, of a licence's revisions that other cities than one wrote."""
+        c = self._revision.c
+        place = (c.city, c.epoch, c.idx)
+        query = select(*place).where(c.license_id == license_id, c.city != not_of, tuple_(*place) > tuple_(*after))
+        return [(row[0], row[1], row[2]) for row in conn.execute(query.order_by(*place).limit(limit))]
+
     def history(self, conn: Connection, license_ids: Iterable[bytes]) -> dict[bytes, list[Revision]]:
         """Return every revision of each licence, in any order; a licence without one is absent."""
         found: dict[bytes, list[Revision]] = defaultdict(list)

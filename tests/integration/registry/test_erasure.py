@@ -29,6 +29,7 @@ from tests.support.remains import confirmed, opened, stored
 
 NUMBER: Final = "11010519491231002X"
 OTHER: Final = "110101199003074514"
+STRANGER: Final = "44052418800101001X"
 UNREADABLE: Final = replication_pb2.DISPOSITION_KIND_UNREADABLE
 NOT_IN_CUSTODY: Final = replication_pb2.DISPOSITION_KIND_NOT_IN_CUSTODY
 ACCEPTED: Final = replication_pb2.DISPOSITION_KIND_TRANSFER_ACCEPTED
@@ -364,15 +365,48 @@ async def test_a_city_that_writes_of_an_erased_license_without_end_has_each_reco
     await made.cancel()
     await made.erase()
     looked: list[object] = []
-    is_about = strays._is_about
+    may_go = strays._may_go
 
     def watched(*arguments: Any) -> bool:
         looked.append(arguments)
-        return is_about(*arguments)
+        return may_go(*arguments)
 
-    monkeypatch.setattr(strays, "_is_about", watched)
+    monkeypatch.setattr(strays, "_may_go", watched)
     for _ in range(5):
         made.suzhou.change(made.license_id, ["D"])
         await made.suzhou.replicate()
     assert len(looked) == 5
     assert all(made.empty(made.suzhou))
+
+
+@pytest.mark.parametrize("before", [True, False])
+async def test_a_city_blurs_no_breach_by_erasing_a_license_of_its_own_with_the_same_id(
+    world: World, before: bool
+) -> None:
+    made = await moved(world)
+    greedy = await world.city(TIANJIN)
+
+    async def blur() -> None:
+        greedy.issue(OTHER, claim=(await greedy.claim(OTHER))[0], license_id=made.license_id)
+        greedy.change(made.license_id, ["G"], event=license_pb2.LICENSE_EVENT_CANCELLED)
+        greedy.erase(made.license_id)
+        await greedy.replicate()
+
+    if before:
+        await blur()
+    # Upon Chengdu's latest revision, and about nobody who has a licence.
+    index = greedy.take_over(made.license_id, made.chengdu, event=license_pb2.LICENSE_EVENT_STATUS_CHANGED)
+    message = license_pb2.LicenseRecord.FromString(greedy.records[index])
+    message.license.holder.document.number = STRANGER
+    greedy.records[index] = message.SerializeToString()
+    await greedy.replicate()
+    if not before:
+        await blur()
+    assert made.empty(greedy)[index] is False
+    assert (ERASED, index, TIANJIN) not in await made.words(greedy)
+    # Whoever has the licence may have it erased, and with it what the other wrote.
+    await made.cancel()
+    await made.erase()
+    assert made.empty(greedy)[index] is True
+    assert (ERASED, index, CHENGDU) in await made.words(greedy)
+    assert world.fsck().findings == ()
