@@ -30,7 +30,7 @@ MAX_CLAIMS: Final = 1_000
 BULK_SECONDS: Final = 30.0
 #: How long those who wait together let others join them, seconds: so long for each that the last call carried.
 GATHER_EACH_S: Final = 0.002
-LONGEST_GATHER_S: Final = 0.03
+LONGEST_GATHER_S: Final = 0.05
 
 
 class Grant(NamedTuple):

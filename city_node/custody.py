@@ -125,6 +125,8 @@ class CustodyFeed:
             now_us: When that was heard.
         """
         waiting = self._store.hand_overs.recalled(conn)
+        if not waiting:
+            return
         withdrawn = self._withdrawals(conn, waiting)
         left: set[bytes] = set()
         for offer in waiting:

@@ -55,7 +55,7 @@ class QuarantineStore:
     def __init__(self, table: Table) -> None:
         self._table = table
         columns = [table.c[name] for name in Quarantine.__dataclass_fields__]
-        self._all = select(*columns).order_by(table.c.city, table.c.epoch)
+        self._all = FixedStatement(select(*columns).order_by(table.c.city, table.c.epoch))
         of_city = select(*columns).where(table.c.city == bindparam("of_city"))
         self._of = FixedStatement(of_city.order_by(table.c.epoch.desc()).limit(1))
 
@@ -66,7 +66,7 @@ class QuarantineStore:
 
     def all(self, conn: Connection) -> list[Quarantine]:
         """Return every quarantine that is kept, in order."""
-        return [Quarantine(*row) for row in conn.execute(self._all)]
+        return [Quarantine(*row) for row in self._all.all(conn)]
 
     def put(self, conn: Connection, quarantine: Quarantine) -> None:
         """Insert or replace the quarantine of an epoch."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from base64 import b64decode, b64encode
 from dataclasses import dataclass, field
+from functools import lru_cache
 from hashlib import sha256
 from typing import Final
 
@@ -31,6 +32,9 @@ The specification refuses C0 alone; the others have no place in a name or a head
 _UNFIT_FOR_A_NAME: Final = re.compile(rf"[+\s{CONTROLS}]")
 
 _PUBLIC_KEY_SIZE: Final = 32
+
+#: Keys that stay parsed: with every batch a registry reads that of its city.
+_KEPT_KEYS: Final = 1_024
 
 # The curve has eight points of small order.  Under such a key one signature
 # fits every text, so its holder could deny whatever was signed.
@@ -72,6 +76,7 @@ class VerifierKey:
         object.__setattr__(self, "key_id", digest.digest()[:KEY_ID_SIZE])
 
 
+@lru_cache(maxsize=_KEPT_KEYS)
 def parse_vkey(vkey: str) -> VerifierKey:
     """Read a key from its C2SP text ``name+hex key id+base64(algorithm || key)``.
 

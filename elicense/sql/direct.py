@@ -144,10 +144,23 @@ def change_each(conn: Connection, text: str, rows: Sequence[Sequence[Any]]) -> i
     return _on_cursor(conn, text, changed)
 
 
-def _on_cursor(conn: Connection, text: str, use: Callable[[DBAPICursor], _T]) -> _T:
+def begin(conn: Connection, text: str) -> None:
+    """Begin a transaction in the driver; for who is told that SQLAlchemy begins one.
+
+    Args:
+        conn: Has begun none yet.
+        text: What begins it.
+
+    Raises:
+        DBAPIError: As :meth:`sqlalchemy.Connection.execute`.
+    """
+    _on_cursor(conn, text, lambda cursor: cursor.execute(text), begun=True)
+
+
+def _on_cursor(conn: Connection, text: str, use: Callable[[DBAPICursor], _T], *, begun: bool = False) -> _T:
     cursor = None
     try:
-        if not conn.in_transaction():
+        if not (begun or conn.in_transaction()):
             # As SQLAlchemy does before a statement: without it each would be a transaction of its own.
             conn.begin()
         cursor = conn.connection.cursor()

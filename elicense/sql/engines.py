@@ -10,6 +10,7 @@ from sqlalchemy import URL, Connection, Engine, QueuePool, create_engine, event,
 from sqlalchemy.exc import ArgumentError
 
 from elicense.errors import Malformed, StoreUnavailable
+from elicense.sql import direct
 
 LOCK_WAIT_S: Final = 10
 """How long a statement waits for a lock of another process."""
@@ -110,7 +111,7 @@ def _open_sqlite(url: URL, *, connections: int, read_only: bool, create: bool) -
 
     @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:
-        connection.exec_driver_sql(begin)
+        direct.begin(connection, begin)
 
     return engine
 

@@ -66,6 +66,15 @@ def test_a_standing_row_is_replaced_and_what_is_merged_keeps_both(database: Data
     assert held(database) == [ROWS[0], (ROWS[1][0], 120000, 5, "new"), *ROWS[2:], new[1]]
 
 
+def test_a_write_tells_how_many_rows_it_changed(database: Database) -> None:
+    acquire = BulkInsert(PERSON, replace=True, only_if="person.state = 1")
+    rows = [(*ROWS[0][:2], 2, "taken"), *((bytes([9 + number]) * 16, 1, 1, "new") for number in range(9))]
+    assert database.write_now(lambda conn: acquire.execute(conn, rows)) == len(rows)
+    # Now one of them is in another state, and stays.
+    assert database.write_now(lambda conn: acquire.execute(conn, rows)) == len(rows) - 1
+    assert database.write_now(lambda conn: acquire.execute(conn, [])) == 0
+
+
 def test_a_row_that_does_not_meet_the_condition_stays_as_it_is(database: Database) -> None:
     put = BulkInsert(PERSON, replace=True, only_if="person.city = excluded.city")
     new = [(ROWS[0][0], 320500, 2, "mine"), (ROWS[1][0], 120000, 2, "theirs")]

@@ -24,7 +24,7 @@ from sqlalchemy import (
 
 from elicense.sql.bulk import BulkInsert
 from elicense.sql.database import MAX_ATTEMPTS, Database
-from elicense.sql.direct import FixedStatement
+from elicense.sql.direct import FixedStatement, begin
 from tests.support.postgres import PostgresServer
 from tests.support.stores import EmptyStore
 
@@ -97,6 +97,13 @@ def test_a_statement_that_is_wrong_is_our_own_fault(database: Database) -> None:
     missing = Table("missing", MetaData(), Column("id", BigInteger))
     with pytest.raises(exc.DBAPIError):
         database.read_now(lambda conn: FixedStatement(select(missing.c.id)).all(conn))
+
+
+def test_what_does_not_begin_a_transaction_is_raised_as_any_other_error(database: Database) -> None:
+    with pytest.raises(exc.DBAPIError) as raised:
+        database.read_now(lambda conn: begin(conn, "NONSENSE"))
+    assert raised.value.statement == "NONSENSE"
+    assert database.read_now(names) == [row[2] for row in ROWS]
 
 
 def test_a_parameter_that_is_not_given_is_an_error(database: Database) -> None:
