@@ -16,7 +16,7 @@ from elicense.rpc.looks import Answers
 from elicense.rpc.watching import Relay
 from elicense.sql.database import Database
 from elicense.v1 import verification_pb2 as pb
-from elicense.verification.answer import NEVER_HEARD, Question, Verdicts, effective_row, matches, verdict
+from elicense.verification.answer import NEVER_HEARD, Question, Verdicts, Wordings, effective_row, matches, verdict
 from elicense.verification.attest import Attestor, Judged, past_place_of, place_of
 from elicense.verification.given import add_standing, gives_with
 from elicense.verification.look import Look
@@ -64,6 +64,7 @@ class NationalAnswers:
         self._fields = fields
         self._attestor = attestor
         self._clock = clock
+        self._wordings = Wordings()
         self._past = PastReader(store.view, store.logs, store.rulings.of, KNOWN_EVENTS)
         # One query at a time: two would share what waits between them, and a thread each.
         self._lookups: Coalescer[bytes, Sequence[ViewRow]] = Coalescer(self._look_up, lanes=1)
@@ -115,7 +116,7 @@ class NationalAnswers:
         # Before the rows, so that the rows hold all that it vouches for.
         cities = await self._freshness.of_cities()
         rows = await self._rows([question.person_key for _, question in asked])
-        verdicts = Verdicts(self._clock())
+        verdicts = Verdicts(self._clock(), self._wordings)
         judged = []
         for look, question in asked:
             row = effective_row(rows[question.person_key])

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from itertools import islice
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from elicense.access.alarms import Alarm
 from elicense.access.entry import DAY_US, AccessEntry, AccessPosition, RecordedAccess
@@ -21,7 +21,7 @@ from elicense.sql.database import CommitUnknown
 from elicense.trust.roles import OFFICIAL_VERIFIERS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from sqlalchemy import Connection
 
@@ -37,7 +37,13 @@ MAX_WAITING_LOOKS: Final = 8192
 _OFFICIALS: Final = frozenset(role.value for role in OFFICIAL_VERIFIERS)
 
 _Group = Sequence[AccessEntry]
-_Kept = RecordedAccess | Error | None
+
+
+class _Kept(NamedTuple):
+    """What became of a group: where its first look stands in the log, or for each why it is not kept at all."""
+
+    position: AccessPosition | None = None
+    refused: Sequence[Error | None] = ()
 
 
 class AccessRecorder:
@@ -73,7 +79,7 @@ class AccessRecorder:
         self._floor = 0
         # When the looks were asked that are not in the log yet.
         self._pending: dict[object, int] = {}
-        self._looks: Coalescer[_Group, Sequence[_Kept]] = Coalescer(
+        self._looks: Coalescer[_Group, _Kept] = Coalescer(
             self._commit,
             lanes=1,
             max_batch=MAX_LOOKS_PER_COMMIT,
@@ -97,13 +103,15 @@ class AccessRecorder:
             QueueFull: Too many looks wait.
             ShuttingDown: The recorder has been closed.
         """
-        (kept,) = await self.record_all((entry,))
-        if isinstance(kept, Error):
-            raise kept
-        return kept
+        kept = await self._submit((entry,))
+        if kept.position is not None:
+            return RecordedAccess(self._node, kept.position, entry)
+        if (refused := kept.refused[0]) is not None:
+            raise refused
+        return None
 
-    async def record_all(self, entries: Sequence[AccessEntry]) -> Sequence[RecordedAccess | Error | None]:
-        """Return once looks are durable, each as :meth:`record` does, or why it is not and must not be answered.
+    async def record_all(self, entries: Sequence[AccessEntry]) -> Sequence[Error | None]:
+        """Return once looks are durable, and for each why it is not and must not be answered.
 
         Args:
             entries: At least one look, all of the same ``at_us``.
@@ -113,6 +121,9 @@ class AccessRecorder:
             QueueFull: Too many looks wait.
             ShuttingDown: The recorder has been closed.
         """
+        return (await self._submit(entries)).refused or [None] * len(entries)
+
+    async def _submit(self, entries: Sequence[AccessEntry]) -> _Kept:
         waiting = object()
         self._pending[waiting] = entries[0].at_us
         try:
@@ -146,15 +157,22 @@ class AccessRecorder:
         """Refuse further looks and wait for those that were accepted."""
         await self._looks.close()
 
-    async def _commit(self, groups: list[_Group]) -> Sequence[Sequence[_Kept]]:
+    async def _commit(self, groups: list[_Group]) -> Sequence[_Kept]:
         wanted = [entry for group in groups for entry in group]
+        kept: list[_Kept] = []
         try:
             # A group of nobody asks for nothing but the move of what lies in the reserve.
             await self._move()
-            kept: Iterator[_Kept] = iter(await self._write(wanted) if wanted else ())
+            if not wanted:
+                return [_Kept()] * len(groups)
+            position = await self._write(wanted)
         except StoreFull as error:
-            kept = iter(await self._spend(wanted, error))
-        return [list(islice(kept, len(group))) for group in groups]
+            refused = iter(await self._spend(wanted, error))
+            return [_Kept(refused=list(islice(refused, len(group)))) for group in groups]
+        for group in groups:
+            kept.append(_Kept(position))
+            position = AccessPosition(position.day, position.sequence + len(group))
+        return kept
 
     async def _move(self) -> None:
         """Move the reserve's looks into the log; a crash in between leaves them in both, which is harmless."""
@@ -162,7 +180,7 @@ class AccessRecorder:
             await self._write(self._reserve.held)
             await asyncio.to_thread(self._reserve.clear)
 
-    async def _spend(self, entries: Sequence[AccessEntry], error: StoreFull) -> Sequence[_Kept]:
+    async def _spend(self, entries: Sequence[AccessEntry], error: StoreFull) -> Sequence[Error | None]:
         official = [entry for entry in entries if entry.role in _OFFICIALS]
         full: StoreFull | None = error
         if official and self._reserve is not None:
@@ -176,32 +194,28 @@ class AccessRecorder:
                 self._alarms.sound(Alarm.RESERVE_SPENT, looks=len(self._reserve.held))
         return [full if entry.role in _OFFICIALS else error for entry in entries]
 
-    async def _write(self, entries: Sequence[AccessEntry]) -> list[RecordedAccess]:
+    async def _write(self, entries: Sequence[AccessEntry]) -> AccessPosition:
+        """Append looks and return the position of the first; the others stand behind it."""
         today = self._clock() // DAY_US
 
-        def write(connection: Connection) -> list[RecordedAccess]:
+        def write(connection: Connection) -> AccessPosition:
             last = self._last if self._last is not None else self._store.last(connection, self._node)
             # Days never fall, even if the clock does: the last row then has the highest number.
-            day = max(today, last.day)
-            start = max(last.sequence, self._floor) + 1
-            looks = [
-                RecordedAccess(self._node, AccessPosition(day, sequence), entry)
-                for sequence, entry in enumerate(entries, start=start)
-            ]
-            self._store.append(connection, looks)
-            return looks
+            first = AccessPosition(max(today, last.day), max(last.sequence, self._floor) + 1)
+            self._store.append_own(connection, self._node, first, entries)
+            return first
 
         try:
-            looks = await self._database.write(write)
+            first = await self._database.write(write)
         except CommitUnknown:
-            looks = await self._settle(write)
+            first = await self._settle(write)
         except BaseException:
             self._last = None
             raise
-        self._last = looks[-1].position
-        return looks
+        self._last = AccessPosition(first.day, first.sequence + len(entries) - 1)
+        return first
 
-    async def _settle(self, write: Callable[[Connection], list[RecordedAccess]]) -> list[RecordedAccess]:
+    async def _settle(self, write: Callable[[Connection], AccessPosition]) -> AccessPosition:
         """Write again after a commit whose fate is not known.
 
         If it did happen, the looks stand in the log twice under different numbers:

@@ -92,6 +92,14 @@ class AccessStore:
         """Add looks; a position that is taken is an error, since passing over it would lose a look."""
         self._append.execute(connection, [_row(look) for look in looks])
 
+    def append_own(
+        self, connection: Connection, node: str, position: AccessPosition, entries: Sequence[AccessEntry]
+    ) -> None:
+        """Add looks of one node, the first at ``position`` and each further one under the next number; as above."""
+        head, first = (node, position.day), position.sequence
+        rows = [(*head, sequence, *_entry_values(entry)) for sequence, entry in enumerate(entries, first)]
+        self._append.execute(connection, rows)
+
     def after(self, connection: Connection, node: str, position: AccessPosition, limit: int) -> list[RecordedAccess]:
         """Return up to ``limit`` looks of a node behind a position, in order."""
         c = self._table.c

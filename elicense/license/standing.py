@@ -9,18 +9,27 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import date
 from functools import lru_cache
-from typing import Final
+from typing import TYPE_CHECKING, Final, cast
 
 from google.protobuf.message import DecodeError
 from google.type.date_pb2 import Date
 
 from elicense.errors import Malformed, Violation
 from elicense.license.civil_date import civil_date, date_violation, shared_message
+from elicense.license.fields import LicenseField, copy_fields
 from elicense.license.model import Ban, Standing, StatusLetter, Validity, ValidityKind, VehicleClass
 from elicense.v1 import license_pb2 as pb
 
+if TYPE_CHECKING:
+    from google.protobuf.message import Message
+
 #: Classes and periods kept in the form of a standing, each: some megabytes.
 _PARTS: Final = 65_536
+#: Wire type of what has its length before it, and the bit by which a number goes on in the next byte
+#: (https://protobuf.dev/programming-guides/encoding/).
+_DELIMITED: Final = 2
+_MORE: Final = 0x80
+_STANDING_TAGS: Final = frozenset(field.number << 3 | _DELIMITED for field in pb.LicenseStanding.DESCRIPTOR.fields)
 _KINDS: Final = {int(kind): kind for kind in ValidityKind}
 
 
@@ -169,6 +178,60 @@ def standing_of(license_: pb.License) -> bytes:
     if b"" in parts:
         raise Malformed("the license holds dates that do not exist", violations=_read(license_)[1])
     return b"".join(parts)
+
+
+def license_part(standing: bytes, fields: frozenset[LicenseField]) -> bytes:
+    """Return those of these fields of a serialized ``LicenseStanding`` as a serialized ``License`` has them.
+
+    The two messages give them other numbers, and that is all in which they differ, so
+    that nothing inside is read or written anew.
+
+    Args:
+        standing: The serialized standing.
+        fields: Some of :data:`~elicense.license.fields.IN_STANDING`.
+
+    Raises:
+        DecodeError: The bytes are no such message; a fault inside a field shows when the result is read.
+    """
+    tags = _license_tags(fields)
+    parts: list[bytes] = []
+    at, end = 0, len(standing)
+    while at < end:
+        # A tag of one byte, and a length of one or two: a standing that has others is read as a message.
+        head = standing[at : at + 3]
+        if len(head) < 2 or head[0] not in _STANDING_TAGS:
+            return _license_part_read(standing, fields)
+        if head[1] < _MORE:
+            after = at + 2 + head[1]
+        elif len(head) == 3 and head[2] < _MORE:
+            after = at + 3 + (head[1] & _MORE - 1 | head[2] << 7)
+        else:
+            return _license_part_read(standing, fields)
+        if after > end:
+            return _license_part_read(standing, fields)
+        if (tag := tags.get(head[0])) is not None:
+            parts += tag, standing[at + 1 : after]
+        at = after
+    return b"".join(parts)
+
+
+@lru_cache(maxsize=16)
+def _license_tags(fields: frozenset[LicenseField]) -> dict[int, bytes]:
+    """Return by their tag in a standing those in a licence."""
+    names = [field.name.lower() for field in fields]
+    return {_tag(pb.LicenseStanding, name): bytes((_tag(pb.License, name),)) for name in names}
+
+
+def _tag(message: type[Message], field: str) -> int:
+    """Return the tag of a field that is a message."""
+    return message.DESCRIPTOR.fields_by_name[field].number << 3 | _DELIMITED
+
+
+def _license_part_read(standing: bytes, fields: frozenset[LicenseField]) -> bytes:
+    part = pb.License()
+    # It names these fields as a licence does.
+    copy_fields(cast("pb.License", pb.LicenseStanding.FromString(standing)), part, fields)
+    return part.SerializeToString()
 
 
 @lru_cache(maxsize=_PARTS)

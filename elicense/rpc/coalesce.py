@@ -157,7 +157,7 @@ class Coalescer(Generic[T, R]):
 async def while_more_come(
     waiting: Callable[[], int], *, enough: int, step: Callable[[float], Awaitable[None]] = asyncio.sleep
 ) -> None:
-    """Wait in short steps as long as each brings more items, and for :data:`MAX_STEPS` at most.
+    """Wait in short steps until one brings no more items to those that wait, and for :data:`MAX_STEPS` at most.
 
     Args:
         waiting: Tells how many items wait.
@@ -169,5 +169,6 @@ async def while_more_come(
         if before >= enough:
             return
         await step(STEP_S)
-        if waiting() <= before:
+        # As long as nobody waits, nobody is held up: a crowd that was just answered may be a while in coming back.
+        if 0 < waiting() <= before:
             return

@@ -50,8 +50,8 @@ class JudgingTogether(Protocol):
 class RecordingTogether(Protocol):
     """Where looks are made durable."""
 
-    async def record_all(self, entries: Sequence[AccessEntry]) -> Sequence[object]:
-        """Return once all are durable, with an :class:`~elicense.errors.Error` in the place of each that is not."""
+    async def record_all(self, entries: Sequence[AccessEntry]) -> Sequence[Error | None]:
+        """Return once all are durable, and for each why it is not and must not be answered."""
 
 
 class Crowd:
@@ -105,4 +105,4 @@ class Crowd:
         at_us = self._clock()
         entries = [self._entry_of(at_us, each, given) for each, given in zip(asked, verdicts, strict=True)]
         recorded = await self._recorder.record_all(entries)
-        return [kept if isinstance(kept, Error) else given for kept, given in zip(recorded, verdicts, strict=True)]
+        return [refused or given for refused, given in zip(recorded, verdicts, strict=True)]

@@ -51,6 +51,9 @@ class CityFreshness:
     log_epoch: int
 
 
+#: Wordings kept: findings with status letters are no two the same.
+_MAX_WORDINGS: Final = 1_024
+
 _DOUBTFUL: Final = int(ViewFlags.CONFLICT | ViewFlags.PROVISIONAL)
 
 NEVER_HEARD: Final = CityFreshness(source=pb.SOURCE_REGISTRY, as_of_us=0, log_size=0, log_epoch=0)
@@ -85,29 +88,50 @@ def matches(row: ViewRow, question: Question) -> bool:
     return same_name & (not compare_digest(row.license_id, NOBODY.license_id))
 
 
+class Wordings:
+    """Findings in the wire's form, serialized, without their time; equal ones are made once.
+
+    Most licences are found to be the same few things, and what a city says of its
+    freshness stays as it is for a second.
+    """
+
+    __slots__ = ("_made",)
+
+    def __init__(self) -> None:
+        # With the finding and the freshness themselves, so that nothing else gets their identity meanwhile.
+        self._made: dict[tuple[int, int], tuple[Finding, CityFreshness | None, bytes]] = {}
+
+    def of(self, finding: Finding, *, city: int, freshness: CityFreshness | None) -> bytes:
+        """Return a verdict without its time."""
+        made = self._made.get((id(finding), city))
+        if made is not None and made[0] is finding and made[1] is freshness:
+            return made[2]
+        words = as_message(finding, city=city, freshness=freshness).SerializeToString()
+        if len(self._made) >= _MAX_WORDINGS:
+            self._made.clear()
+        self._made[id(finding), city] = finding, freshness, words
+        return words
+
+
 class Verdicts:
-    """Puts findings of one moment into the wire's form; equal ones are made once and copied.
+    """Puts findings of one moment into the wire's form.
 
     Args:
         now_us: Verdict time.
+        wordings: Those of a node; those of this moment alone, when left out.
     """
 
-    __slots__ = ("_made", "now_us")
+    __slots__ = ("_time", "_wordings", "now_us")
 
-    def __init__(self, now_us: int) -> None:
+    def __init__(self, now_us: int, wordings: Wordings | None = None) -> None:
         self.now_us = now_us
-        # With the finding itself, so that nothing else gets its identity meanwhile.
-        self._made: dict[tuple[int, int], tuple[Finding, pb.Verdict]] = {}
+        self._wordings = wordings or Wordings()
+        self._time = pb.Verdict(verdict_time=to_timestamp(now_us)).SerializeToString()
 
     def of(self, finding: Finding, *, city: int = 0, freshness: CityFreshness | None = None) -> pb.Verdict:
-        """Return a verdict; the freshness of a city must be the same each time."""
-        made = self._made.get((id(finding), city))
-        if made is None:
-            message = as_message(finding, now_us=self.now_us, city=city, freshness=freshness)
-            made = self._made[id(finding), city] = finding, message
-        copy = pb.Verdict()
-        copy.CopyFrom(made[1])
-        return copy
+        """Return a verdict."""
+        # Serialized messages behind each other are the message with the fields of both.
+        return pb.Verdict.FromString(self._wordings.of(finding, city=city, freshness=freshness) + self._time)
 
 
 def verdict(
@@ -145,18 +169,21 @@ def verdict(
 def as_message(
     finding: Finding,
     *,
-    now_us: int,
+    now_us: int | None = None,
     last_known: LastKnown | None = None,
     city: int = 0,
     freshness: CityFreshness | None = None,
 ) -> pb.Verdict:
-    """Put a finding into the wire's form; without ``freshness`` nothing tells where the answer came from."""
+    """Put a finding into the wire's form; without ``freshness`` nothing tells where the answer came from.
+
+    Without ``now_us`` the verdict has no time yet.
+    """
     message = pb.Verdict(
         outcome=finding.outcome,  # type: ignore[arg-type]
         reasons=finding.reasons,  # type: ignore[arg-type]
         drivable_classes=finding.drivable,
         summary=finding.summary,
-        verdict_time=to_timestamp(now_us),
+        verdict_time=None if now_us is None else to_timestamp(now_us),
     )
     for letter in finding.letters:
         message.letters.add(

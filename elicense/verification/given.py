@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Final, cast
+from typing import Final
+
+from google.protobuf.message import DecodeError
 
 from elicense.license.fields import EVERY_FIELD, IN_STANDING, LicenseField, copy_fields, known_fields
+from elicense.license.license_bytes import varint
+from elicense.license.standing import license_part
 from elicense.trust.roles import VerifierRule
 from elicense.v1 import license_pb2
 from elicense.v1 import verification_pb2 as pb
 from elicense.verification.look import Look
+
+#: Field number and wire type (https://protobuf.dev/programming-guides/encoding/).
+_LICENSE_TAG: Final = varint(pb.Verdict.DESCRIPTOR.fields_by_name["license"].number << 3 | 2)
 
 _TO_OFFICIALS: Final = frozenset({pb.OUTCOME_VALID, pb.OUTCOME_INVALID, pb.OUTCOME_INDETERMINATE})
 _TO_OTHERS: Final = frozenset({pb.OUTCOME_VALID, pb.OUTCOME_INVALID})
@@ -44,10 +51,29 @@ def _in_order(fields: frozenset[LicenseField]) -> tuple[pb.LicenseField, ...]:
 
 
 def add_standing(verdict: pb.Verdict, standing: bytes, fields: frozenset[LicenseField]) -> None:
-    """Put those of these fields into a verdict that the licence view holds itself."""
-    held = license_pb2.LicenseStanding.FromString(standing)
-    # It names these fields as a licence does.
-    add_fields(verdict, cast("license_pb2.License", held), fields & IN_STANDING)
+    """Put those of these fields into a verdict that the licence view holds itself.
+
+    Nothing of a standing that is damaged.
+    """
+    shown = fields & IN_STANDING
+    if not shown:
+        return
+    try:
+        # Merged as they are serialized: the licence, and which fields of it were given.
+        verdict.MergeFromString(_as_license(license_part(standing, shown)) + _named(shown))
+    except DecodeError:
+        verdict.ClearField("license")
+        verdict.ClearField("fields")
+
+
+def _as_license(part: bytes) -> bytes:
+    """Return a serialized verdict of nothing but this serialized licence."""
+    return _LICENSE_TAG + varint(len(part)) + part
+
+
+@lru_cache(maxsize=256)
+def _named(fields: frozenset[LicenseField]) -> bytes:
+    return pb.Verdict(fields=_in_order(fields)).SerializeToString()
 
 
 def restrict(verdict: pb.Verdict, fields: frozenset[LicenseField]) -> None:

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import Final, NamedTuple
 
 from elicense.errors import CallerNotAllowed, Malformed, Violation
 from elicense.license.fields import EVERY_FIELD, LicenseField, known_fields
 from elicense.trust.roles import MAX_SEALING_US, VERIFIER_RULES, Purpose, Role, VerifierRule
 from elicense.trust.spiffe import Caller, identify, parse_spiffe_id
 from elicense.v1 import verification_pb2 as pb
+
+#: What callers stated last, kept with what came of it: some megabytes.
+_CONTEXTS: Final = 4_096
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +84,32 @@ def admit(
             record of which it may not see every field.
         Malformed: Purpose, case number or a name is missing or not one that the role may state; all are named.
     """
+    admitted = _admitted(caller, context.SerializeToString(), with_record)
+    look, violations = admitted.look, admitted.violations
+    if admitted.rule.requires_name:
+        violations = [
+            *violations,
+            *(
+                Violation(f"{path}.holder_name", "REQUIRED", "give the holder's name as printed")
+                for path, query in queries
+                if not query.holder_name
+            ),
+        ]
+    if violations or look is None:
+        raise Malformed("the request lacks what this role must state", violations=violations)
+    return look
+
+
+class _Admitted(NamedTuple):
+    rule: VerifierRule
+    violations: Sequence[Violation]
+    look: Look | None
+
+
+@lru_cache(maxsize=_CONTEXTS)
+def _admitted(caller: Caller, serialized: bytes, with_record: bool) -> _Admitted:  # a key
+    """Judge all of a request but its queries: most callers state the same again and again."""
+    context = pb.LookContext.FromString(serialized)
     verifier, via, role = _verifier(caller, context.on_behalf_of)
     rule = VERIFIER_RULES.get(role)
     if rule is None:
@@ -89,17 +120,12 @@ def admit(
     if with_record and fields != EVERY_FIELD:
         raise CallerNotAllowed("a record is given only with every field, to roles that may see every field")
     sealed_us = context.sealed.delay.ToMicroseconds() if context.HasField("sealed") else 0
-    violations = _violations(rule, context, sealed_us)
-    if rule.requires_name:
-        violations.extend(
-            Violation(f"{path}.holder_name", "REQUIRED", "give the holder's name as printed")
-            for path, query in queries
-            if not query.holder_name
-        )
-    if violations:
-        raise Malformed("the request lacks what this role must state", violations=violations)
+    if violations := _violations(rule, context, sealed_us):
+        return _Admitted(rule, violations, None)
     purpose = Purpose(context.purpose)
-    return Look(verifier, via, role, rule, purpose, context.case_number, fields, with_record, sealed_us)
+    return _Admitted(
+        rule, (), Look(verifier, via, role, rule, purpose, context.case_number, fields, with_record, sealed_us)
+    )
 
 
 def _violations(rule: VerifierRule, context: pb.LookContext, sealed_us: int) -> list[Violation]:

@@ -45,6 +45,9 @@ class Wish:
 PLAIN: Final = Wish()
 """A question about now, answered without evidence."""
 
+SIGNED: Final = Wish(sign=True)
+"""A question about now, answered with evidence."""
+
 
 def read_wish(request: pb.VerifyLicenseRequest | pb.BatchVerifyLicensesRequest, now_us: int) -> Wish:
     """Return how a request is to be answered.
@@ -53,6 +56,8 @@ def read_wish(request: pb.VerifyLicenseRequest | pb.BatchVerifyLicensesRequest, 
         Malformed: A moment lies in the future, or the two contradict each other; all faults are named.
     """
     asked, known = request.HasField("at_time"), request.HasField("as_known_time")
+    if not asked and not known:
+        return SIGNED if request.sign else PLAIN
     at_us = from_timestamp(request.at_time) if asked else 0
     known_us = from_timestamp(request.as_known_time) if known else None
     violations = []

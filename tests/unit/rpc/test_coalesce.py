@@ -128,7 +128,8 @@ async def test_an_item_behind_a_pause_in_which_nobody_came_leaves_at_once() -> N
 @pytest.mark.parametrize(
     ("counts", "steps"),
     [
-        ([0, 0], 1),
+        ([0, 0, 0, 1, 1], 4),
+        ([0] * 30, MAX_STEPS),
         ([3, 3], 1),
         ([1, 2, 2], 2),
         ([5, 4], 1),

@@ -7,7 +7,7 @@ import pytest
 from elicense.license.verdict import ViewFlags
 from elicense.v1 import license_pb2
 from elicense.v1 import verification_pb2 as pb
-from elicense.verification.answer import CityFreshness, Question, Verdicts, effective_row, matches, verdict
+from elicense.verification.answer import CityFreshness, Question, Verdicts, Wordings, effective_row, matches, verdict
 from elicense.view.model import NOBODY, ViewRow
 
 CANCELLED, CONFLICT, PROVISIONAL = ViewFlags.CANCELLED, ViewFlags.CONFLICT, ViewFlags.PROVISIONAL
@@ -88,3 +88,15 @@ def test_verdicts_that_are_made_once_and_copied_are_those_made_one_by_one() -> N
     together[0].ClearField("license")
     assert together == [given(each, Verdicts(now_us)) for each in people]
     assert {answer.outcome for answer in together} > {pb.OUTCOME_VALID, pb.OUTCOME_INDETERMINATE}
+
+
+def test_words_that_are_kept_tell_the_freshness_and_the_time_of_now() -> None:
+    wordings, question = Wordings(), Question(bytes(16), b"")
+    held = ViewRow(*{**row(1, 0, 1).as_dict(), "standing": NOBODY.standing}.values())  # type: ignore[arg-type]
+    for second in range(3):
+        now_us = (17 * 10**8 + second) * 10**6
+        fresh = CityFreshness(pb.SOURCE_REGISTRY, now_us, second, 1)
+        kept = verdict(held, question, freshness=fresh, limit_us=10**6, verdicts=Verdicts(now_us, wordings))
+        assert kept == verdict(held, question, freshness=fresh, limit_us=10**6, verdicts=Verdicts(now_us))
+        assert kept.freshness.log_size == second
+        assert kept.verdict_time.seconds == kept.freshness.as_of_time.seconds == now_us // 10**6
