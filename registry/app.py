@@ -137,6 +137,7 @@ async def build(
         metrics=ConflictMetrics(registry=metrics),
         clock=clock,
         erase=postponed.carry_out,
+        on_erased=scrubber.due,
     )
     disputes = Disputes(
         database=database,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from elicense.clock import china_date, to_timestamp
 from elicense.license.verdict import ViewFlags
+from elicense.log.erased_store import Erased
 from elicense.log.model import LogKey
 from elicense.v1 import log_pb2
 from elicense.view.model import ViewRow
@@ -46,6 +47,7 @@ class Outcome:
         published: How far logs are public from now on.
         opened: The epoch of a city's log that it opens; None when it was open before.
         quarantine: A quarantine as it stands from now on.
+        erased: Slots that were emptied.
     """
 
     claims: list[ClaimOutcome] = field(default_factory=list)
@@ -64,6 +66,7 @@ class Outcome:
     published: Sequence[PublishedHead] = ()
     opened: City | None = None
     quarantine: Quarantine | None = None
+    erased: list[Erased] = field(default_factory=list)
 
 
 @dataclass(slots=True)

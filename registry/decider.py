@@ -166,7 +166,7 @@ class RegistryDecider:
             self._store.conflicts.add_statements(conn, outcome.statements)
             self._store.end_pending(conn, outcome.decided)
             self._store.put_published(conn, outcome.published)
-            self._transfers.apply(conn, outcome.transfers)
+            outcome.erased = self._transfers.apply(conn, outcome.transfers)
             if outcome.quarantine is not None:
                 self._store.quarantines.put(conn, outcome.quarantine)
         moved = [each.arrival.license_id for outcome in outcomes for each in outcome.transfers]

@@ -10,12 +10,13 @@ out first.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Container
+from collections.abc import Awaitable, Callable, Container, Sequence
 from typing import TYPE_CHECKING, Final, Protocol
 
 import structlog
 
 from elicense.license.verdict import ViewFlags
+from elicense.log.erased_store import Erased
 from elicense.sql.database import Database
 from registry.board import Outcome
 from registry.claims import DecidePending
@@ -60,6 +61,7 @@ class PendingDecisions:
         metrics: Counts conflicts.
         clock: UTC microseconds.
         erase: Carries out erasures that were postponed; None where none are.
+        on_erased: Called with slots that a decision has emptied, whose content the database's files may still hold.
         recheck_s: How often to look unasked, seconds.
 
     Attributes:
@@ -76,6 +78,7 @@ class PendingDecisions:
         metrics: ConflictMetrics,
         clock: Callable[[], int],
         erase: Callable[[], Awaitable[int]] | None = None,
+        on_erased: Callable[[Sequence[Erased]], None] = lambda _: None,
         recheck_s: float = RECHECK_S,
     ) -> None:
         self._database = database
@@ -85,6 +88,7 @@ class PendingDecisions:
         self._metrics = metrics
         self._clock = clock
         self._erase = erase
+        self._on_erased = on_erased
         # Woken when a batch brings licences that wait.
         self.task = Woken(self._work, every_s=recheck_s, failed="waiting_not_decided")
 
@@ -107,7 +111,10 @@ class PendingDecisions:
         decided = 0
         after: Arrival | None = None
         while page := await self._arrivals(after):
-            decided += len((await self._deciding.decide(DecideTransfers(tuple(page)))).transfers)
+            outcome = await self._deciding.decide(DecideTransfers(tuple(page)))
+            decided += len(outcome.transfers)
+            if outcome.erased:
+                self._on_erased(outcome.erased)
             after = page[-1]
         return decided
 

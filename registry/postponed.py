@@ -69,7 +69,7 @@ def postpone(
 
 def erase_after_hand_over(
     conn: Connection, store: RegistryStore, persons: PersonIndex, city: int, license_id: bytes, *, now: bool
-) -> None:
+) -> list[Erased]:
     """Erase a licence, now that a city has got custody, whose ERASED entry arrived before that; or postpone it.
 
     Args:
@@ -79,15 +79,20 @@ def erase_after_hand_over(
         city: The city that has custody now.
         license_id: The licence.
         now: Whether the registry holds its own log.
+
+    Returns:
+        The slots that were emptied.
     """
+    erased: list[Erased] = []
     for key, index, message in refused_before(conn, store, city, license_id):
         if now:
-            erase(conn, store, persons, key, [(index, message)])
+            erased += erase(conn, store, persons, key, [(index, message)]).slots
         else:
             postpone(conn, store, key, [(index, message)])
     for each in store.postponed.of_license(conn, [license_id]):
         if each.city == city and (waiting := _message(conn, store, each)) is not None:
             _end(conn, store, city, waiting)
+    return erased
 
 
 def stand_again(conn: Connection, store: RegistryStore, row: ViewRow) -> None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from elicense.clock import china_date, from_timestamp
 from elicense.errors import Aborted, StoreCorrupt
+from elicense.log.erased_store import Erased
 from elicense.log.model import LogKey
 from elicense.v1 import license_pb2, log_pb2, replication_pb2
 from elicense.view.fold import kept_flags, read_record, revision_of, row_of
@@ -233,8 +234,11 @@ class TransferDecider:
             for other in board.undecided
         )
 
-    def apply(self, conn: Connection, decided: Sequence[TransferDecision]) -> None:
+    def apply(self, conn: Connection, decided: Sequence[TransferDecision]) -> list[Erased]:
         """Write rows, claims, revisions and the cities' feeds.
+
+        Returns:
+            Slots that were emptied, where a licence was erased before the take-over came.
 
         Raises:
             Aborted: A person was claimed by somebody else after all; nothing is written.
@@ -254,12 +258,15 @@ class TransferDecider:
             for epoch, change in each.changes:
                 write_change(conn, self._store, LogKey(arrival.city, epoch), change)
         self._store.transfers.end_arrivals(conn, [each.arrival for each in decided])
+        erased: list[Erased] = []
         for each in decided:
             if each.after is not None:
                 city, license_id = each.arrival.city, each.arrival.license_id
-                erase_after_hand_over(conn, self._store, self._persons, city, license_id, now=self._may_erase())
+                erased += erase_after_hand_over(
+                    conn, self._store, self._persons, city, license_id, now=self._may_erase()
+                )
         # What comes to nothing may be about a licence that is no more.
-        sweep_erased(conn, self._store, self._persons, _without_effect(decided))
+        return erased + sweep_erased(conn, self._store, self._persons, _without_effect(decided))
 
     def _moved(
         self, arrival: Arrival, message: license_pb2.LicenseRecord, before: ViewRow | None, now_us: int

@@ -43,7 +43,8 @@ def erase(
     if check_only:
         click.echo("nothing stands against it; nothing was erased")
         return
-    gone = "no trace is left in the database's files" if answer.traces_gone else "its space is freed by the database"
+    left = "its space in the database's files is freed soon"
+    gone = "no trace is left in the database's files" if answer.traces_gone else left
     where = f"record {answer.proof.position.index} of the city's log"
     click.echo(f"erased; {where} says so, safe {durability(answer.durability)}")
     click.echo(f"{gone}; delete backups that are older than this as soon as the law allows")

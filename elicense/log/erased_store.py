@@ -20,7 +20,7 @@ from elicense.sql.database import insert_for
 if TYPE_CHECKING:
     from elicense.log.tables import LogTables
 
-#: Bytes of a record that are looked for afterwards, at both its ends; its salt is looked for whole.
+#: Bytes of a record's beginning that are looked for afterwards, which name its licence; its salt is looked for whole.
 _TRACE: Final = 64
 _MAX_PLACES: Final = 1_000
 
@@ -32,19 +32,23 @@ class Erased:
     Attributes:
         key: The log.
         index: Index of the slot.
-        traces: Bytes that must not be found in the database's files any more.
+        traces: Bytes that must not be found in the database's files any more; nothing else has the same.
+        hints: Bytes that should not, either; but another record that stands may end with the same.
     """
 
     key: LogKey
     index: int
     traces: tuple[bytes, ...]
+    hints: tuple[bytes, ...] = ()
 
 
 def erased_of(key: LogKey, entry: StoredEntry) -> Erased | None:
     """Return what becomes of an entry once it is erased; None when it is so already."""
     if entry.record is None or entry.salt is None:
         return None
-    return Erased(key, entry.index, (entry.salt, entry.record[:_TRACE], entry.record[-_TRACE:]))
+    return Erased(
+        key, entry.index, (entry.salt, entry.record[:_TRACE]), hints=(entry.record[len(entry.record) // 2 :],)
+    )
 
 
 class ErasedStore:

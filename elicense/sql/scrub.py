@@ -4,6 +4,7 @@ Rows are overwritten as they are deleted (``secure_delete``), but what was moved
 between pages before, and the write-ahead log, may still hold copies.  So the log
 is emptied, the files are searched for what must not be there, and only if it is
 found, or nobody knows any more what to search for, the database is written anew.
+Then nothing is left but what stands.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ _WAIT_S: Final = 10.0
 _PART: Final = 1 << 20
 
 
-def scrub(url: str, traces: Sequence[bytes] | None) -> bool:
+def scrub(url: str, traces: Sequence[bytes] | None, hints: Sequence[bytes] = ()) -> bool:
     """Remove traces of deleted data; return whether none is left in any of the database's files.
 
     Args:
@@ -28,6 +29,7 @@ def scrub(url: str, traces: Sequence[bytes] | None) -> bool:
             server frees its own space.
         traces: Bytes that must not be found, such as salts; None when nobody knows them any more, as after a
             crash before a scrub: then the database is written anew, whatever it holds.
+        hints: Bytes that are searched for as well, but may be part of what stands.
     """
     parsed = parse_url(url)
     if parsed.get_backend_name() != "sqlite":
@@ -38,14 +40,16 @@ def scrub(url: str, traces: Sequence[bytes] | None) -> bool:
         with closing(sqlite3.connect(location, uri=True, isolation_level=None, timeout=_WAIT_S)) as db:
             db.execute("PRAGMA secure_delete = ON").close()
             db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-            if traces is not None and not _found(path, traces):
+            if traces is not None and not _found(path, [*traces, *hints]):
                 return True
             db.execute("VACUUM").close()
             ((busy, *_),) = db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
     except sqlite3.Error:
         return False
     # While somebody reads, what was there before may stay in the write-ahead log.
-    return not busy if traces is None else not _found(path, traces)
+    if traces is None:
+        return not busy
+    return not _found(path, traces) and not (busy and _found(path, hints))
 
 
 def _found(path: Path, traces: Sequence[bytes]) -> bool:

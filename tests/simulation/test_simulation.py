@@ -16,6 +16,7 @@ import pytest
 from sqlalchemy import Connection
 
 from city_node.verification import CityAnswers
+from elicense.log.erased_store import Erased
 from elicense.view.model import ViewRow
 from registry.batch import Batch, Taken
 from registry.handovers import TransferDecision
@@ -79,8 +80,8 @@ class TrustsFastClocks(Ingest):
 class DecidesAndMovesNothing(TransferDecider):
     """Tells the city that it has custody, and leaves the national view as it was."""
 
-    def apply(self, conn: Connection, decided: Sequence[TransferDecision]) -> None:
-        super().apply(conn, [replace(each, after=None) for each in decided])
+    def apply(self, conn: Connection, decided: Sequence[TransferDecision]) -> list[Erased]:
+        return super().apply(conn, [replace(each, after=None) for each in decided])
 
 
 class KeepsTheFirstAnswer(NationalAnswers):

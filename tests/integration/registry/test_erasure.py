@@ -7,7 +7,7 @@ import contextlib
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -15,9 +15,11 @@ from typing import Any, Final
 import pytest
 
 from elicense import errors
+from elicense.log import scrubber
 from elicense.log.entry import leaf_hash
 from elicense.log.model import LogKey, StoredEntry
 from elicense.sql.database import Database
+from elicense.sql.scrub import scrub
 from elicense.v1 import license_pb2, replication_pb2, verification_pb2
 from registry import strays
 from registry.store import metadata
@@ -135,6 +137,73 @@ async def test_a_slot_is_marked_once_however_often_it_is_emptied(world: World, r
     assert world.database.read_now(store.unscrubbed) == [place]
     world.database.write_now(lambda conn: store.scrubbed(conn, [place]))
     assert world.database.read_now(store.unscrubbed) == []
+
+
+@pytest.fixture
+def passes(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """Whether each pass over the files knew what to search for, the pause between two of them longer than any test."""
+    made: list[bool] = []
+
+    def watched(url: str, traces: Sequence[bytes] | None, hints: Sequence[bytes]) -> bool:
+        made.append(traces is not None)
+        return scrub(url, traces, hints)
+
+    monkeypatch.setattr(scrubber, "PAUSE_S", 3_600.0)
+    monkeypatch.setattr(scrubber, "LONGEST_PAUSE_S", 3_600.0)
+    monkeypatch.setattr(scrubber, "scrub", watched)
+    return made
+
+
+@pytest.mark.parametrize(("count", "known"), [(8, True), (50, False)])
+async def test_many_erasures_in_a_row_cost_two_passes_over_the_files(
+    world: World, passes: list[bool], count: int, known: bool
+) -> None:
+    suzhou = await world.city(SUZHOU)
+    numbers = [f"11010519900101{number:04d}" for number in range(count)]
+    claims = await suzhou.claim(*numbers)
+    licenses = [suzhou.issue(number, claim=claim) for number, claim in zip(numbers, claims, strict=True)]
+    for license_id in licenses:
+        suzhou.change(license_id, ["G"], event=license_pb2.LICENSE_EVENT_CANCELLED)
+    await suzhou.replicate()
+    suzhou.erase(licenses[0])
+    await suzhou.replicate()
+
+    async def first_pass() -> bool:
+        return not world.database.read_now(world.store.logs.erased.unscrubbed)
+
+    await eventually(first_pass)
+    for license_id in licenses[1:]:
+        suzhou.erase(license_id)
+        await suzhou.replicate()
+    assert len(world.database.read_now(world.store.logs.erased.unscrubbed)) == 2 * (count - 1)
+    await world.restart()
+    # So many traces cost more to search for than to write the database anew.
+    assert passes == [True, known]
+    assert world.database.read_now(world.store.logs.erased.unscrubbed) == []
+    assert found(world, suzhou.salts[: 2 * count]) == 0
+    assert world.fsck().findings == ()
+
+
+async def test_what_a_decision_has_emptied_is_searched_for(world: World, passes: list[bool]) -> None:
+    suzhou, chengdu = [await world.city(code) for code in (SUZHOU, CHENGDU)]
+    license_id = suzhou.issue(NUMBER, claim=(await suzhou.claim(NUMBER))[0])
+    suzhou.offer(license_id, CHENGDU)
+    await suzhou.replicate()
+    # It came before the decision that makes the licence its own, as at a registry that was set back.
+    chengdu.take_over(license_id, suzhou)
+    chengdu.erase(license_id)
+    suzhou.offer(license_id, 0)
+    chengdu.emptied = set()
+    suzhou.change(license_id, ["G"], event=license_pb2.LICENSE_EVENT_CANCELLED)
+    suzhou.erase(license_id)
+    await suzhou.replicate()
+    await chengdu.replicate()
+    await chengdu.decided(2)
+    await world.restart()
+    assert passes
+    assert all(passes)
+    assert world.database.read_now(world.store.logs.erased.unscrubbed) == []
+    assert found(world, suzhou.salts[:4] + chengdu.salts[:1]) == 0
 
 
 # -- licences that moved -----------------------------------------------------------------------------------------------

@@ -50,6 +50,16 @@ def test_a_trace_that_somebody_still_reads_is_not_said_to_be_gone(path: Path) ->
     db.close()
 
 
+def test_what_other_rows_have_too_is_no_trace_of_what_was_deleted(path: Path) -> None:
+    """Many records end alike: they must neither hide what is left, nor have the files written anew for ever."""
+    secret, ending = secrets.token_bytes(32), secrets.token_bytes(64)
+    db = fill(path, secret)
+    db.execute("INSERT INTO entry VALUES (101, ?)", (ending,))
+    assert scrub(sqlite_url(path), [secrets.token_bytes(32)], [ending])
+    assert all(secret not in file.read_bytes() for file in path.parent.iterdir())
+    db.close()
+
+
 def test_a_database_server_frees_its_own_space() -> None:
     assert not scrub("postgresql+psycopg://somebody@nowhere/db", [b"x" * 32])
 
