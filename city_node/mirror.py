@@ -31,6 +31,7 @@ from elicense.log.checkpoint import Checkpoint, log_verifier_key, open_checkpoin
 from elicense.log.model import FIRST_EPOCH, REGISTRY_LOG, Head, LogKey
 from elicense.log.pages import Page, Part, check_part, parts_of, read_page
 from elicense.log.store import LogStore
+from elicense.log.tree import CompactRange
 from elicense.log.verifier_key import VerifierKey
 from elicense.rpc.errors import from_rpc_error
 from elicense.rpc.telemetry import describe_exception
@@ -44,6 +45,8 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
 CALL_SECONDS: Final = 30.0
+#: Signed heads that are kept in one transaction: some milliseconds, for which whoever writes meanwhile waits.
+PARTS_PER_WRITE: Final = 16
 
 _log = structlog.stdlib.get_logger(__name__)
 
@@ -210,27 +213,41 @@ class Mirror:
 
     async def _take(self, held: Head, answer: recovery_pb2.ReadRegistryLogResponse) -> None:
         """Keep a page, every head of which was signed and leads on from what is held."""
-        parts = parts_of(answer, held.size)
-        if not parts:
-            raise Malformed("the registry sent nothing of the log that it says it has")
-        # First the evidence, then the decisions that cite it.
-        await asyncio.to_thread(self._proofs.keep, [entry.record for entry in answer.entries], answer.evidence)
+        # Signatures are checked beside the writer, and all of a page before any of it is kept: whoever
+        # waits at a counter waits for the writer.
         try:
-            moved = await self._database.write(partial(self._append, held, parts))
+            checked = await asyncio.to_thread(self._checked, held, answer)
         except RootMismatch:
             await self._accuse(held, answer.head)
             raise
-        self._size.set(moved.size)
+        # First the evidence, then the decisions that cite it.
+        await asyncio.to_thread(self._proofs.keep, [entry.record for entry in answer.entries], answer.evidence)
+        for start in range(0, len(checked), PARTS_PER_WRITE):
+            append = partial(self._append, held, checked[start : start + PARTS_PER_WRITE])
+            held = await self._database.write_then(append, lambda head: head, gives_way=True)
+            self._size.set(held.size)
 
-    def _append(self, before: Head, parts: list[Part], conn: Connection) -> Head:
+    def _checked(self, held: Head, answer: recovery_pb2.ReadRegistryLogResponse) -> list[tuple[Part, CompactRange]]:
+        """Return the parts of a page, each with the tree behind it."""
+        parts = parts_of(answer, held.size)
+        if not parts:
+            raise Malformed("the registry sent nothing of the log that it says it has")
+        key = self._history.key(held.key.epoch)
+        checked, tree = [], held.frontier
+        for part in parts:
+            tree = check_part(part, tree, origin=key.name, key=key)
+            checked.append((part, tree))
+        return checked
+
+    def _append(self, before: Head, checked: list[tuple[Part, CompactRange]], conn: Connection) -> Head:
         head = self._logs.head(conn, before.key, lock=True)
         if head is None or (head.size, head.root) != (before.size, before.root):
             raise StoreCorrupt("the mirror of the registry's log has changed meanwhile; run fsck")
-        key = self._history.key(before.key.epoch)
-        for part in parts:
-            check_part(part, head.frontier, origin=key.name, key=key)
+        for part, tree in checked:
             recorded_us = max(head.recorded_us, _recorded_us(part))
-            head = self._logs.advance(conn, head, part.entries, recorded_us=recorded_us, note=part.head.note)
+            head = self._logs.advance(
+                conn, head, part.entries, recorded_us=recorded_us, note=part.head.note, frontier=tree
+            )
         return head
 
     async def _accuse(self, held: Head, note: bytes) -> None:

@@ -80,10 +80,10 @@ def license_bytes(license_: License) -> bytes:
     photo = license_.photo
     picture = _field(_SHA256, photo.sha256) + _field(_CAPTURED, _day(photo.capture_date))
     parts = [_field(_HOLDER, _holder(license_))]
-    parts += [_class(_CLASS, held) for held in license_.vehicle_classes]
+    parts += [_field(_CLASS, _class(held)) for held in license_.vehicle_classes]
     parts += (
         _field(_FIRST_ISSUE, _day(license_.first_issue_date)),
-        _validity(_VALIDITY, license_.validity),
+        _field(_VALIDITY, _validity(license_.validity)),
         _text(_ARCHIVE, license_.archive_number),
         _text(_AUTHORITY, license_.issuing_authority),
         _text(_DIVISION, license_.division_code),
@@ -111,11 +111,11 @@ def document_bytes(document: IdentityDocument) -> bytes:
 
 def standing_bytes(license_: License) -> bytes:
     """Return the serialized ``LicenseStanding`` of a licence: letters without legal basis and authority."""
-    parts = [_class(_STANDING_CLASS, held) for held in license_.vehicle_classes]
+    parts = [_field(_STANDING_CLASS, _class(held)) for held in license_.vehicle_classes]
     if license_.status_letters:
         letters = [_letter(each, bare=True) for each in license_.status_letters]
         parts.append(pb.LicenseStanding(status_letters=letters).SerializeToString(deterministic=True))
-    parts.append(_validity(_STANDING_VALIDITY, license_.validity))
+    parts.append(_field(_STANDING_VALIDITY, _validity(license_.validity)))
     if license_.points_roll_date is not None:
         parts.append(_field(_STANDING_ROLL, _day(license_.points_roll_date)))
     return b"".join(parts)
@@ -165,19 +165,19 @@ def _day(day: date) -> bytes:
 
 
 @lru_cache(maxsize=_KEPT)
-def _class(before: bytes, held: VehicleClass) -> bytes:
+def _class(held: VehicleClass) -> bytes:
     message = pb.VehicleClass(code=held.code, from_date=shared_message(held.from_date), limits=held.limits)
     if held.until_date is not None:
         message.until_date.CopyFrom(shared_message(held.until_date))
-    return _field(before, message.SerializeToString(deterministic=True))
+    return message.SerializeToString(deterministic=True)
 
 
 @lru_cache(maxsize=_KEPT)
-def _validity(before: bytes, validity: Validity) -> bytes:
+def _validity(validity: Validity) -> bytes:
     message = pb.Validity(
         kind=validity.kind,  # type: ignore[arg-type]  # an open enum: any number is kept
         from_date=shared_message(validity.from_date),
     )
     if validity.until_date is not None:
         message.until_date.CopyFrom(shared_message(validity.until_date))
-    return _field(before, message.SerializeToString(deterministic=True))
+    return message.SerializeToString(deterministic=True)

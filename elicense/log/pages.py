@@ -96,8 +96,8 @@ def parts_of(page: SentPage, start: int) -> list[Part]:
     return parts
 
 
-def check_part(part: Part, before: CompactRange, *, origin: str, key: VerifierKey) -> None:
-    """Check that a part leads from the tree ``before`` it to its head, and that the log signed that.
+def check_part(part: Part, before: CompactRange, *, origin: str, key: VerifierKey) -> CompactRange:
+    """Check that a part leads from the tree ``before`` it to its head, and that the log signed that; return its tree.
 
     Raises:
         CheckpointInvalid: The head is not one of this log.
@@ -105,9 +105,10 @@ def check_part(part: Part, before: CompactRange, *, origin: str, key: VerifierKe
         RootMismatch: The entries do not lead to it.
     """
     signed = open_checkpoint(part.head.note, origin=origin, key=key)
-    root = before.append_leaves([entry.leaf_hash for entry in part.entries]).root()
-    if (signed.size, signed.root) != (before.size + len(part.entries), root):
+    tree = before.append_leaves([entry.leaf_hash for entry in part.entries])
+    if (signed.size, signed.root) != (before.size + len(part.entries), tree.root()):
         raise RootMismatch("what was sent does not lead to the head that was signed", size=signed.size)
+    return tree
 
 
 def _entry(entry: log_pb2.LogEntry) -> NewEntry:
