@@ -78,8 +78,7 @@ class PersonClaims:
         try:
             # The limit is on the whole wait: whoever rides the second call after
             # a first one that hung must not wait twice.
-            async with asyncio.timeout(self._timeout_s):
-                return await self._urgent.submit(claim)
+            return await self._urgent.submit(claim, timeout_s=self._timeout_s)
         except TimeoutError as error:
             raise RegistryUnreachable("the registry did not answer in time; try again once it is back") from error
 

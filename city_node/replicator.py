@@ -60,7 +60,7 @@ LONGEST_TURN_S: Final = 0.25
 
 #: How long a city that sends on waits before it does, where the last batch had few entries: more
 #: come meanwhile, and a batch costs signatures and flushes on both sides however little is in it.
-GATHER_S: Final = 0.02
+GATHER_S: Final = 0.05
 #: From how many entries on a batch is worth what it costs.
 FEW_ENTRIES: Final = 64
 

@@ -80,10 +80,15 @@ class Coalescer(Generic[T, R]):
         """Number of items that no flush has taken yet."""
         return len(self._waiting)
 
-    async def submit(self, item: T) -> R:
+    async def submit(self, item: T, *, timeout_s: float | None = None) -> R:
         """Return the flush's result for ``item``.
 
+        Args:
+            item: The item.
+            timeout_s: How long to wait for it, in the queue and in a flush together; None for as long as it takes.
+
         Raises:
+            TimeoutError: There was none in time.
             QueueFull: Too many items wait already.
             ShuttingDown: The coalescer has been closed.
             Error: What the flush answered for this item or raised for its batch.
@@ -92,14 +97,21 @@ class Coalescer(Generic[T, R]):
             raise ShuttingDown(_SHUTTING_DOWN)
         if len(self._waiting) >= self._max_waiting:
             raise QueueFull("too many calls are waiting; try again in a moment")
-        future: asyncio.Future[R | BaseException] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[R | BaseException] = loop.create_future()
+        # A timer by itself costs a tenth of asyncio.timeout(), which has to be able to cancel a task.
+        timer = None if timeout_s is None else loop.call_later(timeout_s, _expire, future)
         self._waiting.append((item, future))
         if self._busy < self._lanes:
             self._busy += 1
             task = asyncio.create_task(self._lane())
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
-        outcome = await future
+        try:
+            outcome = await future
+        finally:
+            if timer is not None:
+                timer.cancel()
         if isinstance(outcome, BaseException):
             raise outcome
         return outcome
@@ -141,7 +153,7 @@ class Coalescer(Generic[T, R]):
         batch: list[tuple[T, asyncio.Future[R | BaseException]]] = []
         while waiting and len(batch) < self._max_batch:
             item = waiting.popleft()
-            if not item[1].done():  # done here means that its caller was cancelled
+            if not item[1].done():  # done here means that its caller was cancelled, or waited long enough
                 batch.append(item)
         return batch
 
@@ -172,3 +184,8 @@ async def while_more_come(
         # As long as nobody waits, nobody is held up: a crowd that was just answered may be a while in coming back.
         if 0 < waiting() <= before:
             return
+
+
+def _expire(future: asyncio.Future[R | BaseException]) -> None:
+    if not future.done():
+        future.set_result(TimeoutError())

@@ -4,6 +4,7 @@ import asyncio
 from typing import Any, cast
 
 from city_node.claims import PersonClaims
+from elicense.errors import RegistryUnreachable
 from elicense.v1 import license_pb2, replication_pb2, replication_pb2_grpc
 
 CITY = 320500
@@ -32,9 +33,9 @@ class Registry:
         )
 
 
-def claims_of(registry: Registry) -> PersonClaims:
+def claims_of(registry: Registry, *, timeout_s: float = 10) -> PersonClaims:
     stub = cast("replication_pb2_grpc.ReplicationServiceStub", cast("Any", registry))
-    return PersonClaims(stub=stub, city=CITY, timeout_s=10)
+    return PersonClaims(stub=stub, city=CITY, timeout_s=timeout_s)
 
 
 def claim(number: int) -> replication_pb2.PersonClaim:
@@ -65,3 +66,15 @@ async def test_who_waits_with_others_lets_more_of_them_join_and_everybody_gets_t
     assert [grant.license_id for grant in grants] == [number.to_bytes(16) for number in range(9)]
     assert registry.carried == [1, 8]
     await claims.close()
+
+
+async def test_who_waits_too_long_hears_that_the_registry_is_away_also_behind_a_call_that_hangs() -> None:
+    registry = Registry()
+    claims = claims_of(registry, timeout_s=0.01)
+    both = await asyncio.gather(*(claims.claim(claim(number)) for number in range(2)), return_exceptions=True)
+    late = await asyncio.gather(claims.claim(claim(2)), return_exceptions=True)
+    assert [type(each) for each in (*both, *late)] == [RegistryUnreachable] * 3
+    registry.may_answer.set()
+    await claims.close()
+    # Nobody waited for the others any more.
+    assert registry.carried == [2]
