@@ -25,10 +25,10 @@ DEFAULT_MAX_BATCH = 256
 DEFAULT_MAX_WAITING = 8192
 """Items that may wait: some seconds of work; a longer queue would only hold callers that have given up."""
 
-STEP_S: Final = 0.003
+STEP_S: Final = 0.005
 """One step of gathering: whoever was just answered asks again within it, if anybody does."""
 
-MAX_STEPS: Final = 10
+MAX_STEPS: Final = 6
 """Steps of gathering at most: by then a flush carries enough, and its callers have waited long enough."""
 
 _SHUTTING_DOWN = "this server is shutting down; try another one"

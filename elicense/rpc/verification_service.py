@@ -28,6 +28,8 @@ class VerificationServicer(verification_pb2_grpc.VerificationServiceServicer):
         named = [("query", request.query)]
         look = admit(current_caller(), request.context, named, with_record=request.with_record)
         answers = await self._looks.make("VerifyLicense", look, [request.query], self._looks.wish(request))
+        if answers.record is None and not answers.evidence:
+            return pb.VerifyLicenseResponse(verdict=answers.verdicts[0])
         return pb.VerifyLicenseResponse(
             verdict=answers.verdicts[0],
             record=answers.record,

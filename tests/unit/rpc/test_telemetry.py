@@ -5,6 +5,7 @@ import json
 import logging
 import threading
 from collections.abc import Iterator
+from itertools import pairwise
 
 import grpc
 import pytest
@@ -12,6 +13,7 @@ import structlog
 from prometheus_client import CollectorRegistry
 
 from elicense.rpc.telemetry import (
+    WRITE_BYTES,
     LineMetrics,
     LineWriter,
     RpcMetrics,
@@ -85,6 +87,37 @@ def test_closing_a_writer_writes_every_line() -> None:
         writer.write(str(i))
     writer.close()
     assert stream.getvalue().splitlines() == [str(i) for i in range(1000)]
+
+
+class Writes(io.StringIO):
+    """An output that keeps each write by itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.parts: list[str] = []
+
+    def write(self, text: str) -> int:
+        self.parts.append(text)
+        return len(text)
+
+
+@pytest.mark.parametrize("character", ["x", "市"])
+@pytest.mark.parametrize(
+    "sizes", [[10] * 1_000, [WRITE_BYTES - 1] * 3, [WRITE_BYTES] * 3, [5, 3 * WRITE_BYTES, 5, 5], [0, 0, 4_095, 0]]
+)
+def test_a_write_holds_whole_lines_and_no_more_than_a_pipe_takes_at_once(sizes: list[int], character: str) -> None:
+    stream = Writes()
+    writer = LineWriter(stream, interval_s=3600)
+    written = [character * size for size in sizes]
+    for line in written:
+        writer.write(line)
+    writer.close()
+    assert "".join(stream.parts) == "".join(f"{line}\n" for line in written)
+    for part in stream.parts:
+        assert part.endswith("\n")
+        assert len(part.encode()) <= WRITE_BYTES or part.count("\n") == 1
+    together = [len((one + other).encode()) for one, other in pairwise(stream.parts)]
+    assert all(size > WRITE_BYTES for size in together)
 
 
 def test_both_kinds_of_logger_write_json_lines(logged: tuple[io.StringIO, LineWriter]) -> None:
