@@ -2,6 +2,8 @@
 
 The copy is of one moment, however much is written meanwhile, and holds up
 nobody.  It appears under its name only once it is whole, checked and durable.
+Pages are copied as they are; where they may still hold what was erased, the copy is
+written anew.
 """
 
 from __future__ import annotations
@@ -18,6 +20,8 @@ from elicense.sql.engines import parse_url
 from elicense.trust.secret_file import SECRET_MODE, sync_folder
 
 _PAGES_PER_STEP: Final = 2_048
+#: Table of what was erased and may still be found in the pages (:mod:`elicense.log.erased_store`).
+_MARKS: Final = "log_scrub"
 
 
 class BackupElsewhere(Refused):
@@ -82,6 +86,10 @@ def _copy(source_path: Path, out: Path, progress: Callable[[int, int], None]) ->
                 copy, pages=_PAGES_PER_STEP, progress=lambda _, remaining, total: progress(total - remaining, total)
             )
             found = [str(row[0]) for row in copy.execute("PRAGMA integrity_check(10)")]
+            if found == ["ok"] and _is_marked(copy):
+                # Nobody has the copy yet, so there is nothing to go back to.
+                copy.execute("PRAGMA journal_mode = OFF").close()
+                copy.execute("VACUUM").close()
             # The copy is to be one file, without a write-ahead log beside it.
             copy.execute("PRAGMA journal_mode = DELETE").close()
     except sqlite3.OperationalError as error:
@@ -92,3 +100,9 @@ def _copy(source_path: Path, out: Path, progress: Callable[[int, int], None]) ->
         raise StoreCorrupt("the database is damaged; run fsck") from error
     if found != ["ok"]:
         raise StoreCorrupt("the copy is damaged, and so is the database; run fsck")
+
+
+def _is_marked(copy: sqlite3.Connection) -> bool:
+    """Whether something that was erased may be left in the pages."""
+    known = copy.execute("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?", (_MARKS,)).fetchone()
+    return known is not None and copy.execute(f"SELECT 1 FROM {_MARKS} LIMIT 1").fetchone() is not None  # noqa: S608

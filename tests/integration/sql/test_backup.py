@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import secrets
 import sqlite3
 import stat
 import threading
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -58,6 +60,28 @@ def test_a_backup_is_of_one_moment_however_much_is_written_meanwhile(source: Pat
     assert a == b
     assert connection.execute("SELECT count(*) FROM ballast").fetchone() == (6_000,)
     connection.close()
+
+
+@pytest.mark.parametrize("marked", [True, False])
+def test_a_backup_holds_nothing_that_was_erased_and_not_scrubbed_yet(tmp_path: Path, marked: bool) -> None:
+    """Pages are copied as they are, so what a mark stands for would outlive its scrub in every backup of that time."""
+    path, out, secret = tmp_path / "city.db", tmp_path / "backup.db", secrets.token_bytes(32)
+    with closing(sqlite3.connect(path, isolation_level=None)) as db:
+        db.execute("PRAGMA journal_mode = WAL")
+        db.execute("PRAGMA secure_delete = OFF")
+        db.execute("CREATE TABLE entry (idx INTEGER PRIMARY KEY, salt BLOB)")
+        db.execute("CREATE TABLE log_scrub (idx INTEGER PRIMARY KEY)")
+        db.executemany("INSERT INTO entry VALUES (?, ?)", [(n, secrets.token_bytes(900)) for n in range(40)])
+        db.execute("INSERT INTO entry VALUES (100, ?)", (bytes(400) + secret + bytes(400),))
+        db.execute("DELETE FROM entry WHERE idx = 100")
+        if marked:
+            db.execute("INSERT INTO log_scrub VALUES (100)")
+        backup(sqlite_url(path), out, progress=lambda *_: None)
+    assert (secret in out.read_bytes()) == (not marked)
+    assert [file.name for file in tmp_path.iterdir() if file.name.startswith("backup")] == ["backup.db"]
+    with closing(sqlite3.connect(out)) as copy:
+        assert copy.execute("SELECT count(*) FROM entry").fetchone() == (40,)
+        assert copy.execute("PRAGMA journal_mode").fetchone() == ("delete",)
 
 
 def test_a_file_that_is_there_is_never_written_over(source: Path, tmp_path: Path) -> None:
