@@ -115,8 +115,8 @@ def _obeyed_before(
     conn: Connection, store: RegistryStore, persons: PersonIndex, came: Erasures, city: int, license_id: bytes
 ) -> None:
     """Judge again what obeys an order that has only come now."""
-    for key, index, message in waiting_for(conn, store, city, license_id):
-        if any(row.city == key.log for row in store.view.of_license(conn, license_id)):
+    for having in {row.city for row in store.view.of_license(conn, license_id)} - {city}:
+        for key, index, message in waiting_for(conn, store, city, license_id, obeying=having):
             came.slots += erase(conn, store, persons, key, [(index, message)]).slots
 
 

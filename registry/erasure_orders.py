@@ -18,8 +18,6 @@ from elicense.view.erasure import read_erasure
 from registry.store import RegistryStore
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from sqlalchemy import Connection
 
     ErasedEntry = tuple[LogKey, int, license_pb2.LicenseRecord]
@@ -35,7 +33,7 @@ def is_ordered(conn: Connection, store: RegistryStore, erasure: license_pb2.Lice
     city, license_id = erasure.erases.ordered_by_city, erasure.license_id
     if not city or city == erasure.city:
         return False
-    known = _named(conn, store, license_id, (_ERASED, _NOT_IN_CUSTODY), of=lambda each: each == city)
+    known = _named(conn, store, city, license_id, (_ERASED, _NOT_IN_CUSTODY))
     return any(not message.erases.ordered_by_city for _, _, message in known)
 
 
@@ -45,28 +43,30 @@ def refused_before(conn: Connection, store: RegistryStore, city: int, license_id
     Only a registry that was set back gets them in this order: the city's log comes again at once, and the
     hand-over is given back.
     """
-    return _named(conn, store, license_id, (_ERASED, _NOT_IN_CUSTODY), of=lambda each: each == city)
+    return _named(conn, store, city, license_id, (_ERASED, _NOT_IN_CUSTODY))
 
 
-def waiting_for(conn: Connection, store: RegistryStore, city: int, license_id: bytes) -> list[ErasedEntry]:
-    """Return the ERASED entries of other cities that obey an order of this one, and arrived before it."""
-    known = _named(conn, store, license_id, (_UNREADABLE,), of=lambda each: each != city)
+def waiting_for(
+    conn: Connection, store: RegistryStore, city: int, license_id: bytes, *, obeying: int
+) -> list[ErasedEntry]:
+    """Return the ERASED entries of another city, which has the licence, that obey an order and arrived before it."""
+    known = _named(conn, store, obeying, license_id, (_UNREADABLE,))
     return [each for each in known if each[2].erases.ordered_by_city == city]
 
 
 def _named(
-    conn: Connection, store: RegistryStore, license_id: bytes, kinds: tuple[int, ...], *, of: Callable[[int], bool]
+    conn: Connection, store: RegistryStore, city: int, license_id: bytes, kinds: tuple[int, ...]
 ) -> list[ErasedEntry]:
     places = [
         (LogKey(word.city, word.epoch), word.idx)
-        for word in store.dispositions_of(conn, license_id, kinds)
-        # An order to a city names the one that gave it; the entry is of the one that is told of its own.
-        if of(word.city) and not word.other_city
+        for word in store.dispositions_of(conn, license_id, kinds, city=city)
+        # An order to a city names the one that gave it; here it is told of an entry of its own.
+        if not word.other_city
     ]
     places += [
         (LogKey(each.city, each.epoch), each.idx)
         for each in store.postponed.of_license(conn, [license_id])
-        if of(each.city)
+        if each.city == city
     ]
     found = sorted(store.logs.entries_anywhere(conn, places).items(), key=lambda item: item[0])
     return [

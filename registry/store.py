@@ -449,14 +449,18 @@ class RegistryStore:
         rows = self._dispositions.all(conn, {"of_city": city, "after": after, "most": limit})
         return [NotedDisposition(*row) for row in rows]
 
-    def dispositions_of(self, conn: Connection, license_id: bytes, kinds: Collection[int]) -> list[NotedDisposition]:
-        """Return the words of these kinds about a licence, in whatever city's feed, in order."""
+    def dispositions_of(
+        self, conn: Connection, license_id: bytes, kinds: Collection[int], *, city: int | None = None
+    ) -> list[NotedDisposition]:
+        """Return the words of these kinds about a licence, in one city's feed or in whatever, in order."""
         table = disposition_table
         query = (
             select(*[table.c[name] for name in NotedDisposition.__dataclass_fields__])
             .where(table.c.license_id == license_id, table.c.kind.in_([int(kind) for kind in kinds]))
             .order_by(table.c.city, table.c.seq)
         )
+        if city is not None:
+            query = query.where(table.c.city == city)
         return [NotedDisposition(*row) for row in conn.execute(query)]
 
     def told_once(self, conn: Connection, license_id: bytes, kind: int) -> int | None:
