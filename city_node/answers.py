@@ -89,7 +89,7 @@ class Answers:
             entry = self._store.logs.entries_at(conn, key, [request.idx]).get(request.idx)
             row = self._store.view.by_license(conn, request.license_id)
             # An epoch that has ended is proved by a head of its own.
-            signed = current or self._store.logs.first_signed(conn, key, request.idx)
+            signed = current or self._store.logs.commits.first_signed(conn, key, request.idx)
             if signed is None:
                 return entry, (0 if row is None else row.flags), None
             hashes = self._store.logs.inclusion_proof(conn, key, request.idx, signed[0])

@@ -94,17 +94,17 @@ class BatchReader:
     def _read(
         self, conn: Connection, key: LogKey, start: int, wanted: int
     ) -> tuple[CheckpointRow | None, list[StoredEntry]]:
-        end = self._logs.batch_end(conn, key, start, min(wanted or self._max_entries, self._max_entries))
+        end = self._logs.commits.batch_end(conn, key, start, min(wanted or self._max_entries, self._max_entries))
         if end is None and wanted:
             # One commit that has more than was wanted.
-            end = self._logs.commit_of(conn, key, start)
+            end = self._logs.commits.of(conn, key, start)
         if end is None:
-            return self._logs.checkpoint(conn, key, start), []
+            return self._logs.commits.at(conn, key, start), []
         entries = self._logs.entries(conn, key, start, end.size - start, max_bytes=self._max_bytes)
         if start + len(entries) == end.size:
             return end, entries
         # Too many bytes: fewer commits, or the one commit that is too large alone.
-        shorter = self._logs.batch_end(conn, key, start, len(entries))
+        shorter = self._logs.commits.batch_end(conn, key, start, len(entries))
         if shorter is not None:
             return shorter, entries[: shorter.size - start]
         return end, self._logs.entries(conn, key, start, end.size - start)

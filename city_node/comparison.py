@@ -107,7 +107,7 @@ class Comparison:
         case = judge(seen(of_anchor), seen(of_registry))
         if case.course is not Course.FORK or of_registry is None:
             return case, None
-        row = self._store.logs.checkpoint(conn, self._key, of_registry[1])
+        row = self._store.logs.commits.at(conn, self._key, of_registry[1])
         return case, None if row is None else row.note
 
 

@@ -166,7 +166,7 @@ class Erasure:
         current = await self._log.signed_head() if key.epoch == self._log.key.epoch else None
 
         def read(conn: Connection) -> log_pb2.InclusionProof | None:
-            signed = current or self._store.logs.first_signed(conn, key, index)
+            signed = current or self._store.logs.commits.first_signed(conn, key, index)
             if signed is None:
                 return None
             return proof_of(key, index, signed[1], self._store.logs.inclusion_proof(conn, key, index, signed[0]))

@@ -194,7 +194,7 @@ class LicenseCheck:
     def _confirmed(self, conn: Connection) -> tuple[int, int]:
         """Return epoch and number of the entries that the registry has confirmed."""
         keys = [key for key in self._store.logs.keys(conn) if key.log == self._city]
-        held = [(key.epoch, self._store.logs.latest_cosigned(conn, key)) for key in keys]
+        held = [(key.epoch, self._store.logs.commits.latest_cosigned(conn, key)) for key in keys]
         return max(((epoch, receipt[0]) for epoch, receipt in held if receipt is not None), default=(0, 0))
 
     def _compare_view(self, conn: Connection, licenses: Sequence[bytes], derived: Derived) -> None:
@@ -235,5 +235,5 @@ class LicenseCheck:
         if request is None or request.size <= expected.size:
             return request == expected
         # After a restore it names a later commit, over which the record is proved as well.
-        ended = self._store.logs.checkpoint(conn, LogKey(self._city, expected.epoch), request.size)
+        ended = self._store.logs.commits.at(conn, LogKey(self._city, expected.epoch), request.size)
         return ended is not None and replace(request, size=expected.size) == expected

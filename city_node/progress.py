@@ -78,7 +78,7 @@ def log_progress(conn: Connection, store: CityStore, city: int) -> LogProgress:
     """
     key = open_log(store.logs.keys(conn), city)
     head = store.logs.head(conn, key)
-    cosigned = store.logs.latest_cosigned(conn, key)
+    cosigned = store.logs.commits.latest_cosigned(conn, key)
     contested, without_effect = store.unsettled(conn, city)
     return LogProgress(
         city=city,

@@ -105,7 +105,7 @@ class Receipts:
 
         def read(conn: Connection) -> tuple[dict[int, int], int]:
             own = [key for key in self._store.logs.keys(conn) if key.log == self._key.log]
-            held = {key.epoch: self._store.logs.latest_cosigned(conn, key) for key in own}
+            held = {key.epoch: self._store.logs.commits.latest_cosigned(conn, key) for key in own}
             sizes = {epoch: receipt[0] for epoch, receipt in held.items() if receipt is not None}
             return sizes, self._store.disposition_cursor(conn, self._key.log)
 
@@ -155,7 +155,7 @@ class Receipts:
             if head is not None and news:
                 self._compare(conn, key, head)
                 if head.size > self._sizes.get(epoch, 0):
-                    self._store.logs.store_cosigned(conn, key, head.size, receipt)
+                    self._store.logs.commits.store_cosigned(conn, key, head.size, receipt)
             # A commit whose answer was lost may have stored some of them before: memory is only a cache.
             stored = self._store.disposition_cursor(conn, self._key.log) if fresh else 0
             self._keep(conn, [word for word in fresh if word.sequence > stored])

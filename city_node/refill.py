@@ -109,7 +109,7 @@ class Refill:
                 open_cosigned(
                     part.head.cosigned, origin=keys.origin, log_key=keys.log_key, cosigner_key=keys.cosigner_key
                 )
-                self._store.logs.store_cosigned(conn, key, head.size, part.head.cosigned)
+                self._store.logs.commits.store_cosigned(conn, key, head.size, part.head.cosigned)
         self._rebuild.apply(conn, start, [entry for part in parts for entry in part.entries], head.size)
         return head
 
@@ -127,9 +127,9 @@ class Refill:
                 raise RootMismatch("the registry's receipt is not of what it says it holds", size=cosigned.size)
             if self._store.logs.root_at(conn, head, cosigned.size) != cosigned.root:
                 raise LogForked("this city's log is another one than the registry's", size=cosigned.size)
-            held = self._store.logs.latest_cosigned(conn, key)
+            held = self._store.logs.commits.latest_cosigned(conn, key)
             if held is None or held[0] < cosigned.size:
-                self._store.logs.store_cosigned(conn, key, cosigned.size, state.receipt)
+                self._store.logs.commits.store_cosigned(conn, key, cosigned.size, state.receipt)
 
         await self._database.write(write)
 

@@ -245,7 +245,7 @@ class Restore:
             held = self._store.logs.head(conn, before.key, lock=True)
             if held is None or (held.size, held.root) != (before.size, before.root):
                 raise StoreCorrupt("the log has moved meanwhile; is this node running?")
-            receipt = self._store.logs.latest_cosigned(conn, before.key)
+            receipt = self._store.logs.commits.latest_cosigned(conn, before.key)
             opening = Opening(
                 key.log,
                 key.epoch,
@@ -265,7 +265,9 @@ class Restore:
         if before.note is None and before.size:
             # Its last note was never stored; the same head signed again gives the same bytes.
             note = self._epochs.sign(before.key, before.size, before.root)
-            await self._database.write(lambda conn: self._store.logs.store_note(conn, before.key, before.size, note))
+            await self._database.write(
+                lambda conn: self._store.logs.commits.store_note(conn, before.key, before.size, note)
+            )
         head = await self._database.write(write)
         create_anchor(self._config.anchor_path, self._epochs.sign(key, head.size, head.root))  # (6)
         return head.size

@@ -84,7 +84,7 @@ class Sweeps:
         if key.log != self._city:
             return  # the mirror of the registry's log
         start = entries[0].index
-        sizes = sorted(self._store.logs.checkpoints(conn, key, start, entries[-1].index + 1 + _COMMIT))
+        sizes = sorted(self._store.logs.commits.between(conn, key, start, entries[-1].index + 1 + _COMMIT))
         at = 0
         about = []
         for entry in entries:

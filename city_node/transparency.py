@@ -47,7 +47,7 @@ class CityShowing:
     def published(self, conn: Connection, key: LogKey) -> int:
         """Return the size at the last full minute: whoever looks more often sees no more."""
         now_us = self._clock()
-        return self._store.size_before(conn, key, now_us - now_us % INTERVAL_US)
+        return self._store.commits.size_before(conn, key, now_us - now_us % INTERVAL_US)
 
     def seal(self, key: LogKey, row: CheckpointRow) -> bytes:
         """Return the head with every signature that is stored, or signed anew: it is durable."""

@@ -171,7 +171,7 @@ class VectorCheck:
         """Return what convicts the registry: the vector, and what it cosigned of the log that it misstates."""
         own = LogKey(self._city, stated.epoch)
         head = self._logs.head(conn, own)
-        receipt = self._logs.first_signed(conn, own, stated.size - 1) if stated.size > 0 else None
+        receipt = self._logs.commits.first_signed(conn, own, stated.size - 1) if stated.size > 0 else None
         if head is None or receipt is None:
             return None
         size, note = receipt

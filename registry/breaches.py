@@ -214,7 +214,7 @@ class Breaches:
             follows = shown_by(conn, store, key, index)
             if follows is None:
                 return None, False
-            if any(store.logs.first_signed(conn, *place) is None for place in ((key, index), follows)):
+            if any(store.logs.commits.first_signed(conn, *place) is None for place in ((key, index), follows)):
                 return None, True
             confirm(custody_evidence(conn, store, key, index), self._keys(conn))
         except (NotFound, Malformed):

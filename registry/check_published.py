@@ -42,7 +42,7 @@ class PublishedCheck:
             return
         own, index, vector = self._last
         for head in vector.heads:
-            row = store.logs.checkpoint(conn, LogKey(head.city, head.epoch), head.size)
+            row = store.logs.commits.at(conn, LogKey(head.city, head.epoch), head.size)
             if row is None or row.root != head.root:
                 what = f"its root of log {head.city}/{head.epoch} at {head.size} entries is not the one held"
                 found(Finding(position(own, index), what))

@@ -182,7 +182,7 @@ class Conflicts:
         rows = self._store.view.by_person(conn, [person_key]).get(person_key, [])
         now = next((row for row in rows if row.license_id == license_id), None)
         owner = revision.city if now is None else now.city
-        cosigned = self._store.logs.latest_cosigned(conn, place) if evidence else None
+        cosigned = self._store.logs.commits.latest_cosigned(conn, place) if evidence else None
         checkpoint = b""
         hashes: tuple[bytes, ...] = ()
         if cosigned is not None and cosigned[0] > revision.idx:

@@ -117,7 +117,7 @@ class Custody:
             head = self._store.logs.head(conn, key)
             if head is None or head.note is None:
                 raise StoreCorrupt("a city's log has no signed head; run fsck", city=row.city)
-            held = self._store.logs.latest_cosigned(conn, key)
+            held = self._store.logs.commits.latest_cosigned(conn, key)
             cosigned = held[1] if held is not None and held[0] == head.size else b""
             hashes = self._store.logs.inclusion_proof(conn, key, row.idx, head.size)
             vkey = next((c.log_key for c in self._store.cities(conn) if (c.city, c.epoch) == (row.city, row.epoch)), "")

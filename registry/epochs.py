@@ -186,7 +186,7 @@ class HeldLogs:
                 head = self._store.logs.head(conn, key)
                 if head is None:
                     raise StoreCorrupt("an enrolled city has no log; run fsck", city=city)
-                found.append((city_epoch, head, self._store.logs.latest_cosigned(conn, key)))
+                found.append((city_epoch, head, self._store.logs.commits.latest_cosigned(conn, key)))
             return found
 
         held = await self._database.read(read)

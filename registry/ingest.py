@@ -204,7 +204,7 @@ class Ingest:
             erased.slots, erased.unfounded = emptied.slots, emptied.unfounded
         unstored = self._unstored.get(head.key)
         if unstored is not None:
-            self._store.logs.store_cosigned(conn, head.key, *unstored)
+            self._store.logs.commits.store_cosigned(conn, head.key, *unstored)
         state = state_heard(
             self._store.state(conn, batch.city),
             city=batch.city,
@@ -337,7 +337,7 @@ class Ingest:
     def _held(
         self, conn: Connection, head: Head, dispositions: Sequence[NotedDisposition], *, undecided: bool = False
     ) -> _Held:
-        cosigned = self._store.logs.latest_cosigned(conn, head.key)
+        cosigned = self._store.logs.commits.latest_cosigned(conn, head.key)
         current = cosigned[1] if cosigned is not None and cosigned[0] == head.size else None
         return _Held(head, current, dispositions, undecided)
 

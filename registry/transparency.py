@@ -67,7 +67,7 @@ class RegistryShowing:
         size = self._store.published_size(conn, key)
         if key.log != REGISTRY_LOG or not size:
             return size
-        row = self._store.logs.commit_of(conn, key, size - 1)
+        row = self._store.logs.commits.of(conn, key, size - 1)
         return 0 if row is None else row.size
 
     def seal(self, key: LogKey, row: CheckpointRow) -> bytes:

@@ -115,7 +115,7 @@ class Appender(Generic[C, R]):
         if signed is None or (head.size, head.root) == (signed.size, signed.root):
             return head
         # (2) Another process may have appended; then the signed head is one of the commits before.
-        earlier = self._store.checkpoint(conn, self._key, signed.size) if signed.size < head.size else None
+        earlier = self._store.commits.at(conn, self._key, signed.size) if signed.size < head.size else None
         # No commit leaves an empty log, so there is no row for it.
         if signed.size and (earlier is None or earlier.root != signed.root):
             raise LogForked("the database does not hold the head that was signed last", log=self._key.log)
@@ -196,7 +196,7 @@ class Appender(Generic[C, R]):
         The head is locked: a server may still be at work on the COMMIT, and holds that lock until it is done.
         """
         self._store.head(conn, self._key, lock=True)
-        row = self._store.checkpoint(conn, self._key, outcome.after.size)
+        row = self._store.commits.at(conn, self._key, outcome.after.size)
         return row is not None and row.root == outcome.after.root
 
     def seal(self, head: Head) -> SignedHead:

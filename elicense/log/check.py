@@ -155,7 +155,7 @@ class LogCheck:
             self._broken = True
             return
         while chunk := self._store.entries(self._conn, self._key, self._index, _CHUNK):
-            self._commits = self._store.checkpoints(self._conn, self._key, self._index, self._index + _CHUNK)
+            self._commits = self._store.commits.between(self._conn, self._key, self._index, self._index + _CHUNK)
             for entry in chunk:
                 if entry.index != self._index:
                     self._break_off("the entry is missing")
@@ -266,17 +266,17 @@ class LogCheck:
             self._found(Finding(self._name, "the stored head differs from the records"))
         if head.note is not None:
             self._check_note(f"{self._name} head", head.note, head.size, tree.root())
-        if head.size and self._store.checkpoint(self._conn, self._key, head.size) is None:
+        if head.size and self._store.commits.at(self._conn, self._key, head.size) is None:
             self._found(Finding(f"{self._name} checkpoint {head.size}", "the commit's checkpoint is missing"))
         if head.recorded_us != self._recorded_us:
             self._found(Finding(self._name, "the head is not as old as its last commit"))
         self._check_census(head.size)
-        cosigned_size, cosigned = self._store.cosigned_head(self._conn, self._key)
+        cosigned_size, cosigned = self._store.commits.cosigned_head(self._conn, self._key)
         if (cosigned_size == 0) != (cosigned is None):
             self._found(Finding(f"{self._name} receipt {cosigned_size}", "a receipt and its size do not go together"))
-        latest = self._store.latest_cosigned(self._conn, self._key)
+        latest = self._store.commits.latest_cosigned(self._conn, self._key)
         if latest is not None:
-            row = self._store.checkpoint(self._conn, self._key, latest[0])
+            row = self._store.commits.at(self._conn, self._key, latest[0])
             if row is None:
                 self._found(Finding(f"{self._name} receipt {latest[0]}", "no commit ended at this size"))
             else:

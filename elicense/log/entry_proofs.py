@@ -22,7 +22,7 @@ def read_proof(conn: Connection, logs: LogStore, key: LogKey, index: int) -> Ent
     entry = logs.entries_at(conn, key, [index]).get(index)
     if entry is None or entry.record is None or entry.salt is None:
         raise NotFound("there is no such entry, or it was erased")
-    head = logs.first_signed(conn, key, index)
+    head = logs.commits.first_signed(conn, key, index)
     if head is None:
         raise NotFound("no signed head covers this entry yet; try again in a moment")
     size, note = head

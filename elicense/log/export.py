@@ -38,7 +38,7 @@ class DatabaseSource:
         Raises:
             NotFound: There is no such log, or nothing of it is signed.
         """
-        found = self._database.read_now(lambda conn: self._store.newest_signed(conn, self._key))
+        found = self._database.read_now(lambda conn: self._store.commits.newest_signed(conn, self._key))
         if found is None:
             raise NotFound("the database holds no signed head of this log", city=self._key.log, epoch=self._key.epoch)
         return found

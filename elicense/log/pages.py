@@ -71,7 +71,7 @@ class SentPage(Protocol):
 def read_page(conn: Connection, logs: LogStore, key: LogKey, first_index: int) -> Page:
     """Return the entries from ``first_index`` on, as far as one answer goes; none at the end of the log."""
     entries = logs.entries(conn, key, first_index, ENTRIES_PER_COMMIT, max_bytes=BYTES_PER_COMMIT)
-    rows = logs.checkpoints(conn, key, first_index, first_index + len(entries))
+    rows = logs.commits.between(conn, key, first_index, first_index + len(entries))
     heads = [rows[size] for size in sorted(rows)][:HEADS_PER_PAGE]
     if not heads:
         return Page([], [])

@@ -13,6 +13,7 @@ from sqlalchemy import Connection, Table, bindparam, func, select, tuple_
 
 from elicense.errors import Malformed, StoreCorrupt
 from elicense.log import merkle
+from elicense.log.commit_store import CommitStore, key_values, of_log
 from elicense.log.erased_store import ErasedStore
 from elicense.log.model import Census, CheckpointRow, Head, HeadMoved, LogKey, NewEntry, StoredEntry
 from elicense.log.tables import LogTables, define_log_tables
@@ -44,6 +45,7 @@ class LogStore:
     """Reads and appends logs inside a caller's transaction.
 
     Attributes:
+        commits: What each commit left.
         erased: Takes records out of logs.
 
     Args:
@@ -51,17 +53,13 @@ class LogStore:
     """
 
     def __init__(self, tables: LogTables) -> None:
-        head, entry, checkpoint = tables.head, tables.entry, tables.checkpoint
+        head, entry = tables.head, tables.entry
+        self.commits = CommitStore(tables)
         self.erased = ErasedStore(tables)
         self._tables = tables
         self._tiles = TileStore(tables)
         self._insert_entries = BulkInsert(entry)
-        self._insert_checkpoint = BulkInsert(checkpoint)
-
-        def of(table: Table) -> tuple[Any, Any]:
-            return table.c.log == bindparam("key_log"), table.c.epoch == bindparam("key_epoch")
-
-        of_one = select(head.c.size, head.c.frontier, head.c.root, head.c.note, head.c.recorded_us).where(*of(head))
+        of_one = select(head.c.size, head.c.frontier, head.c.root, head.c.note, head.c.recorded_us).where(*of_log(head))
         self._head = FixedStatement(of_one)
         self._locked_head = FixedStatement(of_one.with_for_update())
         self._heads = select(
@@ -71,52 +69,19 @@ class LogStore:
         self._sizes = select(head.c.log, head.c.epoch, head.c.size)
         self._advance = FixedStatement(
             head.update()
-            .where(*of(head), head.c.size == bindparam("old_size"), head.c.root == bindparam("old_root"))
+            .where(*of_log(head), head.c.size == bindparam("old_size"), head.c.root == bindparam("old_root"))
             .values({name: bindparam(f"new_{name}") for name in ("size", "frontier", "root", "note", "recorded_us")})
         )
-        self._note_head = FixedStatement(
-            head.update().where(*of(head), head.c.size == bindparam("at_size")).values(note=bindparam("new_note"))
-        )
-        self._cosign_head = FixedStatement(
-            head.update()
-            .where(*of(head), head.c.cosigned_size <= bindparam("at_size"))
-            .values(cosigned_size=bindparam("at_size"), cosigned=bindparam("new_note"))
-        )
-        self._latest_cosigned = FixedStatement(select(head.c.cosigned_size, head.c.cosigned).where(*of(head)))
         columns = (entry.c.idx, entry.c.record, entry.c.salt, entry.c.leaf_hash)
         self._entry_range = FixedStatement(
             select(*columns)
-            .where(*of(entry), entry.c.idx >= bindparam("start"), entry.c.idx < bindparam("stop"))
+            .where(*of_log(entry), entry.c.idx >= bindparam("start"), entry.c.idx < bindparam("stop"))
             .order_by(entry.c.idx)
         )
         self._entries_anywhere = select(entry.c.log, entry.c.epoch, *columns).where(
             tuple_(entry.c.log, entry.c.epoch, entry.c.idx).in_(bindparam("places", expanding=True))
         )
-        self._entries_in = select(*columns).where(*of(entry), entry.c.idx.in_(bindparam("indices", expanding=True)))
-        row = [checkpoint.c[name] for name in ("size", "root", "note", "cosigned", "recorded_us")]
-        rows = select(*row).where(*of(checkpoint))
-        self._checkpoint = FixedStatement(rows.where(checkpoint.c.size == bindparam("at_size")))
-        between = rows.where(checkpoint.c.size > bindparam("start"), checkpoint.c.size <= bindparam("stop"))
-        self._checkpoints = FixedStatement(between)
-        self._batch_end = FixedStatement(between.order_by(checkpoint.c.size.desc()).limit(1))
-        after = rows.where(checkpoint.c.size > bindparam("start")).order_by(checkpoint.c.size).limit(1)
-        self._commit_of = FixedStatement(after)
-        self._newest_signed = FixedStatement(
-            rows.where(checkpoint.c.cosigned.is_not(None) | checkpoint.c.note.is_not(None))
-            .order_by(checkpoint.c.size.desc())
-            .limit(1)
-        )
-        self._recorded = FixedStatement(
-            select(checkpoint.c.size)
-            .where(*of(checkpoint), checkpoint.c.recorded_us < bindparam("before_us"))
-            .order_by(checkpoint.c.size.desc())
-            .limit(1)
-        )
-        self._first_cosigned = FixedStatement(after.where(checkpoint.c.cosigned.is_not(None)))
-        self._first_noted = FixedStatement(after.where(checkpoint.c.note.is_not(None)))
-        at_size = checkpoint.update().where(*of(checkpoint), checkpoint.c.size == bindparam("at_size"))
-        self._note_checkpoint = FixedStatement(at_size.values(note=bindparam("new_note")))
-        self._cosign_checkpoint = FixedStatement(at_size.values(cosigned=bindparam("new_note")))
+        self._entries_in = select(*columns).where(*of_log(entry), entry.c.idx.in_(bindparam("indices", expanding=True)))
 
     def create(self, conn: Connection, key: LogKey) -> None:
         """Open an empty log; without effect when it exists."""
@@ -144,7 +109,7 @@ class LogStore:
         Raises:
             StoreCorrupt: The stored head contradicts itself.
         """
-        row = (self._locked_head if lock else self._head).first(conn, _key(key))
+        row = (self._locked_head if lock else self._head).first(conn, key_values(key))
         return None if row is None else _read_head(key, *row)
 
     def heads(self, conn: Connection) -> list[Head]:
@@ -188,7 +153,7 @@ class LogStore:
         frontier = frontier or head.frontier.append_leaves(leaf_hashes)
         moved = Head(head.key, frontier, frontier.root(), note, recorded_us)
         values = {
-            **_key(head.key),
+            **key_values(head.key),
             "old_size": head.size,
             "old_root": head.root,
             "new_size": moved.size,
@@ -206,8 +171,8 @@ class LogStore:
         self._tiles.extend(conn, head.key, head.size, leaf_hashes)
         if previous_note is not None:
             size, earlier = previous_note
-            self._note_checkpoint.run(conn, {**_key(head.key), "at_size": size, "new_note": earlier})
-        self._insert_checkpoint.execute(conn, [(log, epoch, moved.size, moved.root, note, None, recorded_us)])
+            self.commits.note(conn, head.key, size, earlier)
+        self.commits.add(conn, moved)
         return moved
 
     def entries(
@@ -224,7 +189,7 @@ class LogStore:
         """
         found: list[StoredEntry] = []
         taken = 0
-        for row in self._entry_range.all(conn, {**_key(key), "start": start, "stop": start + count}):
+        for row in self._entry_range.all(conn, {**key_values(key), "start": start, "stop": start + count}):
             entry = StoredEntry(*row)
             taken += len(entry.record or b"") + len(entry.salt or b"")
             if max_bytes is not None and found and taken > max_bytes:
@@ -237,7 +202,7 @@ class LogStore:
         wanted = sorted(set(indices))
         found: dict[int, StoredEntry] = {}
         for start in range(0, len(wanted), _MAX_KEYS):
-            rows = conn.execute(self._entries_in, {**_key(key), "indices": wanted[start : start + _MAX_KEYS]})
+            rows = conn.execute(self._entries_in, {**key_values(key), "indices": wanted[start : start + _MAX_KEYS]})
             found.update((row[0], StoredEntry(*row)) for row in rows)
         return found
 
@@ -259,64 +224,6 @@ class LogStore:
             StoreCorrupt: One is missing.
         """
         return self._tiles.leaf_hashes(conn, key, start, stop)
-
-    def batch_end(self, conn: Connection, key: LogKey, start: int, max_entries: int) -> CheckpointRow | None:
-        """Return the furthest commit head above ``start`` and at most ``max_entries`` after it, or None."""
-        row = self._batch_end.first(conn, {**_key(key), "start": start, "stop": start + max_entries})
-        return None if row is None else CheckpointRow(*row)
-
-    def checkpoint(self, conn: Connection, key: LogKey, size: int) -> CheckpointRow | None:
-        """Return what one commit left, or None when no commit ended at ``size``."""
-        row = self._checkpoint.first(conn, {**_key(key), "at_size": size})
-        return None if row is None else CheckpointRow(*row)
-
-    def commit_of(self, conn: Connection, key: LogKey, index: int) -> CheckpointRow | None:
-        """Return what the commit left that wrote an entry, or None when there is no such entry."""
-        row = self._commit_of.first(conn, {**_key(key), "start": index})
-        return None if row is None else CheckpointRow(*row)
-
-    def size_before(self, conn: Connection, key: LogKey, before_us: int) -> int:
-        """Return the size after the last commit before ``before_us`` (UTC microseconds); 0 before the first."""
-        return self._recorded.scalar(conn, {**_key(key), "before_us": before_us}) or 0
-
-    def checkpoints(self, conn: Connection, key: LogKey, start: int, stop: int) -> dict[int, CheckpointRow]:
-        """Return what the commits left that ended above ``start`` and up to ``stop``, by size."""
-        rows = self._checkpoints.all(conn, {**_key(key), "start": start, "stop": stop})
-        return {row[0]: CheckpointRow(*row) for row in rows}
-
-    def store_note(self, conn: Connection, key: LogKey, size: int, note: bytes) -> None:
-        """Keep the signed checkpoint of the head at ``size``."""
-        values = {**_key(key), "at_size": size, "new_note": note}
-        self._note_checkpoint.run(conn, values)
-        self._note_head.run(conn, values)
-
-    def store_cosigned(self, conn: Connection, key: LogKey, size: int, note: bytes) -> None:
-        """Keep a cosigned checkpoint; the latest one is that of the greatest size."""
-        values = {**_key(key), "at_size": size, "new_note": note}
-        self._cosign_checkpoint.run(conn, values)
-        self._cosign_head.run(conn, values)
-
-    def latest_cosigned(self, conn: Connection, key: LogKey) -> tuple[int, bytes] | None:
-        """Return size and note of the greatest cosigned checkpoint, or None."""
-        row = self._latest_cosigned.first(conn, _key(key))
-        return None if row is None or row[1] is None else (row[0], row[1])
-
-    def first_signed(self, conn: Connection, key: LogKey, index: int) -> tuple[int, bytes] | None:
-        """Return size and note of the earliest head over an entry: a cosigned one if there is any, or None."""
-        for query in (self._first_cosigned, self._first_noted):
-            row = query.first(conn, {**_key(key), "start": index})
-            if row is not None:
-                found = CheckpointRow(*row)
-                return found.size, found.cosigned or found.note or b""
-        return None
-
-    def newest_signed(self, conn: Connection, key: LogKey) -> bytes | None:
-        """Return the note of the newest head whose signature is stored, with every signature, or None."""
-        row = self._newest_signed.first(conn, _key(key))
-        if row is None:
-            return None
-        found = CheckpointRow(*row)
-        return found.cosigned or found.note
 
     def has_tile(self, conn: Connection, key: LogKey, level: int, n: int) -> bool:
         """Whether a tile is stored."""
@@ -340,13 +247,6 @@ class LogStore:
             rows = conn.execute(select(table.c.log, table.c.epoch).distinct())
             found |= {LogKey(*row) for row in rows} - known
         return sorted(found)
-
-    def cosigned_head(self, conn: Connection, key: LogKey) -> tuple[int, bytes | None]:
-        """Return size and note of the greatest cosigned checkpoint as they are stored."""
-        row = self._latest_cosigned.first(conn, _key(key))
-        if row is None:
-            raise StoreCorrupt("a log has no head; run fsck", log=key.log)
-        return row[0], row[1]
 
     def node(self, conn: Connection, key: LogKey, start: int, end: int) -> bytes:
         """Return the root over leaves ``[start, end)``, a complete aligned subtree.
@@ -405,7 +305,3 @@ def _read_head(key: LogKey, size: int, frontier: bytes, root: bytes, note: bytes
     if compact.root() != root:
         raise StoreCorrupt("the head of the log does not lead to its root; run fsck", log=key.log)
     return Head(key, compact, root, note, recorded_us)
-
-
-def _key(key: LogKey) -> dict[str, Any]:
-    return {"key_log": key.log, "key_epoch": key.epoch}

@@ -64,7 +64,7 @@ class Survey:
         for key in self._keys():
             held = self._load(key)
             try:
-                row = self._store.checkpoint(conn, key, held.tree.size) if held.tree.size else None
+                row = self._store.commits.at(conn, key, held.tree.size) if held.tree.size else None
             except Error:
                 row = None
             if held.tree.size and (row is None or row.root != held.root):

@@ -113,7 +113,7 @@ class Transparency:
             shown = self._shown(conn, key, latest=latest)
             wanted = shown if size is None else size
             # Whoever sees published heads alone gets none of those between them.
-            row = self._store.checkpoint(conn, key, wanted) if wanted == shown or latest else None
+            row = self._store.commits.at(conn, key, wanted) if wanted == shown or latest else None
             if row is None:
                 raise NotFound("the log has no such head, or not yet for you; leave the size out for the newest")
             return self._showing.seal(key, row)
@@ -176,7 +176,7 @@ class Transparency:
             key, index = where
             entry = self._store.entries_at(conn, key, [index])[index]
             # The head of the commit that wrote it: whoever may see the vector may see that.
-            row = self._store.commit_of(conn, key, index)
+            row = self._store.commits.of(conn, key, index)
             if row is None:
                 raise NotFound("there is no vector of city heads yet")
             return ShownEntry(

@@ -143,7 +143,7 @@ class LogWriter(Generic[C, R]):
             # The note can be made again from the durable head, so failing to keep it loses nothing.
             with suppress(Unavailable, Exhausted):
                 await self._database.write(
-                    lambda conn: self._store.store_note(conn, self._key, unsaved.size, unsaved.note)
+                    lambda conn: self._store.commits.store_note(conn, self._key, unsaved.size, unsaved.note)
                 )
 
     async def submit(self, command: C, *, weight: int, size: int | None = None, bulk: bool = False) -> Committed[R]:

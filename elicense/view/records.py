@@ -61,7 +61,7 @@ class RecordReader:
         key = LogKey(row.city, row.epoch)
 
         def read(conn: Connection) -> Proof | None:
-            cosigned = self._logs.latest_cosigned(conn, key)
+            cosigned = self._logs.commits.latest_cosigned(conn, key)
             if cosigned is None or cosigned[0] <= row.idx:
                 return None
             size, checkpoint = cosigned

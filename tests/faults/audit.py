@@ -81,9 +81,9 @@ def _read(conn: Connection, store: CityStore | RegistryStore, code: int) -> dict
         entries: list[StoredEntry] = []
         while page := store.logs.entries(conn, key, len(entries), _PAGE):
             entries += page
-        rows = store.logs.checkpoints(conn, key, 0, head.size).values()
+        rows = store.logs.commits.between(conn, key, 0, head.size).values()
         notes = [note for row in rows for note in (row.note, row.cosigned) if note is not None]
-        latest = store.logs.latest_cosigned(conn, key)
+        latest = store.logs.commits.latest_cosigned(conn, key)
         notes += [note for note in (head.note, None if latest is None else latest[1]) if note]
         held[key.epoch] = _Log(entries, head.size, head.root, notes)
     return held

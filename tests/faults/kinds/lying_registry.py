@@ -130,7 +130,7 @@ def _a_stale_head(liar: LyingRegistry, answer: Any) -> None:
 def _of_another_city(liar: LyingRegistry, answer: Any) -> None:
     world = liar.world
     held = world.look(world.registry.config.database.url).read_now(
-        lambda conn: RegistryStore().logs.latest_cosigned(conn, LogKey(TIANJIN, 1))
+        lambda conn: RegistryStore().logs.commits.latest_cosigned(conn, LogKey(TIANJIN, 1))
     )
     if held is None:
         answer.receipt = b""
@@ -186,7 +186,7 @@ def _receipt_of(trial: Trial) -> tuple[int, bytes] | None:
 
     def read(conn: Connection) -> tuple[int, bytes] | None:
         logs = CityStore().logs
-        return logs.latest_cosigned(conn, max(key for key in logs.keys(conn) if key.log == trial.city.code))
+        return logs.commits.latest_cosigned(conn, max(key for key in logs.keys(conn) if key.log == trial.city.code))
 
     return trial.world.look(trial.city.database_url).read_now(read)
 

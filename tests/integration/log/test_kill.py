@@ -61,7 +61,7 @@ async def test_nothing_acknowledged_is_lost_and_nothing_forks_when_the_process_i
         opened = open_checkpoint(note, origin=ORIGIN, key=VERIFIER_KEY)
         assert roots.setdefault(opened.size, opened.root) == opened.root
     for size, root in roots.items():
-        row = world.database.read_now(lambda conn, size=size: world.store.checkpoint(conn, KEY, size))  # type: ignore[misc]
+        row = world.database.read_now(lambda conn, size=size: world.store.commits.at(conn, KEY, size))  # type: ignore[misc]
         assert row is not None
         assert row.root == root, "a head that was shown to a caller is not in the log"
 

@@ -93,7 +93,7 @@ def test_a_batch_ends_at_the_furthest_commit_within_reach(world: LogWorld) -> No
         world.append(numbered(world.head().size, count))
 
     def end(start: int, reach: int) -> int | None:
-        row = world.database.read_now(lambda conn: world.store.batch_end(conn, KEY, start, reach))
+        row = world.database.read_now(lambda conn: world.store.commits.batch_end(conn, KEY, start, reach))
         return None if row is None else row.size
 
     assert end(0, 2_048) == 12
@@ -110,26 +110,26 @@ def test_notes_and_cosignatures_are_kept_with_their_size(world: LogWorld) -> Non
     world.append([b"b"])
 
     def write(conn: Connection) -> None:
-        store.store_note(conn, KEY, 1, b"note 1")
-        store.store_cosigned(conn, KEY, 2, b"cosigned 2")
-        store.store_cosigned(conn, KEY, 1, b"cosigned 1")
+        store.commits.store_note(conn, KEY, 1, b"note 1")
+        store.commits.store_cosigned(conn, KEY, 2, b"cosigned 2")
+        store.commits.store_cosigned(conn, KEY, 1, b"cosigned 1")
 
     world.database.write_now(write)
-    one = world.database.read_now(lambda conn: store.checkpoint(conn, KEY, 1))
-    two = world.database.read_now(lambda conn: store.checkpoint(conn, KEY, 2))
+    one = world.database.read_now(lambda conn: store.commits.at(conn, KEY, 1))
+    two = world.database.read_now(lambda conn: store.commits.at(conn, KEY, 2))
     assert one is not None
     assert two is not None
     assert (one.note, one.cosigned) == (b"note 1", b"cosigned 1")
     assert (two.note, two.cosigned) == (None, b"cosigned 2")
     assert world.head().note is None, "the note of an earlier head is not the note of this one"
-    assert world.database.read_now(lambda conn: store.latest_cosigned(conn, KEY)) == (2, b"cosigned 2")
-    world.database.write_now(lambda conn: store.store_note(conn, KEY, 2, b"note 2"))
+    assert world.database.read_now(lambda conn: store.commits.latest_cosigned(conn, KEY)) == (2, b"cosigned 2")
+    world.database.write_now(lambda conn: store.commits.store_note(conn, KEY, 2, b"note 2"))
     assert world.head().note == b"note 2"
-    assert world.database.read_now(lambda conn: store.checkpoint(conn, KEY, 3)) is None
+    assert world.database.read_now(lambda conn: store.commits.at(conn, KEY, 3)) is None
 
 
 def test_a_log_without_cosignature_says_so(world: LogWorld) -> None:
-    assert world.database.read_now(lambda conn: world.store.latest_cosigned(conn, KEY)) is None
+    assert world.database.read_now(lambda conn: world.store.commits.latest_cosigned(conn, KEY)) is None
 
 
 def test_the_note_of_the_last_commit_is_stored_with_the_next(world: LogWorld) -> None:
@@ -138,7 +138,7 @@ def test_the_note_of_the_last_commit_is_stored_with_the_next(world: LogWorld) ->
     world.database.write_now(
         lambda conn: world.store.advance(conn, head, entries_of([b"b"]), recorded_us=2, previous_note=(1, b"note 1"))
     )
-    row = world.database.read_now(lambda conn: world.store.checkpoint(conn, KEY, 1))
+    row = world.database.read_now(lambda conn: world.store.commits.at(conn, KEY, 1))
     assert row is not None
     assert row.note == b"note 1"
 
@@ -149,7 +149,7 @@ def test_a_note_that_came_with_the_entries_is_stored_with_them(world: LogWorld) 
         lambda conn: world.store.advance(conn, head, entries_of([b"a"]), recorded_us=2, note=b"theirs")
     )
     assert world.head().note == b"theirs"
-    row = world.database.read_now(lambda conn: world.store.checkpoint(conn, KEY, 1))
+    row = world.database.read_now(lambda conn: world.store.commits.at(conn, KEY, 1))
     assert row is not None
     assert row.note == b"theirs"
 

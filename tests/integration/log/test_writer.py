@@ -172,7 +172,7 @@ async def test_the_note_of_a_commit_is_stored_with_the_next_one_or_on_close(worl
     writer = await world.started()
 
     def note(size: int) -> bytes | None:
-        row = world.database.read_now(lambda conn: world.store.checkpoint(conn, KEY, size))
+        row = world.database.read_now(lambda conn: world.store.commits.at(conn, KEY, size))
         assert row is not None
         return row.note
 

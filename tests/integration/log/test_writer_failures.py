@@ -155,7 +155,7 @@ async def test_a_commit_that_was_not_answered_is_looked_up(world: LogWorld, how:
     await writer.submit(b"after", weight=1)
     await writer.close()
     world.check()
-    row = world.database.read_now(lambda conn: world.store.checkpoint(conn, KEY, 1))
+    row = world.database.read_now(lambda conn: world.store.commits.at(conn, KEY, 1))
     assert row is not None
     assert row.note == before.checkpoint, "the note is stored by whichever commit came through"
 

@@ -152,7 +152,7 @@ class LogWorld:
         assert len(entries) == head.size
         assert subtree_root(hashes) == head.root
         for size in range(1, head.size + 1):
-            row = self.database.read_now(lambda conn, size=size: self.store.checkpoint(conn, KEY, size))  # type: ignore[misc]
+            row = self.database.read_now(lambda conn, size=size: self.store.commits.at(conn, KEY, size))  # type: ignore[misc]
             if row is not None:
                 assert row.root == subtree_root(hashes[:size])
                 if row.note is not None:
