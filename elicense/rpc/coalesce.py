@@ -26,10 +26,16 @@ DEFAULT_MAX_WAITING = 8192
 """Items that may wait: some seconds of work; a longer queue would only hold callers that have given up."""
 
 STEP_S: Final = 0.005
-"""One step of gathering: whoever was just answered asks again within it, if anybody does."""
+"""One step of gathering behind a crowd: whoever was just answered asks again within it, if anybody does."""
+
+STEP_EACH_S: Final = 0.001
+"""How long a step is at most for each item of the flush before: few are not held up as long as a crowd."""
 
 MAX_STEPS: Final = 6
 """Steps of gathering at most: by then a flush carries enough, and its callers have waited long enough."""
+
+CROWD: Final = 16
+"""From so many on a flush is a crowd: fewer wait for as many as were answered last, and for no more."""
 
 _SHUTTING_DOWN = "this server is shutting down; try another one"
 
@@ -167,20 +173,27 @@ class Coalescer(Generic[T, R]):
 
 
 async def while_more_come(
-    waiting: Callable[[], int], *, enough: int, step: Callable[[float], Awaitable[None]] = asyncio.sleep
+    waiting: Callable[[], int],
+    *,
+    carried: int,
+    enough: int,
+    step: Callable[[float], Awaitable[None]] = asyncio.sleep,
 ) -> None:
     """Wait in short steps until one brings no more items to those that wait, and for :data:`MAX_STEPS` at most.
 
     Args:
         waiting: Tells how many items wait.
+        carried: How many the flush before carried.
         enough: So many are not waited for any longer.
         step: Waits for so many seconds.
     """
+    seconds = min(STEP_S, carried * STEP_EACH_S)
+    wanted = enough if carried >= CROWD else carried
     for _ in range(MAX_STEPS):
         before = waiting()
-        if before >= enough:
+        if before >= wanted:
             return
-        await step(STEP_S)
+        await step(seconds)
         # As long as nobody waits, nobody is held up: a crowd that was just answered may be a while in coming back.
         if 0 < waiting() <= before:
             return

@@ -81,7 +81,7 @@ class Crowd:
             self._answer,
             lanes=1,
             max_batch=MAX_TOGETHER,
-            pause=lambda _carried: while_more_come(lambda: self._asked.waiting, enough=MAX_TOGETHER),
+            pause=lambda carried: while_more_come(lambda: self._asked.waiting, carried=carried, enough=MAX_TOGETHER),
         )
 
     async def look(self, asked: Asked) -> pb.Verdict:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 import pytest
 
 from elicense.errors import Error, NotFound, QueueFull, ShuttingDown, StoreUnavailable
-from elicense.rpc.coalesce import MAX_STEPS, Coalescer, while_more_come
+from elicense.rpc.coalesce import CROWD, MAX_STEPS, STEP_EACH_S, STEP_S, Coalescer, while_more_come
 
 
 class Gate:
@@ -139,16 +139,29 @@ async def test_an_item_behind_a_pause_in_which_nobody_came_leaves_at_once() -> N
         (range(30), MAX_STEPS),
     ],
 )
-async def test_more_are_waited_for_while_they_come_and_not_for_ever(counts: Iterable[int], steps: int) -> None:
-    waiting, taken = iter(counts), 0
-    now = next(waiting)
+async def test_behind_a_crowd_more_are_waited_for_while_they_come_and_not_for_ever(
+    counts: Iterable[int], steps: int
+) -> None:
+    assert await steps_of(counts, carried=CROWD) == [STEP_S] * steps
 
-    async def step(_seconds: float) -> None:
-        nonlocal taken, now
-        taken, now = taken + 1, next(waiting)
 
-    await while_more_come(lambda: now, enough=40, step=step)
-    assert taken == steps
+@pytest.mark.parametrize(("counts", "steps"), [([1, 3, 4], 1), ([3], 0), ([0, 0, 3], 2), ([1, 1], 1), ([1, 2, 2], 2)])
+async def test_a_few_wait_for_as_many_as_there_were_and_in_shorter_steps(counts: Iterable[int], steps: int) -> None:
+    assert await steps_of(counts, carried=3) == [3 * STEP_EACH_S] * steps
+
+
+async def steps_of(counts: Iterable[int], *, carried: int) -> list[float]:
+    """Return the steps that are taken while so many wait before each."""
+    waiting = iter(counts)
+    now, taken = next(waiting), list[float]()
+
+    async def step(seconds: float) -> None:
+        nonlocal now
+        taken.append(seconds)
+        now = next(waiting)
+
+    await while_more_come(lambda: now, carried=carried, enough=40, step=step)
+    return taken
 
 
 async def test_a_batch_has_a_limit() -> None:
