@@ -20,7 +20,8 @@ may be run again:
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -82,6 +83,31 @@ class Restored:
     registered: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Upstream:
+    """The registry, as a city that restores itself calls it.
+
+    Attributes:
+        recovery: Its RecoveryService.
+        replication: Its ReplicationService.
+    """
+
+    recovery: recovery_pb2_grpc.RecoveryServiceStub
+    replication: replication_pb2_grpc.ReplicationServiceStub
+
+
+@asynccontextmanager
+async def upstream(config: CityConfig, keys: CityKeys) -> AsyncIterator[Upstream]:
+    """Yield a way to the registry of this configuration."""
+    channel = secure_channel(keys.credentials, address=config.city.registry_address, retries=True)
+    try:
+        yield Upstream(
+            recovery_pb2_grpc.RecoveryServiceStub(channel), replication_pb2_grpc.ReplicationServiceStub(channel)
+        )
+    finally:
+        await channel.close()
+
+
 class Restore:
     """Restores one stopped node.
 
@@ -89,6 +115,7 @@ class Restore:
         config: Its configuration.
         keys: Its keys.
         database: Its database, with all tables.
+        store: Its tables.
         clock: UTC microseconds.
         random: Gives that many random bytes.
         progress: Called with the epoch, entries that are there, and how many there will be.
@@ -100,6 +127,7 @@ class Restore:
         config: CityConfig,
         keys: CityKeys,
         database: Database,
+        store: CityStore,
         clock: Callable[[], int],
         random: Callable[[int], bytes],
         progress: Callable[[int, int, int], None],
@@ -110,11 +138,11 @@ class Restore:
         self._clock = clock
         self._random = random
         self._progress = progress
-        self._store = CityStore()
+        self._store = store
         self._registry_position = (0, 0)
         self._epochs = Epochs(config.node.trust_domain, config.city.code, keys.log.of)
 
-    async def run(self) -> Restored:
+    async def run(self, registry: Upstream) -> Restored:
         """Restore from the registry.
 
         Raises:
@@ -127,32 +155,27 @@ class Restore:
         if mark.read() is None:
             # Refilled, but not yet judged by what the anchor can not know: a start in between must not sign.
             mark.set(LogBehind("a restore of this log has not ended; run it again"))
-        channel = secure_channel(self._keys.credentials, address=self._config.city.registry_address, retries=True)
+        handing_in = HandingIn(
+            config=self._config,
+            keys=self._keys,
+            database=self._database,
+            store=self._store,
+            epochs=self._epochs,
+            recovery=registry.recovery,
+            replication=registry.replication,
+            clock=self._clock,
+        )
+        refilled = await self._refill(registry.recovery)
+        ended = await handing_in.all(self._registry_position)  # (3)
+        custody = CustodyRebuild(store=self._store, persons=self._keys.persons, city=self._config.city.code)
+        await self._database.write(custody.run)
+        restored = await self._go_on(ended=ended)
+        registered = True
         try:
-            recovery = recovery_pb2_grpc.RecoveryServiceStub(channel)
-            handing_in = HandingIn(
-                config=self._config,
-                keys=self._keys,
-                database=self._database,
-                store=self._store,
-                epochs=self._epochs,
-                recovery=recovery,
-                replication=replication_pb2_grpc.ReplicationServiceStub(channel),
-                clock=self._clock,
-            )
-            refilled = await self._refill(recovery)
-            ended = await handing_in.all(self._registry_position)  # (3)
-            custody = CustodyRebuild(store=self._store, persons=self._keys.persons, city=self._config.city.code)
-            await self._database.write(custody.run)
-            restored = await self._go_on(ended=ended)
-            registered = True
-            try:
-                await handing_in.carry()  # (6)
-            except Error as error:
-                _log.warning("epoch_not_registered", reason=error.reason, detail=error.message)
-                registered = False
-        finally:
-            await channel.close()
+            await handing_in.carry()  # (6)
+        except Error as error:
+            _log.warning("epoch_not_registered", reason=error.reason, detail=error.message)
+            registered = False
         mark.clear()  # (7)
         return replace(restored, refilled=refilled, registered=registered)
 

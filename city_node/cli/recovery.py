@@ -16,7 +16,7 @@ from city_node.cli.options import AS_JSON, CONFIG
 from city_node.config import CityConfig, load_city_config
 from city_node.keys import load_keys
 from city_node.node_lock import alone
-from city_node.restore import Restore, Restored
+from city_node.restore import Restore, Restored, upstream
 from city_node.store import CityStore, access_metadata
 from elicense.cli.backup import back_up
 from elicense.clock import utc_micros
@@ -87,17 +87,22 @@ def _sentence(restored: Restored) -> str:
 
 
 async def _restore(config: CityConfig, without_registry: bool) -> Restored:
+    keys = load_keys(config, random=secrets.token_bytes)
     database = Database(config.database_url, readers=1, writers=1)
     try:
         work = Restore(
             config=config,
-            keys=load_keys(config, random=secrets.token_bytes),
+            keys=keys,
             database=database,
+            store=CityStore(),
             clock=utc_micros,
             random=secrets.token_bytes,
             progress=_show,
         )
-        return await (work.run_alone() if without_registry else work.run())
+        if without_registry:
+            return await work.run_alone()
+        async with upstream(config, keys) as registry:
+            return await work.run(registry)
     finally:
         database.close()
 

@@ -14,6 +14,7 @@ from city_node.changes import LicenseChanges
 from city_node.citylog import CityLog
 from city_node.claims import PersonClaims
 from city_node.comparison import Comparison
+from city_node.config import CityConfig
 from city_node.custody import CustodyFeed
 from city_node.daily import DailyRules
 from city_node.drafting import Drafting
@@ -22,19 +23,21 @@ from city_node.erasure import Erasure
 from city_node.gate import SigningGate
 from city_node.history_reader import History
 from city_node.issuance import Issuance
+from city_node.keys import LogSigners
 from city_node.licenses import Licenses
 from city_node.metrics import ReplicationMetrics
 from city_node.node import COMPARE_SECONDS
 from city_node.offers import Offers
 from city_node.ordered_erasures import OrderedErasures
 from city_node.page_tokens import PageTokens
+from city_node.progress import open_log
 from city_node.receipts import Receipts
 from city_node.replicator import Replicator
 from city_node.services.issuance import IssuanceServicer
 from city_node.services.transfer import TransferServicer
 from city_node.transfers import Transfers
+from city_node.verify_only import verify_only_mark
 from elicense.errors import DataLoss, Error
-from elicense.log.model import LogKey
 from elicense.log.scrubber import Scrubber
 from elicense.log.writer import LogWriter
 from elicense.rpc.license_fields import LicenseFields
@@ -43,10 +46,8 @@ from elicense.trust.roles import Role
 from elicense.trust.spiffe import Caller, city_id
 from elicense.verification.attest import Attestor
 from elicense.view.records import RecordReader
-from elicense.workers.stop_mark import StopMark
 from tests.simulation.nodes import Node, WatchedAnchor, looks_of
 from tests.simulation.registry import RegistryNode
-from tests.simulation.template import anchor_of
 
 
 @dataclass(eq=False)
@@ -55,23 +56,32 @@ class CityNode(Node):
 
     Attributes:
         code: Division code.
+        config: Its configuration.
+        signers: The keys of its log.
         find_registry: Gives the registry as it runs now.
     """
 
     code: int = field(kw_only=True)
+    config: CityConfig = field(kw_only=True)
+    signers: LogSigners = field(kw_only=True)
     find_registry: Callable[[], RegistryNode | None] = field(kw_only=True)
 
     def build(self) -> None:
         around, template, database = self.around, self.around.template, self.database
-        keys, config, store = template.city_keys[self.code], template.cities[self.code], template.city_store
-        domain, key = config.node.trust_domain, LogKey(self.code, 1)
-        epochs = Epochs(domain, self.code, lambda epoch: around.witness(keys.log.of(epoch)))
+        keys, config, store = template.city_keys[self.code], self.config, template.city_store
+        domain, key = (
+            config.node.trust_domain,
+            database.read_now(lambda conn: open_log(store.logs.keys(conn), self.code)),
+        )
+        epochs = Epochs(domain, self.code, around.watched(self.signers).of)
+        known = database.read_now(lambda conn: store.epoch_keys(conn, self.code))
+        known.setdefault(key.epoch, epochs.own_key(key.epoch))
         origin, us = epochs.origin(key.epoch), city_id(domain, self.code)
         upstream = around.network.connect(
             self.find_registry, caller=Caller(us, Role.CITY, self.code, bytes(32)), name=self.name
         )
-        self.gate = SigningGate(StopMark(self.database_path.with_suffix(".mark"), self.clock))
-        self.anchor = WatchedAnchor(anchor_of(self.database_path), origin)
+        self.gate = SigningGate(verify_only_mark(config, self.clock))
+        self.anchor = WatchedAnchor(config.anchor_path, origin)
         self.comparison = Comparison(database=database, store=store, key=key, anchor=self.anchor, gate=self.gate)
         self.writer = LogWriter(
             database=database,
@@ -93,7 +103,7 @@ class CityNode(Node):
             database=database,
             store=store,
             key=key,
-            keys=epochs.trusted({key.epoch: epochs.own_key(key.epoch)}, keys.cosigner),
+            keys=epochs.trusted(known, keys.cosigner),
             custody=CustodyFeed(store=store, persons=keys.persons),
             clock=self.clock,
         )

@@ -17,6 +17,7 @@ from typing import Any, cast
 from prometheus_client import CollectorRegistry
 
 from city_node.decider import CityDecider
+from city_node.keys import LogSigners
 from city_node.verification import CityAnswers
 from elicense.clock import SECOND_US
 from elicense.log.anchor import Anchor
@@ -37,7 +38,8 @@ class WatchedAnchor(Anchor):
 
     def __init__(self, path: Path, origin: str) -> None:
         super().__init__(path, origin)
-        self.durable = path.read_bytes()
+        # A city may start without it.
+        self.durable = path.read_bytes() if path.exists() else None
 
     def flush(self) -> None:
         super().flush()
@@ -78,6 +80,19 @@ class Surroundings:
     witness: Callable[[Signer], Signer]
     doubles: Doubles = field(default_factory=Doubles)
     fate: Callable[[], Fate] = lambda: Fate.HEARD
+
+    def watched(self, signers: LogSigners) -> LogSigners:
+        """Return the keys of a city's log, so that nothing is signed unseen."""
+        return cast("LogSigners", _WatchedSigners(signers, self.witness))
+
+
+@dataclass(frozen=True, slots=True)
+class _WatchedSigners:
+    signers: LogSigners
+    witness: Callable[[Signer], Signer]
+
+    def of(self, epoch: int) -> Signer:
+        return self.witness(self.signers.of(epoch))
 
 
 @dataclass(eq=False)
@@ -134,7 +149,7 @@ class Node:
         self.database.close()
         durable = self.anchor.durable
         self.anchor.close()
-        if power:
+        if power and durable is not None:
             self.anchor.path.write_bytes(durable)
 
 

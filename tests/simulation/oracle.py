@@ -10,6 +10,8 @@
 6. Custody is where the registry's log says it went last: one city has it, and what another writes does not count.
 7. No verdict says more than its node can know, or less than it must (:mod:`tests.simulation.verdicts`).
 8. No honest node stops signing, and none raises what is no answer.
+9. A city that was set back and restored has whatever the registry had of its log, and old proofs hold
+   (:mod:`tests.simulation.kept`).
 
 At the end, with everything healed, both sides are equal and name the same custodians, ``fsck`` finds nothing
 (the national view is the fold of the logs), and everything asked for is there once.
@@ -36,6 +38,7 @@ from registry import fsck as registry_fsck
 from registry.model import ClaimState
 from tests.simulation.city import CityNode
 from tests.simulation.decided import Decisions
+from tests.simulation.kept import SetbackRules
 from tests.simulation.persons import PersonRules
 from tests.simulation.registry import RegistryNode
 from tests.simulation.template import CITIES, START_US, Template
@@ -91,12 +94,14 @@ class Oracle:
     persons: PersonRules = field(init=False)
     verdicts: VerdictOracle = field(init=False)
     _signed: dict[tuple[str, int], bytes] = field(default_factory=dict)
-    #: By city: at which true time the log had grown to which size.
-    _grown: dict[int, list[tuple[int, int]]] = field(default_factory=dict)
+    #: By city: at which true time the log had grown to which epoch and size.
+    _grown: dict[int, list[tuple[int, tuple[int, int]]]] = field(default_factory=dict)
+    setbacks: SetbackRules = field(init=False)
 
     def __post_init__(self) -> None:
         self.decisions = Decisions(self.writings)
         self.persons = PersonRules(self.writings, self.decisions, self.template.registry_keys.persons)
+        self.setbacks = SetbackRules(self.registry, self.cities, self.writings)
         self.verdicts = VerdictOracle(self.registry, self.cities, self.writings, self.decisions)
 
     def witness(self, signer: Signer) -> Signer:
@@ -121,12 +126,12 @@ class Oracle:
                 grown = True
                 for written in self.writings.read(code, watch, now_us):
                     self.persons.wrote(written)
-                _, size, _ = watch.head(code)
-                sizes = self._grown.setdefault(code, [(0, 0)])
-                if size < sizes[-1][1]:
-                    raise Violated(f"the log of {code} shrank from {sizes[-1][1]} to {size}")
-                if size > sizes[-1][1]:
-                    sizes.append((now_us, size))
+                head = watch.head(code)[:2]
+                sizes = self._grown.setdefault(code, [(0, (1, 0))])
+                if head < sizes[-1][1] and code not in self.setbacks.under_way:
+                    raise Violated(f"the log of {code} shrank from {sizes[-1][1]} to {head}")
+                if head > sizes[-1][1]:
+                    sizes.append((now_us, head))
         decided = self.registry.changed()
         if decided:
             self.decisions.read(self.registry)
@@ -136,19 +141,21 @@ class Oracle:
     def _check_registry(self) -> None:
         self.checks += 1
         for code, watch in self.cities.items():
+            if code in self.setbacks.under_way:
+                continue
             for epoch, size, root in self.registry.heads(code):
                 own = watch.connection.execute(
                     "SELECT root FROM log_checkpoint WHERE log = ? AND epoch = ? AND size = ?", (code, epoch, size)
                 ).fetchone()
                 if (own[0] if own else EMPTY_ROOT if size == 0 else None) != root:
                     raise Violated(f"the registry's log of {code} is no prefix of the city's at {size}")
-        rows = self.registry.connection.execute("SELECT city, next_index, as_of_us FROM city_state")
-        for code, next_index, as_of_us in rows:
+        rows = self.registry.connection.execute("SELECT city, epoch, next_index, as_of_us FROM city_state")
+        for code, epoch, next_index, as_of_us in rows:
             if code not in self._grown:
                 continue
             # A commit of this very step may be the one that the answer already counts.
-            had = max(size for at_us, size in self._grown[code] if at_us < as_of_us or size == 0)
-            if had > next_index:
+            had = max(head for at_us, head in self._grown[code] if at_us < as_of_us or head == (1, 0))
+            if had > (epoch, next_index):
                 raise Violated(
                     f"the registry holds {next_index} of {code} and calls that complete at "
                     f"{(as_of_us - START_US) / SECOND_US:.6f} s, when the city had {had}"
@@ -160,6 +167,8 @@ class Oracle:
         self.checks += 1
         watch = self.cities[code]
         found = self.writings.of_request.get((code, request_id), [])
+        if self.setbacks.may_be_lost(code, self.now_us()):
+            return
         if len(found) != 1:
             raise Violated(f"an acknowledged request stands {len(found)} times in the log of {code}")
         if answer is None:
@@ -175,6 +184,7 @@ class Oracle:
             raise Violated(f"a proof of {code} does not verify: {error.message}") from error
         if Place(proof.position.city, proof.position.epoch, proof.position.index) != place:
             raise Violated(f"a proof of {code} is for another record")
+        self.setbacks.proved(place, leaf, signed)
 
     def taken_over(self, code: int, license_id: bytes) -> None:
         """Check, when a citizen hears that a city has a licence now, that the registry decided so."""
@@ -185,7 +195,8 @@ class Oracle:
     def erased(self, code: int, license_id: bytes) -> None:
         """Check, when a citizen hears that a licence was erased, that the city has nothing of it left but that."""
         self.checks += 1
-        if (left := self._left_of(license_id, self.cities[code], code)) is not None:
+        left = self._left_of(license_id, self.cities[code], code)
+        if left is not None and not self.setbacks.may_be_lost(code, self.now_us()):
             raise Violated(f"an erased licence has {left} still")
 
     def not_erased(self) -> str | None:
@@ -204,8 +215,30 @@ class Oracle:
                 return each.place
         return None
 
+    def about_to_set_back(self, code: int) -> None:
+        """Note what must survive, just before a city's database is set back."""
+        self.setbacks.begin(code)
+        self.verdicts.setbacks += 1
+
+    def set_back(self, code: int) -> bool:
+        """Forget what is lost with a city's database; tell whether the registry holds more than the copy had."""
+        copied = self.cities[code].head(code)[:2]
+        held = self.registry.head(code)[:2]
+        left = max(copied, held)
+        self.writings.forget(code, *left)
+        if code in self._grown:
+            self._grown[code] = [each for each in self._grown[code] if each[1] <= left]
+        return held > copied
+
+    def restored(self, code: int) -> None:
+        """Check that nothing is lost of a city's log that the registry had."""
+        self.checks += 1
+        self.setbacks.end(code, self.now_us())
+
     def honest(self, city: CityNode) -> None:
         """Check that a city has no reason to stop."""
+        if city.code in self.setbacks.under_way:
+            return
         if city.gate.reason is not None and not city.gate.waits:
             raise Violated(f"{city.name} stopped signing: {city.gate.reason.message}")
         if city.writer.failure is not None:
@@ -245,6 +278,7 @@ class Oracle:
             findings += check.run().findings
             if self.registry.head(code) != self.cities[code].head(code):
                 raise Violated(f"the registry never caught up with {code}")
+        self.setbacks.settled()
         if findings:
             raise Violated("; ".join(f"{finding.where}: {finding.what}" for finding in findings[:3]))
 

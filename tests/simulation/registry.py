@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, cast
 
 from elicense.clock import SECOND_US
-from elicense.log.model import FIRST_EPOCH, REGISTRY_LOG, LogKey
+from elicense.errors import DataLoss, LogBehind
 from elicense.log.writer import LogWriter
 from elicense.rpc.license_fields import LicenseFields
 from elicense.rpc.verification_service import VerificationServicer
@@ -18,14 +18,19 @@ from registry.custody import Custody
 from registry.decider import RegistryDecider
 from registry.decisions import PendingDecisions
 from registry.disputes import Disputes
+from registry.epochs import HeldLogs
 from registry.freshness import Freshness
-from registry.history import own_doubt
+from registry.given_back import GivenBack
+from registry.history import open_key, own_doubt
 from registry.metrics import CityMetrics
+from registry.mirrored import OwnPages
 from registry.names import cosigner_name, registry_origin
 from registry.publishing import HeadPublisher
 from registry.readers import Readers
+from registry.replay import Replay
 from registry.replication import DecisionLog, Replication
 from registry.services.custody import CustodyServicer
+from registry.services.recovery import RecoveryServicer
 from registry.services.replication import ReplicationServicer
 from tests.simulation.nodes import Node, WatchedAnchor, looks_of
 from tests.simulation.template import anchor_of
@@ -42,22 +47,25 @@ class RegistryNode(Node):
             template.registry_store,
             self.database,
         )
-        origin = registry_origin(domain, FIRST_EPOCH)
+        self.key = database.read_now(lambda conn: open_key(conn, store.logs))
+        origin = registry_origin(domain, self.key.epoch)
         self.anchor = WatchedAnchor(anchor_of(self.database_path), origin)
+        transfers = around.doubles.transfers(store=store, persons=keys.persons)
+        decider = RegistryDecider(
+            store=store,
+            transfers=transfers,
+            actor=str(registry_id(domain)),
+            lease_us=template.registry.limits.claim_lease_minutes * 60 * SECOND_US,
+            conflict_us=template.registry.limits.conflict_days * 86_400 * SECOND_US,
+            clock=self.clock,
+        )
         self.writer = LogWriter(
             database=database,
             log_store=store.logs,
-            key=LogKey(REGISTRY_LOG, FIRST_EPOCH),
+            key=self.key,
             signer=around.witness(keys.log),
             origin=origin,
-            decider=RegistryDecider(
-                store=store,
-                transfers=around.doubles.transfers(store=store, persons=keys.persons),
-                actor=str(registry_id(domain)),
-                lease_us=template.registry.limits.claim_lease_minutes * 60 * SECOND_US,
-                conflict_us=template.registry.limits.conflict_days * 86_400 * SECOND_US,
-                clock=self.clock,
-            ),
+            decider=decider,
             clock=self.clock,
             random=self.bytes_of,
             before_answer=self.anchor.keep,
@@ -122,24 +130,58 @@ class RegistryNode(Node):
             attestor=Attestor(node=str(registry_id(domain)), signer=keys.answers, random=self.bytes_of),
             clock=self.clock,
         )
+        given_back = GivenBack(
+            database=database,
+            store=store,
+            key=self.key,
+            public_key=keys.log.public_key(),
+            trust_domain=domain,
+            anchor=self.anchor,
+            replay=Replay(store=store, decider=decider, transfers=transfers, persons=keys.persons),
+            deciding=self,
+            on_change=self.decisions.task.wake,
+        )
         self.services = [
             # No looks are shipped here.
             ReplicationServicer(replication=replication, persons=keys.persons, accesses=cast("Any", None)),
+            RecoveryServicer(
+                held=HeldLogs(
+                    database=database,
+                    store=store,
+                    cosigner=around.witness(keys.cosigner),
+                    cosigner_name=cosigner_name(domain),
+                    clock=self.clock,
+                ),
+                own=OwnPages(database=database, store=store, signer=around.witness(keys.log), trust_domain=domain),
+                given_back=given_back,
+                log=log,
+                trust_domain=domain,
+            ),
             CustodyServicer(custody=custody, persons=keys.persons),
             VerificationServicer(looks_of(answers, keys.subjects, self.clock)),
         ]
 
     async def begin(self) -> None:
         await self.disputes.refresh()
-        doubt = await self.database.read(
-            lambda conn: own_doubt(
-                conn, self.around.template.registry_store.logs, LogKey(REGISTRY_LOG, FIRST_EPOCH), self.anchor
-            )
-        )
+        doubt = await self._doubt()
         if doubt is not None:
-            self.writer.halt(doubt)  # the oracle sees it
-            return
+            self.stop(doubt)
         await self.writer.start()
         self.spawn(self.anchor.flush_for_ever())
         self.decisions.task.start()
         self.heads.start()
+
+    def stop(self, reason: DataLoss) -> None:
+        """Decide nothing more."""
+        self.writer.halt(reason)
+
+    async def go_on(self) -> bool:
+        """Decide again if the database holds everything that was signed; tell whether it does."""
+        doubt = await self._doubt()
+        if doubt is None and isinstance(self.writer.failure, LogBehind):
+            await self.writer.resume()
+        return doubt is None
+
+    async def _doubt(self) -> DataLoss | None:
+        logs = self.around.template.registry_store.logs
+        return await self.database.read(lambda conn: own_doubt(conn, logs, self.key, self.anchor))

@@ -21,7 +21,18 @@ from tests.simulation.scenario import Outcome, simulate
 from tests.simulation.template import Template, make_template
 
 #: What is told of all seeds together.
-_COUNTED: Final = ("steps", "crashes", "acknowledged", "erased", "moved", "renumbered", "barred", "verdicts", "checks")
+_COUNTED: Final = (
+    "steps",
+    "crashes",
+    "acknowledged",
+    "erased",
+    "moved",
+    "renumbered",
+    "barred",
+    "restored",
+    "verdicts",
+    "checks",
+)
 
 _template: list[Template] = []
 

@@ -11,6 +11,7 @@ from random import Random
 from typing import Any, Final
 from unittest.mock import patch
 
+from city_node.keys import LogSigners
 from elicense.log import note
 from tests.simulation.citizens import COUNTERS, Citizens
 from tests.simulation.city import CityNode
@@ -19,10 +20,13 @@ from tests.simulation.network import Network
 from tests.simulation.nodes import Doubles, Node, Surroundings
 from tests.simulation.oracle import Oracle
 from tests.simulation.registry import RegistryNode
-from tests.simulation.template import CITIES, Template, copy_stores
+from tests.simulation.setbacks import CitySetBack
+from tests.simulation.template import CITIES, Template, copy_stores, file_of
 from tests.simulation.trouble import Trouble
 from tests.simulation.written import Violated, watch
 
+#: Share of seeds in which a city is set back.
+SET_BACK: Final = 0.3
 #: Within which everything must have healed, virtual seconds.
 HEALED_S: Final = 120.0
 
@@ -41,6 +45,7 @@ class Outcome:
         moved: Licences that another city took over.
         renumbered: Holders who were given another number.
         barred: Holders who were barred from applying anew.
+        restored: Databases that were set back, and restored.
         verdicts: What verifiers were told.
         checks: What the oracle compared.
         events: What was broken, in order.
@@ -56,6 +61,7 @@ class Outcome:
     moved: int = 0
     renumbered: int = 0
     barred: int = 0
+    restored: int = 0
     verdicts: int = 0
     checks: int = 0
     events: list[str] = field(default_factory=list)
@@ -104,7 +110,9 @@ class Nation:
         self.outcome = outcome
         self.trouble = Trouble(self, Random(f"trouble {seed}"))
         self.network = Network(loop, Random(f"network {seed}"), on_fault=self._fault)
-        self.registry_path, self.city_paths = copy_stores(template)
+        self.registry_path, self.configs = copy_stores(template)
+        self.city_paths = {code: file_of(config.database_url) for code, config in self.configs.items()}
+        self.signers = {code: LogSigners(config) for code, config in self.configs.items()}
         self.oracle = Oracle(
             template,
             loop.time,
@@ -117,7 +125,8 @@ class Nation:
         self.registry: RegistryNode | None = None
         self.cities: dict[int, CityNode | None] = dict.fromkeys(CITIES)
         self._offsets = dict.fromkeys(CITIES, doubles.clock_off_s)
-        self._rising: set[asyncio.Task[None]] = set()
+        self._rising: dict[asyncio.Task[None], str] = {}
+        self._down: set[int] = set()
         self.broken: Exception | None = None
         loop.set_exception_handler(self._unhandled)
         loop.crashes = self.trouble.may_crash
@@ -136,6 +145,8 @@ class Nation:
             self.city_paths[code],
             self._offsets[code],
             code=code,
+            config=self.configs[code],
+            signers=self.signers[code],
             find_registry=lambda: self.registry,
         )
         self.cities[code] = city
@@ -164,14 +175,28 @@ class Nation:
 
         async def rise() -> None:
             await asyncio.sleep(self._random.uniform(0.05, 3))
+            while isinstance(node, CityNode) and node.code in self._down:  # noqa: ASYNC110  # an operator ends it
+                await asyncio.sleep(0.1)
             await again()
 
         task = self.loop.create_task(rise(), context=outside())
-        self._rising.add(task)
+        self._rising[task] = node.name
         task.add_done_callback(self._risen)
 
+    def keep_down(self, code: int) -> None:
+        """End a city, if it runs, and let it not start again."""
+        self._down.add(code)
+        if (city := self.cities[code]) is not None:
+            self.crash(city)
+
+    async def let_up(self, code: int) -> None:
+        """Let a city that was kept down start."""
+        self._down.discard(code)
+        if str(code) not in self._rising.values():
+            await self.start_city(code)
+
     def _risen(self, task: asyncio.Task[None]) -> None:
-        self._rising.discard(task)
+        del self._rising[task]
         if (error := task.exception()) is not None:
             self.broken = self.broken or error  # type: ignore[assignment]
 
@@ -191,6 +216,7 @@ class Nation:
         citizens = Citizens(self, Random(f"citizens {self.outcome.seed}"))
         await asyncio.gather(
             self.trouble.run(),
+            *(setback.run() for setback in self.setbacks()),
             *(citizens.live(code, number) for code in CITIES for number in range(COUNTERS)),
             *(citizens.verify(code) for code in CITIES),
         )
@@ -203,9 +229,16 @@ class Nation:
         assert self.registry is not None
         self.oracle.settled(self.registry, {code: city for code, city in self.cities.items() if city is not None})
 
+    def setbacks(self) -> list[CitySetBack]:
+        """Return what sets machines back in this seed: nothing in most."""
+        random = Random(f"setbacks {self.outcome.seed}")
+        if random.random() < SET_BACK:
+            return [CitySetBack(self, random, random.choice(CITIES))]
+        return []
+
     def _unsettled(self) -> str | None:
         """Return what is under way still; None when nothing is."""
-        if self.registry is None or self._rising or any(city is None for city in self.cities.values()):
+        if self.registry is None or self._rising or self._down or any(city is None for city in self.cities.values()):
             return "a node has not risen"
         if (table := self.oracle.undecided()) is not None:
             return f"the registry has not decided everything in {table}"

@@ -8,12 +8,14 @@ import shutil
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
+from urllib.parse import unquote
 
 from city_node.config import CityConfig
 from city_node.keys import CityKeys
 from city_node.keys import load_keys as load_city_keys
 from city_node.store import CityStore
 from elicense.clock import SECOND_US
+from elicense.log.model import FIRST_EPOCH
 from elicense.view.person import KEY_SIZE, PersonIndex
 from registry.config import RegistryConfig
 from registry.keys import RegistryKeys
@@ -92,25 +94,29 @@ async def make_template(folder: Path, scratch: Path) -> Template:
 
 
 def anchor_of(database: Path) -> Path:
-    """Return where the anchor of a city's database lies."""
+    """Return where the anchor of the registry's database lies."""
     return database.with_suffix(".anchor")
 
 
-def copy_stores(template: Template) -> tuple[Path, dict[int, Path]]:
-    """Copy the databases and anchors of a template; return those of the registry and of each city."""
+def copy_stores(template: Template) -> tuple[Path, dict[int, CityConfig]]:
+    """Copy what a template has on disk; return the registry's database and each city's configuration."""
     folder = template.folder
     for left in folder.iterdir():
-        left.unlink()
+        shutil.rmtree(left) if left.is_dir() else left.unlink()
     registry = folder / "registry.db"
-    shutil.copyfile(_file(template.registry.database.url), registry)
+    shutil.copyfile(file_of(template.registry.database.url), registry)
     shutil.copyfile(template.registry.anchor_path, anchor_of(registry))
     cities = {}
     for code, config in template.cities.items():
-        cities[code] = folder / f"{code}.db"
-        shutil.copyfile(_file(config.database_url), cities[code])
-        shutil.copyfile(config.anchor_path, anchor_of(cities[code]))
+        node = config.node.model_copy(update={"data_dir": folder / str(code)})
+        cities[code] = own = config.model_copy(update={"node": node})
+        own.keys_dir.mkdir(parents=True)
+        shutil.copyfile(file_of(config.database_url), file_of(own.database_url))
+        shutil.copyfile(config.anchor_path, own.anchor_path)
+        shutil.copy(file_of(config.log_key_uri(FIRST_EPOCH)), file_of(own.log_key_uri(FIRST_EPOCH)))
     return registry, cities
 
 
-def _file(url: str) -> str:
-    return url.removeprefix("sqlite://")
+def file_of(url: str) -> Path:
+    """Return the file that a URL names."""
+    return Path(unquote(url.removeprefix("sqlite:///").removeprefix("file:")))

@@ -15,14 +15,17 @@ from typing import TypeVar
 import pytest
 from sqlalchemy import Connection
 
+from city_node.refill import Refill
 from city_node.verification import CityAnswers
 from elicense.log.erased_store import Erased
+from elicense.log.model import Head, LogKey
 from elicense.view.model import ViewRow
 from registry.batch import Batch, Taken
 from registry.handovers import TransferDecision
 from registry.ingest import Ingest
 from registry.transfer_decider import TransferDecider
 from registry.verification import NationalAnswers
+from tests.simulation import scenario
 from tests.simulation.database import SimDatabase
 from tests.simulation.nodes import Doubles
 from tests.simulation.run import memory, tell
@@ -167,6 +170,27 @@ def test_a_planted_fault_in_a_rule_is_found(
     for name, fault in planted.items():
         monkeypatch.setattr(name, fault)
     assert re.search(told, found(template, Doubles()))
+
+
+async def refills_nothing(self: Refill, key: LogKey, *_: object) -> Head | None:
+    return await self._database.read(lambda conn: self._store.logs.head(conn, key))
+
+
+@pytest.mark.parametrize(
+    ("planted", "told"),
+    [
+        ({"city_node.restore.may_go_on": always}, "lacks what this node signed"),
+        ({"city_node.refill.Refill.run": refills_nothing}, "can not be restored"),
+    ],
+    ids=["going on with an epoch that was signed beyond", "refilling nothing"],
+)
+def test_a_planted_fault_in_a_restore_is_found(
+    template: Template, monkeypatch: pytest.MonkeyPatch, planted: dict[str, Callable[..., object]], told: str
+) -> None:
+    monkeypatch.setattr(scenario, "SET_BACK", 1.0)
+    for name, fault in planted.items():
+        monkeypatch.setattr(name, fault)
+    assert told in found(template, Doubles())
 
 
 def found(template: Template, double: Doubles) -> str:

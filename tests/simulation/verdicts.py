@@ -36,6 +36,7 @@ class Asked:
 
     Attributes:
         at_us: True time.
+        setbacks: How many databases had been set back.
         number: Number of the document asked about.
         committed: Records of the person that forbid driving and were committed.
         held: Those of them that the registry held.
@@ -45,6 +46,7 @@ class Asked:
     """
 
     at_us: int
+    setbacks: int
     number: str
     committed: tuple[Written, ...]
     held: tuple[Written, ...]
@@ -59,6 +61,7 @@ class VerdictOracle:
 
     Attributes:
         judged: How many were VALID or INVALID of a person with one licence.
+        setbacks: How many databases were set back so far; what is on its way then is not judged.
     """
 
     registry: Watch
@@ -66,6 +69,7 @@ class VerdictOracle:
     writings: CityWritings
     decisions: Decisions
     judged: int = 0
+    setbacks: int = 0
 
     def asking(self, number: str, now_us: int) -> Asked:
         """Note what is true before a question leaves."""
@@ -79,13 +83,14 @@ class VerdictOracle:
             custodian = row[0] if row else 0
         known = tuple(held(committed, self.registry))
         is_held = any(number in each.numbers for each in held(self._counting(number), self.registry))
-        return Asked(now_us, number, committed, known, custodian, is_held, self._is_barred(known))
+        return Asked(now_us, self.setbacks, number, committed, known, custodian, is_held, self._is_barred(known))
 
     def told(self, asked: Asked, verdict: pb.Verdict) -> None:
         """Check an answer at the moment when the verifier hears it."""
+        if asked.setbacks != self.setbacks:
+            return
         fresh = verdict.freshness
-        if fresh.city and fresh.log_size > max(size for _, size, _ in self.cities[fresh.city].heads(fresh.city)):
-            raise Violated(f"a verdict rests on {fresh.log_size} entries of {fresh.city}, which has fewer")
+        self._within_the_log(fresh)
         if verdict.outcome == pb.OUTCOME_VALID and fresh.source != pb.SOURCE_CITY and asked.is_barred:
             raise Violated("VALID by the registry, which held when asked that the person is barred")
         if len(self.writings.licenses(asked.number)) != 1:
@@ -102,6 +107,14 @@ class VerdictOracle:
                 raise Violated("a verdict is INVALID, and no record forbids driving")
         elif verdict.outcome == pb.OUTCOME_NO_MATCH and asked.is_held and not self._is_erased(asked.number):
             raise Violated("a verdict is NO_MATCH, and the registry held the license when it was asked")
+
+    def _within_the_log(self, fresh: pb.Freshness) -> None:
+        if not fresh.city:
+            return
+        # A city that was set back has less than the registry for a while.
+        heads = [*self.cities[fresh.city].heads(fresh.city), *self.registry.heads(fresh.city)]
+        if fresh.log_size > max(size for _, size, _ in heads):
+            raise Violated(f"a verdict rests on {fresh.log_size} entries of {fresh.city}, which has fewer")
 
     def _valid_by_registry(self, asked: Asked, fresh: pb.Freshness) -> None:
         as_of_us = from_timestamp(fresh.as_of_time)

@@ -6,7 +6,7 @@ import sqlite3
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from elicense.license.bans import BANNING_LETTERS
 from elicense.v1 import license_pb2
@@ -136,6 +136,19 @@ class CityWritings:
                     written = _read(Place(city, epoch, index), record, now_us)
                     self._add(written)
                     yield written
+
+    def forget(self, city: int, epoch: int, size: int) -> None:
+        """Forget what a city had written from there on, which is lost."""
+        self._sizes[city, epoch] = min(size, self._sizes[city, epoch])
+        for key in [key for key in self._sizes if key[0] == city and key[1] > epoch]:
+            del self._sizes[key]
+        end = Place(city, epoch, size)
+        by_key: tuple[dict[Any, list[Written]], ...] = (self.of_license, self.of_request, self.of_number)
+        for records in (*(records for each in by_key for records in each.values()), self.bars):
+            records[:] = [each for each in records if each.place.city != city or each.place < end]
+        self.erased = {
+            license_id for license_id, records in self.of_license.items() if any(each.erases for each in records)
+        }
 
     def licenses(self, number: str) -> set[bytes]:
         """Return the licences that a number has led to."""

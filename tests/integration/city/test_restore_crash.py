@@ -13,7 +13,8 @@ from contextlib import suppress
 from typing import Any, TypeVar
 
 from city_node.keys import load_keys
-from city_node.restore import Restore, Restored
+from city_node.restore import Restore, Restored, upstream
+from city_node.store import CityStore
 from city_node.verify_only import verify_only_mark
 from elicense.clock import utc_micros
 from elicense.sql.database import Database
@@ -67,15 +68,19 @@ async def fill(cluster: Cluster, suzhou: City) -> int:
 
 async def restored(city: City, commits: int) -> Restored:
     database = DyingDatabase(city.config.database_url, commits)
+    keys = load_keys(city.config, random=random.randbytes)
+    work = Restore(
+        config=city.config,
+        keys=keys,
+        database=database,
+        store=CityStore(),
+        clock=utc_micros,
+        random=random.randbytes,
+        progress=lambda _epoch, _done, _of: None,
+    )
     try:
-        return await Restore(
-            config=city.config,
-            keys=load_keys(city.config, random=random.randbytes),
-            database=database,
-            clock=utc_micros,
-            random=random.randbytes,
-            progress=lambda _epoch, _done, _of: None,
-        ).run()
+        async with upstream(city.config, keys) as registry:
+            return await work.run(registry)
     finally:
         await asyncio.to_thread(database.close)
 

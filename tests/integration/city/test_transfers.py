@@ -394,6 +394,24 @@ async def test_what_the_old_city_wrote_too_late_has_no_effect_and_is_shown_to_th
     await nation.sound()
 
 
+async def test_a_restored_city_shows_a_licence_that_moved_as_it_left_it_with_what_it_wrote_too_late(
+    nation: Nation,
+) -> None:
+    license_ = await nation.issued()
+    await offer(nation.suzhou, license_.name, CHENGDU)
+    await nation.suzhou.replicated()
+    nation.suzhou.running.replicator.stop()
+    await accept(nation.chengdu, license_.name)
+    await set_letter(nation.suzhou, license_.name, "D")
+    await nation.restart(nation.suzhou)
+    await moved(nation.suzhou, license_.name)
+    await nation.suzhou.replicated()
+    await nation.suzhou.stop()
+    await restore(nation.suzhou)
+    await nation.suzhou.start()
+    await nation.sound()
+
+
 async def test_a_refused_take_over_leaves_nothing_behind_and_is_accepted_again(nation: Nation) -> None:
     license_ = await nation.issued()
     await offer(nation.suzhou, license_.name, CHENGDU)
@@ -487,6 +505,23 @@ async def test_a_city_that_lost_its_database_knows_again_what_it_gave_away_and_w
     for license_ in (gone, back):
         await nation.everywhere(license_, OUTCOME_INVALID)
     await nation.sound()
+
+
+async def test_a_restored_city_answers_for_a_licence_whose_withdrawn_offer_was_confirmed(
+    nation: Nation,
+) -> None:
+    license_ = await nation.issued()
+    await offer(nation.suzhou, license_.name, CHENGDU)
+    await withdraw(nation.suzhou, license_.name)
+    await nation.suzhou.replicated()
+    await nation.suzhou.stop()
+    await restore(nation.suzhou)
+    await nation.suzhou.start()
+    await nation.suzhou.replicated()
+    await nation.sound()
+    await nation.cluster.stop_registry()
+    assert await nation.outcome(license_, nation.suzhou) == OUTCOME_VALID
+    await nation.cluster.start_registry()
 
 
 async def test_the_past_is_answered_across_the_hand_over_in_every_city(nation: Nation) -> None:

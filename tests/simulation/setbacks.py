@@ -1,0 +1,128 @@
+"""Machines that lose what they had: a database is set back to a copy, and an operator brings the rest back.
+
+A city's anchor survives, is lost, or is set back too.  That last may only happen where the registry holds more than
+the copy: of a city that is set back as a whole nobody else knows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from dataclasses import replace
+from pathlib import Path
+from random import Random
+from typing import TYPE_CHECKING, Final
+
+from city_node.keys import LogSigners
+from city_node.restore import Restore, Upstream
+from elicense.clock import SECOND_US
+from elicense.errors import Error
+from elicense.trust.roles import Role
+from elicense.trust.spiffe import Caller, city_id
+from tests.simulation.template import START_US
+from tests.simulation.written import Violated
+
+if TYPE_CHECKING:
+    from tests.simulation.scenario import Nation
+
+#: When whatever is broken has been healed for long, virtual seconds.
+_LATEST_S: Final = 60.0
+#: How long one attempt to restore may take before its operator ends it, virtual seconds.
+_PATIENCE_S: Final = 8.0
+
+
+class CitySetBack:
+    """Sets a city back, once.
+
+    Args:
+        nation: The nation.
+        random: Draws when, and what becomes of the anchor.
+        code: The city.
+    """
+
+    def __init__(self, nation: Nation, random: Random, code: int) -> None:
+        self._nation = nation
+        self._random = random
+        self._code = code
+        self._config = nation.configs[code]
+        self._copy = nation.around.template.folder / "copy.db"
+        self._anchor = b""
+
+    async def run(self) -> None:
+        """Copy the city's database, put the copy in its place some time later, and restore the city."""
+        await asyncio.sleep(self._random.uniform(0.5, 7))
+        self._keep()
+        await asyncio.sleep(self._random.uniform(0.5, 6))
+        await self._strike()
+        await self._restore()
+
+    def _keep(self) -> None:
+        copy(self._nation.oracle.cities[self._code].connection, self._copy)
+        self._anchor = self._config.anchor_path.read_bytes()
+        self._nation.event(f"{self._code} is copied")
+
+    async def _strike(self) -> None:
+        nation, oracle, code = self._nation, self._nation.oracle, self._code
+        nation.keep_down(code)
+        oracle.about_to_set_back(code)
+        with sqlite3.connect(self._copy) as source:
+            source.backup(oracle.cities[code].connection)
+        source.close()
+        is_known = oracle.set_back(code)
+        fate = self._random.choice(("kept", "kept", "lost", "set back")) if is_known else "kept"
+        if fate == "lost":
+            self._config.anchor_path.unlink()
+        elif fate == "set back":
+            self._config.anchor_path.write_bytes(self._anchor)
+        nation.event(f"{code} is set back, its anchor {fate}")
+        if fate != "set back" and self._random.random() < 0.5:
+            # Nobody has noticed: the node has to.
+            await nation.start_city(code)
+            await asyncio.sleep(self._random.uniform(0, 3))
+            nation.keep_down(code)
+
+    async def _restore(self) -> None:
+        while True:
+            try:
+                async with asyncio.timeout(self._random.uniform(0.2, _PATIENCE_S)):
+                    restored = await self._work().run(self._upstream())
+                break
+            except (Error, TimeoutError) as error:
+                why = getattr(error, "reason", "too slow")
+                self._nation.event(f"no restore of {self._code}: {why}")
+                if self._nation.loop.time() > _LATEST_S:
+                    raise Violated(f"{self._code} can not be restored: {why}") from error
+            await asyncio.sleep(self._random.uniform(0.1, 1))
+        self._nation.event(f"{restored}")
+        self._nation.outcome.restored += 1
+        self._nation.oracle.restored(self._code)
+        await self._nation.let_up(self._code)
+
+    def _work(self) -> Restore:
+        around, code = self._nation.around, self._code
+        # Its operator reads the keys anew, and so does the node when it starts.
+        signers = self._nation.signers[code] = LogSigners(self._config)
+        return Restore(
+            config=self._config,
+            keys=replace(around.template.city_keys[code], log=around.watched(signers)),
+            database=around.template.database(around.doubles.database, self._nation.city_paths[code]),
+            store=around.template.city_store,
+            clock=lambda: START_US + int(around.loop.time() * SECOND_US),
+            random=around.random.randbytes,
+            progress=lambda _epoch, _done, _of: None,
+        )
+
+    def _upstream(self) -> Upstream:
+        us = city_id(self._config.node.trust_domain, self._code)
+        stub = self._nation.network.connect(
+            lambda: self._nation.registry, caller=Caller(us, Role.CITY, self._code, bytes(32)), name=str(self._code)
+        )
+        return Upstream(stub, stub)
+
+
+def copy(source: sqlite3.Connection, path: Path) -> None:
+    """Copy a database, in use or not, into a file."""
+    path.unlink(missing_ok=True)
+    target = sqlite3.connect(path)
+    source.backup(target)
+    target.close()
