@@ -38,6 +38,7 @@ from elicense.rpc.telemetry import describe_exception
 from elicense.sql.database import Database
 from elicense.trust.secret_file import SECRET_MODE, replace_file
 from elicense.v1 import log_pb2, recovery_pb2, recovery_pb2_grpc
+from elicense.verification.cited import EVIDENCE_WANTED, cited
 from elicense.verification.evidence_file import confirm, format_evidence
 from elicense.verification.head_evidence import HeadEvidence, NoteStatement
 
@@ -115,7 +116,7 @@ class Mirror:
         self._vectors = vectors
         self._say_sound = say_sound
         self._folder = folder
-        self._proofs = MirroredEvidence(folder / "mirrored")
+        self._proofs = MirroredEvidence(folder / "mirrored", metrics=metrics)
         self._interval_s = interval_s
         self._size = Gauge("elicense_mirror_entries", "Entries held of the registry's log.", registry=metrics)
         self._forked = Gauge(
@@ -180,6 +181,7 @@ class Mirror:
         self._say_forked(False)
         self._size.set(held.size)
         if answer.open_epoch <= held.key.epoch:
+            await self._exchange(held, answer.evidence_wanted)
             return False
         await self._database.write(lambda conn: self._logs.create(conn, LogKey(REGISTRY_LOG, held.key.epoch + 1)))
         return True
@@ -190,10 +192,31 @@ class Mirror:
         It is told of the newest head too: a registry that lacks what it signed must decide nothing meanwhile.
         """
         page = await self._database.read(lambda conn: read_page(conn, self._logs, held.key, there))
-        evidence = await asyncio.to_thread(self._proofs.of, [entry.record for entry in page.entries])
+        evidence = await asyncio.to_thread(self._proofs.of, cited(entry.record for entry in page.entries))
         size = await self._show(held, there, page, evidence)
         _log.warning("registry_log_given_back", there=size, held=held.size)
         return size > there
+
+    async def _exchange(self, held: Head, lost: Sequence[bytes]) -> None:
+        """Give the registry evidence that it has lost, and ask for what is missing here; each call takes some of it."""
+        given = await asyncio.to_thread(self._proofs.of, lost) if lost else []
+        if given and held.note is not None:
+            await self._show(held, held.size, Page([], []), given)
+        lacking = await asyncio.to_thread(self._proofs.lacking)
+        for start in range(0, len(lacking), EVIDENCE_WANTED):
+            wanted = lacking[start : start + EVIDENCE_WANTED]
+            while wanted:
+                request = recovery_pb2.ReadRegistryLogRequest(
+                    epoch=held.key.epoch, first_index=held.size, evidence_wanted=wanted
+                )
+                try:
+                    answer = await self._stub.ReadRegistryLog(request, timeout=CALL_SECONDS)
+                except grpc.RpcError as error:
+                    raise from_rpc_error(error) from error
+                added = await asyncio.to_thread(self._proofs.add, answer.evidence)
+                if not added:
+                    break  # the registry does not have the rest either
+                wanted = [digest for digest in wanted if digest not in added]
 
     async def _show(self, held: Head, first_index: int, page: Page, evidence: Sequence[bytes] = ()) -> int:
         request = recovery_pb2.ReturnRegistryLogRequest(

@@ -20,7 +20,7 @@ from registry.batch import Batch
 from registry.heads import open_head
 from registry.judging import Judgement, Unexplained, judge
 from registry.model import City
-from registry.quarantine import ApproveRelease, AskRelease, NoteExplained, OpenQuarantine, QuarantineCommand
+from registry.quarantine import ApproveRelease, AskRelease, NoteExplained, OpenQuarantine, QuarantineCommand, opens
 from registry.quarantine_model import Kind, Quarantine
 from registry.store import RegistryStore
 
@@ -93,11 +93,14 @@ class Disputes:
         digest = sha256(body).digest()
         now_us = self._clock()
         # First what proves it, then the decision that cites it.
-        await self._database.write(
-            lambda conn: self._store.add_evidence(
-                conn, city=batch.city, digest=digest, reason=reason, body=body, now_us=now_us
+
+        def keep(conn: Connection) -> None:
+            cited = opens(self._store.quarantines.of(conn, batch.city), batch.epoch, kind)
+            self._store.add_evidence(
+                conn, city=batch.city, digest=digest, reason=reason, body=body, now_us=now_us, cited=cited
             )
-        )
+
+        await self._database.write(keep)
         signed = judgement.signed
         opened = await self._log.quarantine(
             OpenQuarantine(batch.city, batch.epoch, kind, signed.size, signed.root, digest)

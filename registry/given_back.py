@@ -104,7 +104,7 @@ class GivenBack:
             first_index: Index of the first entry.
             page: Entries and the signed heads among them.
             shown: Signed note of the newest head that the city holds.
-            evidence: What quarantines among the entries may rest on.
+            evidence: What quarantines may rest on, of these entries or of some that are held.
 
         Returns:
             Size of the log now; one that did not grow waits for what cities have yet to send.
@@ -132,6 +132,8 @@ class GivenBack:
             held = await self._fill(held, parts_of(page, first_index), evidence)  # (3)
             if await self._deciding.go_on():  # (4)
                 self._on_change()
+        elif evidence:
+            await self._database.write(partial(self._keep_lacking, evidence))
         return held.size
 
     def _compare(self, shown: Checkpoint, conn: Connection) -> Head | None:
@@ -189,17 +191,37 @@ class GivenBack:
             self._keep_evidence(conn, decision_of(entry.record or b""), bodies)
         return moved
 
+    def _keep_lacking(self, bodies: Sequence[bytes], conn: Connection) -> None:
+        """Keep what quarantines rest on that are held, and nothing that is there already."""
+        sent = {sha256(body).digest(): body for body in bodies}
+        for each in self._store.lacking_evidence(conn):
+            if each.digest in sent:
+                self._store.add_evidence(
+                    conn,
+                    city=each.city,
+                    digest=each.digest,
+                    reason=_reason(each.kind),
+                    body=sent[each.digest],
+                    now_us=each.opened_us,
+                    cited=True,
+                )
+
     def _keep_evidence(self, conn: Connection, decision: log_pb2.RegistryRecord, bodies: Mapping[bytes, bytes]) -> None:
         """Keep what a quarantine rests on, which was lost with the database."""
         opened = decision.city_quarantined
         body = bodies.get(opened.evidence_digest)
         if decision.HasField("city_quarantined") and body is not None:
-            reason = LogForked.reason if int(opened.kind) == int(Kind.FORK) else RootMismatch.reason
             self._store.add_evidence(
                 conn,
                 city=opened.city,
                 digest=opened.evidence_digest,
-                reason=reason,
+                reason=_reason(opened.kind),
                 body=body,
                 now_us=from_timestamp(decision.record_time),
+                cited=True,
             )
+
+
+def _reason(kind: int) -> str:
+    """Return why the evidence of a quarantine is kept."""
+    return LogForked.reason if int(kind) == int(Kind.FORK) else RootMismatch.reason

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,7 @@ from elicense.log.model import REGISTRY_LOG, LogKey
 from elicense.log.pages import Page, read_page
 from elicense.sql.database import Database
 from elicense.trust.signer import Signer
-from elicense.verification.cited import EVIDENCE_BYTES, cited
+from elicense.verification.cited import EVIDENCE_BYTES, EVIDENCE_WANTED, cited
 from registry.names import registry_origin
 from registry.store import RegistryStore
 
@@ -27,13 +28,15 @@ class OwnPage:
         page: Its entries and signed heads.
         head: Signed note of the newest head; empty while there is no entry.
         open_epoch: Epoch that is open.
-        evidence: What quarantines among the entries rest on.
+        evidence: What was wanted, and what quarantines among the entries rest on.
+        lacks: Digests of evidence that the registry lacks itself.
     """
 
     page: Page
     head: bytes
     open_epoch: int
     evidence: list[bytes]
+    lacks: list[bytes]
 
 
 class OwnPages:
@@ -52,16 +55,18 @@ class OwnPages:
         self._signer = signer
         self._trust_domain = trust_domain
 
-    async def read(self, epoch: int, first_index: int) -> OwnPage:
-        """Return the entries from ``first_index`` on, as far as one answer goes.
+    async def read(self, epoch: int, first_index: int, *, wanted: Sequence[bytes] = ()) -> OwnPage:
+        """Return the entries from ``first_index`` on, as far as one answer goes, and evidence by digest.
 
         Raises:
             NotFound: There was no such epoch.
             StoreCorrupt: The head contradicts itself.
         """
-        return await self._database.read(lambda conn: self._read(conn, LogKey(REGISTRY_LOG, epoch), first_index))
+        return await self._database.read(
+            lambda conn: self._read(conn, LogKey(REGISTRY_LOG, epoch), first_index, wanted)
+        )
 
-    def _read(self, conn: Connection, key: LogKey, first_index: int) -> OwnPage:
+    def _read(self, conn: Connection, key: LogKey, first_index: int, wanted: Sequence[bytes]) -> OwnPage:
         head = self._store.logs.head(conn, key)
         if head is None:
             raise NotFound("there is no such epoch of the registry's log")
@@ -69,17 +74,10 @@ class OwnPages:
         heads = [row if row.note else replace(row, note=self._sign(key, row.size, row.root)) for row in page.heads]
         newest = (head.note or self._sign(key, head.size, head.root)) if head.size else b""
         open_epoch = max(held.epoch for held in self._store.logs.keys(conn) if held.log == REGISTRY_LOG)
-        evidence = self._evidence(conn, [entry.record for entry in page.entries])
-        return OwnPage(Page(page.entries, heads), newest, open_epoch, evidence)
-
-    def _evidence(self, conn: Connection, records: list[bytes | None]) -> list[bytes]:
-        wanted = set(cited(records))
-        bodies, room = [], EVIDENCE_BYTES
-        for _, digest, body in self._store.all_evidence(conn) if wanted else ():
-            if digest in wanted and len(body) <= room:
-                bodies.append(body)
-                room -= len(body)
-        return bodies
+        digests = [*wanted, *cited(entry.record for entry in page.entries)]
+        evidence = self._store.evidence_of(conn, digests, most_bytes=EVIDENCE_BYTES) if digests else []
+        lacks = [each.digest for each in self._store.lacking_evidence(conn)][:EVIDENCE_WANTED]
+        return OwnPage(Page(page.entries, heads), newest, open_epoch, evidence, lacks)
 
     def _sign(self, key: LogKey, size: int, root: bytes) -> bytes:
         # A head that stands in the database is durable: signing it once more is no fork.

@@ -65,6 +65,16 @@ class NoteExplained:
 QuarantineCommand = OpenQuarantine | AskRelease | ApproveRelease | NoteExplained
 
 
+def opens(held: Quarantine | None, epoch: int, kind: Kind) -> bool:
+    """Whether a city that stands like this comes into quarantine, or a worse one."""
+    if held is None or held.epoch != epoch:
+        return True
+    if held.open and held.kind <= kind:
+        return False  # in quarantine already, for as much
+    # Nothing of a forked epoch is taken in any more: the same evidence must not undo what two operators decided.
+    return held.kind != Kind.FORK
+
+
 def quarantine(board: Board, command: QuarantineCommand, held: Quarantine | None, *, actor: str) -> Decision[Outcome]:
     """Return what comes of a command, and note in ``board`` how the city stands.
 
@@ -105,10 +115,7 @@ def _judge(
 
 
 def _open(board: Board, command: OpenQuarantine, held: Quarantine | None, actor: str) -> tuple[list[bytes], Outcome]:
-    if held is not None and held.open and held.epoch == command.epoch and held.kind <= command.kind:
-        return [], Outcome()  # in quarantine already, for as much
-    if held is not None and held.epoch == command.epoch and held.kind == Kind.FORK:
-        # Nothing of that epoch is taken in any more: the same evidence must not undo what two operators decided.
+    if not opens(held, command.epoch, command.kind):
         return [], Outcome()
     opened = Quarantine(
         city=command.city,

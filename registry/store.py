@@ -41,6 +41,7 @@ from registry.conflict_store import ConflictStore, define_conflict_tables
 from registry.custody_store import CustodyStore, define_custody_table
 from registry.model import City, CityState, Claim, ClaimState, NotedDisposition, Pending, PublishedHead
 from registry.postponed_store import PostponedStore, define_postponed_table
+from registry.quarantine_model import Quarantine
 from registry.quarantine_store import QuarantineStore, define_quarantine_table
 from registry.told_store import ToldStore, define_told_tables
 from registry.transfer_store import TransferStore, define_transfer_tables
@@ -522,17 +523,17 @@ class RegistryStore:
         conn.execute(statement, keys)
 
     def add_evidence(
-        self, conn: Connection, *, city: int, digest: bytes, reason: str, body: bytes, now_us: int
+        self, conn: Connection, *, city: int, digest: bytes, reason: str, body: bytes, now_us: int, cited: bool = False
     ) -> bool:
         """Keep what shows a city breaking the rules; the same object is kept once.  Tells whether it is new.
 
         Of one kind a city has no more than :data:`EVIDENCE_PER_REASON` kept: the first ones prove
-        as much as any number, and no city may fill the registry's disk.
+        as much as any number, and no city may fill the registry's disk.  What a decision cites is kept
+        whatever else there is: a city that does small wrongs first must not push out what proves a great one.
         """
         of_kind = (evidence_table.c.city == city, evidence_table.c.reason == reason)
-        if conn.execute(select(func.count()).select_from(evidence_table).where(*of_kind)).scalar_one() >= (
-            EVIDENCE_PER_REASON
-        ):
+        count = select(func.count()).select_from(evidence_table).where(*of_kind)
+        if not cited and conn.execute(count).scalar_one() >= EVIDENCE_PER_REASON:
             return False
         values = {"city": city, "digest": digest, "reason": reason, "body": body, "noted_us": now_us}
         statement = insert_for(conn.dialect.name, evidence_table)
@@ -544,6 +545,26 @@ class RegistryStore:
         table = evidence_table
         query = select(table.c.body).where(table.c.city == city, table.c.digest == digest)
         return conn.execute(query).scalar_one_or_none()
+
+    def evidence_of(self, conn: Connection, digests: Collection[bytes], *, most_bytes: int) -> list[bytes]:
+        """Return what is kept of these digests, against whatever city, up to so many bytes together."""
+        table, found, room = evidence_table, [], most_bytes
+        wanted = sorted(set(digests))
+        for start in range(0, len(wanted), _MAX_PLACES):
+            part = table.c.digest.in_(wanted[start : start + _MAX_PLACES])
+            sizes = select(table.c.city, table.c.digest, func.length(table.c.body)).where(part).order_by(table.c.digest)
+            for city, digest, size in conn.execute(sizes).all():
+                body = self.evidence(conn, city, digest) if size <= room else None
+                if body is not None:
+                    found.append(body)
+                    room -= size
+        return found
+
+    def lacking_evidence(self, conn: Connection) -> list[Quarantine]:
+        """Return the quarantines of which the evidence that they rest on is not kept."""
+        kept = select(evidence_table.c.city, evidence_table.c.digest)
+        held = {(row[0], row[1]) for row in conn.execute(kept)}
+        return [each for each in self.quarantines.all(conn) if (each.city, each.digest) not in held]
 
     def all_evidence(self, conn: Connection) -> Iterator[tuple[int, bytes, bytes]]:
         """Yield everything that is kept as evidence: city, digest, body."""

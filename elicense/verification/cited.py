@@ -10,7 +10,10 @@ from google.protobuf.message import DecodeError
 from elicense.v1 import log_pb2
 
 EVIDENCE_BYTES: Final = 512 * 1024
-"""Most bytes of evidence that go with one page of the registry's log."""
+"""Most bytes of evidence that go with one call."""
+
+EVIDENCE_WANTED: Final = 64
+"""Pieces of evidence that are asked for with one call."""
 
 
 def cited(records: Iterable[bytes | None]) -> list[bytes]:

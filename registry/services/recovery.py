@@ -55,13 +55,14 @@ class RecoveryServicer(recovery_pb2_grpc.RecoveryServiceServicer):
 
     async def ReadRegistryLog(self, request: pb.ReadRegistryLogRequest, context: Any) -> pb.ReadRegistryLogResponse:
         """Read the registry's own log; see the proto."""
-        own = await self._own.read(request.epoch, request.first_index)
+        own = await self._own.read(request.epoch, request.first_index, wanted=request.evidence_wanted)
         return pb.ReadRegistryLogResponse(
             entries=map(_entry, own.page.entries),
             heads=map(_head, own.page.heads),
             head=own.head,
             open_epoch=own.open_epoch,
             evidence=own.evidence,
+            evidence_wanted=own.lacks,
         )
 
     async def OpenEpoch(self, request: pb.OpenEpochRequest, context: Any) -> pb.OpenEpochResponse:

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import closing
 from hashlib import sha256
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
+from prometheus_client import CollectorRegistry
 
 import city_node.cli
 import city_node.mirror
+import city_node.mirrored_evidence
 import registry.cli
+import registry.mirrored
+from city_node.mirrored_evidence import MirroredEvidence
 from city_node.store import CityStore
 from elicense import errors
 from elicense.cli.main import main as elicense
@@ -24,7 +29,7 @@ from elicense.v1 import log_pb2
 from registry.store import RegistryStore
 from tests.integration.city.test_restore import all_is_well, command, copy_registry, set_registry_back
 from tests.support.city import City as RawCity
-from tests.support.cluster import SUZHOU, TIANJIN, TRUST_DOMAIN, City, Cluster, drivers, eventually
+from tests.support.cluster import CHENGDU, SUZHOU, TIANJIN, TRUST_DOMAIN, City, Cluster, drivers, eventually
 
 
 def own_log(url: str, store: CityStore | RegistryStore, epoch: int = 1) -> tuple[Head | None, list[StoredEntry]]:
@@ -222,3 +227,134 @@ async def test_what_a_quarantine_rests_on_is_mirrored_with_it_and_given_back_to_
     # It is no alarm against the registry.
     assert [each.name for each in suzhou.config.evidence_dir.iterdir()] == ["mirrored"]
     await all_is_well(cluster, suzhou)
+
+
+async def liar_of(cluster: Cluster, folder: Path, code: int) -> RawCity:
+    """A city that will lie."""
+    token = parse_token(await cluster.national_token(city_id(TRUST_DOMAIN, code)))
+    liar = await RawCity.join(token, code, signer=generate_key_file(folder / f"{code}.pem"), clock=cluster.clock)
+    liar.issue(f"{code}199001010000")
+    await liar.replicate()
+    await liar.decided(1)
+    await liar.close()
+    return liar
+
+
+async def lie(*liars: RawCity) -> None:
+    """Sign a second history each, and be put into quarantine."""
+    for liar in liars:
+        liar.salts[0] = bytes(32)
+        with pytest.raises(errors.LogForked):
+            await liar.send(liar.batch(1))
+        await liar.close()
+
+
+def evidence_of(cluster: Cluster) -> dict[str, bytes]:
+    """What the registry keeps as evidence, by its digest."""
+    with closing(Database(cluster.registry_config.database.url, readers=1)) as database:
+        kept = database.read_now(lambda conn: list(RegistryStore().all_evidence(conn)))
+    return {digest.hex(): body for _, digest, body in kept}
+
+
+async def mirrored_evidence(cluster: Cluster, city: City) -> None:
+    """Wait until the city has every piece of evidence that the registry has, and nothing else."""
+    folder = city.config.evidence_dir / "mirrored"
+
+    async def same() -> bool:
+        files = {path.name: path.read_bytes() for path in folder.glob("*") if path.is_file()}
+        return files == evidence_of(cluster)
+
+    await eventually(same)
+
+
+async def test_evidence_that_does_not_go_into_one_answer_is_asked_for_again_and_given_back_in_parts(
+    cluster: Cluster, suzhou: City, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    liars = [await liar_of(cluster, tmp_path, code) for code in (TIANJIN, CHENGDU)]
+    await suzhou.stop()
+    await cluster.stop_registry()
+    kept = copy_registry(cluster)
+    await cluster.start_registry()
+    await lie(*liars)
+    bodies = evidence_of(cluster)
+    assert len(bodies) == 2
+    # As if they were so large that one fills a page.
+    for module in (registry.mirrored, city_node.mirrored_evidence):
+        monkeypatch.setattr(module, "EVIDENCE_BYTES", max(map(len, bodies.values())))
+    await suzhou.start()
+    await mirrored_evidence(cluster, suzhou)
+    await cluster.stop_registry()
+    for file in copy_registry(cluster):
+        file.unlink()
+    for file, content in kept.items():
+        file.write_bytes(content)
+    await cluster.start_registry()
+
+    async def given_back() -> bool:
+        return evidence_of(cluster) == bodies
+
+    await eventually(given_back)
+
+
+async def test_a_file_of_evidence_that_can_not_be_read_keeps_nothing_else_from_being_given_back(
+    cluster: Cluster, suzhou: City, tmp_path: Path
+) -> None:
+    liars = [await liar_of(cluster, tmp_path, code) for code in (TIANJIN, CHENGDU)]
+    await cluster.stop_registry()
+    kept = copy_registry(cluster)
+    await cluster.start_registry()
+    await lie(*liars)
+    bodies = evidence_of(cluster)
+    await mirrored_evidence(cluster, suzhou)
+    decided = await caught_up(cluster, suzhou)
+    await cluster.stop_registry()
+    bad, good = sorted((suzhou.config.evidence_dir / "mirrored").iterdir())
+    # Whatever is wrong with it, to read it fails.
+    bad.unlink()
+    bad.mkdir()
+    for file in copy_registry(cluster):
+        file.unlink()
+    for file, content in kept.items():
+        file.write_bytes(content)
+    await cluster.start_registry()
+    await caught_up(cluster, suzhou, least=decided)
+
+    async def the_rest() -> bool:
+        return evidence_of(cluster) == {good.name: bodies[good.name]}
+
+    await eventually(the_rest)
+    assert not bad.exists()
+    assert bad.with_name(f"{bad.name}.unreadable").exists()
+    assert suzhou.running.metrics.get_sample_value("elicense_mirror_evidence_set_aside_total") == 1.0
+    # Another city has it: then this one asks for it, and has it again.
+    with closing(Database(cluster.registry_config.database.url)) as database:
+        await database.write(
+            lambda conn: RegistryStore().add_evidence(
+                conn,
+                city=next(q.city for q in RegistryStore().quarantines.all(conn) if q.digest.hex() == bad.name),
+                digest=bytes.fromhex(bad.name),
+                reason=errors.LogForked.reason,
+                body=bodies[bad.name],
+                now_us=0,
+            )
+        )
+    await mirrored_evidence(cluster, suzhou)
+
+
+async def test_a_damaged_file_of_evidence_is_not_given_away_but_asked_for_again(
+    cluster: Cluster, suzhou: City, tmp_path: Path
+) -> None:
+    await lie(await liar_of(cluster, tmp_path, TIANJIN))
+    await mirrored_evidence(cluster, suzhou)
+    (path,) = (suzhou.config.evidence_dir / "mirrored").iterdir()
+    digest, body = bytes.fromhex(path.name), path.read_bytes()
+    path.write_bytes(body[:-2])
+    proofs = MirroredEvidence(path.parent, metrics=CollectorRegistry())
+    assert proofs.of([digest]) == []
+    assert proofs.lacking() == [digest]
+
+    async def again() -> bool:
+        return proofs.lacking() == []
+
+    await eventually(again)
+    assert path.read_bytes() == body

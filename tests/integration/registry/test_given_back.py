@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from dataclasses import dataclass, field, replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -561,5 +562,13 @@ async def test_a_quarantine_comes_back_too_with_what_it_rests_on(nation: Nation,
     assert kept == [evidence] * proved
     missing = [] if proved else ["the evidence that it rests on is missing"]
     assert [f.what for f in nation.world.fsck().findings] == missing
+    # What is missing is asked for, and taken when it comes alone.
+    asked = await nation.call("ReadRegistryLog", pb.ReadRegistryLogRequest(epoch=1, first_index=0))
+    assert list(asked.evidence_wanted) == ([] if proved else [sha256(evidence).digest()])
+    assert await nation.give(held, len(held.entries), evidence=[b"anything", evidence]) == len(held.entries)
+    asked = await nation.call("ReadRegistryLog", pb.ReadRegistryLogRequest(epoch=1, first_index=0))
+    assert list(asked.evidence_wanted) == []
+    assert list(asked.evidence) == [evidence]
+    assert not nation.world.fsck().findings
     with pytest.raises(errors.Quarantined):
         await nation.suzhou.claim(NUMBERS[30])

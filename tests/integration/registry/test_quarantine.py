@@ -19,6 +19,7 @@ from elicense.trust.token import format_token
 from elicense.v1 import verification_pb2
 from registry.cli import main as registry_command
 from registry.serving import QUARANTINE_HEALTH
+from registry.store import EVIDENCE_PER_REASON
 from tests.integration.registry.test_epochs import open_epoch, wish
 from tests.integration.registry.world import SUZHOU, TIANJIN, TRUST_DOMAIN, World
 from tests.support.city import DEADLINE_S, City
@@ -156,6 +157,41 @@ async def test_a_sound_head_beside_an_unexplained_one_is_two_histories(world: Wo
         await city.send(city.batch(5))
     assert [row[:3] for row in await quarantines(world)] == [(SUZHOU, "FORK", 1)]
     assert (await convicts(world)).exit_code == 3
+
+
+async def test_small_wrongs_push_out_nothing_that_proves_a_great_one(world: World) -> None:
+    city = await city_of(world)
+    for _ in range(EVIDENCE_PER_REASON + 1):
+        city.append(b"unreadable")
+        damaged = city.batch(city.size - 1)
+        damaged.entries[0].salt = bytes(32)
+        with pytest.raises(errors.RootMismatch):
+            await city.send(damaged)
+        await city.send(city.batch(city.size - 1))
+    assert [row[1:3] for row in await quarantines(world)] == [("UNEXPLAINED", 3)]
+    assert not world.fsck().findings
+    # The next head that nobody can compute, and a sound one beside it.
+    city.append(b"unreadable")
+    held = city.size - 1
+    unexplained = sign_checkpoint(Checkpoint(city.origin, city.size, bytes(32)), city.signer)
+    with pytest.raises(errors.RootMismatch):
+        await city.send(city.batch(held, checkpoint=unexplained))
+    with pytest.raises(errors.Quarantined):
+        await city.send(city.batch(held))
+    assert [row[1:3] for row in await quarantines(world)] == [("FORK", 1)]
+    assert (await convicts(world)).exit_code == 3
+    assert not world.fsck().findings
+
+
+async def test_a_city_that_goes_on_with_what_it_is_in_quarantine_for_fills_no_disk(world: World) -> None:
+    city = await city_of(world)
+    city.append(b"unreadable")
+    for number in range(EVIDENCE_PER_REASON + 4):
+        note = sign_checkpoint(Checkpoint(city.origin, 6, bytes([number]) * 32), city.signer)
+        with pytest.raises((errors.RootMismatch, errors.Quarantined)):
+            await city.send(city.batch(5, checkpoint=note))
+    kept = world.database.read_now(lambda conn: len(list(world.store.all_evidence(conn))))
+    assert kept <= EVIDENCE_PER_REASON + 2
 
 
 DAMAGE = {
