@@ -127,7 +127,9 @@ class Parts:
         store, found = self._store, self._run.found
         return {
             "late": self._check_late,
-            "decided": whole(self._check_decided),
+            "links": self._behind_latest(self.sweeps.links.compare),
+            "missing links": self._behind_latest(self.sweeps.links.compare_asked),
+            "decided": whole(self.sweeps.check_decided),
             "enrolled": whole(self._check_enrolled),
             "epochs": whole(self._check_epochs),
             "own epochs": whole(self._check_own_epochs),
@@ -154,10 +156,14 @@ class Parts:
         while self._check_late(conn, None) is not None:
             pass
 
-    def _check_decided(self, conn: Connection) -> None:
-        # The links that a licence asks for are known once it has been compared.
-        self._check_latest(conn)
-        self.sweeps.check_decided(conn)
+    def _behind_latest(self, step: Stage) -> Stage:
+        """Return a step before which all is compared that was written to: then the links that it asks for are known."""
+
+        def one(conn: Connection, after: bytes | None) -> bytes | None:
+            self._check_latest(conn)
+            return step(conn, after)
+
+        return one
 
     def _check_feeds(self, conn: Connection, after: bytes | None) -> bytes | None:
         city = next_feed(conn, self._store, None if after is None else _CITY.unpack(after)[0])

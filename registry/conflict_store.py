@@ -25,6 +25,7 @@ from sqlalchemy import (
     or_,
     select,
     true,
+    tuple_,
     update,
 )
 
@@ -152,6 +153,19 @@ class ConflictStore:
         ).where(self._of(city))
         is_open_count, overdue, decided = conn.execute(query).one()
         return int(is_open_count), int(overdue), int(decided)
+
+    def all_page(self, conn: Connection, *, after: tuple[bytes, bytes] | None, limit: int) -> list[Conflict]:
+        """Return up to ``limit`` conflicts behind a person and licence, in that order."""
+        key = (self._table.c.person_key, self._table.c.license_id)
+        query = select(*self._columns).order_by(*key).limit(limit)
+        if after is not None:
+            query = query.where(tuple_(*key) > tuple_(*after))
+        return [Conflict(*row) for row in conn.execute(query)]
+
+    def stated(self, conn: Connection, *, after: bytes, limit: int) -> list[bytes]:
+        """Return up to ``limit`` conflicts behind one, in order, in which something was said."""
+        c = self._statement.c.conflict_id
+        return list(conn.execute(select(c).where(c > after).distinct().order_by(c).limit(limit)).scalars())
 
     def all(self, conn: Connection) -> list[Conflict]:
         """Return every conflict, for checks of small stores."""

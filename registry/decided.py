@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from operator import itemgetter
 from typing import Any, Final
 
@@ -15,9 +15,9 @@ from elicense.log.check import Finding, position
 from elicense.log.model import LogKey, StoredEntry
 from elicense.sql.scratch import Scratch, Shelf
 from elicense.v1 import log_pb2
+from registry.check_conflicts import ConflictCheck
 from registry.check_published import PublishedCheck
 from registry.check_quarantines import QuarantineCheck
-from registry.conflict_model import Conflict, ConflictState, Statement
 from registry.custody_store import CustodyDecision
 from registry.transfer_model import Handovers
 
@@ -39,8 +39,7 @@ class Decided:
         rulings: The same by when: (licence, person tag, microseconds, flags).
         confirmed: Licences that count, though no grant let them: (licence, person tag).
         transfers: Every decision on a take-over, as it stands: (licence, epoch, index, decision).
-        conflicts: Conflicts as they stand, by the licence that names each.
-        statements: What cities said in conflicts, by epoch and index.
+        conflicts: Conflicts, and what cities said in them.
         vectors: The vectors of city heads.
         quarantines: What was decided about quarantines.
         epochs: Epochs opened after a city's first, by log: (key, size and root at which the one before ended).
@@ -52,8 +51,7 @@ class Decided:
     rulings: Shelf
     confirmed: Shelf
     transfers: Shelf
-    conflicts: dict[bytes, Conflict] = field(default_factory=dict)
-    statements: dict[tuple[int, int], Statement] = field(default_factory=dict)
+    conflicts: ConflictCheck
     vectors: PublishedCheck = field(default_factory=PublishedCheck)
     quarantines: QuarantineCheck = field(default_factory=QuarantineCheck)
     epochs: dict[LogKey, tuple[str, int, bytes]] = field(default_factory=dict)
@@ -68,6 +66,7 @@ class Decided:
             rulings=scratch.shelf("ruling", keys=3, values=1),
             confirmed=scratch.shelf("confirmed", keys=2),
             transfers=scratch.shelf("transfer", keys=3, values=1),
+            conflicts=ConflictCheck(scratch),
         )
 
     def flags(self, license_id: bytes, persons: Container[bytes]) -> ViewFlags | None:
@@ -125,80 +124,28 @@ class Decided:
     def _opened(self, record: log_pb2.RegistryRecord, key: LogKey, index: int) -> bool:
         opened = record.conflict_opened
         self._rule(record, key, index, (opened.person_tag, opened.license_id), ViewFlags.CONFLICT)
-        self.conflicts[opened.license_id] = Conflict(
-            person_key=opened.person_tag,
-            license_id=opened.license_id,
-            city=opened.position.city,
-            epoch=opened.position.epoch,
-            idx=opened.position.index,
-            entry_hash=opened.entry_hash,
-            held_license=opened.held_license_id,
-            held_city=opened.held_by_city,
-            opened_us=from_timestamp(record.record_time),
-            deadline_us=from_timestamp(opened.deadline_time),
-            registry_epoch=key.epoch,
-            registry_index=index,
-            state=int(ConflictState.OPEN),
-        )
-        return True
+        return self.conflicts.opened(record, key, index)
 
     def _barred(self, record: log_pb2.RegistryRecord, key: LogKey, index: int) -> bool:
         barred = record.license_barred
         self._rule(record, key, index, (barred.person_tag, barred.license_id), ViewFlags.VOID)
-        conflict = self.conflicts.get(barred.license_id)
-        if conflict is not None:
-            # It won, but the bar came before it counted: neither licence stands.
-            settled = replace(conflict, state=int(ConflictState.SETTLED), standing_license=b"")
-            self.conflicts[conflict.license_id] = settled
+        self.conflicts.barred(barred.license_id)
         return True
 
     def _stated(self, record: log_pb2.RegistryRecord, key: LogKey, index: int) -> bool:
-        stated, place = record.conflict_stated, (key.epoch, index)
-        said = [at for at, each in self.statements.items() if each.conflict_id == stated.conflict_id and at < place]
-        self.statements[place] = Statement(
-            conflict_id=stated.conflict_id,
-            seq=len(said) + 1,
-            city=stated.city,
-            license_id=stated.license_id,
-            position=stated.position,
-            grounds=stated.grounds,
-            clerk=stated.clerk,
-            stated_us=from_timestamp(record.record_time),
-        )
-        return stated.conflict_id in self.conflicts
+        return self.conflicts.stated(record, key, index)
 
     def _resolved(self, record: log_pb2.RegistryRecord, key: LogKey, index: int) -> bool:
         resolved = record.conflict_resolved
-        conflict = self.conflicts.get(resolved.conflict_id)
-        if conflict is None:
-            return False
-        won = resolved.standing_license_id == conflict.license_id
-        self.conflicts[conflict.license_id] = replace(
-            conflict,
-            state=int(ConflictState.DECIDED if won else ConflictState.SETTLED),
-            standing_license=resolved.standing_license_id,
-            void_license=resolved.void_license_id,
-            ending=resolved.end,
-            basis=resolved.basis,
-            decided_us=from_timestamp(record.record_time),
-        )
-        if resolved.void_license_id:
+        is_known = self.conflicts.resolved(record)
+        if is_known and resolved.void_license_id:
             self._rule(record, key, index, (resolved.person_tag, resolved.void_license_id), ViewFlags.VOID)
-        if won:
-            # The person's other conflicts go on against the winner.
-            for other in list(self.conflicts.values()):
-                if other.person_key == conflict.person_key and other.state == ConflictState.OPEN:
-                    self.conflicts[other.license_id] = replace(
-                        other, held_license=conflict.license_id, held_city=conflict.city
-                    )
-        return True
+        return is_known
 
     def _settled(self, record: log_pb2.RegistryRecord, key: LogKey, index: int) -> bool:
         settled = record.conflict_settled
-        conflict = self.conflicts.get(settled.conflict_id)
-        if conflict is None:
+        if not self.conflicts.settled(settled.conflict_id):
             return False
-        self.conflicts[conflict.license_id] = replace(conflict, state=int(ConflictState.SETTLED))
         self.confirmed.put([(settled.conflict_id, settled.person_tag)])
         self._rule(record, key, index, (settled.person_tag, settled.conflict_id), ViewFlags(0))
         return True

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
 from struct import Struct
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
@@ -12,7 +11,6 @@ from elicense.log.check import Finding, position
 from elicense.log.check_run import CheckRun, Stage
 from elicense.log.model import LogKey
 from elicense.sql.scratch import Shelf
-from elicense.view.links import PersonLink
 from registry.check_state import check_grants
 from registry.custody_store import CustodyDecision
 from registry.decided import Decided
@@ -26,7 +24,6 @@ from registry.license_check import (
     report,
 )
 from registry.link_check import LinkCheck, is_erased
-from registry.links import AskedLink
 from registry.model import Claim, ClaimState
 from registry.refold import Folded
 from registry.store import RegistryStore
@@ -51,6 +48,9 @@ class Sweeps:
         check: Compares licences.
         decided: What the registry's log has decided.
         places: Where records of licences lie.
+
+    Attributes:
+        links: Compares the links between documents, once every licence has been compared.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class Sweeps:
         self._places = places
         #: (person, licence, city) of every licence that the logs hold.
         self._standing = run.scratch.shelf("standing", keys=2, values=1)
-        self._links = run.scratch.shelf("link", keys=5, values=3)
+        self.links = LinkCheck(run.scratch, store, found=run.found)
         self.stages: dict[str, Stage] = {
             "view": self._view,
             "revisions": self._revisions,
@@ -73,6 +73,10 @@ class Sweeps:
             "offers": self._offers,
             "arrivals": self._arrivals,
             "hand-overs": self._handovers,
+            "conflicts": self._of_conflicts(decided.conflicts.compare),
+            "stored conflicts": self._of_conflicts(decided.conflicts.compare_stored),
+            "statements": self._of_conflicts(decided.conflicts.compare_said),
+            "stored statements": self._of_conflicts(decided.conflicts.compare_said_stored),
             "custody": self._custody,
             "custody of the log": self._custody_of_log,
         }
@@ -86,40 +90,17 @@ class Sweeps:
         """Compare licences."""
         folded = self._check.check(conn, licenses)
         self._standing.put((person, license_id, row.city) for (person, license_id), row in folded.rows.items())
-        self._links.put(
-            (a.link.license_id, a.link.city, a.link.epoch, a.link.idx, a.link.person_key, a.link.first_key, *a.grant)
-            for a in folded.links
-        )
+        self.links.ask(folded.links)
 
     def check_decided(self, conn: Connection) -> None:
-        """Compare what only the registry's log as a whole says, and the links."""
-        found = self._run.found
-        LinkCheck(conn, self._store, self._asked(), found=found).compare()
-        self._check_notices(conn)
-        # Whether a city has stored a word is the one thing that the log does not tell.
-        conflicts = {replace(each, notice_city=0, notice_seq=0) for each in self._store.conflicts.all(conn)}
-        statements = set(self._store.conflicts.all_statements(conn))
-        held = self._decided.conflicts.values()
-        roots = self._store.view.links.of(conn, {each.person_key for each in held})
-        told = {replace(each, person_key=roots.get(each.person_key, each.person_key)) for each in held}
-        differing = {each.license_id for each in conflicts ^ told}
-        differing |= {each.conflict_id for each in statements ^ set(self._decided.statements.values())}
-        for conflict_id in sorted(differing):
-            found(Finding(f"conflict {UUID(bytes=conflict_id)}", "it differs from the registry's log"))
-        self._decided.vectors.compare(conn, self._store, found)
-        self._decided.quarantines.compare(conn, self._store, found)
+        """Compare what only the registry's log as a whole says."""
+        self._decided.vectors.compare(conn, self._store, self._run.found)
+        self._decided.quarantines.compare(conn, self._store, self._run.found)
 
-    def _check_notices(self, conn: Connection) -> None:
-        """The word that a decided conflict waits for must be in the feed of a city, and about the void licence."""
-        cities = {city.city for city in self._store.cities(conn)}
-        for each in self._store.conflicts.all(conn):
-            waits = each.notice_seq > 0
-            after = each.notice_seq - 1
-            words = self._store.dispositions(conn, each.notice_city, after=after, limit=1) if waits else []
-            told = not waits or any((w.seq, w.license_id) == (each.notice_seq, each.void_license) for w in words)
-            if not told or each.notice_seq < 0 or each.notice_city not in {0, *cities}:
-                where = f"conflict {UUID(bytes=each.license_id)}"
-                self._run.found(Finding(where, "the word that it waits for is not in the city's feed"))
+    def _of_conflicts(
+        self, compare: Callable[[Connection, RegistryStore, Callable[[Finding], None], bytes | None], bytes | None]
+    ) -> Stage:
+        return lambda conn, after: compare(conn, self._store, self._run.found, after)
 
     # -- pages: each returns where it ended, and None at the end -------------------------------------------------------
 
@@ -219,23 +200,9 @@ class Sweeps:
             self._run.found(Finding(f"decision on license {UUID(bytes=row.license_id)}", CUSTODY_DIFFERS))
         return licenses[-1] if licenses else None
 
-    def _asked(self) -> list[AskedLink]:
-        asked: list[AskedLink] = []
-        while page := self._links.page(_link_key(asked[-1]) if asked else None, _PAGE):
-            for row in page:
-                license_id, city, epoch, idx, person_key, first_key, *grant = row
-                link = PersonLink(person_key, first_key, license_id, city, epoch, idx)  # type: ignore[arg-type]
-                asked.append(AskedLink(link, (int(grant[0]), int(grant[1]))))
-        return asked
-
 
 def _packed(row: CustodyDecision) -> bytes:
     return _DECISION.pack(row.license_id, row.city, row.upon, row.epoch, row.idx)
-
-
-def _link_key(asked: AskedLink) -> tuple[bytes, int, int, int, bytes]:
-    link = asked.link
-    return link.license_id, link.city, link.epoch, link.idx, link.person_key
 
 
 def _rests(claim: Claim, folded: Folded) -> bool:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 #: Changes whenever files of an earlier program can not be gone on with.
-_FORMAT: Final = 1
+_FORMAT: Final = 2
 
 #: Findings that are kept; a store that is far gone has too many to read.
 MAX_FINDINGS: Final = 1_000

@@ -73,6 +73,8 @@ class LinkStore:
         self._columns = [table.c[name] for name in PersonLink.__dataclass_fields__]
         self._of = BulkLookup(self._columns[:2], table.c.person_key)
         self._to = BulkLookup(self._columns[:2], table.c.first_key)
+        self._from = BulkLookup(self._columns, table.c.person_key)
+        self._around = BulkLookup(self._columns, table.c.first_key)
 
     def of(self, conn: Connection, keys: Iterable[bytes]) -> dict[bytes, bytes]:
         """Return under which tag each person is known; one that is known under the tag itself is absent."""
@@ -96,6 +98,19 @@ class LinkStore:
     def all(self, conn: Connection) -> list[PersonLink]:
         """Return every link, for checks of small stores."""
         return [PersonLink(*row) for row in conn.execute(select(*self._columns).order_by(self._table.c.person_key))]
+
+    def page(self, conn: Connection, *, after: bytes, limit: int) -> list[PersonLink]:
+        """Return up to ``limit`` links behind a person, in order."""
+        person = self._table.c.person_key
+        query = select(*self._columns).where(person > after).order_by(person).limit(limit)
+        return [PersonLink(*row) for row in conn.execute(query)]
+
+    def around(self, conn: Connection, keys: Iterable[bytes]) -> set[PersonLink]:
+        """Return every link that leads from or to one of these."""
+        found: set[PersonLink] = set()
+        for lookup in (self._from, self._around):
+            found.update(PersonLink(*row) for row in lookup.execute(conn, keys))
+        return found
 
 
 class Roots:
