@@ -24,6 +24,7 @@ from elicense.rpc.coalesce import Coalescer
 from elicense.rpc.errors import from_rpc_error
 from elicense.rpc.turns import Turns
 from elicense.v1 import replication_pb2, replication_pb2_grpc
+from elicense.view.fold import LICENSE_ID_SIZE
 
 MAX_CLAIMS: Final = 1_000
 #: A call of an import; longer than that of a single issue, since nobody stands and waits.
@@ -118,6 +119,9 @@ class PersonClaims:
     def _result(self, result: replication_pb2.ClaimResult) -> Grant | Error:
         if result.HasField("grant"):
             grant = result.grant
+            if len(result.license_id) != LICENSE_ID_SIZE:
+                # A record of such a licence would be one that nobody can read, in this city's own log for good.
+                return RegistryUnreachable("the registry granted a license without a proper id; try again")
             return Grant(result.license_id, grant.SerializeToString(), from_timestamp(grant.lease_end_time))
         if result.HasField("barred"):
             until = (

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from concurrent.futures import Executor
 from typing import Any, NamedTuple, TypeVar, cast
 
+from elicense.errors import StoreUnavailable
+
 T = TypeVar("T")
 
 
@@ -34,7 +36,7 @@ class Lanes:
         """Call ``fn`` on one of the threads and return its result.
 
         Raises:
-            RuntimeError: The threads are shut down.
+            StoreUnavailable: The threads have been shut down, also while it waited; it was not called.
         """
         loop = asyncio.get_running_loop()
         job = _Job(fn, loop.create_future())
@@ -43,10 +45,10 @@ class Lanes:
         try:
             # A turn of a thread takes whatever is first by then, not what it was asked for with.
             turn = loop.run_in_executor(self._threads, self._take_turn)
-        except RuntimeError:
+        except RuntimeError as error:
             lane.remove(job)
-            raise
-        turn.add_done_callback(_deliver)
+            raise _closed() from error
+        turn.add_done_callback(self._deliver)
         return cast("T", await job.done)
 
     def _take_turn(self) -> tuple[_Job, Any, BaseException | None]:
@@ -62,14 +64,27 @@ class Lanes:
         except BaseException as error:  # it is its caller's, whatever it is
             return job, None, error
 
+    def _deliver(self, turn: asyncio.Future[tuple[_Job, Any, BaseException | None]]) -> None:
+        if turn.cancelled():
+            # The threads were shut down before it was its turn: one job of those that wait will never have one.
+            try:
+                job = self._yielding.pop()
+            except IndexError:
+                job = self._urgent.pop()
+            _settle(job.done, None, _closed())
+            return
+        job, result, error = turn.result()
+        _settle(job.done, result, error)
 
-def _deliver(turn: asyncio.Future[tuple[_Job, Any, BaseException | None]]) -> None:
-    if turn.cancelled():
-        return
-    job, result, error = turn.result()
-    if job.done.done():
+
+def _settle(done: asyncio.Future[Any], result: Any, error: BaseException | None) -> None:
+    if done.done():
         return
     if error is None:
-        job.done.set_result(result)
+        done.set_result(result)
     else:
-        job.done.set_exception(error)
+        done.set_exception(error)
+
+
+def _closed() -> StoreUnavailable:
+    return StoreUnavailable("the database is closed, for this node is stopping; try again")

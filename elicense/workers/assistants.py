@@ -19,6 +19,7 @@ import time
 import traceback
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import structlog
@@ -41,6 +42,9 @@ PAUSE_S: Final = 5.0
 READY: Final = b"ready"
 """What one says once it can be asked."""
 
+CPU_QUOTA: Final = Path("/sys/fs/cgroup/cpu.max")
+"""Where a container's own quota stands."""
+
 #: Bytes that fit on the line: a question is handed over without waiting.
 _LINE_BYTES: Final = 4 * 1024 * 1024
 
@@ -61,9 +65,19 @@ def assistants_for(place: Place, cores: int) -> int:
     return max(0, min(MOST, cores // processes - 1))
 
 
-def available_cores() -> int:
-    """Return how many cores this process may use."""
-    return len(os.sched_getaffinity(0))
+def available_cores(quota: Path = CPU_QUOTA) -> int:
+    """Return how many cores this process may use: those it may run on, and no more than its container may have busy.
+
+    Args:
+        quota: File with the quota of the container, as cgroup v2 writes it: microseconds of all cores together in
+            each period, or ``max``, and the length of the period.  One that is missing or otherwise limits nothing.
+    """
+    cores = len(os.sched_getaffinity(0))
+    try:
+        busy_us, period_us = map(int, quota.read_text().split())
+    except (OSError, ValueError):
+        return cores
+    return min(cores, max(1, busy_us // period_us)) if busy_us > 0 and period_us > 0 else cores
 
 
 def assist(descriptor: int, learn: Callable[[bytes], Answering]) -> None:

@@ -3,8 +3,10 @@ from __future__ import annotations
 import asyncio
 from typing import Any, cast
 
+import pytest
+
 from city_node.claims import PersonClaims
-from elicense.errors import RegistryUnreachable
+from elicense.errors import Error, RegistryUnreachable
 from elicense.v1 import license_pb2, replication_pb2, replication_pb2_grpc
 
 CITY = 320500
@@ -16,6 +18,7 @@ class Registry:
     def __init__(self) -> None:
         self.carried: list[int] = []
         self.may_answer = asyncio.Event()
+        self.changed: dict[bytes, bytes] = {}
 
     async def ClaimPersons(  # noqa: N802  # its name and its parameter are those of a stub
         self,
@@ -28,7 +31,10 @@ class Registry:
         granted = license_pb2.ClaimGrant(registry_epoch=1)
         return replication_pb2.ClaimPersonsResponse(
             results=[
-                replication_pb2.ClaimResult(grant=granted, license_id=claim.license_id) for claim in request.claims
+                replication_pb2.ClaimResult(
+                    grant=granted, license_id=self.changed.get(claim.license_id, claim.license_id)
+                )
+                for claim in request.claims
             ]
         )
 
@@ -78,3 +84,18 @@ async def test_who_waits_too_long_hears_that_the_registry_is_away_also_behind_a_
     await claims.close()
     # Nobody waited for the others any more.
     assert registry.carried == [2]
+
+
+@pytest.mark.parametrize("size", [0, 15, 17, 100_000])
+async def test_a_grant_without_a_proper_license_id_is_no_grant_and_keeps_nobody_else_from_theirs(size: int) -> None:
+    registry = Registry()
+    registry.may_answer.set()
+    registry.changed[(1).to_bytes(16)] = bytes(size)
+    claims = claims_of(registry)
+    with pytest.raises(RegistryUnreachable):
+        await claims.claim(claim(1))
+    first, second = await claims.claim_bulk([claim(1), claim(2)])
+    assert isinstance(first, RegistryUnreachable)
+    assert not isinstance(second, Error)
+    assert second.license_id == (2).to_bytes(16)
+    await claims.close()

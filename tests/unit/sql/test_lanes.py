@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from elicense.errors import StoreUnavailable
 from elicense.sql.lanes import Lanes
 
 
@@ -79,5 +80,28 @@ async def test_work_whose_caller_has_gone_is_left_out(busy: Busy) -> None:
 
 async def test_threads_that_are_shut_down_take_no_work(busy: Busy) -> None:
     busy.threads.shutdown()
-    with pytest.raises(RuntimeError):
+    with pytest.raises(StoreUnavailable):
         await busy.lanes.run(lambda: None)
+
+
+async def test_what_still_waits_when_the_threads_are_shut_down_gets_a_typed_error_and_is_not_called(busy: Busy) -> None:
+    under_way = await busy.occupy()
+    waiting = [await busy.add("first"), await busy.add("second", gives_way=True)]
+    busy.threads.shutdown(wait=False, cancel_futures=True)
+    with pytest.raises(StoreUnavailable):
+        await busy.lanes.run(lambda: busy.done.append("late"))
+    busy.free.set()
+    assert await under_way
+    for each in waiting:
+        with pytest.raises(StoreUnavailable):
+            await each
+    assert busy.done == []
+
+
+async def test_what_waits_is_done_when_the_threads_are_given_time_to_end(busy: Busy) -> None:
+    under_way = await busy.occupy()
+    waiting = [await busy.add("first"), await busy.add("second", gives_way=True)]
+    busy.free.set()
+    await asyncio.to_thread(busy.threads.shutdown)
+    await asyncio.gather(under_way, *waiting)
+    assert busy.done == ["first", "second"]

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 
-from elicense.workers.assistants import Assistants
+from elicense.workers.assistants import Assistants, available_cores
 
 _FAULTY = """
 import sys
@@ -39,3 +41,17 @@ async def test_an_assistant_that_a_fault_ends_quotes_nothing_of_what_it_was_aske
     said = capfd.readouterr()
     assert "KeyError" in said.err
     assert "11010519491231002X" not in said.err + said.out
+
+
+@pytest.mark.parametrize(
+    ("quota", "cores"),
+    [("max 100000", None), ("50000 100000", 1), ("100000 100000", 1), ("250000 100000", 2), ("", None), ("1 0", None)],
+)
+def test_a_node_counts_no_more_cores_than_its_container_may_have_busy(
+    tmp_path: Path, quota: str, cores: int | None
+) -> None:
+    all_of_them = len(os.sched_getaffinity(0))
+    path = tmp_path / "cpu.max"
+    path.write_text(f"{quota}\n")
+    assert available_cores(path) == (all_of_them if cores is None else min(cores, all_of_them))
+    assert available_cores(tmp_path / "missing") == all_of_them
