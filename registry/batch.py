@@ -104,6 +104,7 @@ class Taken:
         explained: Size of the head that the batch explained, of a quarantined city; else 0.
         as_of_us: Up to when the city's records are complete now; 0 when that is not known.
         unsigned: Numbers of the feed of which the city has to sign that it knows them.
+        seconds: How long the transaction took, without the wait for its turn.
     """
 
     next_index: int
@@ -114,3 +115,4 @@ class Taken:
     explained: int = 0
     as_of_us: int = 0
     unsigned: Sequence[int] = ()
+    seconds: float = 0.0

@@ -18,6 +18,7 @@ refusing it would stall its city for ever.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
@@ -145,12 +146,21 @@ class Ingest:
         # Cities come at the same time: what needs no database is done before the writer's turn.
         reading = await self._readers.read(batch)
         erased = Erasures()
+        # Read on the thread that runs the transaction.
+        clock = asyncio.get_running_loop().time
+        began = 0.0
+
+        def append(conn: Connection) -> _Held:
+            nonlocal began
+            began = clock()
+            return self._append(conn, batch, reading, now_us, erased)
+
+        def answer(held: _Held) -> Taken:
+            seconds = clock() - began
+            return replace(self._answer(held, now_us), seconds=seconds)
+
         try:
-            taken = await self._database.write_then(
-                lambda conn: self._append(conn, batch, reading, now_us, erased),
-                lambda held: self._answer(held, now_us),
-                gives_way=True,
-            )
+            taken = await self._database.write_then(append, answer, gives_way=True)
             self._feeds[batch.city] = max(batch.dispositions_after, self._feeds.get(batch.city, 0))
             if erased.slots and self._on_erased is not None:
                 self._on_erased(erased.slots)

@@ -44,7 +44,7 @@ class Committer(Generic[C, R]):
         signed: SignedHead | None,
         unsaved: SignedHead | None,
         gives_way: bool = False,
-    ) -> tuple[Outcome[R], SignedHead | Error]:
+    ) -> tuple[Outcome[R], SignedHead | Error, float]:
         """Decide and append, durably, and sign the head.
 
         Args:
@@ -56,25 +56,32 @@ class Committer(Generic[C, R]):
         Returns:
             What was committed, and its signed head or why it could not be signed:
             an error after the commit is a value, since the commit can not be undone or run again.
+            And how long the transaction took, seconds, without the wait for its turn.
 
         Raises:
             Error: Nothing was committed, or (StoreUnavailable) it is not known whether it was.
         """
         attempted: list[Outcome[R]] = []
+        # Read on the thread that runs the transaction.
+        clock = asyncio.get_running_loop().time
+        began = 0.0
 
         def transact(conn: Connection) -> Outcome[R]:
+            nonlocal began
+            began = clock()
             attempted.clear()
             outcome = self._appender.transact(conn, commands, signed=signed, unsaved=unsaved)
             attempted.append(outcome)
             return outcome
 
-        def seal(outcome: Outcome[R]) -> tuple[Outcome[R], SignedHead | Error]:
+        def seal(outcome: Outcome[R]) -> tuple[Outcome[R], SignedHead | Error, float]:
+            seconds = clock() - began
             if signed is not None and (signed.size, signed.root) == (outcome.after.size, outcome.after.root):
-                return outcome, signed
+                return outcome, signed, seconds
             try:
-                return outcome, self._appender.seal(outcome.after)
+                return outcome, self._appender.seal(outcome.after), seconds
             except Error as error:
-                return outcome, error
+                return outcome, error, seconds
 
         for _ in range(_MAX_MOVES):
             try:

@@ -65,7 +65,7 @@ class BulkPace:
         self._urgent_until = self._clock() + URGENT_S
 
     def note_commit(self, entries: int, seconds: float) -> None:
-        """Say how long a commit took that had ``entries`` of bulk work."""
+        """Say how long a commit took that had ``entries`` of bulk work, without the wait for its turn."""
         if entries:
             self._entry_s += _WEIGHT * (seconds / entries - self._entry_s)
             self._pause_until = self._clock() + _PAUSES * seconds

@@ -271,7 +271,7 @@ class LogWriter(Generic[C, R]):
             group = groups.popleft()
             started = _loop_time()
             try:
-                outcome, sealed = await self._committer.commit(
+                outcome, sealed, took_s = await self._committer.commit(
                     [request.command for request in group],
                     signed=self._signed,
                     unsaved=self._unsaved,
@@ -290,10 +290,20 @@ class LogWriter(Generic[C, R]):
                     middle = len(group) // 2
                     groups.extendleft((group[middle:], group[:middle]))
             else:
-                self._finish(group, outcome, sealed, started)
+                self._finish(group, outcome, sealed, took_s, _loop_time() - started)
 
-    def _finish(self, group: _Group[C, R], outcome: Outcome[R], sealed: SignedHead | Error, started: float) -> None:
-        """Answer what is committed; nothing from here on may run the commit again."""
+    def _finish(
+        self, group: _Group[C, R], outcome: Outcome[R], sealed: SignedHead | Error, took_s: float, seconds: float
+    ) -> None:
+        """Answer what is committed; nothing from here on may run the commit again.
+
+        Args:
+            group: The requests.
+            outcome: What was committed.
+            sealed: Its signed head, or why there is none.
+            took_s: How long the transaction took.
+            seconds: The same with the wait for its turn.
+        """
         if outcome.leaf_hashes:
             self._unsaved = None  # stored by this commit
         if isinstance(sealed, Error):
@@ -303,8 +313,8 @@ class LogWriter(Generic[C, R]):
             return
         self._remember(sealed)
         answer(group, outcome, sealed)
-        seconds = _loop_time() - started
-        self._pace.note_commit(sum(request.weight for request in group if request.bulk), seconds)
+        # To wait is no work: commits must not become shorter because others are long.
+        self._pace.note_commit(sum(request.weight for request in group if request.bulk), took_s)
         if outcome.leaf_hashes:
             self._unsaved = sealed
             self._count_commit(outcome, seconds)

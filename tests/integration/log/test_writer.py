@@ -381,3 +381,30 @@ async def test_metrics_tell_batch_size_waiting_requests_and_the_age_of_the_head(
     assert value("commit_seconds_count") == 2
     assert (value("size"), value("waiting_requests"), value("stopped")) == (3, 0, 0)
     assert value("checkpoint_timestamp_seconds") == 7
+
+
+async def test_what_a_commit_waits_for_its_turn_is_not_counted_as_its_work(
+    world: LogWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer = await world.started()
+    counted: list[float] = []
+    monkeypatch.setattr(writer._pace, "note_commit", lambda _entries, seconds: counted.append(seconds))
+    began, opened = threading.Event(), threading.Event()
+
+    def hold(_conn: Connection) -> bool:
+        began.set()
+        return opened.wait(30)
+
+    held = asyncio.create_task(world.database.write(hold))
+    assert await asyncio.to_thread(began.wait, 30)
+    task = asyncio.create_task(writer.submit(b"waits", weight=1, bulk=True))
+    for _ in range(1_000):  # where there are several threads, it does not wait for this one
+        if world.database._write_lanes._yielding:
+            break
+        await asyncio.sleep(0)
+    clock = asyncio.get_running_loop().time
+    let_go = clock()
+    opened.set()
+    await asyncio.gather(held, task)
+    assert [seconds <= clock() - let_go for seconds in counted] == [True]
+    await writer.close()
