@@ -127,7 +127,7 @@ async def build(
         persons=keys.persons,
         may_erase=own_log.may_erase,
         on_erased=scrubber.due,
-        on_unfounded=erasures.unfounded,
+        count_erasures=erasures.count,
     )
     decisions = PendingDecisions(
         database=database,
@@ -163,7 +163,7 @@ async def build(
         on_change=notify,
         scrubber=scrubber,
         may_erase=own_log.may_erase,
-        on_unfounded=erasures.unfounded,
+        count_erasures=erasures.count,
     )
     await intake.reseed()
     await disputes.refresh()

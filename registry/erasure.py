@@ -55,10 +55,16 @@ class Erasures:
     Attributes:
         slots: The slots that were emptied.
         unfounded: Entries that cite the order of a city that has given none, as far as is known.
+        by_word: Licences that were erased by their city's word alone: what ended them came without its content.
     """
 
     slots: list[Erased] = field(default_factory=list)
     unfounded: int = 0
+    by_word: int = 0
+
+    def become(self, other: Erasures) -> None:
+        """Take over what came of other entries, and forget what was here."""
+        self.slots, self.unfounded, self.by_word = other.slots, other.unfounded, other.by_word
 
 
 def erase(
@@ -85,6 +91,7 @@ def erase(
         row = erasable(conn, store, own, message)
         note: tuple[int, int, bytes, str] | None = None
         if row is not None:
+            came.by_word += row.entry_hash != message.previous_entry_hash
             store.release_claims(conn, city, {row.person_key: row.license_id})
             store.transfers.set_offers(conn, city, {row.license_id: None})
             came.slots += _remove(conn, store, row)

@@ -1,15 +1,18 @@
-"""What the registry tells Prometheus about erasures that rest on nothing."""
+"""What the registry tells Prometheus about erasures that it can not account for itself."""
 
 from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter
 
+from registry.erasure import Erasures
+
 
 class ErasureMetrics:
-    """Counts ERASED entries that cite an order which nobody has given, as far as the registry knows.
+    """Counts ERASED entries that rest on an order which nobody has given, or on a city's word alone.
 
-    A registry that was set back may count one whose order arrives later; otherwise the city breaks a rule, and
-    its entry, which holds nothing of a person, stays in its log to show it.
+    A registry that was set back has reason to see both: an order may arrive later, and what ended a licence comes
+    without its content. Otherwise the city breaks a rule, and its entry, which holds nothing of a person, stays in
+    its log to show it.
 
     Args:
         registry: Where to register.
@@ -22,7 +25,15 @@ class ErasureMetrics:
             ["city"],
             registry=registry,
         )
+        self._by_word = Counter(
+            "elicense_erasures_by_word",
+            "Erasures of licences in force here, whose end came without its content.",
+            ["city"],
+            registry=registry,
+        )
 
-    def unfounded(self, city: int, count: int) -> None:
-        """Count what was not carried out, of one city."""
-        self._unfounded.labels(str(city)).inc(count)
+    def count(self, city: int, came: Erasures) -> None:
+        """Count what came of erasures of one city."""
+        # Shown before there is any: only then can an alert see it rise.
+        self._unfounded.labels(str(city)).inc(came.unfounded)
+        self._by_word.labels(str(city)).inc(came.by_word)

@@ -84,7 +84,7 @@ class Ingest:
         disputes: Judges batches that do not fit.
         clock: UTC microseconds.
         on_erased: Called with slots that were emptied, whose content the database's files may still hold.
-        on_unfounded: Called with a city and how many of its erasures cite an order that nobody has given.
+        count_erasures: Called with a city and what came of its erasures.
         may_erase: Whether the registry holds its own log; while it does not, erasures are postponed.
     """
 
@@ -101,11 +101,11 @@ class Ingest:
         disputes: Disputes,
         clock: Callable[[], int],
         on_erased: Callable[[Sequence[Erased]], None] | None = None,
-        on_unfounded: Callable[[int, int], None] | None = None,
+        count_erasures: Callable[[int, Erasures], None] | None = None,
         may_erase: Callable[[], bool] = lambda: True,
     ) -> None:
         self._on_erased = on_erased
-        self._on_unfounded = on_unfounded
+        self._count_erasures = count_erasures
         self._database = database
         self._store = store
         self._readers = readers
@@ -164,8 +164,8 @@ class Ingest:
             self._feeds[batch.city] = max(batch.dispositions_after, self._feeds.get(batch.city, 0))
             if erased.slots and self._on_erased is not None:
                 self._on_erased(erased.slots)
-            if erased.unfounded and self._on_unfounded is not None:
-                self._on_unfounded(batch.city, erased.unfounded)
+            if self._count_erasures is not None:
+                self._count_erasures(batch.city, erased)
         except (errors.LogForked, errors.RootMismatch, errors.Quarantined) as error:
             # In transactions of its own: the refused one leaves nothing behind.
             await self._disputes.raise_over(batch, error.reason)
@@ -203,7 +203,7 @@ class Ingest:
         fresh = self._compare(conn, head, batch, leaves)
         explained = self._explains(conn, head, batch, leaves, fresh)  # (1)
         undecided = False
-        erased.slots, erased.unfounded = [], 0  # the transaction may run again
+        erased.become(Erasures())  # the transaction may run again
         if signed is not None and fresh < len(leaves):
             frontier = head.frontier.append_leaves(leaves[fresh:])
             if frontier.root() != signed.root:  # (4)
@@ -211,7 +211,7 @@ class Ingest:
             head, undecided, emptied = self._apply(
                 conn, head, batch, reading, fresh, frontier=frontier, now_us=now_us
             )  # (5)
-            erased.slots, erased.unfounded = emptied.slots, emptied.unfounded
+            erased.become(emptied)
         unstored = self._unstored.get(head.key)
         if unstored is not None:
             self._store.logs.commits.store_cosigned(conn, head.key, *unstored)

@@ -10,6 +10,7 @@ from registry.admission import Admission
 from registry.breaches import Breaches
 from registry.decisions import PendingDecisions
 from registry.disputes import Disputes
+from registry.erasure import Erasures
 from registry.freshness import Freshness
 from registry.ground import Ground
 from registry.ingest import Ingest
@@ -30,7 +31,7 @@ class Intake:
         on_change: Called after something was taken in.
         scrubber: Wipes what was erased from the database's files.
         may_erase: Whether the registry holds its own log.
-        on_unfounded: Called with a city and how many of its erasures cite an order that nobody has given.
+        count_erasures: Called with a city and what came of its erasures.
 
     Attributes:
         breaches: Judges records without custody.
@@ -49,7 +50,7 @@ class Intake:
         on_change: Callable[[], None],
         scrubber: Scrubber,
         may_erase: Callable[[], bool],
-        on_unfounded: Callable[[int, int], None],
+        count_erasures: Callable[[int, Erasures], None],
     ) -> None:
         self._ground = ground
         self._metrics = CityMetrics(registry=ground.metrics, clock=ground.clock)
@@ -78,7 +79,7 @@ class Intake:
                 clock=ground.clock,
                 on_erased=scrubber.due,
                 may_erase=may_erase,
-                on_unfounded=on_unfounded,
+                count_erasures=count_erasures,
             ),
             admission=Admission(database=ground.database, store=ground.store),
             decisions=decisions,

@@ -32,7 +32,7 @@ from elicense.view.erasure import read_erasure
 from elicense.view.fold import flags_of, read_record
 from elicense.view.model import ViewRow
 from elicense.view.person import PersonIndex
-from registry.erasure import erasable, erase, locked_rows
+from registry.erasure import Erasures, erasable, erase, locked_rows
 from registry.erasure_orders import refused_before
 from registry.model import Claim, ClaimState
 from registry.postponed_store import Postponed
@@ -120,7 +120,7 @@ class PostponedErasures:
         persons: Computes person tags.
         may_erase: Whether the registry holds its own log.
         on_erased: Called with slots that were emptied, whose content the database's files may still hold.
-        on_unfounded: Called with a city and how many of its erasures cite an order that nobody has given.
+        count_erasures: Called with a city and what came of an erasure of it.
     """
 
     def __init__(
@@ -131,14 +131,14 @@ class PostponedErasures:
         persons: PersonIndex,
         may_erase: Callable[[], bool],
         on_erased: Callable[[Sequence[Erased]], None],
-        on_unfounded: Callable[[int, int], None],
+        count_erasures: Callable[[int, Erasures], None],
     ) -> None:
         self._database = database
         self._store = store
         self._persons = persons
         self._may_erase = may_erase
         self._on_erased = on_erased
-        self._on_unfounded = on_unfounded
+        self._count_erasures = count_erasures
 
     async def carry_out(self) -> int:
         """Judge every erasure that waits, if the registry decides again; return how many were judged.
@@ -148,26 +148,25 @@ class PostponedErasures:
         """
         judged = 0
         while self._may_erase() and await self._database.read(self._waits):
-            count, erased, unfounded = await self._database.write(self._carry_out)
+            count, came = await self._database.write(self._carry_out)
             if not count:
                 break
             judged += count
-            if erased:
+            for city, each in came:
+                self._count_erasures(city, each)
+            if erased := [slot for _, each in came for slot in each.slots]:
                 self._on_erased(erased)
-            for city in unfounded:
-                self._on_unfounded(city, 1)
         return judged
 
     def _waits(self, conn: Connection) -> bool:
         return bool(self._store.postponed.page(conn, limit=1))
 
-    def _carry_out(self, conn: Connection) -> tuple[int, list[Erased], list[int]]:
+    def _carry_out(self, conn: Connection) -> tuple[int, list[tuple[int, Erasures]]]:
         Readiness(self._store).lock(conn)  # no city writes of the licences meanwhile
         if not self._may_erase():
-            return 0, [], []
+            return 0, []
         page = self._store.postponed.page(conn, limit=_PER_COMMIT)
-        erased: list[Erased] = []
-        unfounded: list[int] = []
+        came: list[tuple[int, Erasures]] = []
         for each in page:
             message = _message(conn, self._store, each)
             if message is None:
@@ -176,11 +175,9 @@ class PostponedErasures:
                 if row.city == each.city:
                     stand_again(conn, self._store, row)
             key = LogKey(each.city, each.epoch)
-            came = erase(conn, self._store, self._persons, key, [(each.idx, message)])
-            erased += came.slots
-            unfounded += [each.city] * came.unfounded
+            came.append((each.city, erase(conn, self._store, self._persons, key, [(each.idx, message)])))
         self._store.postponed.remove(conn, page)
-        return len(page), erased, unfounded
+        return len(page), came
 
 
 def ended_by_postponed(conn: Connection, store: RegistryStore, license_ids: Sequence[bytes]) -> set[tuple[bytes, int]]:
