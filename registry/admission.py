@@ -53,8 +53,11 @@ class Admission:
         self._lines: dict[int, _Line] = {}
 
     @asynccontextmanager
-    async def turn(self, city: int, epoch: int) -> AsyncIterator[None]:
+    async def turn(self, city: int, epoch: int) -> AsyncIterator[bool]:
         """Wait for a city's turn; the batch is to be taken in meanwhile.
+
+        Yields:
+            Whether the one before was refused over its head: this one need not be read unless it explains that.
 
         Raises:
             QueueFull: Too many of its batches wait already.
@@ -70,7 +73,7 @@ class Admission:
                 if line.refused:
                     await self._require_one_history(city, epoch)
                 try:
-                    yield
+                    yield line.refused
                 except (LogForked, RootMismatch, Quarantined):
                     line.refused = True
                     raise

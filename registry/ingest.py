@@ -33,7 +33,7 @@ from elicense.sql.database import Database
 from elicense.trust.signer import Signer
 from elicense.view.opening import binds
 from elicense.view.person import PersonIndex
-from registry.batch import Batch, Taken
+from registry.batch import Batch, Taken, leaves_of
 from registry.disputes import Disputes
 from registry.epochs import previous_head
 from registry.erasure import Erasures
@@ -121,8 +121,13 @@ class Ingest:
         # A number that the city's feed has certainly passed, by city.
         self._feeds: dict[int, int] = {}
 
-    async def append(self, batch: Batch) -> Taken:
+    async def append(self, batch: Batch, *, doubted: bool = False) -> Taken:
         """Apply a batch, or compare it with what is held, and cosign the head.
+
+        Args:
+            batch: The batch.
+            doubted: Whether the city may be in quarantine over an unexplained head: then the records of a batch
+                are not read unless it explains that head.
 
         Raises:
             CityNotFound: The city is not enrolled.
@@ -143,8 +148,6 @@ class Ingest:
         if abs(skew_us) > MAX_CLOCK_SKEW_US:
             seconds = skew_us // 1_000_000
             raise errors.ClockSkewed(f"the city's clock is {seconds} s off; set it and send again", skewSeconds=seconds)
-        # Cities come at the same time: what needs no database is done before the writer's turn.
-        reading = await self._readers.read(batch)
         erased = Erasures()
         # Read on the thread that runs the transaction.
         clock = asyncio.get_running_loop().time
@@ -160,6 +163,10 @@ class Ingest:
             return replace(self._answer(held, now_us), seconds=seconds)
 
         try:
+            if doubted:
+                await self._database.read(lambda conn: self._require_explanation(conn, batch))
+            # Cities come at the same time: what needs no database is done before the writer's turn.
+            reading = await self._readers.read(batch)
             taken = await self._database.write_then(append, answer, gives_way=True)
             self._feeds[batch.city] = max(batch.dispositions_after, self._feeds.get(batch.city, 0))
             if erased.slots and self._on_erased is not None:
@@ -301,6 +308,24 @@ class Ingest:
     def _require_ours(self, conn: Connection, head: Head, signed: Checkpoint) -> None:
         if self._store.logs.root_at(conn, head, signed.size) != signed.root:
             raise errors.LogForked("the city signed another head over the entries held", size=signed.size)
+
+    def _require_explanation(self, conn: Connection, batch: Batch) -> None:
+        """Refuse the batch of a city in quarantine over an unexplained head; nothing but hashes is looked at.
+
+        Raises:
+            Quarantined: It does not explain it.
+            Malformed: A salt or a leaf hash has another size than it must.
+        """
+        held = self._store.quarantines.of(conn, batch.city)
+        if held is None or not held.open or (held.epoch, held.kind) != (batch.epoch, Kind.UNEXPLAINED):
+            return
+        head = self._head(conn, LogKey(batch.city, batch.epoch), lock=False)
+        start, missing = head.size - batch.first_index, held.size - head.size
+        if missing <= 0:
+            return  # taken before, and its end not written yet
+        sent = batch.entries[start : start + missing] if start >= 0 else ()
+        if len(sent) < missing or head.frontier.append_leaves(leaves_of(sent)).root() != held.root:
+            raise refusal(held)
 
     def _explains(self, conn: Connection, head: Head, batch: Batch, leaves: Sequence[bytes], fresh: int) -> int:
         """Return the size of the unexplained head that a quarantined city explains with its batch; 0 for none.

@@ -76,7 +76,7 @@ class TakesEverythingForNew(Ingest):
 class TrustsFastClocks(Ingest):
     """Takes a city's word for what it records while its call is under way."""
 
-    async def append(self, batch: Batch) -> Taken:
+    async def append(self, batch: Batch, *, doubted: bool = False) -> Taken:
         return await super().append(replace(batch, left_us=None))
 
 

@@ -17,7 +17,10 @@ from elicense.rpc.channel import secure_channel
 from elicense.trust.signer import generate_key_file
 from elicense.trust.token import format_token
 from elicense.v1 import verification_pb2
+from registry.batch import Batch
 from registry.cli import main as registry_command
+from registry.readers import Readers
+from registry.reading import Reading
 from registry.serving import QUARANTINE_HEALTH
 from registry.store import EVIDENCE_PER_REASON
 from tests.integration.registry.test_epochs import open_epoch, wish
@@ -157,6 +160,33 @@ async def test_a_sound_head_beside_an_unexplained_one_is_two_histories(world: Wo
         await city.send(city.batch(5))
     assert [row[:3] for row in await quarantines(world)] == [(SUZHOU, "FORK", 1)]
     assert (await convicts(world)).exit_code == 3
+
+
+async def test_the_records_of_a_city_in_quarantine_are_read_only_where_they_explain_its_head(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    city = await city_of(world)
+    city.append(b"unreadable")
+    damaged = city.batch(5)
+    damaged.entries[0].salt = bytes(32)
+    with pytest.raises(errors.RootMismatch):
+        await city.send(damaged)
+    read: list[int] = []
+    whole = Readers.read
+
+    async def counted(self: Readers, batch: Batch) -> Reading:
+        read.append(len(batch.entries))
+        return await whole(self, batch)
+
+    monkeypatch.setattr(Readers, "read", counted)
+    for batch in (damaged, city.batch(5, 5, checkpoint=b""), city.batch(0, 5), damaged):
+        with pytest.raises(errors.Quarantined):
+            await city.send(batch)
+    assert read == []
+    city.append(b"another")
+    assert (await city.send(city.batch(5))).next_index == 7
+    assert read == [2]
+    assert [row[1:3] for row in await quarantines(world)] == [("UNEXPLAINED", 3)]
 
 
 async def test_small_wrongs_push_out_nothing_that_proves_a_great_one(world: World) -> None:
