@@ -36,10 +36,11 @@ from elicense.v1 import replication_pb2
 from elicense.verification.evidence_file import confirm
 from registry.custody_proof import custody_evidence, next_decisions, shown_by
 from registry.custody_store import CustodyDecision
+from registry.evidence_store import EVIDENCE_PER_REASON
 from registry.history import own_epochs
 from registry.model import NotedDisposition
 from registry.names import registry_origin
-from registry.store import EVIDENCE_PER_REASON, RegistryStore
+from registry.store import RegistryStore
 from registry.told_store import Mark
 from registry.woken import Woken
 
@@ -153,7 +154,7 @@ class Breaches:
             StoreUnavailable: The database is away.
         """
         # Before the log is read on: whatever one of these words was written upon is in it by now.
-        due = await self._database.read(self._store.feeds)
+        due = await self._database.read(self._store.feeds.ends)
         await self._read_on()
         found = 0
         while due:
@@ -204,8 +205,8 @@ class Breaches:
         """Return up to where a city's feed was judged, words to be judged next, and how much evidence is kept."""
         after = self._store.told.reached(conn, city, Mark.JUDGED)
         until = min(last, after + _NUMBERS_PER_TURN)
-        words = self._store.words(conn, city, _NOT_IN_CUSTODY, after=after, until=until, limit=_WORDS_PER_TURN)
-        return after, words, self._store.evidence_counts(conn, CUSTODY_BROKEN).get(city, 0)
+        words = self._store.feeds.of_kind(conn, city, _NOT_IN_CUSTODY, after=after, until=until, limit=_WORDS_PER_TURN)
+        return after, words, self._store.evidence.counts(conn, CUSTODY_BROKEN).get(city, 0)
 
     def _judge(self, key: LogKey, index: int, conn: Connection) -> tuple[Breach | None, bool]:
         """Return what a record is proved to be, and whether a signature is missing that will come."""
@@ -230,7 +231,7 @@ class Breaches:
         body, now_us = breach.format(), self._clock()
         digest = sha256(body).digest()
         is_new = await self._database.write(
-            lambda conn: self._store.add_evidence(
+            lambda conn: self._store.evidence.add(
                 conn, city=city, digest=digest, reason=CUSTODY_BROKEN, body=body, now_us=now_us
             )
         )

@@ -31,15 +31,15 @@ def write_change(conn: Connection, store: RegistryStore, key: LogKey, change: Na
     city = key.log
     store.view.put(conn, list(change.rows.values()))
     store.view.add_revisions(conn, change.revisions)
-    store.hold_claims(conn, city, change.holds)
-    store.release_claims(conn, city, change.releases)
+    store.claims.hold(conn, city, change.holds)
+    store.claims.release(conn, city, change.releases)
     store.bans.put(conn, change.bans)
     store.add_pending(conn, change.pending)
     store.transfers.add_arrivals(conn, change.arrivals)
     store.transfers.set_offers(conn, city, change.offers)
     make_links(conn, store, change.links)
     mark_taken_up(conn, store, [*change.offers, *(arrival.license_id for arrival in change.arrivals)])
-    store.add_dispositions(conn, city, key.epoch, change.notes)
+    store.feeds.add(conn, city, key.epoch, change.notes)
     _tell_of_late(conn, store, key, change.late)
 
 
@@ -55,4 +55,4 @@ def _tell_of_late(conn: Connection, store: RegistryStore, key: LogKey, late: Seq
             note = (record.index, int(_LATE_RECORD), record.license_id, _LATE)
             notes.setdefault(record.in_custody, []).append(note)
     for city in sorted(notes):
-        store.add_dispositions(conn, city, key.epoch, notes[city], other_city=key.log)
+        store.feeds.add(conn, city, key.epoch, notes[city], other_city=key.log)

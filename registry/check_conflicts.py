@@ -187,5 +187,5 @@ def _is_told(conn: Connection, store: RegistryStore, conflict: Conflict, cities:
         return False
     if not conflict.notice_seq:
         return True
-    words = store.dispositions(conn, conflict.notice_city, after=conflict.notice_seq - 1, limit=1)
+    words = store.feeds.after(conn, conflict.notice_city, after=conflict.notice_seq - 1, limit=1)
     return any((word.seq, word.license_id) == (conflict.notice_seq, conflict.void_license) for word in words)

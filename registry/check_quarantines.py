@@ -38,9 +38,9 @@ class QuarantineCheck:
             expected = self._expected.get((city, epoch))
             if stored.get((city, epoch)) != expected:
                 found(Finding(where, "it is not what the registry's log decided"))
-            if expected is not None and store.evidence(conn, city, expected.digest) is None:
+            if expected is not None and store.evidence.body(conn, city, expected.digest) is None:
                 found(Finding(where, "the evidence that it rests on is missing"))
-        for city, digest, body in store.all_evidence(conn):
+        for city, digest, body in store.evidence.all(conn):
             if sha256(body).digest() != digest:
                 found(Finding(f"evidence against city {city}, digest {digest.hex()}", "it does not have this digest"))
 

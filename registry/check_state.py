@@ -64,7 +64,7 @@ def _is_sane(state: CityState) -> bool:
 
 def next_feed(conn: Connection, store: RegistryStore, after: int | None) -> int | None:
     """Return the first city behind ``after`` that has a feed, or words of one; None when there is none."""
-    cities = set(store.feeds(conn)) | store.cities_with_words(conn)
+    cities = set(store.feeds.ends(conn)) | store.feeds.cities(conn)
     return min((city for city in cities if after is None or city > after), default=None)
 
 
@@ -75,8 +75,8 @@ def check_feed(
 
     Numbers may be left out: a database that was set back goes on behind what its cities have.
     """
-    last, after = store.feeds(conn), 0
-    while page := store.dispositions(conn, city, after=after, limit=_PAGE):
+    last, after = store.feeds.ends(conn), 0
+    while page := store.feeds.after(conn, city, after=after, limit=_PAGE):
         _check_words(conn, store, page, found)
         for word in page:
             # Such a word names nothing but its record; two of them can not be about one.
@@ -113,7 +113,7 @@ def check_told(conn: Connection, store: RegistryStore, found: Callable[[Finding]
 
 def check_marks(conn: Connection, store: RegistryStore, found: Callable[[Finding], None]) -> None:
     """No feed and no log may have been gone through further than it goes."""
-    feeds = store.feeds(conn)
+    feeds = store.feeds.ends(conn)
     own = {epoch: size for log, epoch, size in store.logs.sizes(conn) if log == REGISTRY_LOG}
     for city, what, epoch, number in store.told.marks(conn):
         last = own.get(epoch, 0) if what == Mark.DECIDED else feeds.get(city, 0)
@@ -123,7 +123,7 @@ def check_marks(conn: Connection, store: RegistryStore, found: Callable[[Finding
 
 def check_reasons(conn: Connection, store: RegistryStore, found: Callable[[Finding], None]) -> None:
     """Evidence is kept for one of few reasons."""
-    for city, digest, reason in store.evidence_reasons(conn):
+    for city, digest, reason in store.evidence.reasons(conn):
         if reason not in _REASONS:
             found(Finding(f"evidence against city {city}, digest {digest.hex()}", "its reason is none that there is"))
 

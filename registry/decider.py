@@ -150,14 +150,13 @@ class RegistryDecider:
         taken = {key: claim for outcome in outcomes for key, claim in outcome.taken.items()}
         lapsed = {key: city for outcome in outcomes for key, city in outcome.lapsed.items()}
         over = {key: license_id for outcome in outcomes for key, license_id in outcome.over.items()}
-        held = self._store.acquire_claims(conn, list(taken.values()), lapsed=lapsed, over=over)
+        held = self._store.claims.acquire(conn, list(taken.values()), lapsed=lapsed, over=over)
         if held != taken:
             raise Aborted("a person was claimed meanwhile; ask again")
         for outcome in outcomes:
             self._store.view.set_flags(conn, outcome.flags)
             first = {
-                place: self._store.add_dispositions(conn, *place, notes)
-                for place, notes in sorted(outcome.notes.items())
+                place: self._store.feeds.add(conn, *place, notes) for place, notes in sorted(outcome.notes.items())
             }
             for conflict_id, (city, epoch, position) in outcome.notices.items():
                 conflict = outcome.conflicts[conflict_id]
@@ -200,7 +199,7 @@ class RegistryDecider:
         disputed = {conflict.person_key for conflict in named}
         persons = {claim.person_key for claim in wanted} | {waiting.person_key for waiting in asked} | disputed
         persons |= {arrival.person_key for arrival in arrivals}
-        claims = self._store.claims(conn, persons)
+        claims = self._store.claims.of(conn, persons)
         lapsed = {c for c in claims.values() if c.state == ClaimState.LEASED and c.lease_end_us < now_us}
         bars = {ban.city for held in self._store.bans.of(conn, persons).values() for ban in held}
         locked = {waiting.city for waiting in asked} | {c.city for c in lapsed} | bars
@@ -212,7 +211,7 @@ class RegistryDecider:
             if city is not None:
                 self._store.logs.head(conn, LogKey(code, city.epoch), lock=True)
         if not self._store.has_one_writer(conn):
-            claims = self._store.claims(conn, persons, lock=True)
+            claims = self._store.claims.of(conn, persons, lock=True)
             if self._store.view.links.of(conn, {claim.person_key for claim in wanted}):
                 # A batch linked a person to another tag while this waited for its claim.
                 raise Aborted("a person was claimed meanwhile; ask again")

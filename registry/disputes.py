@@ -96,7 +96,7 @@ class Disputes:
 
         def keep(conn: Connection) -> None:
             cited = opens(self._store.quarantines.of(conn, batch.city), batch.epoch, kind)
-            self._store.add_evidence(
+            self._store.evidence.add(
                 conn, city=batch.city, digest=digest, reason=reason, body=body, now_us=now_us, cited=cited
             )
 
@@ -146,7 +146,7 @@ class Disputes:
         Raises:
             NotFound: Nothing of that digest is kept.
         """
-        body = await self._database.read(lambda conn: self._store.evidence(conn, city, digest))
+        body = await self._database.read(lambda conn: self._store.evidence.body(conn, city, digest))
         if body is None:
             raise NotFound("no evidence of this digest is kept against the city", city=city)
         return body
@@ -192,5 +192,5 @@ class Disputes:
         held = self._store.quarantines.of(conn, batch.city)
         if held is None or not held.open or (held.epoch, held.kind) != (batch.epoch, Kind.UNEXPLAINED):
             return None
-        note = self._store.evidence(conn, batch.city, held.digest)
+        note = self._store.evidence.body(conn, batch.city, held.digest)
         return None if note is None else Unexplained(held.size, held.root, note)

@@ -92,11 +92,11 @@ def erase(
         note: tuple[int, int, bytes, str] | None = None
         if row is not None:
             came.by_word += row.entry_hash != message.previous_entry_hash
-            store.release_claims(conn, city, {row.person_key: row.license_id})
+            store.claims.release(conn, city, {row.person_key: row.license_id})
             store.transfers.set_offers(conn, city, {row.license_id: None})
             came.slots += _remove(conn, store, row)
-            store.forget_claim(conn, row.person_key, row.license_id)
-            store.add_dispositions(conn, city, key.epoch, [(index, _ERASED, row.license_id, _GONE)])
+            store.claims.forget(conn, row.person_key, row.license_id)
+            store.feeds.add(conn, city, key.epoch, [(index, _ERASED, row.license_id, _GONE)])
             came.slots += sweep(conn, store, persons, row.license_id, by_city=city)
         elif not rows:
             # What came without its content leaves nothing to erase; what had no effect may be there still.
@@ -112,7 +112,7 @@ def erase(
             note = index, _UNREADABLE, message.license_id, _NO_ORDER
             came.unfounded += 1
         if note is not None:
-            store.add_dispositions(conn, city, key.epoch, [note])
+            store.feeds.add(conn, city, key.epoch, [note])
         if not message.erases.ordered_by_city:
             _obeyed_before(conn, store, persons, came, city, message.license_id)
     return came
@@ -131,7 +131,7 @@ def locked_rows(conn: Connection, store: RegistryStore, license_id: bytes) -> li
     """Return whatever licences have an id; nobody gives their persons another tag until the transaction ends."""
     rows = store.view.of_license(conn, license_id)
     # Whoever gives a person another tag takes the claim first: then the licence stands elsewhere by now.
-    store.claims(conn, {row.person_key for row in rows}, lock=True)
+    store.claims.of(conn, {row.person_key for row in rows}, lock=True)
     return store.view.of_license(conn, license_id)
 
 

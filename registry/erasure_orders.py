@@ -59,7 +59,7 @@ def _named(
 ) -> list[ErasedEntry]:
     places = [
         (LogKey(word.city, word.epoch), word.idx)
-        for word in store.dispositions_of(conn, license_id, kinds, city=city)
+        for word in store.feeds.of_license(conn, license_id, kinds, city=city)
         # An order to a city names the one that gave it; here it is told of an entry of its own.
         if not word.other_city
     ]

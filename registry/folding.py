@@ -87,13 +87,13 @@ class Folding:
         # Two records may name one person by two documents.
         linked = {*links, *links.values()}
         free = [first for first in received.plain if first[0][0] not in linked] if linked else received.plain
-        used = self._store.use_leases(conn, batch.city, [row[0] for row, _ in free])
+        used = self._store.claims.use_leases(conn, batch.city, [row[0] for row, _ in free])
         taken = free if len(used) == len(free) else [first for first in free if first[0][0] in used]
         rows = [row for row, _ in taken]
         self._store.view.put_values(conn, rows)
         self._store.view.add_revision_values(conn, revisions_of(taken, received_us=now_us))
         other = {row[0]: row[1] for row in rows if used[row[0]] != row[1]}
-        self._store.hold_claims(conn, batch.city, other)
+        self._store.claims.hold(conn, batch.city, other)
         if len(taken) == len(received.plain):
             return received.others
         return Received([first for first in received.plain if first[0][0] not in used], received.others).one_by_one()
@@ -104,7 +104,7 @@ class Folding:
             part = [record.of_person(links.get(record.person_key, record.person_key)) for record in part]
         keys = sorted({record.person_key for record in part if record.person_key})
         rows = self._store.view.by_person(conn, keys)
-        fold = NationalFold(rows=rows, claims=self._store.claims(conn, keys), received_us=now_us)
+        fold = NationalFold(rows=rows, claims=self._store.claims.of(conn, keys), received_us=now_us)
         for record in part:
             fold.apply(record)
         movable = {key for key, held in rows.items() if any(row.flags & STANDS_ASIDE for row in held)}
@@ -123,7 +123,7 @@ class Folding:
         if not wanted:
             return
         # Whoever makes the link takes the claim first: either it waits for this batch, or its link shows.
-        self._store.claims(conn, wanted, lock=True)
+        self._store.claims.of(conn, wanted, lock=True)
         if self._store.view.links.of(conn, wanted):
             raise errors.Aborted("a person has got another number meanwhile; send again")
 

@@ -194,9 +194,9 @@ class GivenBack:
     def _keep_lacking(self, bodies: Sequence[bytes], conn: Connection) -> None:
         """Keep what quarantines rest on that are held, and nothing that is there already."""
         sent = {sha256(body).digest(): body for body in bodies}
-        for each in self._store.lacking_evidence(conn):
+        for each in self._store.evidence.lacking(conn, self._store.quarantines.all(conn)):
             if each.digest in sent:
-                self._store.add_evidence(
+                self._store.evidence.add(
                     conn,
                     city=each.city,
                     digest=each.digest,
@@ -211,7 +211,7 @@ class GivenBack:
         opened = decision.city_quarantined
         body = bodies.get(opened.evidence_digest)
         if decision.HasField("city_quarantined") and body is not None:
-            self._store.add_evidence(
+            self._store.evidence.add(
                 conn,
                 city=opened.city,
                 digest=opened.evidence_digest,

@@ -204,7 +204,7 @@ class Ingest:
         head = self._head(conn, LogKey(batch.city, batch.epoch), lock=True)
         if batch.dispositions_after > self._feeds.get(batch.city, 0):
             # The city may have more words than the feed, if this database was set back: new ones go behind them.
-            self._store.raise_feed(conn, batch.city, min(batch.dispositions_after, _LAST_FEED_NUMBER))
+            self._store.feeds.raise_to(conn, batch.city, min(batch.dispositions_after, _LAST_FEED_NUMBER))
         if signed is not None and signed.size <= head.size:
             self._require_ours(conn, head, signed)  # (3)
         fresh = self._compare(conn, head, batch, leaves)
@@ -236,7 +236,7 @@ class Ingest:
         is_whole = head.size >= batch.tip_size
         if is_whole and self._store.conflicts.stored_by(conn, batch.city, batch.dispositions_after):
             undecided = True
-        dispositions = self._store.dispositions(
+        dispositions = self._store.feeds.after(
             conn, batch.city, after=batch.dispositions_after, limit=DISPOSITIONS_PER_ANSWER
         )
         unsigned = take_told(conn, self._store, batch, enrolled, held=head.size)

@@ -127,15 +127,15 @@ def _put(conn: Connection, store: RegistryStore, row: ViewRow, late: Sequence[Re
     store.end_pending(conn, store.pending_at(conn, [(each.city, each.epoch, each.idx) for each in late]))
     store.bans.put(conn, {(row.person_key, row.license_id): ban_by(row)})
     # The decision itself takes the offer away.
-    claim = store.claims(conn, [row.person_key], lock=True).get(row.person_key)
+    claim = store.claims.of(conn, [row.person_key], lock=True).get(row.person_key)
     if claim is None:
         # It counted by a confirmation, which found no licence.
         held = Claim(row.person_key, row.city, row.license_id, "", int(ClaimState.HELD), 0, 0, 0)
-        store.acquire_claims(conn, [held], lapsed={})
+        store.claims.acquire(conn, [held], lapsed={})
         return
     ours = claim.license_id == row.license_id and claim.state == ClaimState.RELEASED
     if claim.city == row.city and (ours or claim.state == ClaimState.LEASED):
-        store.hold_claims(conn, row.city, {row.person_key: row.license_id})
+        store.claims.hold(conn, row.city, {row.person_key: row.license_id})
 
 
 def _words(late: Sequence[Revision], decided: log_pb2.TransferDecided) -> dict[LogKey, NationalChange]:

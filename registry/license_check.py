@@ -145,7 +145,7 @@ class LicenseCheck:
         ended: Container[tuple[bytes, int]],
     ) -> None:
         """Every licence that counts must hold its person, and no cancelled one may."""
-        claims = self._store.claims(conn, {person for person, _ in folded.rows})
+        claims = self._store.claims.of(conn, {person for person, _ in folded.rows})
         for key, row in folded.rows.items():
             held = stored.get(key)
             if held is None or held.flags & _NOT_COUNTING or not self._counts(folded, key):

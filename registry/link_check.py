@@ -100,7 +100,7 @@ class LinkCheck:
         rows: list[Any] = self._asked.of([(license_id,) for license_id in licenses])
         linked = self._linked(conn, {key for row in rows for key in row[4:6]})
         for _, later, earlier in linked.asked:
-            if not self._store.claims(conn, [linked.roots.root(later)]):
+            if not self._store.claims.of(conn, [linked.roots.root(later)]):
                 linked.roots.add(later, earlier)
         stored = {link.person_key for link in linked.stored}
         self._missing.put((key,) for key in linked.roots.as_dict().keys() - stored)

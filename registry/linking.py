@@ -36,7 +36,7 @@ def _make(conn: Connection, store: RegistryStore, asked: AskedLink) -> None:
     if source == target:
         return
     # Whoever links either end, or folds what stands under it, takes its claim first.
-    claim = store.claims(conn, [source, target], lock=True).get(source)
+    claim = store.claims.of(conn, [source, target], lock=True).get(source)
     if store.view.links.of(conn, ends) != known:
         raise Aborted("a person has got another number meanwhile; send again")
     if _may_have(conn, store, asked, source, claim):

@@ -75,8 +75,10 @@ class OwnPages:
         newest = (head.note or self._sign(key, head.size, head.root)) if head.size else b""
         open_epoch = max(held.epoch for held in self._store.logs.keys(conn) if held.log == REGISTRY_LOG)
         digests = [*wanted, *cited(entry.record for entry in page.entries)]
-        evidence = self._store.evidence_of(conn, digests, most_bytes=EVIDENCE_BYTES) if digests else []
-        lacks = [each.digest for each in self._store.lacking_evidence(conn)][:EVIDENCE_WANTED]
+        evidence = self._store.evidence.bodies(conn, digests, most_bytes=EVIDENCE_BYTES) if digests else []
+        lacks = [each.digest for each in self._store.evidence.lacking(conn, self._store.quarantines.all(conn))][
+            :EVIDENCE_WANTED
+        ]
         return OwnPage(Page(page.entries, heads), newest, open_epoch, evidence, lacks)
 
     def _sign(self, key: LogKey, size: int, root: bytes) -> bytes:

@@ -97,7 +97,7 @@ def erase_after_hand_over(
 
 def stand_again(conn: Connection, store: RegistryStore, row: ViewRow) -> None:
     """Have a licence stand as its latest record says, if nothing but a postponed erasure has ended it."""
-    claim = store.claims(conn, [row.person_key], lock=True).get(row.person_key)
+    claim = store.claims.of(conn, [row.person_key], lock=True).get(row.person_key)
     if not row.flags & _CANCELLED or claim is None or not _was_of(claim, row):
         return
     entry = store.logs.entries_at(conn, LogKey(row.city, row.epoch), [row.idx]).get(row.idx)
@@ -108,7 +108,7 @@ def stand_again(conn: Connection, store: RegistryStore, row: ViewRow) -> None:
         except Malformed:
             return
     store.view.set_flags(conn, [(row.person_key, row.license_id, row.flags & ~_CANCELLED)])
-    store.hold_claims(conn, row.city, {row.person_key: row.license_id})
+    store.claims.hold(conn, row.city, {row.person_key: row.license_id})
 
 
 class PostponedErasures:
@@ -204,7 +204,7 @@ def _end(conn: Connection, store: RegistryStore, city: int, erasure: license_pb2
     row = erasable(conn, store, own, erasure, as_ordered=True)
     if row is not None:
         store.view.set_flags(conn, [(row.person_key, row.license_id, row.flags | _CANCELLED)])
-        store.release_claims(conn, city, {row.person_key: row.license_id})
+        store.claims.release(conn, city, {row.person_key: row.license_id})
 
 
 def _was_of(claim: Claim, row: ViewRow) -> bool:

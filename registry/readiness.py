@@ -65,7 +65,7 @@ class Readiness:
         """Whether nobody has the persons of a grant any more: what ended that is in some city's log."""
         granted, now_us = decision.claims_granted, from_timestamp(decision.record_time)
         wanted = {self._store.view.links.root(conn, each.person_tag): each.license_id for each in granted.claims}
-        claims = self._store.claims(conn, wanted)
+        claims = self._store.claims.of(conn, wanted)
         bans = self._store.bans.of(conn, claims)
         today = china_date(now_us)
         for person, claim in claims.items():

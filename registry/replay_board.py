@@ -35,7 +35,7 @@ def board_of(
         key=key,
         next_index=index,
         now_us=from_timestamp(decision.record_time),
-        claims=store.claims(conn, persons, lock=True),
+        claims=store.claims.of(conn, persons, lock=True),
         states={},
         rows=store.view.by_person(conn, persons),
         bans=store.bans.of(conn, persons),

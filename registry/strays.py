@@ -49,7 +49,7 @@ def tell(
         words[key].append((index, int(_ERASED), license_id, _ORDER))
     # In the order of cities, so that two writers seldom deadlock over their feeds.
     for key in sorted(words):
-        store.add_dispositions(conn, key.log, key.epoch, words[key], other_city=by_city)
+        store.feeds.add(conn, key.log, key.epoch, words[key], other_city=by_city)
 
 
 def sweep(
@@ -82,7 +82,7 @@ def sweep(
     if among is None:
         places = [
             (LogKey(word.city, word.epoch), word.idx)
-            for word in store.dispositions_of(conn, license_id, WITHOUT_EFFECT)
+            for word in store.feeds.of_license(conn, license_id, WITHOUT_EFFECT)
             if of_city in (None, word.city)
         ]
     if not places:
@@ -117,7 +117,7 @@ def sweep_erased(
     """
     erased: list[Erased] = []
     for license_id in sorted(heard.keys() - {b""}):
-        by_city = store.told_once(conn, license_id, _ERASED)
+        by_city = store.feeds.told_once(conn, license_id, _ERASED)
         if by_city is not None:
             erased += sweep(conn, store, persons, license_id, by_city=by_city, among=heard[license_id])
     return erased

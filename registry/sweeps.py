@@ -121,7 +121,7 @@ class Sweeps:
         return self._unknown(licenses, "the revision index has a license that no log holds")
 
     def _claims(self, conn: Connection, after: bytes | None) -> bytes | None:
-        claims = self._store.claims_page(conn, after=after or b"", limit=_PAGE)
+        claims = self._store.claims.page(conn, after=after or b"", limit=_PAGE)
         check_grants(conn, self._store, claims, self._run.found)
         held = [claim for claim in claims if claim.state == ClaimState.HELD]
         known = set(self._standing.of([(claim.person_key, claim.license_id) for claim in held]))

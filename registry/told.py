@@ -49,7 +49,7 @@ def take_told(conn: Connection, store: RegistryStore, batch: Batch, enrolled: Ci
     if reached >= batch.dispositions_after:
         return []
     until = min(reached + _NUMBERS, batch.dispositions_after)
-    words = store.words(conn, key.log, _AWAY, after=reached, until=until, limit=_ASKED)
+    words = store.feeds.of_kind(conn, key.log, _AWAY, after=reached, until=until, limit=_ASKED)
     places = {(word.epoch, word.idx) for word in words}
     signed = told.signed(conn, key, places)
     rows = [row for row in _rows(batch, enrolled) if (row.of_epoch, row.of_idx) in places - signed and row.size <= held]

@@ -246,7 +246,7 @@ class TransferDecider:
         for each in decided:
             arrival, before = each.arrival, each.before
             if each.after is not None and each.revision is not None and before is not None:
-                if not self._store.move_claim(
+                if not self._store.claims.move(
                     conn, arrival.person_key, arrival.license_id, source=before.city, target=arrival.city
                 ):
                     raise Aborted("a person was claimed meanwhile; ask again")
@@ -254,7 +254,7 @@ class TransferDecider:
                 self._store.view.add_revisions(conn, [each.revision])
                 self._store.transfers.set_offers(conn, before.city, {arrival.license_id: None})
             for city, epoch, note, other in _notes(each):
-                self._store.add_dispositions(conn, city, epoch, [note], other_city=other)
+                self._store.feeds.add(conn, city, epoch, [note], other_city=other)
             for epoch, change in each.changes:
                 write_change(conn, self._store, LogKey(arrival.city, epoch), change)
         self._store.transfers.end_arrivals(conn, [each.arrival for each in decided])

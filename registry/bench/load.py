@@ -210,7 +210,7 @@ class Loader:
                 continue
             claims = [_lease(key, city.code, holder) for key, holder in part]
             await self._database.write(
-                lambda conn, claims=claims: self._store.acquire_claims(conn, claims, lapsed={})  # type: ignore[misc]
+                lambda conn, claims=claims: self._store.claims.acquire(conn, claims, lapsed={})  # type: ignore[misc]
             )
             await self._ingest.append(city.batch([holder for _, holder in part]))
         await self.hear()

@@ -79,7 +79,7 @@ def breaches(config_path: Path) -> None:
     require_current(config.database.url, "registry")
     database = Database(config.database.url, readers=1, writers=1)
     try:
-        kept = database.read_now(lambda conn: RegistryStore().evidence_for(conn, CUSTODY_BROKEN))
+        kept = database.read_now(lambda conn: RegistryStore().evidence.kept_for(conn, CUSTODY_BROKEN))
     finally:
         database.close()
     for body, noted_us in kept:

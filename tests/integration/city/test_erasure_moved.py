@@ -252,9 +252,9 @@ async def test_a_license_that_the_registry_gave_and_then_says_nobody_has_is_not_
 
     def say(conn: Connection) -> None:
         """As a registry does that has lost its decision, and the licence to an erasure by the old city."""
-        store.add_dispositions(conn, CHENGDU, 1, [(first.index, refused, license_id, "There is no such license.")])
+        store.feeds.add(conn, CHENGDU, 1, [(first.index, refused, license_id, "There is no such license.")])
         order = [(first.index, erased, license_id, "Another city has erased the license.")]
-        store.add_dispositions(conn, CHENGDU, 1, order, other_city=SUZHOU)
+        store.feeds.add(conn, CHENGDU, 1, order, other_city=SUZHOU)
 
     try:
         await database.write(say)

@@ -222,7 +222,7 @@ async def test_what_a_quarantine_rests_on_is_mirrored_with_it_and_given_back_to_
     await cluster.start_registry()
     await caught_up(cluster, suzhou, least=before)
     database = Database(cluster.registry_config.database.url, readers=1)
-    assert database.read_now(lambda conn: list(RegistryStore().all_evidence(conn)))[0][2] == evidence
+    assert database.read_now(lambda conn: list(RegistryStore().evidence.all(conn)))[0][2] == evidence
     database.close()
     # It is no alarm against the registry.
     assert [each.name for each in suzhou.config.evidence_dir.iterdir()] == ["mirrored"]
@@ -252,7 +252,7 @@ async def lie(*liars: RawCity) -> None:
 def evidence_of(cluster: Cluster) -> dict[str, bytes]:
     """What the registry keeps as evidence, by its digest."""
     with closing(Database(cluster.registry_config.database.url, readers=1)) as database:
-        kept = database.read_now(lambda conn: list(RegistryStore().all_evidence(conn)))
+        kept = database.read_now(lambda conn: list(RegistryStore().evidence.all(conn)))
     return {digest.hex(): body for _, digest, body in kept}
 
 
@@ -329,7 +329,7 @@ async def test_a_file_of_evidence_that_can_not_be_read_keeps_nothing_else_from_b
     # Another city has it: then this one asks for it, and has it again.
     with closing(Database(cluster.registry_config.database.url)) as database:
         await database.write(
-            lambda conn: RegistryStore().add_evidence(
+            lambda conn: RegistryStore().evidence.add(
                 conn,
                 city=next(q.city for q in RegistryStore().quarantines.all(conn) if q.digest.hex() == bad.name),
                 digest=bytes.fromhex(bad.name),

@@ -69,7 +69,7 @@ async def kept(nation: Nation) -> int:
     assert nation.cluster.registry is not None
     await nation.cluster.registry.breaches.look()
     with closing(registry_database(nation)) as database:
-        return len(await database.read(lambda conn: STORE.evidence_for(conn, CUSTODY_BROKEN)))
+        return len(await database.read(lambda conn: STORE.evidence.kept_for(conn, CUSTODY_BROKEN)))
 
 
 async def gone(nation: Nation, *, cut_off: bool) -> license_pb2.License:

@@ -26,12 +26,12 @@ async def test_nothing_is_read_of_a_city_that_has_forked(world: World) -> None:
     city.salts[0] = bytes(32)
     with pytest.raises(errors.LogForked):
         await city.send(city.batch())
-    evidence = world.database.read_now(lambda conn: list(world.store.all_evidence(conn)))
+    evidence = world.database.read_now(lambda conn: list(world.store.evidence.all(conn)))
     city.salts[0] = bytes(31) + b"\1"
     # Whoever reads it finds a third history.
     with pytest.raises(errors.Quarantined):
         await city.send(city.batch())
-    assert world.database.read_now(lambda conn: list(world.store.all_evidence(conn))) == evidence
+    assert world.database.read_now(lambda conn: list(world.store.evidence.all(conn))) == evidence
 
 
 async def test_a_batch_that_was_refused_by_mistake_does_not_keep_the_next_one_out(world: World) -> None:

@@ -12,7 +12,7 @@ from elicense.v1 import replication_pb2, verification_pb2
 from elicense.v1.license_pb2 import LicenseRecord
 from elicense.v1.log_pb2 import LogEntry
 from elicense.v1.replication_pb2 import AppendEntriesRequest
-from registry.store import EVIDENCE_PER_REASON
+from registry.evidence_store import EVIDENCE_PER_REASON
 from tests.integration.registry.world import CHENGDU, SUZHOU, TIANJIN, World, running_world
 from tests.support.city import City
 
@@ -278,7 +278,7 @@ async def test_a_heartbeat_with_a_head_that_nobody_signed_is_refused(world: Worl
 async def test_evidence_against_one_city_is_bounded(world: World) -> None:
     for number in range(EVIDENCE_PER_REASON + 2):
         digest = bytes([number]) * 32
-        kept = partial(world.store.add_evidence, city=SUZHOU, digest=digest, reason="LOG_FORKED", body=digest, now_us=0)
+        kept = partial(world.store.evidence.add, city=SUZHOU, digest=digest, reason="LOG_FORKED", body=digest, now_us=0)
         world.database.write_now(kept)
     count = world.database.read_now(lambda conn: conn.exec_driver_sql("SELECT count(*) FROM evidence").scalar_one())
     assert count == EVIDENCE_PER_REASON

@@ -245,6 +245,6 @@ async def test_a_granted_license_that_arrives_late_beats_a_provisional_one_that_
     (asked,) = await suzhou.decided(1)
     assert (asked.kind, asked.license_id) == (replication_pb2.DISPOSITION_KIND_CONTESTED, lawful)
     key = world.keys.persons.person_key(DOCUMENT_TYPE_RESIDENT_ID, NUMBER)
-    held = world.database.read_now(lambda conn: world.store.claims(conn, [key]))[key]
+    held = world.database.read_now(lambda conn: world.store.claims.of(conn, [key]))[key]
     assert (held.city, held.license_id) == (SUZHOU, lawful)
     assert not world.fsck().findings

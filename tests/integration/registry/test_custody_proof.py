@@ -27,7 +27,7 @@ from elicense.verification.told import Told, sign_told
 from registry.breaches import CUSTODY_BROKEN, Breach
 from registry.cli import main as registry_command
 from registry.custody_proof import custody_evidence
-from registry.store import EVIDENCE_PER_REASON
+from registry.evidence_store import EVIDENCE_PER_REASON
 from tests.integration.registry.test_transfers import REFUSED, Move, begin
 from tests.integration.registry.world import CHENGDU, SUZHOU, TIANJIN, TRUST_DOMAIN, World
 from tests.support.city import City
@@ -130,7 +130,7 @@ def found(world: World) -> dict[str, float]:
 
 
 def kept(world: World) -> list[Breach]:
-    rows = world.database.read_now(lambda conn: world.store.evidence_for(conn, CUSTODY_BROKEN))
+    rows = world.database.read_now(lambda conn: world.store.evidence.kept_for(conn, CUSTODY_BROKEN))
     return [Breach.parse(body) for body, _ in rows]
 
 
@@ -167,7 +167,7 @@ async def test_the_registry_keeps_the_evidence_by_itself_once_and_without_person
     await move.world.node.breaches.look()
     assert found(move.world)[str(city.code)] == 0
     assert len(kept(move.world)) == 1
-    (body,) = [body for _, _, body in move.world.database.read_now(lambda c: list(move.world.store.all_evidence(c)))]
+    (body,) = [body for _, _, body in move.world.database.read_now(lambda c: list(move.world.store.evidence.all(c)))]
     assert move.license_id.hex() not in body.decode()
     assert not move.world.fsck().findings
 

@@ -161,7 +161,7 @@ class Nation:
             rows = list(store.view.all_rows(conn))
             return {
                 "rows": sorted(rows, key=lambda row: row.license_id),
-                "claims": store.claims(conn, {row.person_key for row in rows}),
+                "claims": store.claims.of(conn, {row.person_key for row in rows}),
                 "conflicts": {replace(c, notice_city=0, notice_seq=0) for c in store.conflicts.all(conn)},
                 "statements": set(store.conflicts.all_statements(conn)),
                 "offers": set(store.transfers.offers_of(conn, {row.license_id for row in rows})),
@@ -539,7 +539,7 @@ async def test_a_hand_over_after_which_the_old_city_gave_another_number_is_not_b
     assert replication_pb2.DISPOSITION_KIND_NOT_IN_CUSTODY in words
     await nation.tianjin.claim(NUMBERS[31])
     await nation.world.node.breaches.look()
-    assert not nation.world.database.read_now(lambda conn: nation.world.store.evidence_for(conn, CUSTODY_BROKEN))
+    assert not nation.world.database.read_now(lambda conn: nation.world.store.evidence.kept_for(conn, CUSTODY_BROKEN))
 
 
 @pytest.mark.parametrize("proved", [True, False])
@@ -558,7 +558,7 @@ async def test_a_quarantine_comes_back_too_with_what_it_rests_on(nation: Nation,
     sent = [b"anything", evidence] if proved else [evidence + b" "]
     assert await nation.give(held, evidence=sent) == len(held.entries)
     assert nation.state()["quarantines"] == before["quarantines"]
-    kept = nation.world.database.read_now(lambda conn: [body for _, _, body in nation.world.store.all_evidence(conn)])
+    kept = nation.world.database.read_now(lambda conn: [body for _, _, body in nation.world.store.evidence.all(conn)])
     assert kept == [evidence] * proved
     missing = [] if proved else ["the evidence that it rests on is missing"]
     assert [f.what for f in nation.world.fsck().findings] == missing

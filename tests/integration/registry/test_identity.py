@@ -260,7 +260,7 @@ async def test_on_postgres_a_revision_that_comes_together_with_the_link_is_kept(
     sending = []
     with engine.connect() as holder:
         # Both batches run into the claim of the person, one behind the other, and go on as this is let go.
-        world.store.claims(holder, [key], lock=True)
+        world.store.claims.of(holder, [key], lock=True)
         for count, city in enumerate(sorted((suzhou, tianjin), key=lambda city: city.code != first), 1):
             sending.append(asyncio.create_task(city.replicate()))
             await eventually(partial(stand_and_wait, world, count))

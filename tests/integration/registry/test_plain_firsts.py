@@ -84,7 +84,7 @@ def stand(conn: Connection, draw: random.Random) -> None:
             rows.append(
                 ViewRow(person(name), held, city, 1, number, 1, 1, flags, leaf(number), bytes(16), b"", NOW_US - 9)
             )
-    STORE.acquire_claims(conn, claims, lapsed={})
+    STORE.claims.acquire(conn, claims, lapsed={})
     STORE.view.put(conn, rows)
     for number in draw.sample(range(30), 3):
         link = PersonLink(person(NUMBERS[number]), person(NUMBERS[number + 30]), license_of(number), SUZHOU, 1, 0)

@@ -19,10 +19,10 @@ from elicense.trust.token import format_token
 from elicense.v1 import verification_pb2
 from registry.batch import Batch
 from registry.cli import main as registry_command
+from registry.evidence_store import EVIDENCE_PER_REASON
 from registry.readers import Readers
 from registry.reading import Reading
 from registry.serving import QUARANTINE_HEALTH
-from registry.store import EVIDENCE_PER_REASON
 from tests.integration.registry.test_epochs import open_epoch, wish
 from tests.integration.registry.world import SUZHOU, TIANJIN, TRUST_DOMAIN, World
 from tests.support.city import DEADLINE_S, City
@@ -61,7 +61,7 @@ async def convicts(world: World) -> Result:
     (body,) = world.database.read_now(
         lambda conn: [
             body
-            for _, digest, body in world.store.all_evidence(conn)
+            for _, digest, body in world.store.evidence.all(conn)
             if digest == world.store.quarantines.all(conn)[0].digest
         ]
     )
@@ -220,7 +220,7 @@ async def test_a_city_that_goes_on_with_what_it_is_in_quarantine_for_fills_no_di
         note = sign_checkpoint(Checkpoint(city.origin, 6, bytes([number]) * 32), city.signer)
         with pytest.raises((errors.RootMismatch, errors.Quarantined)):
             await city.send(city.batch(5, checkpoint=note))
-    kept = world.database.read_now(lambda conn: len(list(world.store.all_evidence(conn))))
+    kept = world.database.read_now(lambda conn: len(list(world.store.evidence.all(conn))))
     assert kept <= EVIDENCE_PER_REASON + 2
 
 

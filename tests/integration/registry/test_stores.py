@@ -357,7 +357,7 @@ async def test_the_feed_of_a_city_has_no_gap_when_batches_and_decisions_write_to
 
     await asyncio.gather(write(), decide())
     await core.decisions.decide_all()
-    feed = await core.database.read(lambda conn: core.store.dispositions(conn, SUZHOU, after=0, limit=100))
+    feed = await core.database.read(lambda conn: core.store.feeds.after(conn, SUZHOU, after=0, limit=100))
     assert [noted.seq for noted in feed] == list(range(1, 21))
 
 
@@ -372,7 +372,7 @@ async def test_a_license_that_was_erased_while_it_waited_for_a_decision_holds_no
     await core.append(suzhou)
     await core.decisions.decide_all()
     key = PERSONS.person_key(1, number)
-    assert core.database.read_now(lambda conn: core.store.claims(conn, [key])) == {}
+    assert core.database.read_now(lambda conn: core.store.claims.of(conn, [key])) == {}
     assert core.database.read_now(lambda conn: core.store.pending(conn, limit=10)) == []
     (granted,) = await core.claim(tianjin, number)
     assert granted is not None

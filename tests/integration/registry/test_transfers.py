@@ -59,7 +59,7 @@ class Move:
 
     def holder(self) -> tuple[int, bytes]:
         key = self.row().person_key
-        claim = self.world.database.read_now(lambda conn: self.world.store.claims(conn, [key]))[key]
+        claim = self.world.database.read_now(lambda conn: self.world.store.claims.of(conn, [key]))[key]
         return claim.city, claim.license_id
 
     async def take_over(self, **changes: Any) -> int:
