@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from elicense.clock import from_timestamp
+from elicense.errors import StoreCorrupt
 from elicense.log.check import Finding, position
 from elicense.log.model import LogKey
 from elicense.v1 import log_pb2
@@ -33,7 +34,7 @@ class PublishedCheck:
             self._expected[LogKey(head.log, head.epoch)] = head
 
     def compare(self, conn: Connection, store: RegistryStore, found: Callable[[Finding], None]) -> None:
-        """Compare with what is stored, and the last vector's roots with the commits that they are of."""
+        """Compare with what is stored, and the last vector's roots with the logs that they are of."""
         stored = {LogKey(head.log, head.epoch): head for head in store.published(conn)}
         for key in sorted(stored.keys() | self._expected.keys()):
             if stored.get(key) != self._expected.get(key):
@@ -42,7 +43,19 @@ class PublishedCheck:
             return
         own, index, vector = self._last
         for head in vector.heads:
-            row = store.logs.commits.at(conn, LogKey(head.city, head.epoch), head.size)
-            if row is None or row.root != head.root:
+            if _root_at(conn, store, LogKey(head.city, head.epoch), head.size) != head.root:
                 what = f"its root of log {head.city}/{head.epoch} at {head.size} entries is not the one held"
                 found(Finding(position(own, index), what))
+
+
+def _root_at(conn: Connection, store: RegistryStore, key: LogKey, size: int) -> bytes | None:
+    """Return the root that a city's log has at a size; None when it does not come so far, or can not be read."""
+    row = store.logs.commits.at(conn, key, size)
+    if row is not None:
+        return row.root
+    # A registry that was set back and filled again got other batches than it had when it stated that.
+    try:
+        head = store.logs.head(conn, key)
+        return None if head is None or head.size < size else store.logs.root_at(conn, head, size)
+    except StoreCorrupt:
+        return None

@@ -64,12 +64,17 @@ class Readiness:
     def _are_free(self, conn: Connection, decision: log_pb2.RegistryRecord, states: Mapping[int, CityState]) -> bool:
         """Whether nobody has the persons of a grant any more: what ended that is in some city's log."""
         granted, now_us = decision.claims_granted, from_timestamp(decision.record_time)
-        wanted = {self._store.view.links.root(conn, each.person_tag): each.license_id for each in granted.claims}
+        roots = {each.person_tag: self._store.view.links.root(conn, each.person_tag) for each in granted.claims}
+        wanted = {roots[each.person_tag]: each.license_id for each in granted.claims}
+        # The record of a changed document came back before its grant, and has used it up.
+        used_up = {root for tag, root in roots.items() if tag != root}
         claims = self._store.claims.of(conn, wanted)
         bans = self._store.bans.of(conn, claims)
         today = china_date(now_us)
         for person, claim in claims.items():
             if claim.state == ClaimState.RELEASED or (claim.city, claim.license_id) == (granted.city, wanted[person]):
+                continue
+            if claim.city == granted.city and person in used_up:
                 continue
             if claim.state == ClaimState.LEASED and proved_unused(claim, states.get(claim.city), now_us=now_us):
                 continue

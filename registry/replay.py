@@ -126,6 +126,9 @@ class Replay:
                 counts = row.flags & ~int(ViewFlags.PROVISIONAL)
                 self._store.view.set_flags(conn, [(person, row.license_id, counts)])
                 _note(outcome, waiting, *_CONFIRMED)
+            if person != each.person_tag:
+                # It led to another document of somebody who has a claim, and is used up by their link.
+                continue
             _take(outcome, board.claims.get(person), claim)
             board.claims[person] = claim
 

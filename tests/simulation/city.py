@@ -26,6 +26,7 @@ from city_node.issuance import Issuance
 from city_node.keys import LogSigners
 from city_node.licenses import Licenses
 from city_node.metrics import ReplicationMetrics
+from city_node.mirror import Mirror, RegistryHistory
 from city_node.node import COMPARE_SECONDS
 from city_node.offers import Offers
 from city_node.ordered_erasures import OrderedErasures
@@ -36,9 +37,11 @@ from city_node.replicator import Replicator
 from city_node.services.issuance import IssuanceServicer
 from city_node.services.transfer import TransferServicer
 from city_node.transfers import Transfers
+from city_node.vectors import VectorCheck
 from city_node.verify_only import verify_only_mark
 from elicense.errors import DataLoss, Error
 from elicense.log.scrubber import Scrubber
+from elicense.log.verifier_key import VerifierKey, parse_vkey
 from elicense.log.writer import LogWriter
 from elicense.rpc.license_fields import LicenseFields
 from elicense.rpc.verification_service import VerificationServicer
@@ -58,12 +61,14 @@ class CityNode(Node):
         code: Division code.
         config: Its configuration.
         signers: The keys of its log.
+        mirrors: Whether it mirrors the registry's own log.
         find_registry: Gives the registry as it runs now.
     """
 
     code: int = field(kw_only=True)
     config: CityConfig = field(kw_only=True)
     signers: LogSigners = field(kw_only=True)
+    mirrors: bool = field(kw_only=True)
     find_registry: Callable[[], RegistryNode | None] = field(kw_only=True)
 
     def build(self) -> None:
@@ -123,6 +128,7 @@ class CityNode(Node):
             jitter=around.random.random,
         )
         self.writer.add_listener(lambda _size: self.replicator.wake())
+        self.mirror = self._mirror(upstream, [keys.cosigner, *(parse_vkey(each.log_key) for each in known.values())])
         answers = Answers(log=log, database=database, store=store, receipts=self.receipts)
         tokens = PageTokens(keys.index_key)
         history = History(upstream)
@@ -223,6 +229,36 @@ class CityNode(Node):
             VerificationServicer(looks_of(verdicts, keys.subjects, self.clock)),
         ]
 
+    def _mirror(self, upstream: Any, own_keys: list[VerifierKey]) -> Mirror:
+        logs, config = self.around.template.city_store.logs, self.config
+        history = RegistryHistory(parse_vkey(config.city.registry_log_key))
+
+        async def say_sound(_is_sound: bool) -> None:
+            return None
+
+        return Mirror(
+            database=self.database,
+            logs=logs,
+            history=history,
+            stub=upstream,
+            witnesses=lambda _key, _first, _second: None,  # the oracle sees whatever is signed
+            vectors=VectorCheck(
+                database=self.database,
+                logs=logs,
+                city=self.code,
+                registry_key=history.key,
+                own_keys=lambda: own_keys,
+                gate=self.gate,
+                compare=lambda: self.replicator.compare(COMPARE_SECONDS),
+                folder=config.evidence_dir,
+                metrics=self.metrics,
+            ),
+            say_sound=say_sound,
+            folder=config.evidence_dir,
+            interval_s=3.0,
+            metrics=self.metrics,
+        )
+
     async def begin(self) -> None:
         await self.receipts.load()
         try:
@@ -234,4 +270,6 @@ class CityNode(Node):
         await self.writer.start()
         self.spawn(self.replicator.run())
         self.spawn(self.ordered.run())
+        if self.mirrors:
+            self.spawn(self.mirror.run())
         self.spawn(self.anchor.flush_for_ever())

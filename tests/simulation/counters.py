@@ -14,6 +14,7 @@ from elicense.errors import Error, Unavailable
 from elicense.rpc.errors import from_rpc_error
 from elicense.trust.roles import Role
 from elicense.trust.spiffe import Caller, SpiffeId
+from tests.simulation.written import Violated
 from tests.support.cluster import TRUST_DOMAIN
 
 if TYPE_CHECKING:
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 
 CALL_S: Final = 3.0
 """How long anybody waits for an answer, virtual seconds."""
+
+LATEST_S: Final = 100.0
+"""When whatever was broken has been healed for long, virtual seconds."""
 
 
 class Counter:
@@ -56,6 +60,8 @@ class Counter:
             if not isinstance(raised, Unavailable):
                 self._nation.event(f"refused: {raised.reason}")
                 return None
+            if self._nation.loop.time() > LATEST_S:
+                raise Violated(f"{self.city} answers nothing, long after everything was healed: {raised.reason}")
             await asyncio.sleep(self._random.uniform(0.05, 0.5))
 
     async def change(self, method: Callable[..., Awaitable[Any]], request: Any) -> Any:

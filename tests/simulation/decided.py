@@ -46,6 +46,8 @@ class Decisions:
             for index, content in registry.entries(0, epoch, self._sizes[epoch]):
                 self._sizes[epoch] = index + 1
                 self._note(epoch, index, RegistryRecord.FromString(content or b""))
+        if any(size < self._sizes[epoch] for epoch, size, _ in registry.heads(0)):
+            return  # it was set back, and its cities give it all of that again
         for license_id, taken_over in self.accepted.items():
             self._check(registry, license_id, taken_over[-1])
 
@@ -79,6 +81,11 @@ class Decisions:
         counts = Place(*rows[0])
         if counts.city != last.place.city or counts < last.place:
             raise Violated(f"{last.place.city} took a license over by {last.place}, and what counts is {counts}")
+
+    def custodian(self, license_id: bytes) -> int | None:
+        """Return who has custody of a licence that was taken over; None of any other."""
+        taken_over = self.accepted.get(license_id)
+        return taken_over[-1].place.city if taken_over else None
 
     def is_late(self, written: Written) -> bool:
         """Whether a record was written by a city that had handed the licence over before, as far as is decided."""

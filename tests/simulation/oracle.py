@@ -26,7 +26,7 @@ from typing import Final
 from city_node import fsck as city_fsck
 from city_node.mirror import RegistryHistory
 from elicense.clock import SECOND_US
-from elicense.errors import Error
+from elicense.errors import Error, LogBehind
 from elicense.log.checkpoint import parse_checkpoint
 from elicense.log.merkle import verify_inclusion
 from elicense.log.note import parse_note
@@ -82,6 +82,7 @@ class Oracle:
         template: The nation's keys.
         now_s: Virtual seconds.
         checks: How many things it has compared.
+        was_set_back: Whether the registry was; then it decides nothing until its cities have given its log back.
     """
 
     template: Template
@@ -89,6 +90,7 @@ class Oracle:
     registry: Watch
     cities: dict[int, Watch]
     checks: int = 0
+    was_set_back: bool = False
     writings: CityWritings = field(default_factory=CityWritings)
     decisions: Decisions = field(init=False)
     persons: PersonRules = field(init=False)
@@ -230,6 +232,17 @@ class Oracle:
             self._grown[code] = [each for each in self._grown[code] if each[1] <= left]
         return held > copied
 
+    def is_mirrored(self) -> bool:
+        """Whether a city holds all of the registry's own log."""
+        heads = self.registry.heads(0)
+        return any(watch.heads(0) == heads for watch in self.cities.values())
+
+    def registry_set_back(self) -> None:
+        """Let the registry know less than before."""
+        self.was_set_back = True
+        self.verdicts.setbacks += 1
+        self.persons.forget()
+
     def restored(self, code: int) -> None:
         """Check that nothing is lost of a city's log that the registry had."""
         self.checks += 1
@@ -246,8 +259,10 @@ class Oracle:
 
     def honest_registry(self, registry: RegistryNode) -> None:
         """Check that the registry has no reason to stop."""
-        if registry.writer.failure is not None:
-            raise Violated(f"the registry's log stopped: {registry.writer.failure.message}")
+        # One that was set back waits for its cities.
+        failure = registry.writer.failure
+        if failure is not None and not (self.was_set_back and isinstance(failure, LogBehind)):
+            raise Violated(f"the registry's log stopped: {failure.message}")
 
     def settled(self, registry: RegistryNode, cities: dict[int, CityNode]) -> None:
         """Check everything, once everything is healed and has arrived."""

@@ -50,6 +50,10 @@ class PersonRules:
         for each in held(bars, registry):
             self._barred.update(self._tag(number) for number in each.numbers)
 
+    def forget(self) -> None:
+        """Forget what the registry knew: it was set back."""
+        self._barred.clear()
+
     def wrote(self, written: Written) -> None:
         """Check what a city has written."""
         if not written.issues:

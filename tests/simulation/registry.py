@@ -166,7 +166,8 @@ class RegistryNode(Node):
         doubt = await self._doubt()
         if doubt is not None:
             self.stop(doubt)
-        await self.writer.start()
+        else:
+            await self.writer.start()
         self.spawn(self.anchor.flush_for_ever())
         self.decisions.task.start()
         self.heads.start()

@@ -17,6 +17,7 @@ from city_node.keys import LogSigners
 from city_node.restore import Restore, Upstream
 from elicense.clock import SECOND_US
 from elicense.errors import Error
+from elicense.log.anchor import epoch_of
 from elicense.trust.roles import Role
 from elicense.trust.spiffe import Caller, city_id
 from tests.simulation.template import START_US
@@ -63,7 +64,10 @@ class CitySetBack:
 
     async def _strike(self) -> None:
         nation, oracle, code = self._nation, self._nation.oracle, self._code
-        nation.keep_down(code)
+        # A power cut may just have set the anchor back as well, as long as the city has not started since.
+        while not self._is_anchored():  # noqa: ASYNC110  # what is waited for is a file
+            await asyncio.sleep(0.05)
+        nation.keep_down(str(code))
         oracle.about_to_set_back(code)
         with sqlite3.connect(self._copy) as source:
             source.backup(oracle.cities[code].connection)
@@ -79,7 +83,13 @@ class CitySetBack:
             # Nobody has noticed: the node has to.
             await nation.start_city(code)
             await asyncio.sleep(self._random.uniform(0, 3))
-            nation.keep_down(code)
+            nation.keep_down(str(code))
+
+    def _is_anchored(self) -> bool:
+        city = self._nation.cities[self._code]
+        epoch, size, _ = self._nation.oracle.cities[self._code].head(self._code)
+        last = None if city is None else city.anchor.last()
+        return last is not None and (epoch_of(last.origin), last.size) == (epoch, size)
 
     async def _restore(self) -> None:
         while True:
@@ -96,7 +106,7 @@ class CitySetBack:
         self._nation.event(f"{restored}")
         self._nation.outcome.restored += 1
         self._nation.oracle.restored(self._code)
-        await self._nation.let_up(self._code)
+        await self._nation.let_up(str(self._code))
 
     def _work(self) -> Restore:
         around, code = self._nation.around, self._code
@@ -118,6 +128,40 @@ class CitySetBack:
             lambda: self._nation.registry, caller=Caller(us, Role.CITY, self._code, bytes(32)), name=str(self._code)
         )
         return Upstream(stub, stub)
+
+
+class RegistrySetBack:
+    """Sets the registry back, once, at a moment at which a city has mirrored all of its log; its anchor survives.
+
+    Args:
+        nation: The nation.
+        random: Draws when.
+    """
+
+    def __init__(self, nation: Nation, random: Random) -> None:
+        self._nation = nation
+        self._random = random
+
+    async def run(self) -> None:
+        """Copy the registry's database, and put the copy in its place some time later; its cities do the rest."""
+        nation, oracle = self._nation, self._nation.oracle
+        kept = nation.around.template.folder / "copy.db"
+        await asyncio.sleep(self._random.uniform(0.5, 7))
+        copy(oracle.registry.connection, kept)
+        nation.event("the registry is copied")
+        await asyncio.sleep(self._random.uniform(0.5, 6))
+        while not oracle.is_mirrored():  # what is waited for are rows
+            if nation.loop.time() > _LATEST_S:
+                raise Violated("no city mirrors the registry's log")
+            await asyncio.sleep(0.1)
+        nation.keep_down("registry")
+        with sqlite3.connect(kept) as source:
+            source.backup(oracle.registry.connection)
+        source.close()
+        oracle.registry_set_back()
+        nation.outcome.restored += 1
+        nation.event("the registry is set back")
+        await nation.let_up("registry")
 
 
 def copy(source: sqlite3.Connection, path: Path) -> None:

@@ -193,6 +193,23 @@ def test_a_planted_fault_in_a_restore_is_found(
     assert told in found(template, Doubles())
 
 
+@pytest.mark.parametrize(
+    ("planted", "told"),
+    [
+        ({"tests.simulation.registry.own_doubt": nothing, "registry.given_back.GivenBack._doubt": nothing}, ""),
+        ({"registry.replay._take": nothing}, "its city does not hold the person"),
+    ],
+    ids=["deciding on in a log that was set back", "giving nobody back whom a grant had given"],
+)
+def test_a_planted_fault_in_a_registry_that_was_set_back_is_found(
+    template: Template, monkeypatch: pytest.MonkeyPatch, planted: dict[str, Callable[..., object]], told: str
+) -> None:
+    monkeypatch.setattr(scenario, "REGISTRY_SET_BACK", 1.0)
+    for name, fault in planted.items():
+        monkeypatch.setattr(name, fault)
+    assert told in found(template, Doubles())
+
+
 def found(template: Template, double: Doubles) -> str:
     """Return how the first seed fails that does."""
     violations = (simulate(seed, template, doubles=double).violation for seed in range(40))

@@ -80,7 +80,8 @@ class VerdictOracle:
             row = self.registry.connection.execute(
                 "SELECT city FROM license_view WHERE license_id = ?", tuple(licenses)
             ).fetchone()
-            custodian = row[0] if row else 0
+            # The national view may be of before, while the registry is filled again.
+            custodian = self.decisions.custodian(*licenses) or (row[0] if row else 0)
         known = tuple(held(committed, self.registry))
         is_held = any(number in each.numbers for each in held(self._counting(number), self.registry))
         return Asked(now_us, self.setbacks, number, committed, known, custodian, is_held, self._is_barred(known))

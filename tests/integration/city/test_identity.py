@@ -314,6 +314,36 @@ async def test_the_links_come_back_to_a_registry_that_was_set_back(nation: Natio
             await nation.tianjin.issue(in_tianjin(number))
 
 
+async def test_a_registry_that_was_set_back_decides_again_though_a_changed_number_came_back_before_its_grant(
+    nation: Nation, old: license_pb2.License
+) -> None:
+    new, newcomers = renumbered(old), drivers(SUZHOU, 200, seed=9)
+    await nation.suzhou.replicated()
+    await nation.cluster.stop_registry()
+    kept = copy_registry(nation.cluster)
+    await nation.cluster.start_registry()
+    await nation.change_identity(old, new)
+    await nation.suzhou.replicated()
+    mirrors = [city.running.mirror for city in nation.cluster.cities.values()]
+    await mirrors[0].catch_up()
+    await nation.cluster.stop_registry()
+    for path in copy_registry(nation.cluster):
+        path.unlink()
+    for path, content in kept.items():
+        path.write_bytes(content)
+
+    async def linked() -> bool:
+        return (await nation.verify(new)).outcome == OUTCOME_VALID
+
+    async def decides() -> bool:
+        return not (await nation.suzhou.issue(next(newcomers))).license.provisional
+
+    async with mirrors[0]._turn, mirrors[1]._turn:
+        await nation.cluster.start_registry()
+        await eventually(linked)
+    await eventually(decides)
+
+
 async def test_a_license_that_moves_takes_its_numbers_along(nation: Nation, old: license_pb2.License) -> None:
     numbers = [old, renumbered(old), renumbered(old, 4)]
     await nation.change_identity(old, numbers[1])

@@ -358,6 +358,20 @@ async def test_nothing_is_decided_until_everything_is_back_also_over_a_restart(n
     assert not nation.world.fsck().findings
 
 
+async def test_a_vector_of_heads_is_true_though_the_logs_came_back_in_other_batches(nation: Nation) -> None:
+    nation.suzhou.issue(NUMBERS[0])
+    await nation.suzhou.replicate()
+    assert await nation.world.node.publish_heads()
+    nation.suzhou.issue(NUMBERS[1])
+    await nation.suzhou.replicate()
+    held = await nation.mirror()
+    await nation.set_back()
+    # Both records in one batch this time: there is no commit of one record.
+    await nation.send_again()
+    assert await nation.give(held) == len(held.entries)
+    assert not nation.world.fsck().findings
+
+
 async def test_a_registry_set_back_with_its_anchor_stops_when_it_is_shown_what_it_signed(nation: Nation) -> None:
     anchor = nation.world.config.anchor_path
     nation.kept[anchor] = anchor.read_bytes()
