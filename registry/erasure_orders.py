@@ -54,6 +54,11 @@ def waiting_for(
     return [each for each in known if each[2].erases.ordered_by_city == city]
 
 
+def has_erased(conn: Connection, store: RegistryStore, city: int, license_id: bytes) -> bool:
+    """Whether an ERASED entry of a city about a licence is held: whatever else it wrote of it comes as empty slots."""
+    return bool(_named(conn, store, city, license_id, (_ERASED, _NOT_IN_CUSTODY, _UNREADABLE)))
+
+
 def _named(
     conn: Connection, store: RegistryStore, city: int, license_id: bytes, kinds: tuple[int, ...]
 ) -> list[ErasedEntry]:

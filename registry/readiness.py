@@ -19,6 +19,7 @@ from elicense.log.model import LogKey
 from elicense.v1 import log_pb2
 from registry.bans import ended
 from registry.claims import proved_unused
+from registry.erasure_orders import has_erased
 from registry.model import CityState, ClaimState
 from registry.store import RegistryStore
 
@@ -78,6 +79,8 @@ class Readiness:
                 continue
             if claim.state == ClaimState.LEASED and proved_unused(claim, states.get(claim.city), now_us=now_us):
                 continue
+            if claim.state == ClaimState.LEASED and has_erased(conn, self._store, claim.city, claim.license_id):
+                continue  # no record will ever use it up
             if claim.state == ClaimState.HELD and claim.license_id in ended(bans.get(person, ()), today, states):
                 continue
             return False

@@ -27,9 +27,8 @@ from tests.simulation.written import Violated, watch
 
 #: Share of seeds in which a city is set back.
 SET_BACK: Final = 0.3
-#: Share of seeds in which the registry is, which its cities mirror then.  None of its own accord: a grant that
-#: followed an erasure does not come back yet (see the limits), and some seeds would find nothing else.
-REGISTRY_SET_BACK: Final = 0.0
+#: Share of seeds in which the registry is, which its cities mirror then.
+REGISTRY_SET_BACK: Final = 0.15
 #: Within which everything must have healed, virtual seconds.
 HEALED_S: Final = 120.0
 

@@ -235,6 +235,23 @@ async def test_a_license_that_was_erased_everywhere_is_erased_again(nation: Nati
     assert not nation.world.fsck().findings
 
 
+async def test_a_grant_comes_back_behind_a_license_that_was_erased_while_its_own_grant_still_ran(nation: Nation) -> None:
+    """Its slots come back empty, so no record uses the first grant up or ends it: the ERASED entry does."""
+    license_id = await issued(nation.suzhou, NUMBERS[0])
+    nation.suzhou.change(license_id, "G", event=CANCELLED)
+    nation.suzhou.erase(license_id)
+    await nation.suzhou.replicate()
+    nation.suzhou.emptied = {0, 1}
+    again = await issued(nation.tianjin, NUMBERS[0])
+    mirror = await nation.mirror()
+    await nation.set_back()
+    await given_back(nation, mirror, nation.tianjin, nation.suzhou)
+    await carried_out(nation)
+    rows = nation.world.database.read_now(lambda conn: list(nation.world.store.view.all_rows(conn)))
+    assert [row.license_id for row in rows] == [again]
+    assert not nation.world.fsck().findings
+
+
 async def test_a_postponed_erasure_that_no_entry_states_is_found(nation: Nation) -> None:
     license_id = await issued(nation.suzhou, NUMBERS[0])
     nation.suzhou.change(license_id, "G", event=CANCELLED)
