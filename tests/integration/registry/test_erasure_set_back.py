@@ -235,7 +235,9 @@ async def test_a_license_that_was_erased_everywhere_is_erased_again(nation: Nati
     assert not nation.world.fsck().findings
 
 
-async def test_a_grant_comes_back_behind_a_license_that_was_erased_while_its_own_grant_still_ran(nation: Nation) -> None:
+async def test_a_grant_comes_back_behind_a_license_that_was_erased_while_its_grant_still_ran(
+    nation: Nation,
+) -> None:
     """Its slots come back empty, so no record uses the first grant up or ends it: the ERASED entry does."""
     license_id = await issued(nation.suzhou, NUMBERS[0])
     nation.suzhou.change(license_id, "G", event=CANCELLED)
