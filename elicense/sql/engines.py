@@ -32,11 +32,14 @@ _SQLITE_PRAGMAS: Final = (
     # What is deleted is overwritten: an erased record must not stay readable in the file.
     "PRAGMA secure_delete = ON",
     "PRAGMA temp_store = MEMORY",
-    "PRAGMA cache_size = -16384",
     # A batch of replication dirties some thousand pages: at the default of 1,000 each commit would be followed by
     # a checkpoint of its own, at the writer's expense.  The log may grow to 16 MiB instead.
     "PRAGMA wal_autocheckpoint = 4000",
 )
+
+_READER_CACHE_KIB: Final = 16_384
+_WRITER_CACHE_KIB: Final = 32_768
+"""A batch dirties more pages than a reader's cache has, and what does not fit is written twice."""
 
 _DURABILITY: Final = "SELECT current_setting('fsync'), current_setting('synchronous_commit')"
 
@@ -98,6 +101,8 @@ def _open_sqlite(url: URL, *, connections: int, read_only: bool, create: bool) -
         try:
             for pragma in _SQLITE_PRAGMAS:
                 connection.execute(pragma).close()
+            cache_kib = _READER_CACHE_KIB if read_only else _WRITER_CACHE_KIB
+            connection.execute(f"PRAGMA cache_size = -{cache_kib}").close()
             if read_only:
                 connection.execute("PRAGMA query_only = ON").close()
         except sqlite3.Error:
