@@ -43,7 +43,8 @@ def _prepare(folder: str) -> None:
     for made in (own, scratch):
         made.mkdir()
     # What nodes say of each disaster is of no use here.
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+    quiet = structlog.make_filtering_bound_logger(logging.CRITICAL)
+    structlog.configure(wrapper_class=quiet, logger_factory=structlog.ReturnLoggerFactory())
     _template.append(asyncio.run(make_template(own, scratch)))
 
 

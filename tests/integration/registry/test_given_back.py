@@ -16,6 +16,7 @@ from sqlalchemy import Connection
 
 from elicense import errors
 from elicense.cli.join import join
+from elicense.log.anchor import Anchor
 from elicense.log.model import LogKey
 from elicense.rpc.channel import secure_channel
 from elicense.rpc.errors import from_rpc_error
@@ -28,6 +29,7 @@ from elicense.v1 import recovery_pb2 as pb
 from registry.app import build
 from registry.breaches import CUSTODY_BROKEN
 from registry.cli import main as registry_command
+from registry.names import registry_origin
 from tests.integration.registry.test_conflicts import CONTEST, NUMBER, WITHDRAW, Dispute
 from tests.integration.registry.test_epochs import open_epoch, wish
 from tests.integration.registry.test_quarantine import rewritten
@@ -356,6 +358,21 @@ async def test_nothing_is_decided_until_everything_is_back_also_over_a_restart(n
     assert await nation.give(held) == len(held.entries)
     await nation.tianjin.claim(NUMBERS[30])
     assert not nation.world.fsck().findings
+
+
+async def test_a_registry_anchors_its_head_as_it_starts_since_a_power_cut_may_have_taken_the_last_one(
+    nation: Nation,
+) -> None:
+    world, path = nation.world, nation.world.config.anchor_path
+    before = path.read_bytes()
+    await issued(nation.suzhou, NUMBERS[0])
+    address = await nation.stop()
+    path.write_bytes(before)
+    await nation.start(address)
+    (own,) = [head for head in world.database.read_now(world.store.logs.heads) if head.key.log == 0]
+    last = Anchor(path, registry_origin(TRUST_DOMAIN, 1)).last()
+    assert last is not None
+    assert (last.size, last.root) == (own.size, own.root)
 
 
 async def test_a_vector_of_heads_is_true_though_the_logs_came_back_in_other_batches(nation: Nation) -> None:
