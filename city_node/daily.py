@@ -163,7 +163,8 @@ class DailyRules:
                     _log.error("daily_rules_failed", **describe_exception(error))
                     pause = RETRY_SECONDS
             try:
-                await asyncio.wait_for(self._stop.wait(), pause)
+                async with asyncio.timeout(pause):
+                    await self._stop.wait()
             except TimeoutError:
                 continue
 

@@ -263,7 +263,8 @@ class Transfers:
                 return TakenOver(answer, state.state, state.detail)
             with suppress(TimeoutError):
                 # Another process of this node may be the one that hears it.
-                await asyncio.wait_for(heard.wait(), min(left, RECHECK_SECONDS))
+                async with asyncio.timeout(min(left, RECHECK_SECONDS)):
+                    await heard.wait()
 
     async def _state(self, place: tuple[bytes, int, int]) -> HandOver:
         license_id, epoch, index = place

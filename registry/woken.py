@@ -58,4 +58,5 @@ class Woken:
             except Exception as error:  # the task must outlive any one failure
                 _log.error(self._failed, exc_info=error)
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), self._every_s)
+                async with asyncio.timeout(self._every_s):
+                    await self._wake.wait()

@@ -158,7 +158,8 @@ class Scrubber:
         rest = True
         while True:
             try:
-                await asyncio.wait_for(self._left.wait(), RETRY_S)
+                async with asyncio.timeout(RETRY_S):
+                    await self._left.wait()
             except TimeoutError:
                 # What was emptied where nobody tells of it is found by its mark.
                 rest = True

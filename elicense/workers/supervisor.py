@@ -111,7 +111,8 @@ class Supervisor:
             pause = min(LONGEST_PAUSE_S, self._first_pause_s * 2 ** min(max(failures - 1, 0), 16))
             _log.warning("worker_ended", **self._describe(worker), status=status, starts_in_s=pause)
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._stop.wait(), pause)
+                async with asyncio.timeout(pause):
+                    await self._stop.wait()
 
     async def _run_once(self, worker: _Worker) -> int:
         ours, theirs = socket.socketpair()

@@ -185,7 +185,8 @@ async def _attack(words: argparse.Namespace) -> int:
             if made == 1:
                 print(STARTED, flush=True)  # noqa: T201
             with suppress(TimeoutError):
-                await asyncio.wait_for(stop.wait(), max(0.0, began + made / words.rate - loop.time()))
+                async with asyncio.timeout_at(began + made / words.rate):
+                    await stop.wait()
         await stop.wait()
         left = list(running)
         for task in left:

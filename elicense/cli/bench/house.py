@@ -114,7 +114,8 @@ class House:
                 stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=sink, process_group=0,
             )  # fmt: skip
         assert self._loader.stdout is not None  # noqa: S101  # a pipe was asked for
-        line = await asyncio.wait_for(self._loader.stdout.readline(), LOAD_TIMEOUT_S)
+        async with asyncio.timeout(LOAD_TIMEOUT_S):
+            line = await self._loader.stdout.readline()
         if not line.startswith(b"loaded "):
             raise ExpectationFailed(f"the registry could not be filled: {last_line(self.log)}")
         self.licenses, self.cities, self.loaded_s = licenses, cities, float(line.split()[2])

@@ -73,7 +73,8 @@ class Child:
             with suppress(ProcessLookupError):
                 self._process.send_signal(signal.SIGTERM)
         try:
-            return await asyncio.wait_for(self._process.wait(), GRACE_S)
+            async with asyncio.timeout(GRACE_S):
+                return await self._process.wait()
         except TimeoutError:
             self.kill()
             return await self._process.wait()
@@ -93,7 +94,8 @@ class Child:
 
     async def communicate(self, timeout_s: float) -> tuple[int, str]:
         """Wait for its end; return exit status and standard output."""
-        output, _ = await asyncio.wait_for(self._process.communicate(), timeout_s)
+        async with asyncio.timeout(timeout_s):
+            output, _ = await self._process.communicate()
         return self._process.returncode or 0, output.decode()
 
 

@@ -128,7 +128,8 @@ async def _without(city: CityNode) -> str | None:
         writer.write(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes((0, 0, 0, 4, 0, 0, 0, 0, 0)))
         await writer.drain()
         # With TLS 1.3 the refusal comes after the client's side of the handshake is done.
-        answer = await asyncio.wait_for(reader.read(1), CALL_S)
+        async with asyncio.timeout(CALL_S):
+            answer = await reader.read(1)
         writer.close()
     except (OSError, ssl.SSLError):
         return "NO_HANDSHAKE"

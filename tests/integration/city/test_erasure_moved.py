@@ -260,7 +260,8 @@ async def test_a_license_that_the_registry_gave_and_then_says_nobody_has_is_not_
         await database.write(say)
     finally:
         database.close()
-    await asyncio.wait_for(judged.wait(), DEADLINE_S)
+    async with asyncio.timeout(DEADLINE_S):
+        await judged.wait()
     assert gone.log(gone.chengdu)[: len(gone.records[CHENGDU])] == gone.records[CHENGDU]
 
 

@@ -90,7 +90,8 @@ async def test_draining_finishes_running_calls_and_takes_no_new_ones(pki: TestAu
             proceed.set()
             assert await running == "spiffe://elicense.test/verifier/police/p"
             # The watcher still listens; the end does not wait a minute for it.
-            await asyncio.wait_for(draining, 30)
+            async with asyncio.timeout(30):
+                await draining
             watch.cancel()
 
 
