@@ -175,31 +175,13 @@ class LineWriter:
 
 def _parts(lines: Sequence[str]) -> Iterator[str]:
     """Yield lines with their ends, as many together as one write may hold; a longer one is alone."""
-    text = "\n".join(lines) + "\n"
-    if not text.isascii():
-        yield from _parts_of_any(lines)
-        return
-    start, end = 0, len(text)
+    data = ("\n".join(lines) + "\n").encode()
+    start, end = 0, len(data)
     while start < end:
         # Behind the last line that ends within what one write holds, or else behind the first of all.
-        cut = text.rfind("\n", start, start + WRITE_BYTES) + 1 or text.index("\n", start) + 1
-        yield text[start:cut]
+        cut = data.rfind(b"\n", start, start + WRITE_BYTES) + 1 or data.index(b"\n", start) + 1
+        yield data[start:cut].decode()
         start = cut
-
-
-def _parts_of_any(lines: Sequence[str]) -> Iterator[str]:
-    """Like :func:`_parts`, for lines of which a character may take several bytes."""
-    held: list[str] = []
-    size = 0
-    for line in lines:
-        length = len(line.encode()) + 1
-        if held and size + length > WRITE_BYTES:
-            yield "".join(held)
-            held, size = [], 0
-        held += (line, "\n")
-        size += length
-    if held:
-        yield "".join(held)
 
 
 class LineMetrics(Collector):
