@@ -84,9 +84,7 @@ class AccessRecorder:
             lanes=1,
             max_batch=MAX_LOOKS_PER_COMMIT,
             max_waiting=MAX_WAITING_LOOKS,
-            pause=lambda carried: while_more_come(
-                lambda: self._looks.waiting, carried=carried, enough=MAX_LOOKS_PER_COMMIT
-            ),
+            pause=self._gather,
         )
 
     @property
