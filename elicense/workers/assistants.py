@@ -103,7 +103,11 @@ def assist(descriptor: int, learn: Callable[[bytes], Answering]) -> None:
         except Exception as error:
             # Its text may quote what was asked, which is about people, and so may those that it came from.
             where = traceback.extract_tb(error.__traceback__)[-1]
-            sys.exit(f"{type(error).__name__} in {where.name}, line {where.lineno} of {where.filename}")
+            said = f"{type(error).__name__} in {where.name}, line {where.lineno} of {where.filename}"
+            # Before the line ends: once the node sees that end it kills what is left of this process.
+            sys.stderr.write(f"{said}\n")
+            sys.stderr.flush()
+            sys.exit(1)
 
 
 class _Ended(Exception):  # no error of ours: nobody hears of it

@@ -12,11 +12,16 @@ import pytest
 
 from elicense.workers.assistants import Assistants, available_cores
 
+# It takes for ever to end, so that the node surely ends it first.
 _FAULTY = """
+import signal
 import sys
 from elicense.workers.assistants import assist
 
-assist(int(sys.argv[1]), lambda secret: lambda question: {b"ok": b"ok"}[question])
+try:
+    assist(int(sys.argv[1]), lambda secret: lambda question: {b"ok": b"ok"}[question])
+finally:
+    signal.pause()
 """
 
 
