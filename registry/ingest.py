@@ -24,7 +24,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from elicense import errors
-from elicense.log.checkpoint import Checkpoint, cosign
+from elicense.log.checkpoint import Checkpoint
 from elicense.log.erased_store import Erased
 from elicense.log.model import FIRST_EPOCH
 from elicense.log.store import Head, LogKey, NewEntry
@@ -33,14 +33,15 @@ from elicense.sql.database import Database
 from elicense.trust.signer import Signer
 from elicense.view.opening import binds
 from elicense.view.person import PersonIndex
-from registry.batch import Batch, Taken, leaves_of
+from registry.batch import Batch, Taken
 from registry.disputes import Disputes
 from registry.epochs import previous_head
 from registry.erasure import Erasures
+from registry.explanation import explained_by, require_explanation
 from registry.folding import Folding
+from registry.given_receipts import GivenReceipts
 from registry.heads import open_head
 from registry.model import City, NotedDisposition, state_heard
-from registry.quarantine_model import Kind, refusal
 from registry.readers import Readers
 from registry.reading import Reading
 from registry.store import RegistryStore
@@ -110,14 +111,11 @@ class Ingest:
         self._store = store
         self._readers = readers
         self._folding = Folding(store=store, persons=persons, may_erase=may_erase)
-        self._cosigner = cosigner
+        self._receipts = GivenReceipts(store=store, cosigner=cosigner, name=cosigner_name)
         self._cosigner_name = cosigner_name
         self._trust_domain = trust_domain
         self._disputes = disputes
         self._clock = clock
-        # Receipts that were given out and not stored yet: (size, note) by log.
-        # They go into the log's next transaction; a lost one is made again.
-        self._unstored: dict[LogKey, tuple[int, bytes]] = {}
         # A number that the city's feed has certainly passed, by city.
         self._feeds: dict[int, int] = {}
 
@@ -164,7 +162,7 @@ class Ingest:
 
         try:
             if doubted:
-                await self._database.read(lambda conn: self._require_explanation(conn, batch))
+                await self._database.read(lambda conn: require_explanation(conn, self._store, batch))
             # Cities come at the same time: what needs no database is done before the writer's turn.
             reading = await self._readers.read(batch)
             taken = await self._database.write_then(append, answer, gives_way=True)
@@ -208,7 +206,7 @@ class Ingest:
         if signed is not None and signed.size <= head.size:
             self._require_ours(conn, head, signed)  # (3)
         fresh = self._compare(conn, head, batch, leaves)
-        explained = self._explains(conn, head, batch, leaves, fresh)  # (1)
+        explained = explained_by(conn, self._store, head, batch, leaves[fresh:])  # (1)
         undecided = False
         erased.become(Erasures())  # the transaction may run again
         if signed is not None and fresh < len(leaves):
@@ -219,9 +217,7 @@ class Ingest:
                 conn, head, batch, reading, fresh, frontier=frontier, now_us=now_us
             )  # (5)
             erased.become(emptied)
-        unstored = self._unstored.get(head.key)
-        if unstored is not None:
-            self._store.logs.commits.store_cosigned(conn, head.key, *unstored)
+        self._receipts.store_due(conn, head.key)
         state = state_heard(
             self._store.state(conn, batch.city),
             city=batch.city,
@@ -309,47 +305,6 @@ class Ingest:
         if self._store.logs.root_at(conn, head, signed.size) != signed.root:
             raise errors.LogForked("the city signed another head over the entries held", size=signed.size)
 
-    def _require_explanation(self, conn: Connection, batch: Batch) -> None:
-        """Refuse the batch of a city in quarantine over an unexplained head; nothing but hashes is looked at.
-
-        Raises:
-            Quarantined: It does not explain it.
-            Malformed: A salt or a leaf hash has another size than it must.
-        """
-        held = self._store.quarantines.of(conn, batch.city)
-        if held is None or not held.open or (held.epoch, held.kind) != (batch.epoch, Kind.UNEXPLAINED):
-            return
-        head = self._head(conn, LogKey(batch.city, batch.epoch), lock=False)
-        start, missing = head.size - batch.first_index, held.size - head.size
-        if missing <= 0:
-            return  # taken before, and its end not written yet
-        sent = batch.entries[start : start + missing] if start >= 0 else ()
-        if len(sent) < missing or head.frontier.append_leaves(leaves_of(sent)).root() != held.root:
-            raise refusal(held)
-
-    def _explains(self, conn: Connection, head: Head, batch: Batch, leaves: Sequence[bytes], fresh: int) -> int:
-        """Return the size of the unexplained head that a quarantined city explains with its batch; 0 for none.
-
-        Raises:
-            Quarantined: The city is in quarantine, and this does not explain anything.
-        """
-        held = self._store.quarantines.of(conn, batch.city)
-        if held is None or held.epoch != batch.epoch or (held.kind == Kind.UNEXPLAINED and not held.open):
-            return 0
-        if not held.open:
-            # The key that signed two histories signs nothing more.
-            raise refusal(held)
-        if held.kind == Kind.UNEXPLAINED:
-            sent = held.size - head.size
-            if 0 < sent <= len(leaves) - fresh:
-                root = head.frontier.append_leaves(leaves[fresh : fresh + sent]).root()
-            else:
-                # Taken before, and its end not written yet.
-                root = self._store.logs.root_at(conn, head, held.size) if sent <= 0 else b""
-            if root == held.root:
-                return held.size
-        raise refusal(held)
-
     def _compare(self, conn: Connection, head: Head, batch: Batch, leaves: Sequence[bytes]) -> int:
         """Compare what is held with what was sent; return how many of the sent entries are held already."""
         end = batch.first_index + len(leaves)
@@ -372,23 +327,13 @@ class Ingest:
     def _held(
         self, conn: Connection, head: Head, dispositions: Sequence[NotedDisposition], *, undecided: bool = False
     ) -> _Held:
-        cosigned = self._store.logs.commits.latest_cosigned(conn, head.key)
-        current = cosigned[1] if cosigned is not None and cosigned[0] == head.size else None
-        return _Held(head, current, dispositions, undecided)
+        return _Held(head, self._receipts.stored(conn, head), dispositions, undecided)
 
     def _answer(self, held: _Held, now_us: int) -> Taken:
         """Cosign the head, which is durable by now, unless that was done before."""  # (6)
-        head = held.head
-        receipt = held.cosigned
-        if receipt is None:
-            unstored = self._unstored.get(head.key)
-            receipt = unstored[1] if unstored is not None and unstored[0] == head.size else b""
-        if not receipt and head.note is not None:
-            receipt = cosign(head.note, name=self._cosigner_name, signer=self._cosigner, time_s=now_us // 1_000_000)
-            self._unstored[head.key] = (head.size, receipt)
         return Taken(
-            head.size,
-            receipt,
+            held.head.size,
+            self._receipts.receipt(held.head, held.cosigned, now_us=now_us),
             held.dispositions,
             now_us,
             held.undecided,
