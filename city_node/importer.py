@@ -161,10 +161,11 @@ class Importer:
             with files.source.open("rb") as source:
                 hold(source)
                 files.check()
+                # Before progress is written: a file that is put right is another one, which that would refuse.
+                drivers = DriverFile(source)
                 progress = await asyncio.to_thread(open_progress, files.progress, files.source, random=self._random)
                 began_at = progress.next_row
                 resumed = progress.next_row > 1 or progress.finished
-                drivers = DriverFile(source)
                 if not progress.finished:
                     rejects = RejectsFile(files.rejects, progress.rejects_size)
                     try:

@@ -195,6 +195,18 @@ async def test_a_file_without_the_right_header_is_refused(suzhou: City, tmp_path
         await run(suzhou, files)
 
 
+async def test_a_file_whose_header_was_put_right_is_imported(suzhou: City, tmp_path: Path) -> None:
+    files = files_in(tmp_path)
+    refused = write_drivers(files.source, 10)
+    right = files.source.read_bytes()
+    files.source.write_bytes(right.replace(b"document_number", b"number", 1))
+    with pytest.raises(errors.Malformed, match="header"):
+        await run(suzhou, files)
+    assert not files.progress.exists()
+    files.source.write_bytes(right)
+    assert (await run(suzhou, files)).imported == 10 - len(refused)
+
+
 async def test_rows_that_are_no_text_or_no_row_are_refused_and_the_others_imported(
     suzhou: City, tmp_path: Path
 ) -> None:
