@@ -10,7 +10,7 @@ stand before a citizen at the counter.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
 import grpc
@@ -137,5 +137,5 @@ class PersonClaims:
         return PersonClaimed("another city holds this person", heldByCity=result.held_by_city)
 
 
-async def _gather(carried: int) -> None:
+async def _gather(carried: int, _waiting: Callable[[], int]) -> None:
     await asyncio.sleep(min(LONGEST_GATHER_S, carried * GATHER_EACH_S))

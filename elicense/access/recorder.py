@@ -84,7 +84,7 @@ class AccessRecorder:
             lanes=1,
             max_batch=MAX_LOOKS_PER_COMMIT,
             max_waiting=MAX_WAITING_LOOKS,
-            pause=self._gather,
+            pause=while_more_come(MAX_LOOKS_PER_COMMIT),
         )
 
     @property
@@ -156,9 +156,6 @@ class AccessRecorder:
     async def close(self) -> None:
         """Refuse further looks and wait for those that were accepted."""
         await self._looks.close()
-
-    async def _gather(self, carried: int) -> None:
-        await while_more_come(lambda: self._looks.waiting, carried=carried, enough=MAX_LOOKS_PER_COMMIT)
 
     async def _commit(self, groups: list[_Group]) -> Sequence[_Kept]:
         wanted = [entry for group in groups for entry in group]

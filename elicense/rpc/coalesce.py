@@ -17,6 +17,9 @@ from elicense.errors import Error, QueueFull, ShuttingDown
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
+    #: Told how many items the flush before carried, and how to learn how many wait by now.
+    Pause = Callable[[int, Callable[[], int]], Awaitable[None]]
+
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -54,8 +57,7 @@ class Coalescer(Generic[T, R]):
         max_batch: Items in one flush at most.
         max_waiting: Items that may wait before further ones are refused.
         pause: Waited for after a flush that carried several items, or behind which several wait, so that more
-            can join the next; told how many items that one carried.  None for no pause.  For flushes that cost
-            much, however little they carry.
+            can join the next.  None for no pause.  For flushes that cost much, however little they carry.
     """
 
     def __init__(
@@ -65,7 +67,7 @@ class Coalescer(Generic[T, R]):
         lanes: int = DEFAULT_LANES,
         max_batch: int = DEFAULT_MAX_BATCH,
         max_waiting: int = DEFAULT_MAX_WAITING,
-        pause: Callable[[int], Awaitable[None]] | None = None,
+        pause: Pause | None = None,
     ) -> None:
         self._flush = flush
         self._lanes = lanes
@@ -135,7 +137,7 @@ class Coalescer(Generic[T, R]):
                 self._settle(batch, await self._results([item for item, _ in batch]))
                 carried, batch = len(batch), []
                 if self._pause is not None and max(carried, len(self._waiting)) > 1 and not self._closed:
-                    await self._pause(carried)
+                    await self._pause(carried, lambda: len(self._waiting))
         except asyncio.CancelledError:
             # The loop is going down: nobody will serve those of this batch, or those who still wait.
             while batch:
@@ -172,31 +174,27 @@ class Coalescer(Generic[T, R]):
                 future.set_result(result)
 
 
-async def while_more_come(
-    waiting: Callable[[], int],
-    *,
-    carried: int,
-    enough: int,
-    step: Callable[[float], Awaitable[None]] = asyncio.sleep,
-) -> None:
-    """Wait in short steps until one brings no more items to those that wait, and for :data:`MAX_STEPS` at most.
+def while_more_come(enough: int, *, step: Callable[[float], Awaitable[None]] = asyncio.sleep) -> Pause:
+    """Return a pause in short steps until one brings no more items, of :data:`MAX_STEPS` at most.
 
     Args:
-        waiting: Tells how many items wait.
-        carried: How many the flush before carried.
         enough: So many are not waited for any longer.
         step: Waits for so many seconds.
     """
-    seconds = min(STEP_S, carried * STEP_EACH_S)
-    wanted = enough if carried >= CROWD else carried
-    for _ in range(MAX_STEPS):
-        before = waiting()
-        if before >= wanted:
-            return
-        await step(seconds)
-        # As long as nobody waits, nobody is held up: a crowd that was just answered may be a while in coming back.
-        if 0 < waiting() <= before:
-            return
+
+    async def pause(carried: int, waiting: Callable[[], int]) -> None:
+        seconds = min(STEP_S, carried * STEP_EACH_S)
+        wanted = enough if carried >= CROWD else carried
+        for _ in range(MAX_STEPS):
+            before = waiting()
+            if before >= wanted:
+                return
+            await step(seconds)
+            # As long as nobody waits, nobody is held up: a crowd that was just answered may be a while in coming back.
+            if 0 < waiting() <= before:
+                return
+
+    return pause
 
 
 def _expire(future: asyncio.Future[R | BaseException]) -> None:

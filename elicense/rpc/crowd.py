@@ -78,10 +78,7 @@ class Crowd:
         self._clock = clock
         # One lane: while some are answered, the next ones gather.
         self._asked: Coalescer[Asked, pb.Verdict] = Coalescer(
-            self._answer,
-            lanes=1,
-            max_batch=MAX_TOGETHER,
-            pause=lambda carried: while_more_come(lambda: self._asked.waiting, carried=carried, enough=MAX_TOGETHER),
+            self._answer, lanes=1, max_batch=MAX_TOGETHER, pause=while_more_come(MAX_TOGETHER)
         )
 
     async def look(self, asked: Asked) -> pb.Verdict:

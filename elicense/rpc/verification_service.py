@@ -10,7 +10,7 @@ from elicense.rpc.context import current_caller
 from elicense.rpc.looks import Looks
 from elicense.v1 import verification_pb2 as pb
 from elicense.v1 import verification_pb2_grpc
-from elicense.verification.look import admit
+from elicense.verification.look import Admission
 
 
 class VerificationServicer(verification_pb2_grpc.VerificationServiceServicer):
@@ -22,11 +22,12 @@ class VerificationServicer(verification_pb2_grpc.VerificationServiceServicer):
 
     def __init__(self, looks: Looks) -> None:
         self._looks = looks
+        self._admission = Admission()
 
     async def VerifyLicense(self, request: pb.VerifyLicenseRequest, context: Any) -> pb.VerifyLicenseResponse:
         """Verify one licence; see the proto."""
         named = [("query", request.query)]
-        look = admit(current_caller(), request.context, named, with_record=request.with_record)
+        look = self._admission.admit(current_caller(), request.context, named, with_record=request.with_record)
         answers = await self._looks.make("VerifyLicense", look, [request.query], self._looks.wish(request))
         if answers.record is None and not answers.evidence:
             return pb.VerifyLicenseResponse(verdict=answers.verdicts[0])
@@ -40,7 +41,7 @@ class VerificationServicer(verification_pb2_grpc.VerificationServiceServicer):
         self, request: pb.BatchVerifyLicensesRequest, context: Any
     ) -> pb.BatchVerifyLicensesResponse:
         """Verify many licences with one look; see the proto."""
-        look = admit(current_caller(), request.context, _named(request.queries))
+        look = self._admission.admit(current_caller(), request.context, _named(request.queries))
         answers = await self._looks.make("BatchVerifyLicenses", look, request.queries, self._looks.wish(request))
         return pb.BatchVerifyLicensesResponse(verdicts=answers.verdicts, evidence=answers.evidence)
 
@@ -49,7 +50,7 @@ class VerificationServicer(verification_pb2_grpc.VerificationServiceServicer):
     ) -> AsyncGenerator[pb.StreamVerifyLicensesResponse, None]:
         """Verify chunk after chunk, each a look of its own; see the proto."""
         async for request in requests:
-            look = admit(current_caller(), request.context, _named(request.queries))
+            look = self._admission.admit(current_caller(), request.context, _named(request.queries))
             answers = await self._looks.make("StreamVerifyLicenses", look, request.queries)
             yield pb.StreamVerifyLicensesResponse(verdicts=answers.verdicts)
 
@@ -57,7 +58,7 @@ class VerificationServicer(verification_pb2_grpc.VerificationServiceServicer):
         self, request: pb.WatchLicenseRequest, context: Any
     ) -> AsyncGenerator[pb.WatchLicenseResponse, None]:
         """Follow one licence; see the proto."""
-        look = admit(current_caller(), request.context, [("query", request.query)])
+        look = self._admission.admit(current_caller(), request.context, [("query", request.query)])
         async with aclosing(self._looks.follow("WatchLicense", look, request.query)) as pushed:
             async for verdict in pushed:
                 yield pb.WatchLicenseResponse(verdict=verdict)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import lru_cache
-from typing import Final, NamedTuple
+from dataclasses import dataclass, replace
+from typing import Final
 
 from elicense.errors import CallerNotAllowed, Malformed, Violation
 from elicense.license.fields import EVERY_FIELD, LicenseField, known_fields
@@ -13,8 +12,11 @@ from elicense.trust.roles import MAX_SEALING_US, VERIFIER_RULES, Purpose, Role, 
 from elicense.trust.spiffe import Caller, identify, parse_spiffe_id
 from elicense.v1 import verification_pb2 as pb
 
-#: What callers stated last, kept with what came of it: some megabytes.
-_CONTEXTS: Final = 4_096
+#: What callers stated last, kept with the look that it admits: some megabytes.
+_MAX_STATED: Final = 4_096
+
+#: Stands for the number of a case in what is kept: no number of a case stays in memory.
+_SOME_CASE: Final = "*"
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,32 +86,6 @@ def admit(
             record of which it may not see every field.
         Malformed: Purpose, case number or a name is missing or not one that the role may state; all are named.
     """
-    admitted = _admitted(caller, context.SerializeToString(), with_record)
-    look, violations = admitted.look, admitted.violations
-    if admitted.rule.requires_name:
-        violations = [
-            *violations,
-            *(
-                Violation(f"{path}.holder_name", "REQUIRED", "give the holder's name as printed")
-                for path, query in queries
-                if not query.holder_name
-            ),
-        ]
-    if violations or look is None:
-        raise Malformed("the request lacks what this role must state", violations=violations)
-    return look
-
-
-class _Admitted(NamedTuple):
-    rule: VerifierRule
-    violations: Sequence[Violation]
-    look: Look | None
-
-
-@lru_cache(maxsize=_CONTEXTS)
-def _admitted(caller: Caller, serialized: bytes, with_record: bool) -> _Admitted:  # a key
-    """Judge all of a request but its queries: most callers state the same again and again."""
-    context = pb.LookContext.FromString(serialized)
     verifier, via, role = _verifier(caller, context.on_behalf_of)
     rule = VERIFIER_RULES.get(role)
     if rule is None:
@@ -120,12 +96,59 @@ def _admitted(caller: Caller, serialized: bytes, with_record: bool) -> _Admitted
     if with_record and fields != EVERY_FIELD:
         raise CallerNotAllowed("a record is given only with every field, to roles that may see every field")
     sealed_us = context.sealed.delay.ToMicroseconds() if context.HasField("sealed") else 0
-    if violations := _violations(rule, context, sealed_us):
-        return _Admitted(rule, violations, None)
+    if violations := [*_violations(rule, context, sealed_us), *_unnamed(rule, queries)]:
+        raise Malformed("the request lacks what this role must state", violations=violations)
     purpose = Purpose(context.purpose)
-    return _Admitted(
-        rule, (), Look(verifier, via, role, rule, purpose, context.case_number, fields, with_record, sealed_us)
-    )
+    return Look(verifier, via, role, rule, purpose, context.case_number, fields, with_record, sealed_us)
+
+
+class Admission:
+    """Admits like :func:`admit`, and keeps what callers stated last: most state the same again and again."""
+
+    __slots__ = ("_admitted",)
+
+    def __init__(self) -> None:
+        # With the caller itself, so that nobody else gets its identity meanwhile.
+        self._admitted: dict[tuple[int, bytes, bool], tuple[Caller, Look]] = {}
+
+    def admit(
+        self,
+        caller: Caller,
+        context: pb.LookContext,
+        queries: Sequence[tuple[str, pb.LicenseQuery]],
+        *,
+        with_record: bool = False,
+    ) -> Look:
+        """Check a request as :func:`admit` does."""
+        case_number = context.case_number
+        key = id(caller), _without_case(context).SerializeToString(), with_record
+        known = self._admitted.get(key)
+        if known is None or known[0] is not caller or _unnamed(known[1].rule, queries):
+            look = admit(caller, context, queries, with_record=with_record)
+            if len(self._admitted) >= _MAX_STATED:
+                self._admitted.clear()
+            self._admitted[key] = caller, replace(look, case_number="") if case_number else look
+            return look
+        return replace(known[1], case_number=case_number) if case_number else known[1]
+
+
+def _without_case(context: pb.LookContext) -> pb.LookContext:
+    if not context.case_number:
+        return context
+    stated = pb.LookContext()
+    stated.CopyFrom(context)
+    stated.case_number = _SOME_CASE
+    return stated
+
+
+def _unnamed(rule: VerifierRule, queries: Sequence[tuple[str, pb.LicenseQuery]]) -> list[Violation]:
+    if not rule.requires_name:
+        return []
+    return [
+        Violation(f"{path}.holder_name", "REQUIRED", "give the holder's name as printed")
+        for path, query in queries
+        if not query.holder_name
+    ]
 
 
 def _violations(rule: VerifierRule, context: pb.LookContext, sealed_us: int) -> list[Violation]:

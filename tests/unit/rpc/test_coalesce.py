@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import pytest
 
@@ -62,8 +62,9 @@ class Pauses:
         self.after: list[int] = []
         self._over = asyncio.Semaphore(0)
 
-    async def __call__(self, carried: int) -> None:
+    async def __call__(self, carried: int, waiting: Callable[[], int]) -> None:
         self.after.append(carried)
+        self.waiting = waiting
         await self._over.acquire()
 
     async def end_one(self) -> None:
@@ -92,6 +93,7 @@ async def test_after_several_items_the_next_flush_pauses_so_that_more_can_join()
         asked.append(asyncio.create_task(coalescer.submit(item)))
         await turns()
     assert gate.batches == [[1, 2]]
+    assert pauses.waiting() == 2
     await pauses.end_one()
     await asyncio.gather(*asked)
     assert gate.batches == [[1, 2], [3, 4]]
@@ -160,7 +162,7 @@ async def steps_of(counts: Iterable[int], *, carried: int) -> list[float]:
         taken.append(seconds)
         now = next(waiting)
 
-    await while_more_come(lambda: now, carried=carried, enough=40, step=step)
+    await while_more_come(40, step=step)(carried, lambda: now)
     return taken
 
 
