@@ -150,6 +150,23 @@ async def test_every_malformed_field_is_named_at_once(suzhou: City) -> None:
     }
 
 
+async def test_a_license_in_the_wrong_form_or_none_at_all_is_refused_by_every_field(suzhou: City) -> None:
+    (wanted,) = drivers(SUZHOU, 1)
+    wanted.holder.full_name = ""
+    wanted.vehicle_classes[0].code = "c"
+    wanted.ClearField("photo")
+    with pytest.raises(errors.Malformed) as caught:
+        await suzhou.issue(wanted)
+    assert {violation.field for violation in caught.value.violations} == {
+        "license.holder.full_name",
+        "license.vehicle_classes[0].code",
+        "license.photo.sha256",
+        "license.photo.capture_date",
+    }
+    with pytest.raises(errors.Malformed):
+        await suzhou.issue(license_pb2.License())
+
+
 async def test_a_clerk_can_not_issue_for_another_city(suzhou: City) -> None:
     (wanted,) = drivers(SUZHOU, 1)
     request = pb.CreateLicenseRequest(parent="cities/120000", license=wanted, request_id=str(uuid.uuid4()))
