@@ -17,10 +17,11 @@ from elicense.license.document import normalize_document
 from elicense.license.eligibility import check_application
 from elicense.license.license_bytes import document_bytes, license_bytes, standing_bytes
 from elicense.license.model import License
+from elicense.license.plain_rows import PlainRow
 from elicense.license.points import next_cycle
 from elicense.uuids import uuid_bytes
 from elicense.v1 import issuance_pb2, license_pb2, replication_pb2
-from elicense.view.fold import license_flags
+from elicense.view.fold import letter_flags, license_flags
 from elicense.view.person import PersonIndex
 
 #: Fields of a licence that its city fills in: what a caller sends in them is ignored.
@@ -30,6 +31,9 @@ _NOT_TAKEN: Final = tuple(
     if {field_behavior_pb2.OUTPUT_ONLY, field_behavior_pb2.IDENTIFIER}
     & set(field.GetOptions().Extensions[field_behavior_pb2.field_behavior])
 )
+#: What is hashed before a licence, so that one request id can not stand for both.
+_OF_IMPORT: Final = b"import\n"
+_OF_COUNTER: Final = b"create\n"
 #: Bytes of a record besides its licence: ids, times, actor, grant.
 _RECORD_OVERHEAD = 512
 
@@ -114,6 +118,32 @@ def read_item(item: issuance_pb2.ImportItem, columns: Sequence[str]) -> License:
     return read_line(row, columns)
 
 
+def draft_of_row(row: PlainRow, *, request_id: str, actor: str, persons: PersonIndex, on: date) -> Draft:
+    """Return what :func:`draft_of` makes of an existing driver in a plain row.
+
+    Args:
+        row: The row.
+        request_id: Idempotency key.
+        actor: SPIFFE ID of the caller.
+        persons: Computes person and name tags.
+        on: Day of the application, in China.
+    """
+    return Draft(
+        uuid_bytes(request_id),
+        sha256(_OF_IMPORT + row.asked).digest(),
+        persons.person_key(row.document_type, row.document_number),
+        persons.name_tag(row.full_name),
+        row.document,
+        row.license,
+        row.standing,
+        letter_flags(row.letters) if row.letters else 0,
+        row.points,
+        on.toordinal(),
+        True,
+        actor,
+    )
+
+
 def draft_of(
     license_: License,
     *,
@@ -146,7 +176,7 @@ def draft_of(
         kept = license_bytes(license_)
     return Draft(
         request_id=uuid_bytes(request_id),
-        digest=sha256((b"import\n" if imported else b"create\n") + asked).digest(),
+        digest=sha256((_OF_IMPORT if imported else _OF_COUNTER) + asked).digest(),
         person_key=persons.person_key(document.type, document.number),
         name_tag=persons.name_tag(holder.full_name),
         document=document_bytes(document),

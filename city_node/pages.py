@@ -15,8 +15,9 @@ from collections.abc import Sequence
 from datetime import date
 from typing import Any, Final
 
-from city_node.drafts import Draft, draft_of, read_item
+from city_node.drafts import Draft, draft_of, draft_of_row, read_item
 from elicense.errors import Malformed, Violation
+from elicense.license.plain_rows import PlainRows
 from elicense.v1 import issuance_pb2
 from elicense.view.person import PersonIndex
 from elicense.workers.assistants import Answering, assist
@@ -49,39 +50,54 @@ def question_of(
     return marshal.dumps((city, on.toordinal(), actor, list(columns), page), _FORMAT)
 
 
-def answering(secret: bytes) -> Answering:
-    """Return what answers questions of a city, given its index key."""
-    persons = PersonIndex(secret)
-    return lambda question: answer_to(question, persons)
-
-
-def answer_to(question: bytes, persons: PersonIndex) -> bytes:
-    """Return the drafts of a page, in a form for :func:`drafts_from`.
+class Pages:
+    """Drafts the pages of one city.
 
     Args:
-        question: From :func:`question_of`.
         persons: Computes person and name tags.
     """
-    city, ordinal, actor, columns, page = marshal.loads(question)  # noqa: S302  # from this program's own process
-    on = date.fromordinal(ordinal)
-    drafts: list[tuple[Any, ...] | None] = []
-    for item in issuance_pb2.ImportLicensesRequest.FromString(page).items:
-        try:
-            draft = draft_of(
-                read_item(item, columns),
-                request_id=item.request_id,
-                imported=True,
-                actor=actor,
-                persons=persons,
-                city=city,
-                on=on,
-            )
-        except Malformed:
-            drafts.append(None)
-            continue
-        broken = tuple([(violation.field, violation.reason, violation.message) for violation in draft.broken])
-        drafts.append((*draft[:-1], broken))
-    return marshal.dumps(drafts, _FORMAT)
+
+    def __init__(self, persons: PersonIndex) -> None:
+        self._persons = persons
+        self._file: tuple[int, int, list[str]] | None = None
+        self._rows: PlainRows | None = None
+
+    def answer(self, question: bytes) -> bytes:
+        """Return the drafts of a page, in a form for :func:`drafts_from`.
+
+        Args:
+            question: From :func:`question_of`.
+        """
+        city, ordinal, actor, columns, page = marshal.loads(question)  # noqa: S302  # from this program's own process
+        on = date.fromordinal(ordinal)
+        if self._rows is None or self._file != (city, ordinal, columns):
+            self._file = city, ordinal, columns
+            self._rows = PlainRows(columns, on=on, city=city)
+        read, persons = self._rows.read, self._persons
+        drafts: list[tuple[Any, ...] | None] = []
+        for item in issuance_pb2.ImportLicensesRequest.FromString(page).items:
+            request_id = item.request_id
+            row = None if item.HasField("license") else read(item.row)
+            if row is not None:
+                draft = draft_of_row(row, request_id=request_id, actor=actor, persons=persons, on=on)
+                drafts.append(draft[:])
+                continue
+            try:
+                license_ = read_item(item, columns)
+                draft = draft_of(
+                    license_, request_id=request_id, imported=True, actor=actor, persons=persons, city=city, on=on
+                )
+            except Malformed:
+                drafts.append(None)
+                continue
+            broken = tuple([(violation.field, violation.reason, violation.message) for violation in draft.broken])
+            drafts.append((*draft[:-1], broken))
+        return marshal.dumps(drafts, _FORMAT)
+
+
+def answering(secret: bytes) -> Answering:
+    """Return what answers questions of a city, given its index key."""
+    return Pages(PersonIndex(secret)).answer
 
 
 def drafts_from(answer: bytes) -> list[Draft | None]:

@@ -89,9 +89,9 @@ def _spelled(members: Iterable[DocumentType | Sex | ValidityKind]) -> dict[str, 
     return {member.name.lower().replace("_", "-"): member for member in members}
 
 
-_DOCUMENT_TYPES: Final = _spelled(DocumentType)
-_SEXES: Final = _spelled(Sex)
-_KINDS: Final = _spelled(ValidityKind)
+DOCUMENT_TYPES: Final = _spelled(DocumentType)
+SEXES: Final = _spelled(Sex)
+VALIDITY_KINDS: Final = _spelled(ValidityKind)
 _NO_DAY: Final = date.min
 _SOME_CLASS: Final = (VehicleClass("C1", _NO_DAY),)
 
@@ -186,9 +186,9 @@ def parse_row(row: Mapping[str, str | None]) -> License:
         Holder(
             text("full_name"),
             IdentityDocument(
-                DocumentType(cells.choice("document_type", _DOCUMENT_TYPES)), normalize_number(text("document_number"))
+                DocumentType(cells.choice("document_type", DOCUMENT_TYPES)), normalize_number(text("document_number"))
             ),
-            Sex(cells.choice("sex", _SEXES)),
+            Sex(cells.choice("sex", SEXES)),
             text("nationality"),
             day("birth_date"),
             text("address"),
@@ -197,7 +197,7 @@ def parse_row(row: Mapping[str, str | None]) -> License:
         ),
         _read_classes(cells),
         day("first_issue_date"),
-        _validity(cells.choice("validity_kind", _KINDS), day("valid_from"), until),
+        _validity(cells.choice("validity_kind", VALIDITY_KINDS), day("valid_from"), until),
         text("archive_number"),
         text("issuing_authority"),
         text("division_code"),
@@ -266,18 +266,18 @@ def format_row(license_: License) -> dict[str, str]:
     holder = license_.holder
     validity = license_.validity
     cells = (
-        _spell(_DOCUMENT_TYPES, holder.document.type),
+        _spell(DOCUMENT_TYPES, holder.document.type),
         holder.document.number,
         holder.full_name,
         holder.family_name_latin,
         holder.given_name_latin,
-        _spell(_SEXES, holder.sex),
+        _spell(SEXES, holder.sex),
         holder.nationality,
         write_day(holder.birth_date),
         holder.address,
         write_classes(license_.vehicle_classes),
         write_day(license_.first_issue_date),
-        _spell(_KINDS, validity.kind),
+        _spell(VALIDITY_KINDS, validity.kind),
         write_day(validity.from_date),
         write_day(validity.until_date),
         license_.archive_number,

@@ -52,9 +52,9 @@ def check_application(license_: License, *, on: date, city: int, imported: bool)
     holder = license_.holder
     first_issue = license_.first_issue_date
     _check_holder(holder, first_issue, on, broken)
-    _check_classes(license_.vehicle_classes, holder.birth_date, first_issue, on, imported, broken)
-    _check_validity(license_.validity, first_issue, on, broken)
-    _check_photo(license_.photo.capture_date, on, broken)
+    check_classes(license_.vehicle_classes, holder.birth_date, first_issue, on, imported, broken)
+    check_validity(license_.validity, first_issue, on, broken)
+    check_photo(license_.photo.capture_date, on, broken)
     check_office(license_.division_code, license_.archive_number, city, broken)
     if license_.points >= POINT_LIMIT:
         broken.append(
@@ -65,7 +65,7 @@ def check_application(license_: License, *, on: date, city: int, imported: bool)
     if license_.points_limit_date is not None and license_.points_limit_date > on:
         broken.append(Violation("license.points_limit_date", "DATE_IN_FUTURE", "Give a day that is not after today."))
     if license_.status_letters:
-        _check_letters(license_.status_letters, on, broken)
+        check_letters(license_.status_letters, on, broken)
     return tuple(broken)
 
 
@@ -79,18 +79,18 @@ def check_consistency(license_: License, *, on: date, city: int) -> tuple[Violat
     """
     broken: list[Violation] = []
     _check_holder(license_.holder, license_.first_issue_date, on, broken)
-    _check_classes(license_.vehicle_classes, license_.holder.birth_date, license_.first_issue_date, on, True, broken)
-    _check_validity(license_.validity, license_.first_issue_date, on, broken)
-    _check_photo(license_.photo.capture_date, on, broken)
+    check_classes(license_.vehicle_classes, license_.holder.birth_date, license_.first_issue_date, on, True, broken)
+    check_validity(license_.validity, license_.first_issue_date, on, broken)
+    check_photo(license_.photo.capture_date, on, broken)
     check_office(license_.division_code, license_.archive_number, city, broken)
-    _check_letters(license_.status_letters, on, broken)
+    check_letters(license_.status_letters, on, broken)
     return tuple(violation for violation in broken if violation.reason not in _OF_THE_DAY)
 
 
 def photo_violation(captured: date, on: date, field: str) -> tuple[Violation, ...]:
     """Return what is wrong with the age of a new portrait, if anything."""
     broken: list[Violation] = []
-    _check_photo(captured, on, broken)
+    check_photo(captured, on, broken)
     return tuple(Violation(field, violation.reason, violation.message) for violation in broken)
 
 
@@ -126,7 +126,7 @@ def _check_holder(holder: Holder, first_issue: date, on: date, broken: list[Viol
         )
 
 
-def _check_classes(
+def check_classes(
     classes: tuple[VehicleClass, ...],
     birth: date,
     first_issue: date,
@@ -134,6 +134,7 @@ def _check_classes(
     imported: bool,
     broken: list[Violation],
 ) -> None:
+    """Add to ``broken`` what is wrong with the classes of a holder who was born on ``birth``."""
     seen: set[str] = set()
     held_now = False
     for position, held in enumerate(classes):
@@ -178,6 +179,15 @@ def _class_reason(held: VehicleClass, birth: date, first_issue: date, on: date, 
         return "DATES_OUT_OF_ORDER"
     if info.since is not None and start < info.since:
         return "CLASS_NOT_INTRODUCED"
+    reason = age_reason(held, birth, imported)
+    if not reason and start == first_issue and not info.first and not imported:
+        return "CLASS_NEEDS_UPGRADE"
+    return reason
+
+
+def age_reason(held: VehicleClass, birth: date, imported: bool) -> str:
+    """Return why a holder's age on the first day of a known class keeps them from it, or nothing."""
+    start = held.from_date
     if birth < start:
         rule = age_rule(held.code, start)
         age = completed_years(birth, start)
@@ -185,12 +195,14 @@ def _class_reason(held: VehicleClass, birth: date, first_issue: date, on: date, 
             return "CLASS_TOO_YOUNG"
         if rule.oldest and age > rule.oldest:
             return "CLASS_TOO_OLD"
-    if start == first_issue and not info.first and not imported:
-        return "CLASS_NEEDS_UPGRADE"
     return ""
 
 
-def _check_validity(validity: Validity, first_issue: date, on: date, broken: list[Violation]) -> None:
+def check_validity(validity: Validity, first_issue: date, on: date, broken: list[Violation]) -> None:
+    """Add to ``broken`` what is wrong with the validity of a licence that was first issued on ``first_issue``.
+
+    Of that day it matters only whether it is before, on or after the first one of the validity.
+    """
     start = validity.from_date
     until = validity.until_date
     years = _YEARS.get(validity.kind, 0)
@@ -241,7 +253,8 @@ def _carried_over(start: date, first_issue: date) -> int:
     return RENEWAL_DAYS if start > first_issue else 0
 
 
-def _check_photo(captured: date, on: date, broken: list[Violation]) -> None:
+def check_photo(captured: date, on: date, broken: list[Violation]) -> None:
+    """Add to ``broken`` what is wrong with the age of a portrait."""
     if captured > on:
         broken.append(
             Violation("license.photo.capture_date", "PHOTO_IN_FUTURE", "Give a day of capture that is not after today.")
@@ -255,7 +268,10 @@ def _check_photo(captured: date, on: date, broken: list[Violation]) -> None:
 
 
 def check_office(division_code: str, archive_number: str, city: int, broken: list[Violation]) -> None:
-    """Add to ``broken`` what is wrong with the office that keeps a licence in ``city``."""
+    """Add to ``broken`` what is wrong with the office that keeps a licence in ``city``.
+
+    Of the archive number no more counts than its first six digits.
+    """
     area = area_prefix(city)
     if not division_code.startswith(area):
         broken.append(
@@ -277,7 +293,8 @@ def check_office(division_code: str, archive_number: str, city: int, broken: lis
         )
 
 
-def _check_letters(letters: tuple[StatusLetter, ...], on: date, broken: list[Violation]) -> None:
+def check_letters(letters: tuple[StatusLetter, ...], on: date, broken: list[Violation]) -> None:
+    """Add to ``broken`` what is wrong with status letters."""
     seen: set[str] = set()
     for position, letter in enumerate(letters):
         field = f"license.status_letters[{position}]"

@@ -3,11 +3,12 @@
 What comes out is, byte for byte, the deterministic serialization of the message that
 :func:`elicense.license.codec.license_to_message` makes, without the fields that a city
 fills in (name, etag, revision, provisional).  A message and its parts would cost several
-times as much: drivers share days, classes and periods, so those are kept as bytes.
+times as much: drivers share days, so those are kept as bytes.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import date
 from functools import lru_cache
 from typing import Final
@@ -19,7 +20,7 @@ from elicense.license.model import IdentityDocument, License, StatusLetter, Vali
 from elicense.license.standing import write_ban
 from elicense.v1 import license_pb2 as pb
 
-#: Days, classes and periods kept, each: some megabytes.
+#: Days that are kept: some megabytes.
 _KEPT: Final = 65_536
 _NUMBER: Final = 0  # wire types (https://protobuf.dev/programming-guides/encoding/)
 _BYTES: Final = 2
@@ -43,61 +44,67 @@ def tag(message: type[Message], field: str, wire_type: int = _BYTES) -> bytes:
     return varint(message.DESCRIPTOR.fields_by_name[field].number << 3 | wire_type)
 
 
-#: Lengths of most fields.
-_LENGTHS: Final = tuple(varint(length) for length in range(2_048))
+LENGTHS: Final = tuple(varint(length) for length in range(2_048))
+"""Lengths of most fields, as they are written."""
 
-_FULL_NAME: Final = tag(pb.Holder, "full_name")
-_FAMILY_NAME: Final = tag(pb.Holder, "family_name_latin")
-_GIVEN_NAME: Final = tag(pb.Holder, "given_name_latin")
-_DOCUMENT: Final = tag(pb.Holder, "document")
-_SEX: Final = tag(pb.Holder, "sex", _NUMBER)
-_NATIONALITY: Final = tag(pb.Holder, "nationality")
-_BIRTH_DATE: Final = tag(pb.Holder, "birth_date")
-_ADDRESS: Final = tag(pb.Holder, "address")
-_TYPE: Final = tag(pb.IdentityDocument, "type", _NUMBER)
-_DOCUMENT_NUMBER: Final = tag(pb.IdentityDocument, "number")
-_HOLDER: Final = tag(pb.License, "holder")
-_CLASS: Final = tag(pb.License, "vehicle_classes")
-_FIRST_ISSUE: Final = tag(pb.License, "first_issue_date")
-_VALIDITY: Final = tag(pb.License, "validity")
-_ARCHIVE: Final = tag(pb.License, "archive_number")
-_AUTHORITY: Final = tag(pb.License, "issuing_authority")
-_DIVISION: Final = tag(pb.License, "division_code")
-_PHOTO: Final = tag(pb.License, "photo")
-_POINTS: Final = tag(pb.License, "points", _NUMBER)
-_ROLL: Final = tag(pb.License, "points_roll_date")
+FULL_NAME: Final = tag(pb.Holder, "full_name")
+FAMILY_NAME: Final = tag(pb.Holder, "family_name_latin")
+GIVEN_NAME: Final = tag(pb.Holder, "given_name_latin")
+DOCUMENT: Final = tag(pb.Holder, "document")
+SEX: Final = tag(pb.Holder, "sex", _NUMBER)
+NATIONALITY: Final = tag(pb.Holder, "nationality")
+BIRTH_DATE: Final = tag(pb.Holder, "birth_date")
+ADDRESS: Final = tag(pb.Holder, "address")
+DOCUMENT_TYPE: Final = tag(pb.IdentityDocument, "type", _NUMBER)
+DOCUMENT_NUMBER: Final = tag(pb.IdentityDocument, "number")
+HOLDER: Final = tag(pb.License, "holder")
+CLASS: Final = tag(pb.License, "vehicle_classes")
+FIRST_ISSUE: Final = tag(pb.License, "first_issue_date")
+VALIDITY: Final = tag(pb.License, "validity")
+ARCHIVE: Final = tag(pb.License, "archive_number")
+AUTHORITY: Final = tag(pb.License, "issuing_authority")
+DIVISION: Final = tag(pb.License, "division_code")
+PHOTO: Final = tag(pb.License, "photo")
+POINTS: Final = tag(pb.License, "points", _NUMBER)
+POINTS_ROLL: Final = tag(pb.License, "points_roll_date")
 _LIMIT: Final = tag(pb.License, "points_limit_date")
+_CODE: Final = tag(pb.VehicleClass, "code")
+_CLASS_FROM: Final = tag(pb.VehicleClass, "from_date")
+_CLASS_UNTIL: Final = tag(pb.VehicleClass, "until_date")
+_LIMITS: Final = tag(pb.VehicleClass, "limits")
+_KIND: Final = tag(pb.Validity, "kind", _NUMBER)
+_VALID_FROM: Final = tag(pb.Validity, "from_date")
+_VALID_UNTIL: Final = tag(pb.Validity, "until_date")
 _OFFERED: Final = tag(pb.License, "offered_to_city", _NUMBER)
-_SHA256: Final = tag(pb.Photo, "sha256")
-_CAPTURED: Final = tag(pb.Photo, "capture_date")
-_STANDING_CLASS: Final = tag(pb.LicenseStanding, "vehicle_classes")
-_STANDING_VALIDITY: Final = tag(pb.LicenseStanding, "validity")
-_STANDING_ROLL: Final = tag(pb.LicenseStanding, "points_roll_date")
+SHA256: Final = tag(pb.Photo, "sha256")
+CAPTURED: Final = tag(pb.Photo, "capture_date")
+STANDING_CLASS: Final = tag(pb.LicenseStanding, "vehicle_classes")
+STANDING_VALIDITY: Final = tag(pb.LicenseStanding, "validity")
+STANDING_POINTS_ROLL: Final = tag(pb.LicenseStanding, "points_roll_date")
 
 
 def license_bytes(license_: License) -> bytes:
     """Return the serialized ``License`` of a licence, without name and output-only fields but those of a record."""
     photo = license_.photo
-    picture = _field(_SHA256, photo.sha256) + _field(_CAPTURED, _day(photo.capture_date))
-    parts = [_field(_HOLDER, _holder(license_))]
-    parts += [_field(_CLASS, _class(held)) for held in license_.vehicle_classes]
+    picture = field(SHA256, photo.sha256) + field(CAPTURED, day_bytes(photo.capture_date))
+    parts = [field(HOLDER, _holder(license_))]
+    parts += [field(CLASS, class_bytes(held)) for held in license_.vehicle_classes]
     parts += (
-        _field(_FIRST_ISSUE, _day(license_.first_issue_date)),
-        _field(_VALIDITY, _validity(license_.validity)),
-        _text(_ARCHIVE, license_.archive_number),
-        _text(_AUTHORITY, license_.issuing_authority),
-        _text(_DIVISION, license_.division_code),
-        _field(_PHOTO, picture),
+        field(FIRST_ISSUE, day_bytes(license_.first_issue_date)),
+        field(VALIDITY, validity_bytes(license_.validity)),
+        text_field(ARCHIVE, license_.archive_number),
+        text_field(AUTHORITY, license_.issuing_authority),
+        text_field(DIVISION, license_.division_code),
+        field(PHOTO, picture),
     )
     if license_.status_letters:
-        letters = pb.License(status_letters=[_letter(each) for each in license_.status_letters])
-        parts.append(letters.SerializeToString(deterministic=True))
+        parts.append(letters_bytes(license_.status_letters))
     if license_.points:
-        parts.append(_POINTS + varint(license_.points))
+        parts.append(POINTS + varint(license_.points))
     if license_.points_roll_date is not None:
-        parts.append(_field(_ROLL, _day(license_.points_roll_date)))
+        parts.append(field(POINTS_ROLL, day_bytes(license_.points_roll_date)))
     if license_.points_limit_date is not None:
-        parts.append(_field(_LIMIT, _day(license_.points_limit_date)))
+        parts.append(field(_LIMIT, day_bytes(license_.points_limit_date)))
     if license_.offered_to_city:
         parts.append(_OFFERED + varint(license_.offered_to_city))
     return b"".join(parts)
@@ -105,19 +112,18 @@ def license_bytes(license_: License) -> bytes:
 
 def document_bytes(document: IdentityDocument) -> bytes:
     """Return the serialized ``IdentityDocument`` of a document."""
-    kind = _TYPE + varint(document.type) if document.type else b""
-    return kind + _text(_DOCUMENT_NUMBER, document.number)
+    kind = DOCUMENT_TYPE + varint(document.type) if document.type else b""
+    return kind + text_field(DOCUMENT_NUMBER, document.number)
 
 
 def standing_bytes(license_: License) -> bytes:
     """Return the serialized ``LicenseStanding`` of a licence: letters without legal basis and authority."""
-    parts = [_field(_STANDING_CLASS, _class(held)) for held in license_.vehicle_classes]
+    parts = [field(STANDING_CLASS, class_bytes(held)) for held in license_.vehicle_classes]
     if license_.status_letters:
-        letters = [_letter(each, bare=True) for each in license_.status_letters]
-        parts.append(pb.LicenseStanding(status_letters=letters).SerializeToString(deterministic=True))
-    parts.append(_field(_STANDING_VALIDITY, _validity(license_.validity)))
+        parts.append(standing_letters_bytes(license_.status_letters))
+    parts.append(field(STANDING_VALIDITY, validity_bytes(license_.validity)))
     if license_.points_roll_date is not None:
-        parts.append(_field(_STANDING_ROLL, _day(license_.points_roll_date)))
+        parts.append(field(STANDING_POINTS_ROLL, day_bytes(license_.points_roll_date)))
     return b"".join(parts)
 
 
@@ -125,14 +131,14 @@ def _holder(license_: License) -> bytes:
     holder = license_.holder
     return b"".join(
         (
-            _text(_FULL_NAME, holder.full_name),
-            _text(_FAMILY_NAME, holder.family_name_latin),
-            _text(_GIVEN_NAME, holder.given_name_latin),
-            _field(_DOCUMENT, document_bytes(holder.document)),
-            _SEX + varint(holder.sex) if holder.sex else b"",
-            _text(_NATIONALITY, holder.nationality),
-            _field(_BIRTH_DATE, _day(holder.birth_date)),
-            _text(_ADDRESS, holder.address),
+            text_field(FULL_NAME, holder.full_name),
+            text_field(FAMILY_NAME, holder.family_name_latin),
+            text_field(GIVEN_NAME, holder.given_name_latin),
+            field(DOCUMENT, document_bytes(holder.document)),
+            SEX + varint(holder.sex) if holder.sex else b"",
+            text_field(NATIONALITY, holder.nationality),
+            field(BIRTH_DATE, day_bytes(holder.birth_date)),
+            text_field(ADDRESS, holder.address),
         )
     )
 
@@ -149,35 +155,46 @@ def _letter(letter: StatusLetter, *, bare: bool = False) -> pb.StatusLetter:
     return message
 
 
-def _field(before: bytes, value: bytes) -> bytes:
+def letters_bytes(letters: Sequence[StatusLetter]) -> bytes:
+    """Return the fields of status letters in a serialized ``License``."""
+    return pb.License(status_letters=[_letter(each) for each in letters]).SerializeToString(deterministic=True)
+
+
+def standing_letters_bytes(letters: Sequence[StatusLetter]) -> bytes:
+    """Return the fields of status letters in a serialized ``LicenseStanding``."""
+    message = pb.LicenseStanding(status_letters=[_letter(each, bare=True) for each in letters])
+    return message.SerializeToString(deterministic=True)
+
+
+def class_bytes(held: VehicleClass) -> bytes:
+    """Return the serialized ``VehicleClass`` of a class."""
+    data = text_field(_CODE, held.code) + field(_CLASS_FROM, day_bytes(held.from_date))
+    if held.until_date is not None:
+        data += field(_CLASS_UNTIL, day_bytes(held.until_date))
+    # An empty text in a list is written all the same.
+    return data + b"".join([field(_LIMITS, limit.encode()) for limit in held.limits])
+
+
+def validity_bytes(validity: Validity) -> bytes:
+    """Return the serialized ``Validity`` of a validity."""
+    kind = _KIND + varint(validity.kind) if validity.kind else b""
+    data = kind + field(_VALID_FROM, day_bytes(validity.from_date))
+    return data if validity.until_date is None else data + field(_VALID_UNTIL, day_bytes(validity.until_date))
+
+
+def field(before: bytes, value: bytes) -> bytes:
+    """Return a field of bytes, a text or a message: what stands before it, its length, and its value."""
     length = len(value)
-    return before + (_LENGTHS[length] if length < len(_LENGTHS) else varint(length)) + value
+    return before + (LENGTHS[length] if length < len(LENGTHS) else varint(length)) + value
 
 
-def _text(before: bytes, text: str) -> bytes:
-    return _field(before, text.encode()) if text else b""
+def text_field(before: bytes, text: str) -> bytes:
+    """Return a field of text, which is absent when it is empty."""
+    return field(before, text.encode()) if text else b""
 
 
 @lru_cache(maxsize=_KEPT)
-def _day(day: date) -> bytes:
+def day_bytes(day: date) -> bytes:
+    """Return the serialized ``Date`` of a day."""
     data: bytes = shared_message(day).SerializeToString()
     return data
-
-
-@lru_cache(maxsize=_KEPT)
-def _class(held: VehicleClass) -> bytes:
-    message = pb.VehicleClass(code=held.code, from_date=shared_message(held.from_date), limits=held.limits)
-    if held.until_date is not None:
-        message.until_date.CopyFrom(shared_message(held.until_date))
-    return message.SerializeToString(deterministic=True)
-
-
-@lru_cache(maxsize=_KEPT)
-def _validity(validity: Validity) -> bytes:
-    message = pb.Validity(
-        kind=validity.kind,  # type: ignore[arg-type]  # an open enum: any number is kept
-        from_date=shared_message(validity.from_date),
-    )
-    if validity.until_date is not None:
-        message.until_date.CopyFrom(shared_message(validity.until_date))
-    return message.SerializeToString(deterministic=True)

@@ -7,11 +7,18 @@ time.  A test holds this module to the annotations.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from elicense.errors import Violation
-from elicense.license.model import DocumentType, Holder, License, Sex, ValidityKind
+from elicense.license.model import DocumentType, Holder, License, Sex, StatusLetter, ValidityKind, VehicleClass
 
+MAX_NAME: Final = 50
+MAX_LATIN: Final = 100
+MAX_NUMBER: Final = 32
+MAX_ADDRESS: Final = 200
+MAX_AUTHORITY: Final = 100
+ARCHIVE_LENGTH: Final = 12
 MAX_CLASSES: Final = 16
 MAX_LETTERS: Final = 26
 MAX_LIMITS: Final = 8
@@ -34,15 +41,14 @@ def shape_violations(license_: License, path: str = "license.") -> list[Violatio
     """
     faults: list[Violation] = []
     _check_holder(license_.holder, path + "holder.", faults)
-    _check_classes(license_, path, faults)
+    check_class_shapes(license_.vehicle_classes, path, faults)
     archive = license_.archive_number
-    if len(archive) != 12 or not is_digits(archive):
+    if len(archive) != ARCHIVE_LENGTH or not is_digits(archive):
         faults.append(_form(path + "archive_number", "twelve digits"))
-    division = license_.division_code
-    if len(division) != 6 or not is_digits(division) or division[0] == "0":
+    if not is_division(license_.division_code):
         faults.append(_form(path + "division_code", "a GB/T 2260 code of six digits, such as 320500"))
-    if not 1 <= len(license_.issuing_authority) <= 100:
-        faults.append(_length(path + "issuing_authority", 1, 100))
+    if not 1 <= len(license_.issuing_authority) <= MAX_AUTHORITY:
+        faults.append(_length(path + "issuing_authority", 1, MAX_AUTHORITY))
     if license_.validity.kind not in _KINDS:
         faults.append(_enum(path + "validity.kind"))
     if len(license_.photo.sha256) != 32:
@@ -54,7 +60,7 @@ def shape_violations(license_: License, path: str = "license.") -> list[Violatio
     if len(license_.etag) > 64:
         faults.append(_length(path + "etag", 0, 64))
     if license_.status_letters:
-        _check_letters(license_, path, faults)
+        check_letter_shapes(license_.status_letters, path, faults)
     return faults
 
 
@@ -68,28 +74,37 @@ def is_capital(text: str) -> bool:
     return text in _CAPITALS
 
 
+def is_division(text: str) -> bool:
+    """Tell whether ``text`` has the form of a GB/T 2260 code."""
+    return len(text) == 6 and is_digits(text) and text[0] != "0"
+
+
+def is_nationality(text: str) -> bool:
+    """Tell whether ``text`` has the form of an ISO 3166-1 alpha-2 code."""
+    return len(text) == 2 and _CAPITALS.issuperset(text)
+
+
 def _check_holder(holder: Holder, path: str, faults: list[Violation]) -> None:
-    if not 1 <= len(holder.full_name) <= 50:
-        faults.append(_length(path + "full_name", 1, 50))
-    if len(holder.family_name_latin) > 100:
-        faults.append(_length(path + "family_name_latin", 0, 100))
-    if len(holder.given_name_latin) > 100:
-        faults.append(_length(path + "given_name_latin", 0, 100))
+    if not 1 <= len(holder.full_name) <= MAX_NAME:
+        faults.append(_length(path + "full_name", 1, MAX_NAME))
+    if len(holder.family_name_latin) > MAX_LATIN:
+        faults.append(_length(path + "family_name_latin", 0, MAX_LATIN))
+    if len(holder.given_name_latin) > MAX_LATIN:
+        faults.append(_length(path + "given_name_latin", 0, MAX_LATIN))
     if holder.document.type not in _DOCUMENT_TYPES:
         faults.append(_enum(path + "document.type"))
-    if not 1 <= len(holder.document.number) <= 32:
-        faults.append(_length(path + "document.number", 1, 32))
+    if not 1 <= len(holder.document.number) <= MAX_NUMBER:
+        faults.append(_length(path + "document.number", 1, MAX_NUMBER))
     if holder.sex not in _SEXES:
         faults.append(_enum(path + "sex"))
-    nationality = holder.nationality
-    if len(nationality) != 2 or not _CAPITALS.issuperset(nationality):
+    if not is_nationality(holder.nationality):
         faults.append(_form(path + "nationality", "two capital letters of ISO 3166-1, such as CN"))
-    if not 1 <= len(holder.address) <= 200:
-        faults.append(_length(path + "address", 1, 200))
+    if not 1 <= len(holder.address) <= MAX_ADDRESS:
+        faults.append(_length(path + "address", 1, MAX_ADDRESS))
 
 
-def _check_classes(license_: License, path: str, faults: list[Violation]) -> None:
-    classes = license_.vehicle_classes
+def check_class_shapes(classes: Sequence[VehicleClass], path: str, faults: list[Violation]) -> None:
+    """Add to ``faults`` every class that breaks the form of the wire contract."""
     if not 1 <= len(classes) <= MAX_CLASSES:
         faults.append(_form(path + "vehicle_classes", f"one to {MAX_CLASSES} classes"))
     for position, held in enumerate(classes):
@@ -103,8 +118,8 @@ def _check_classes(license_: License, path: str, faults: list[Violation]) -> Non
             faults.append(_form(f"{path}vehicle_classes[{position}].limits", advice))
 
 
-def _check_letters(license_: License, path: str, faults: list[Violation]) -> None:
-    letters = license_.status_letters
+def check_letter_shapes(letters: Sequence[StatusLetter], path: str, faults: list[Violation]) -> None:
+    """Add to ``faults`` every status letter that breaks the form of the wire contract."""
     if len(letters) > MAX_LETTERS:
         faults.append(_form(path + "status_letters", f"at most {MAX_LETTERS} letters"))
     for position, letter in enumerate(letters):

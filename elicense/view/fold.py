@@ -6,7 +6,7 @@ the registry ever receives.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from google.protobuf.message import DecodeError
@@ -16,7 +16,7 @@ from elicense.errors import Malformed
 from elicense.license.bans import BANNING_LETTERS, ban_of
 from elicense.license.document import normalize_number
 from elicense.license.identity_change import MAX_EARLIER_DOCUMENTS
-from elicense.license.model import Ban, License
+from elicense.license.model import Ban, License, StatusLetter
 from elicense.license.standing import decode_standing, standing_of
 from elicense.license.verdict import OF_LATEST_RECORD, ViewFlags
 from elicense.v1 import license_pb2 as pb
@@ -103,11 +103,16 @@ def flags_of(message: pb.LicenseRecord) -> int:
 def license_flags(license_: pb.License | License) -> int:
     """Return the flags that a licence has by its letters and its open offer, whatever happened to it."""
     held = license_.status_letters
-    letters = {letter.letter for letter in held} if held else frozenset()
     offered = int(ViewFlags.OFFERED) if license_.offered_to_city else 0
+    return offered | letter_flags(held) if held else offered
+
+
+def letter_flags(held: Iterable[pb.StatusLetter | StatusLetter]) -> int:
+    """Return the flags that a licence has by its letters alone."""
+    letters = {letter.letter for letter in held}
     if letters & BANNING_LETTERS:
-        return offered | int(ViewFlags.REVOKED)
-    return offered | (int(ViewFlags.CANCELLED) if CANCELLED_LETTER in letters else 0)
+        return int(ViewFlags.REVOKED)
+    return int(ViewFlags.CANCELLED) if CANCELLED_LETTER in letters else 0
 
 
 def kept_flags(flags: int) -> int:
