@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from city_node.store import CityStore
 from elicense.clock import from_timestamp
 from elicense.errors import Malformed
 from elicense.log.model import CheckpointRow, LogKey, StoredEntry
 from elicense.sql.database import Database
-from elicense.v1 import log_pb2
+from elicense.v1 import log_pb2, replication_pb2
 from elicense.view.fold import read_record
 
 if TYPE_CHECKING:
@@ -31,12 +31,21 @@ class Batch:
         checkpoint: Signed head after the last of them; empty while the log is empty.
         size: Size of that head.
         oldest_us: When the first entry was recorded; 0 for a heartbeat.
+        held_before: Shows that the registry has held those of them that are erased; None where none is.
     """
 
     entries: Sequence[log_pb2.LogEntry]
     checkpoint: bytes
     size: int
     oldest_us: int
+    held_before: replication_pb2.HeldBefore | None = None
+
+
+class _Read(NamedTuple):
+    end: CheckpointRow | None
+    oldest_us: int
+    messages: list[log_pb2.LogEntry]
+    held_before: replication_pb2.HeldBefore | None
 
 
 class BatchReader:
@@ -78,18 +87,21 @@ class BatchReader:
         """
 
         # Messages are made on the reader's thread: a full batch has thousands.
-        def read(conn: Connection) -> tuple[CheckpointRow | None, int, list[log_pb2.LogEntry]]:
+        def read(conn: Connection) -> _Read:
             end, entries = self._read(conn, key, start, wanted)
             oldest_us = _recorded_us(entries[0], end) if entries and end is not None else 0
-            return end, oldest_us, [_to_message(entry) for entry in entries]
+            shown = None
+            if end is not None and any(entry.record is None for entry in entries):
+                shown = self._held_before(conn, key, end.size)
+            return _Read(end, oldest_us, [_to_message(entry) for entry in entries], shown)
 
-        end, oldest_us, messages = await self._database.read(read)
+        end, oldest_us, messages, shown = await self._database.read(read)
         if end is None:
             return Batch((), b"", start, 0)
         # The note of the last commit is stored with the next one. The same head
         # signed again gives the same bytes, so whoever needs it earlier signs it.
         note = self._sign(key, end.size, end.root) if end.note is None else end.note
-        return Batch(messages, note, end.size, oldest_us)
+        return Batch(messages, note, end.size, oldest_us, shown)
 
     def _read(
         self, conn: Connection, key: LogKey, start: int, wanted: int
@@ -108,6 +120,15 @@ class BatchReader:
         if shorter is not None:
             return shorter, entries[: shorter.size - start]
         return end, self._logs.entries(conn, key, start, end.size - start)
+
+    def _held_before(self, conn: Connection, key: LogKey, size: int) -> replication_pb2.HeldBefore | None:
+        """Return what shows which entries the registry has held; erased ones are among them, or it has given none."""
+        receipt = self._logs.commits.latest_cosigned(conn, key)
+        if receipt is None:
+            return None
+        first, second = sorted((receipt[0], size))
+        hashes = self._logs.consistency_proof(conn, key, first, second)
+        return replication_pb2.HeldBefore(receipt=receipt[1], hashes=hashes)
 
 
 def _to_message(entry: StoredEntry) -> log_pb2.LogEntry:

@@ -11,7 +11,7 @@ is deferred to the next commit.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
 from typing import TYPE_CHECKING
@@ -38,6 +38,7 @@ from city_node.encoding import etag_of
 from city_node.first_revision import FirstRevisions
 from city_node.gate import SigningGate
 from city_node.holding import refusals, require_custody
+from city_node.removal import Place, awaits_receipt, entries_of
 from city_node.revisions import (
     Latest,
     Wrong,
@@ -89,6 +90,7 @@ class _Board:
     entries: dict[tuple[int, int], StoredEntry]
     wrong: dict[bytes, Wrong]
     arriving: set[bytes]
+    unheld: set[bytes]
     changed: set[bytes] = field(default_factory=set)
     given: set[bytes] = field(default_factory=set)
 
@@ -256,6 +258,8 @@ class CityDecider:
         if row is not None and not row.city:
             # It was this city's by the registry's word, which is taken back: what is here may be all that is left.
             return IllegalTransition("the registry says of nobody that they have the license; ask its operators first")
+        if command.license_id in board.unheld:
+            return Deferred("the registry does not hold all that this city wrote of the license yet")
         slot = board.entries.get((command.epoch, command.idx))
         if slot is None:
             return StoreCorrupt("a record that is to be erased is not where the registry says; run fsck")
@@ -363,7 +367,17 @@ class CityDecider:
                 for move in moves
                 if self._store.hand_overs.arriving(conn, move.latest.license_id)
             },
+            unheld={
+                order.license_id
+                for order in orders
+                if awaits_receipt(conn, self._store, self._ordered(conn, head.key.log, order))
+            },
         )
+
+    def _ordered(self, conn: Connection, city: int, order: EraseOnOrder) -> Collection[Place]:
+        """Return where whatever lies that an order takes out."""
+        slot = LogKey(city, order.epoch), order.idx
+        return entries_of(conn, self._store, city, order.license_id, slot).keys()
 
     def _refusals(self, conn: Connection, keys: set[bytes], city: int, now_us: int) -> dict[bytes, Error]:
         return refusals(self._store.view.by_document(conn, keys), china_date(now_us), city=city)

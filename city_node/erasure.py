@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -24,7 +24,7 @@ from city_node.decider import answer_again
 from city_node.gate import SigningGate
 from city_node.holding import require_custody
 from city_node.receipts import Receipts
-from city_node.removal import Place, emptied, entries_of
+from city_node.removal import Place, awaits_receipt, emptied, entries_of
 from city_node.store import CityStore
 from elicense.clock import china_date
 from elicense.errors import Error, IllegalTransition, LicenseNotFound, Violation
@@ -35,7 +35,7 @@ from elicense.log.scrubber import Scrubber
 from elicense.sql.database import Database
 from elicense.v1 import log_pb2
 from elicense.view.fold import read_record
-from elicense.view.model import Revision, ViewRow
+from elicense.view.model import ViewRow
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -62,8 +62,8 @@ class ErasedAnswer:
 @dataclass(frozen=True, slots=True)
 class _Found:
     row: ViewRow
-    revisions: Sequence[Revision]
     entries: Mapping[Place, StoredEntry]
+    national: bool
 
 
 class Erasure:
@@ -145,16 +145,12 @@ class Erasure:
                 raise IllegalTransition("the license is being taken over", violations=violations)
             raise LicenseNotFound("no license of this name in this city")
         require_custody(row, self._log.key.log)
-        revisions = self._store.view.history(conn, [license_id])[license_id]
-        return _Found(row, revisions, entries_of(conn, self._store, self._log.key.log, license_id))
+        entries = entries_of(conn, self._store, self._log.key.log, license_id)
+        return _Found(row, entries, national=not awaits_receipt(conn, self._store, entries))
 
     def _require(self, found: _Found) -> None:
         latest = next(entry for entry in found.entries.values() if entry.leaf_hash == found.row.entry_hash)
-        own = [revision for revision in found.revisions if revision.city == self._log.key.log]
-        kept = Kept(
-            license=license_from_message(read_record(latest.record or b"").license),
-            national=all(self._receipts.national(revision.epoch, revision.idx) for revision in own),
-        )
+        kept = Kept(license_from_message(read_record(latest.record or b"").license), national=found.national)
         require_erasable(kept, china_date(self._clock()), retention_days=self._retention_days)
 
     async def _again(self, key: LogKey, index: int) -> ErasedAnswer:

@@ -5,7 +5,9 @@
 2. Each is obeyed by an ERASED entry of this city's own log, in one transaction with
    the removal.  Its request id follows from the word, so that a word which comes
    twice, or is read again at the next start, is obeyed once.
-3. A licence in this city's own custody is nobody else's to erase: then the word is
+3. It waits until the registry has given its receipt for whatever this city wrote of the
+   licence, which may be more than the registry knew of (:mod:`city_node.removal`).
+4. A licence in this city's own custody is nobody else's to erase: then the word is
    passed over.
 
 The order itself, an ERASED entry of the other city, is not asked for.  What is erased
@@ -19,12 +21,13 @@ from __future__ import annotations
 
 import asyncio
 import uuid
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 import structlog
 
 from city_node.citylog import CityLog
-from city_node.commands import EraseOnOrder, Written
+from city_node.commands import Deferred, EraseOnOrder, Written
 from city_node.gate import SigningGate
 from city_node.removal import emptied, entries_of
 from city_node.store import CityStore, StoredDisposition
@@ -89,10 +92,10 @@ class OrderedErasures:
         """Obey every word of the feed, from the first, and each that comes; until it is cancelled."""
         while True:
             self._heard.clear()
-            if await self._obey_all():
-                await self._heard.wait()
-            else:
-                await asyncio.sleep(RETRY_S)
+            left_s = None if await self._obey_all() else RETRY_S
+            with suppress(TimeoutError):
+                async with asyncio.timeout(left_s):
+                    await self._heard.wait()
 
     async def _obey_all(self) -> bool:
         """Obey what is not obeyed yet; False when something has to be tried again."""
@@ -122,6 +125,8 @@ class OrderedErasures:
         command = EraseOnOrder(key, word.license_id, word.epoch, word.idx, word.other_city or 0)
         committed = await self._log.submit(command, entries=1, size=_ERASED_BYTES)
         outcome = committed.result[0]
+        if isinstance(outcome, Deferred):
+            raise outcome
         if isinstance(outcome, Error):
             # The registry says it to whoever wrote the record; only a defect, or a lie, brings it here.
             _log.error("ordered_erasure_refused", reason=outcome.reason, detail=outcome.message)

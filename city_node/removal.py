@@ -1,9 +1,14 @@
-"""Taking an erased licence out of every table of the node."""
+"""Taking an erased licence out of every table of the node.
+
+Nothing is erased before the registry has given a receipt for it.  A registry that was set
+back is sent the log again, and takes an emptied slot upon that receipt alone: whoever
+erased what it has never held could never bring the rest of the log to it.
+"""
 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING
 
 from city_node.store import CityStore
@@ -42,6 +47,12 @@ def entries_of(
     ]
     found = store.logs.entries_anywhere(conn, [*places, slot] if slot is not None else places)
     return {place: entry for place, entry in found.items() if place in places or _is_of(entry, license_id)}
+
+
+def awaits_receipt(conn: Connection, store: CityStore, places: Collection[Place]) -> bool:
+    """Whether this city has no receipt yet for one of these entries."""
+    receipts = {key: store.logs.commits.latest_cosigned(conn, key) for key in {key for key, _ in places}}
+    return any((held := receipts[key]) is None or held[0] <= index for key, index in places)
 
 
 def emptied(entries: Mapping[Place, StoredEntry]) -> list[Erased]:

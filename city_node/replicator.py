@@ -347,6 +347,7 @@ class Replicator:
             dispositions_after=self._receipts.cursor,
             registry_time=None if left is None else to_timestamp(left),
             told=self._signed(),
+            held_before=batch.held_before,
         )
         try:
             response: replication_pb2.AppendEntriesResponse = await self._stub.AppendEntries(

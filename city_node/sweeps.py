@@ -31,6 +31,7 @@ _KEY: Final = 16
 _COMMIT: Final = 2_048
 
 _NO_RECORD: Final = "the record can not be read"
+_NO_RECEIPT: Final = "the entry was erased before the registry gave a receipt for it"
 _SEQ: Final = "the feed has a gap before this word"
 
 
@@ -83,6 +84,7 @@ class Sweeps:
         """Take note of what entries of the log are about."""
         if key.log != self._city:
             return  # the mirror of the registry's log
+        self._check_emptied(conn, key, entries)
         start = entries[0].index
         sizes = sorted(self._store.logs.commits.between(conn, key, start, entries[-1].index + 1 + _COMMIT))
         at = 0
@@ -95,6 +97,15 @@ class Sweeps:
                 about.append((license_id, key.epoch, entry.index, sizes[at] if sizes else 0))
         self._places.put(about)
         self._note_late({row[0] for row in about})
+
+    def _check_emptied(self, conn: Connection, key: LogKey, entries: Sequence[StoredEntry]) -> None:
+        """Whatever is erased must have a receipt: a registry that is sent the log again would not take it else."""
+        emptied = [entry.index for entry in entries if entry.record is None]
+        if emptied:
+            receipt = self._store.logs.commits.latest_cosigned(conn, key)
+            for index in emptied:
+                if receipt is None or index >= receipt[0]:
+                    self._run.found(Finding(position(key, index), _NO_RECEIPT))
 
     def hear(self, conn: Connection) -> bool:
         """Take note of what some words of the registry's feed are about; return whether that were the last."""

@@ -14,7 +14,7 @@ Error:
     ├── NotFound             LicenseNotFound, OfferNotFound, CityNotFound, ConflictNotFound
     ├── AlreadyExists        LicenseExists, PersonClaimed
     ├── Refused              NotEligible, PersonBanned, IllegalTransition, LicenseMoved, ConflictClosed,
-    │   │                    ConflictNotDue, ClockSkewed, Quarantined, TokenSpent, TokenExpired
+    │   │                    ConflictNotDue, ClockSkewed, Quarantined, SlotNotHeld, TokenSpent, TokenExpired
     │   ├── EpochClosed, EpochNotBound
     ├── Aborted              EtagMismatch, SequenceGap
     ├── Exhausted            StoreFull, QueueFull, QuotaExceeded, WatchesExhausted, StreamsExhausted
@@ -226,6 +226,15 @@ class Quarantined(Refused):
     """
 
     reason = "QUARANTINED"
+
+
+class SlotNotHeld(Refused):
+    """A slot comes emptied, and nothing shows that the registry has ever held what was in it.
+
+    ``index`` in the metadata is that of the first such slot, where it is known.
+    """
+
+    reason = "SLOT_NOT_HELD"
 
 
 class TokenSpent(Refused):

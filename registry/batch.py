@@ -55,6 +55,19 @@ def leaves_of(entries: Sequence[SentEntry]) -> list[bytes]:
 
 
 @dataclass(frozen=True, slots=True)
+class HeldBefore:
+    """What a city shows of what the registry held before.
+
+    Attributes:
+        receipt: The registry's receipt.
+        hashes: Consistency proof between its head and that of the batch, from the smaller to the greater.
+    """
+
+    receipt: bytes
+    hashes: Sequence[bytes]
+
+
+@dataclass(frozen=True, slots=True)
 class Batch:
     """A call of a city, as values.
 
@@ -69,6 +82,7 @@ class Batch:
         left_us: What the registry's clock showed when the call was made, or less; None if the city could not tell.
         dispositions_after: Last number of the feed that the city has.
         told: Notes in which it signs what it knows.
+        held_before: Shows that the registry has held what comes emptied; None for a city that has nothing to show.
     """
 
     city: int
@@ -81,6 +95,7 @@ class Batch:
     left_us: int | None
     dispositions_after: int
     told: Sequence[bytes] = ()
+    held_before: HeldBefore | None = None
 
     def said_us(self, now_us: int) -> int:
         """Return when the city said all this, by the registry's clock: never later than it did.

@@ -12,8 +12,10 @@
 
 Bars from applying anew stay in their own table as long as the law requires.
 
-A registry that was set back to before the cancellation gets it as an empty slot.
-It has to go by the city's word then: the entry names that slot.  Set back to
+A registry that was set back to before the cancellation gets it as an empty slot, which it
+takes only where its own receipt shows that it has held and judged what was in it
+(:mod:`registry.empty_slots`).  That this ended the licence it has to believe: the entry names
+that slot.  Set back to
 before a hand-over, it finds the licence with the old city, whose own ERASED entry
 names the order that it obeys: that must be held (:mod:`registry.erasure_orders`).  If
 the old city has not heard of it, it is told once more, and knows whether it gave the

@@ -11,8 +11,8 @@ class ErasureMetrics:
     """Counts ERASED entries that rest on an order which nobody has given, or on a city's word alone.
 
     A registry that was set back has reason to see both: an order may arrive later, and what ended a licence comes
-    without its content. Otherwise the city breaks a rule, and its entry, which holds nothing of a person, stays in
-    its log to show it.
+    without its content, of which it knows that it held it. Otherwise the city breaks a rule, and its entry, which
+    holds nothing of a person, stays in its log to show it.
 
     Args:
         registry: Where to register.
@@ -27,7 +27,7 @@ class ErasureMetrics:
         )
         self._by_word = Counter(
             "elicense_erasures_by_word",
-            "Erasures of licences in force here, whose end came without its content.",
+            "Erasures of licences in force here, whose end was held before, and came without its content now.",
             ["city"],
             registry=registry,
         )

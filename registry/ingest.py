@@ -6,7 +6,8 @@ The steps, numbered in the code:
    unexplained head only what explains that head is taken.
 2. The checkpoint is in form, for this log, of the right size and signed by the city.
 3. Held entries equal those sent, and so does the signed head where it says nothing new; a gap or a fork is refused.
-4. The new entries lead to the signed root, recomputed from the record bytes; an epoch begins where the last one ended.
+4. The new entries lead to the signed root, recomputed from the record bytes, and those that come emptied were held
+   before; an epoch begins where the last one ended.
 5. Entries, head, fold and freshness are written in one transaction, guarded by
    compare-and-set on the head.
 6. Only then the registry cosigns, and answers.
@@ -24,7 +25,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from elicense import errors
-from elicense.log.checkpoint import Checkpoint
+from elicense.log.checkpoint import Checkpoint, cosigner_verifier_key
 from elicense.log.erased_store import Erased
 from elicense.log.model import FIRST_EPOCH
 from elicense.log.store import Head, LogKey, NewEntry
@@ -35,6 +36,7 @@ from elicense.view.opening import binds
 from elicense.view.person import PersonIndex
 from registry.batch import Batch, Taken
 from registry.disputes import Disputes
+from registry.empty_slots import require_held
 from registry.epochs import previous_head
 from registry.erasure import Erasures
 from registry.explanation import explained_by, require_explanation
@@ -113,6 +115,7 @@ class Ingest:
         self._folding = Folding(store=store, persons=persons, may_erase=may_erase)
         self._receipts = GivenReceipts(store=store, cosigner=cosigner, name=cosigner_name)
         self._cosigner_name = cosigner_name
+        self._cosigner = cosigner_verifier_key(cosigner_name, cosigner.public_key())
         self._trust_domain = trust_domain
         self._disputes = disputes
         self._clock = clock
@@ -134,6 +137,7 @@ class Ingest:
             CheckpointInvalid: The checkpoint's form, origin or size is wrong.
             SignatureInvalid: The city did not sign the checkpoint.
             RootMismatch: The entries do not lead to the signed root.
+            SlotNotHeld: One comes emptied, and nothing shows that the registry has held it.
             SequenceGap: The batch starts beyond what is held, or the city says that it has less.
             EpochNotBound: The first entry of an epoch does not bind it to the one before.
             LogForked: A held entry differs from the one sent, or the signed head from the one held.
@@ -213,6 +217,7 @@ class Ingest:
             frontier = head.frontier.append_leaves(leaves[fresh:])
             if frontier.root() != signed.root:  # (4)
                 raise errors.RootMismatch("the entries do not lead to the signed root", size=signed.size)
+            require_held(batch, signed, enrolled, held=batch.first_index + fresh, cosigner=self._cosigner)
             head, undecided, emptied = self._apply(
                 conn, head, batch, reading, fresh, frontier=frontier, now_us=now_us
             )  # (5)

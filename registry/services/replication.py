@@ -21,7 +21,7 @@ from elicense.v1 import license_pb2, replication_pb2_grpc
 from elicense.v1 import replication_pb2 as pb
 from elicense.view.person import PersonIndex
 from registry.access_intake import AccessIntake
-from registry.batch import Batch, SentEntry
+from registry.batch import Batch, HeldBefore, SentEntry
 from registry.claims import Barred, ClaimOutcome, GrantClaims, HeldBy, WantedClaim
 from registry.replication import Replication
 
@@ -127,6 +127,7 @@ def _batch(city: int, request: pb.AppendEntriesRequest) -> Batch:
             f"a batch may hold {MAX_BATCH_BYTES} bytes of records; send it in parts",
             violations=[Violation("entries", "TOO_LARGE", f"at most {MAX_BATCH_BYTES} bytes together")],
         )
+    shown = request.held_before
     return Batch(
         city=city,
         epoch=request.epoch,
@@ -138,6 +139,7 @@ def _batch(city: int, request: pb.AppendEntriesRequest) -> Batch:
         left_us=from_timestamp(request.registry_time) if request.HasField("registry_time") else None,
         dispositions_after=request.dispositions_after,
         told=list(request.told),
+        held_before=HeldBefore(shown.receipt, list(shown.hashes)) if request.HasField("held_before") else None,
     )
 
 

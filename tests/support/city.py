@@ -18,7 +18,8 @@ from elicense.clock import to_timestamp
 from elicense.license.civil_date import date_to_message
 from elicense.log.checkpoint import Checkpoint, log_verifier_key, sign_checkpoint
 from elicense.log.entry import leaf_hash
-from elicense.log.tree import EMPTY_RANGE, EMPTY_ROOT
+from elicense.log.merkle import consistency_proof
+from elicense.log.tree import EMPTY_RANGE, EMPTY_ROOT, subtree_root
 from elicense.log.verifier_key import VerifierKey, format_vkey, parse_vkey
 from elicense.rpc.channel import secure_channel
 from elicense.rpc.errors import from_rpc_error
@@ -78,6 +79,7 @@ class City:
         cosigner: Key of the registry's receipts.
         told: What the registry asks it to sign that it knows, by number in the feed; signed with the next batch.
         emptied: Indices of slots that it sends empty.
+        receipt: Size and note of the receipt that it shows for them; the greatest that it was given.
     """
 
     code: int
@@ -90,6 +92,7 @@ class City:
     feed: list[pb.Disposition] = field(default_factory=list)
     told: dict[int, Told] = field(default_factory=dict)
     emptied: set[int] = field(default_factory=set)
+    receipt: tuple[int, bytes] = (0, b"")
     _channel: grpc.aio.Channel | None = None
 
     @classmethod
@@ -239,9 +242,18 @@ class City:
                 request.entries.add(leaf_hash=leaf_hash(self.salts[index], self.records[index]))
             else:
                 request.entries.add(record=self.records[index], salt=self.salts[index])
+        if self.receipt[0] and any(first <= index < stop for index in self.emptied):
+            request.held_before.CopyFrom(self.held_before(stop))
         for name, value in changes.items():
             setattr(request, name, value)
         return request
+
+    def held_before(self, size: int) -> pb.HeldBefore:
+        """What it shows with a batch that ends at ``size``."""
+        leaves = self.leaves()
+        older, newer = sorted((self.receipt[0], size))
+        hashes = consistency_proof(older, newer, lambda start, end: subtree_root(leaves[start:end]))
+        return pb.HeldBefore(receipt=self.receipt[1], hashes=hashes)
 
     def stub(self) -> replication_pb2_grpc.ReplicationServiceStub:
         if self._channel is None:
@@ -254,6 +266,7 @@ class City:
             answer: pb.AppendEntriesResponse = await self.stub().AppendEntries(request, timeout=DEADLINE_S)
         except grpc.aio.AioRpcError as error:
             raise from_rpc_error(error) from error
+        self.receipt = max(self.receipt, (answer.next_index, answer.receipt))
         if keep_feed:
             self.feed.extend(answer.dispositions)
             asked = {number: self.feed[number - 1] for number in answer.unsigned}

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from sqlalchemy import Connection
 
 import city_node.store
 import registry.store
+from city_node.commands import Deferred
 from city_node.ordered_erasures import OrderedErasures
 from city_node.store import CityStore, StoredDisposition
 from elicense import errors
+from elicense.log.commit_store import CommitStore
 from elicense.log.model import FIRST_EPOCH, REGISTRY_LOG, LogKey, StoredEntry
 from elicense.sql.database import Database
 from elicense.v1 import issuance_pb2 as pb
@@ -233,6 +238,47 @@ async def test_an_order_that_was_heard_and_not_obeyed_is_obeyed_after_the_next_s
     assert len(erasures) == 1
     await gone.suzhou.start()
     await gone.nothing_left()
+
+
+def without_receipt(city: City) -> None:
+    """Take its receipts from a stopped city."""
+    with contextlib.closing(sqlite3.connect(city.folder / "city.db")) as connection, connection:
+        connection.execute("UPDATE log_head SET cosigned = NULL, cosigned_size = 0")
+        connection.execute("UPDATE log_checkpoint SET cosigned = NULL")
+
+
+async def test_an_order_waits_until_the_registry_has_given_a_receipt_for_all_that_it_takes_out(
+    gone: Gone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A registry that is set back takes an empty slot upon its receipt alone: else the city could send it nothing."""
+    waits, obey = asyncio.Event(), OrderedErasures._obey
+
+    async def watched(self: OrderedErasures, word: StoredDisposition) -> None:
+        try:
+            await obey(self, word)
+        except Deferred:
+            waits.set()
+            raise
+
+    monkeypatch.setattr(OrderedErasures, "_obey", watched)
+    await gone.suzhou.stop()
+    without_receipt(gone.suzhou)
+    await erase(gone.chengdu, gone.there)
+    await gone.chengdu.replicated()
+    with monkeypatch.context() as forgetful:
+        forgetful.setattr(CommitStore, "store_cosigned", lambda *_: None)
+        await gone.suzhou.start()
+        async with asyncio.timeout(DEADLINE_S):
+            await waits.wait()
+        assert not gone.is_gone(gone.suzhou)
+        await gone.suzhou.stop()
+    await gone.suzhou.start()
+    await gone.everywhere()
+    await gone.nothing_left()
+    without_receipt(gone.suzhou)
+    result = CliRunner().invoke(city_node.cli.main, ["fsck", "--config", str(gone.suzhou.folder / "config.toml")])
+    assert result.exit_code == 1
+    assert "was erased before the registry gave a receipt for it" in result.output
 
 
 async def test_a_license_that_the_registry_gave_and_then_says_nobody_has_is_not_erased_on_order(

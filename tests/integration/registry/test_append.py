@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -11,7 +12,7 @@ from elicense.log.checkpoint import Checkpoint, open_cosigned, sign_checkpoint
 from elicense.v1 import replication_pb2, verification_pb2
 from elicense.v1.license_pb2 import LicenseRecord
 from elicense.v1.log_pb2 import LogEntry
-from elicense.v1.replication_pb2 import AppendEntriesRequest
+from elicense.v1.replication_pb2 import AppendEntriesRequest, HeldBefore
 from registry.evidence_store import EVIDENCE_PER_REASON
 from tests.integration.registry.world import CHENGDU, SUZHOU, TIANJIN, World, running_world
 from tests.support.city import City
@@ -295,11 +296,15 @@ async def test_a_head_that_has_no_room_for_the_registrys_signature_is_refused_be
     assert (await city.send(city.batch(0, checkpoint=city.note() + other * 30))).next_index == 3
 
 
-async def test_an_erased_slot_is_taken_in_by_its_leaf_hash_alone(world: World) -> None:
+def emptied(city: City, first: int, index: int, stop: int | None = None) -> AppendEntriesRequest:
+    """A batch from ``first`` on in which one entry comes by its leaf hash alone, with whatever the city can show."""
+    return replace(city, emptied={index}).batch(first, stop)
+
+
+async def test_an_erased_slot_that_was_held_before_is_taken_in_by_its_leaf_hash_alone(world: World) -> None:
     city = await suzhou_with_records(world)
-    request = city.batch(0)
-    erased = city.leaves()[1]
-    request.entries[1].CopyFrom(LogEntry(leaf_hash=erased))
+    world.has_held(city)
+    request = emptied(city, 0, 1)
     assert (await city.send(request)).next_index == 3
     # The slot may have been sent before it was erased, or after.
     assert (await city.send(request)).next_index == 3
@@ -307,9 +312,70 @@ async def test_an_erased_slot_is_taken_in_by_its_leaf_hash_alone(world: World) -
     assert not world.fsck().findings
     city.append(b"another")
     short = city.batch(3)
-    short.entries[0].CopyFrom(LogEntry(leaf_hash=erased[:31]))
+    short.entries[0].CopyFrom(LogEntry(leaf_hash=bytes(31)))
     with pytest.raises(errors.Malformed):
         await city.send(short)
+
+
+@pytest.mark.parametrize("stop", [1, 2, 3, 5], ids=["far below", "below", "at", "beyond"])
+async def test_a_batch_may_end_anywhere_about_the_receipt_that_covers_what_it_sends_empty(
+    world: World, stop: int
+) -> None:
+    city = await suzhou_with_records(world)
+    world.has_held(city)
+    for number in range(2):
+        city.append(b"more %d" % number)
+    assert (await city.send(emptied(city, 0, 0, stop))).next_index == stop
+    assert not world.fsck().findings
+
+
+async def test_a_slot_that_was_never_held_in_full_is_not_taken_in_emptied(world: World) -> None:
+    """Or a city could empty its licence by its own word: the registry would not know whether it was ever cancelled."""
+    city, other = await suzhou_with_records(world), await world.city(CHENGDU)
+    for number in range(3):
+        other.append(b"other %d" % number)
+    refused = emptied(city, 0, 1)
+    assert not refused.HasField("held_before")
+    world.has_held(other)
+    world.has_held(city)
+    honest = city.held_before(3)
+    foreign = replace(city, signer=other.signer)
+    world.has_held(foreign)
+    forged = replace(city, salts=[bytes(32)] * 3)
+    world.has_held(forged)
+    short = replace(city, records=city.records[:1], salts=city.salts[:1])
+    world.has_held(short)
+    shown: list[tuple[HeldBefore, type[errors.Error]]] = [
+        (HeldBefore(receipt=city.note()), errors.SignatureInvalid),
+        (HeldBefore(receipt=other.receipt[1]), errors.CheckpointInvalid),
+        (HeldBefore(receipt=foreign.receipt[1]), errors.SignatureInvalid),
+        (HeldBefore(receipt=b"no note"), errors.CheckpointInvalid),
+        (HeldBefore(receipt=honest.receipt, hashes=[bytes(32)]), errors.SlotNotHeld),
+        (forged.held_before(3), errors.SlotNotHeld),
+        (short.held_before(1), errors.SlotNotHeld),
+        (replace(city, receipt=short.receipt).held_before(3), errors.SlotNotHeld),
+    ]
+    with pytest.raises(errors.SlotNotHeld, match="send it in full, or with the receipt") as without:
+        await city.send(refused)
+    assert without.value.metadata["index"] == "1"
+    for held_before, expected in shown:
+        refused.held_before.CopyFrom(held_before)
+        with pytest.raises(expected):
+            await city.send(refused)
+    # What is refused costs nothing: the city may send it in full, or with what shows that it was held.
+    assert (await city.state()).next_index == 0
+    refused.held_before.CopyFrom(honest)
+    assert (await city.send(refused)).next_index == 3
+    assert not world.fsck().findings
+
+
+async def test_a_receipt_covers_nothing_that_was_written_behind_it(world: World) -> None:
+    city = await suzhou_with_records(world)
+    await city.replicate()
+    index = city.append(b"another")
+    with pytest.raises(errors.SlotNotHeld):
+        await city.send(emptied(city, 3, index))
+    assert (await city.replicate()).next_index == 4
 
 
 async def test_records_that_no_table_can_hold_stall_nobody(world: World) -> None:

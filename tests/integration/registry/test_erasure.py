@@ -338,6 +338,7 @@ async def test_a_license_that_a_city_erased_without_showing_what_ended_it_is_cou
     assert counted(world, "by_word") == 0
     suzhou.change(license_id, ["G"], event=license_pb2.LICENSE_EVENT_CANCELLED)
     suzhou.emptied = {1}
+    world.has_held(suzhou)
     suzhou.erase(license_id)
     await suzhou.replicate()
     assert counted(world, "by_word") == 1
@@ -360,6 +361,7 @@ async def test_a_license_is_erased_upon_an_order_that_arrives_later(either: Worl
     chengdu.take_over(license_id, suzhou)
     chengdu.change(license_id, ["G"], event=license_pb2.LICENSE_EVENT_CANCELLED)
     chengdu.emptied = {0, 1}
+    either.has_held(chengdu)
     chengdu.erase(license_id)
     await chengdu.replicate()
     assert made.empty(suzhou) == [True, True, False]
