@@ -165,9 +165,8 @@ async def build(
         scrubber=counter.scrubber,
         coalescing=(
             counter.drafting,
-            counter.applications,
+            counter.admissions,
             counter.licenses,
-            counter.claims,
             answering.answers,
             own_log.log,
             answering.relays,

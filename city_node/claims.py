@@ -1,16 +1,13 @@
 """Claiming persons at the registry before licences are issued to them.
 
-One call is in flight; single issues that wait meanwhile ride the next one
-together.  Where several wait it leaves a moment later, so that more can join: a call
-and the commits that follow it cost the same for one person and for a hundred.  A lone
-one leaves at once.  An import has a lane of its own, so that a thousand rows never
-stand before a citizen at the counter.
+Those who wait at the counter are claimed together (:mod:`city_node.admissions`).  An
+import has a lane of its own, so that a thousand rows never stand before a citizen there.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 import grpc
@@ -20,7 +17,6 @@ from city_node.registry_faults import as_registry_fault
 from elicense.clock import from_timestamp
 from elicense.errors import Error, LicenseExists, PersonClaimed, RegistryUnreachable
 from elicense.license.civil_date import date_from_message
-from elicense.rpc.coalesce import Coalescer
 from elicense.rpc.errors import from_rpc_error
 from elicense.rpc.turns import Turns
 from elicense.v1 import replication_pb2, replication_pb2_grpc
@@ -29,9 +25,6 @@ from elicense.view.fold import LICENSE_ID_SIZE
 MAX_CLAIMS: Final = 1_000
 #: A call of an import; longer than that of a single issue, since nobody stands and waits.
 BULK_SECONDS: Final = 30.0
-#: How long those who wait together let others join them, seconds: so long for each that the last call carried.
-GATHER_EACH_S: Final = 0.002
-LONGEST_GATHER_S: Final = 0.05
 
 
 class Grant(NamedTuple):
@@ -54,16 +47,13 @@ class PersonClaims:
     Args:
         stub: The registry's ReplicationService.
         city: Division code of this city.
-        timeout_s: How long a single issue waits for the registry.
+        timeout_s: How long a call waits for the registry where somebody stands and waits for it.
     """
 
     def __init__(self, *, stub: replication_pb2_grpc.ReplicationServiceStub, city: int, timeout_s: float) -> None:
         self._stub = stub
         self._city = city
         self._timeout_s = timeout_s
-        self._urgent: Coalescer[replication_pb2.PersonClaim, Grant] = Coalescer(
-            self._claim_urgent, lanes=1, max_batch=MAX_CLAIMS, pause=_gather
-        )
         self._bulk = asyncio.Lock()
 
     async def claim(self, claim: replication_pb2.PersonClaim) -> Grant:
@@ -76,12 +66,18 @@ class PersonClaims:
             RegistryUnreachable: The registry did not answer, or not as it should; it may have granted the claim
                 all the same.
         """
-        try:
-            # The limit is on the whole wait: whoever rides the second call after
-            # a first one that hung must not wait twice.
-            return await self._urgent.submit(claim, timeout_s=self._timeout_s)
-        except TimeoutError as error:
-            raise RegistryUnreachable("the registry did not answer in time; try again once it is back") from error
+        (result,) = await self.claim_each([claim])
+        if isinstance(result, Error):
+            raise result
+        return result
+
+    async def claim_each(self, claims: Sequence[replication_pb2.PersonClaim]) -> Sequence[Grant | Error]:
+        """Claim up to 1,000 persons who wait together; one result a claim, in order.
+
+        Raises:
+            RegistryUnreachable: The registry did not answer.
+        """
+        return await self._call(claims, self._timeout_s)
 
     async def claim_bulk(self, claims: Sequence[replication_pb2.PersonClaim]) -> Sequence[Grant | Error]:
         """Claim up to 1,000 persons for an import; one result a claim, in order.
@@ -91,13 +87,6 @@ class PersonClaims:
         """
         async with self._bulk:
             return await self._call(claims, BULK_SECONDS, bulk=True)
-
-    async def close(self) -> None:
-        """Wait for the call in flight."""
-        await self._urgent.close()
-
-    async def _claim_urgent(self, claims: list[replication_pb2.PersonClaim]) -> Sequence[Grant | Error]:
-        return await self._call(claims, self._timeout_s)
 
     async def _call(
         self, claims: Sequence[replication_pb2.PersonClaim], timeout_s: float, *, bulk: bool = False
@@ -135,7 +124,3 @@ class PersonClaims:
                 "this person holds a license in this city already; if it was cancelled just now, try again in a moment"
             )
         return PersonClaimed("another city holds this person", heldByCity=result.held_by_city)
-
-
-async def _gather(carried: int, _waiting: Callable[[], int]) -> None:
-    await asyncio.sleep(min(LONGEST_GATHER_S, carried * GATHER_EACH_S))

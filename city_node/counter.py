@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from city_node.admissions import Admissions
 from city_node.answers import Answers
 from city_node.applications import Applications
 from city_node.bulk import BulkIssuance
@@ -44,8 +45,7 @@ class Counter:
 
     Attributes:
         drafting: Reads and judges what is to be issued.
-        applications: Looks up what is known of it.
-        claims: Asks the registry for persons.
+        admissions: Looks up what is known of it and claims its persons.
         licenses: Reads licences.
         scrubber: Wipes what was erased from the database's files.
         daily: Writes what the days bring.
@@ -67,7 +67,7 @@ class Counter:
         self.daily = DailyRules(
             city=city, log=log, database=database, store=store, gate=gate, tokens=tokens, clock=clock
         )
-        self.claims = PersonClaims(
+        claims = PersonClaims(
             stub=replication_pb2_grpc.ReplicationServiceStub(questions),
             city=city,
             timeout_s=config.limits.claim_seconds,
@@ -78,7 +78,14 @@ class Counter:
             clock=clock,
             assistants=Assistants(MODULE, keys.index_key, count=assistants_for(ground.place, available_cores())),
         )
-        self.applications = Applications(city=city, database=database, store=store, clock=clock, random=ground.random)
+        applications = Applications(city=city, database=database, store=store, clock=clock, random=ground.random)
+        self.admissions = Admissions(
+            applications=applications,
+            claims=claims,
+            gate=gate,
+            issue_provisional=config.city.provisional_policy == "issue",
+            timeout_s=config.limits.claim_seconds,
+        )
         self.scrubber = Scrubber(config.database_url, database=database, erased=store.logs.erased)
         changes = LicenseChanges(
             log=log,
@@ -86,7 +93,7 @@ class Counter:
             store=store,
             licenses=self.licenses,
             persons=keys.persons,
-            claims=self.claims,
+            claims=claims,
             daily=self.daily,
             answers=answers,
             gate=gate,
@@ -97,18 +104,16 @@ class Counter:
             city=city,
             issuance=Issuance(
                 log=log,
-                applications=self.applications,
+                applications=applications,
                 drafting=self.drafting,
-                claims=self.claims,
+                admissions=self.admissions,
                 answers=answers,
-                gate=gate,
-                issue_provisional=config.city.provisional_policy == "issue",
             ),
             bulk=BulkIssuance(
                 log=log,
-                applications=self.applications,
+                applications=applications,
                 drafting=self.drafting,
-                claims=self.claims,
+                claims=claims,
                 backlog=replication.replicator,
                 gate=gate,
                 backlog_limit=config.limits.bulk_backlog,

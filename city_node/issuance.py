@@ -7,23 +7,24 @@ The order of judgement, the same for an import (:mod:`city_node.bulk`):
 3. the person must be free in this city;
 4. the person is claimed at the registry, or policy decides while it is away;
 5. the log's writer judges 1 and 3 again, in the transaction that writes.
+
+At the counter 1 to 4 are done for all who wait together (:mod:`city_node.admissions`).
 """
 
 from __future__ import annotations
 
 from typing import Final
 
+from city_node.admissions import Admissions
 from city_node.answers import Answer, Answers
 from city_node.applications import Applications
 from city_node.citylog import CityLog
-from city_node.claims import Grant, PersonClaims
-from city_node.commands import GrantLapsed, IssueLicenses, NewLicense
+from city_node.commands import GrantLapsed, IssueLicenses
 from city_node.decider import answer_again
 from city_node.drafting import Drafting
 from city_node.drafts import Draft
-from city_node.gate import SigningGate
 from city_node.store import Request
-from elicense.errors import Error, LicenseExists, RegistryUnreachable
+from elicense.errors import Error
 from elicense.v1 import license_pb2
 
 #: A grant lapses within minutes; a second failure in a row means that something else is wrong.
@@ -37,10 +38,8 @@ class Issuance:
         log: The city's log.
         applications: Looks up.
         drafting: Reads and judges.
-        claims: Claims persons at the registry.
+        admissions: Looks up too, and claims persons at the registry.
         answers: Encodes what was written.
-        gate: Whether this node may sign.
-        issue_provisional: Whether to issue while the registry is away.
     """
 
     def __init__(
@@ -49,18 +48,14 @@ class Issuance:
         log: CityLog,
         applications: Applications,
         drafting: Drafting,
-        claims: PersonClaims,
+        admissions: Admissions,
         answers: Answers,
-        gate: SigningGate,
-        issue_provisional: bool,
     ) -> None:
         self._log = log
         self._applications = applications
         self._drafting = drafting
-        self._claims = claims
+        self._admissions = admissions
         self._answers = answers
-        self._gate = gate
-        self._issue_provisional = issue_provisional
 
     async def create(self, message: license_pb2.License, *, request_id: str, validate_only: bool, actor: str) -> Answer:
         """Issue one licence.
@@ -76,24 +71,13 @@ class Issuance:
             DataLoss: This node only verifies.
         """
         draft = self._drafting.draft(message, request_id=request_id, imported=False, actor=actor)
-        known, taken = await self._applications.known(draft)
-        if known is not None:  # (1)
-            return await self._again(known, draft)
-        if (refusal := self._applications.refusal(draft, taken)) is not None:  # (2), (3)
-            raise refusal
         if validate_only:
-            return self._answers.preview(draft.message)
-        self._gate.check()
+            return await self._preview(draft)
         for _ in range(CLAIM_ATTEMPTS):
-            try:
-                item = await self._grant(draft)  # (4)
-            except LicenseExists:
-                # The same request, sent twice, may have been faster, and its record be at the registry by now.
-                known, _ = await self._applications.known(draft)
-                if known is None:
-                    raise
-                return await self._again(known, draft)
-            committed = await self._log.submit(IssueLicenses((item,)), entries=1, size=draft.size)  # (5)
+            admitted = await self._admissions.admit(draft)  # (1) to (4)
+            if isinstance(admitted, Request):
+                return await self._again(admitted, draft)
+            committed = await self._log.submit(IssueLicenses((admitted,)), entries=1, size=draft.size)  # (5)
             outcome = committed.result[0]
             if not isinstance(outcome, GrantLapsed):
                 break
@@ -103,18 +87,16 @@ class Issuance:
 
     # -- steps of one licence ------------------------------------------------------------------------------------------
 
+    async def _preview(self, draft: Draft) -> Answer:
+        ((known, taken),) = await self._applications.known_now([draft])
+        if known is not None:  # (1)
+            return await self._again(known, draft)
+        if (refusal := self._applications.refusal(draft, taken)) is not None:  # (2), (3)
+            raise refusal
+        return self._answers.preview(draft.message)
+
     async def _again(self, known: Request, draft: Draft) -> Answer:
         done = answer_again(known, draft.digest)
         if isinstance(done, Error):
             raise done
         return await self._answers.again(done.request)
-
-    async def _grant(self, draft: Draft) -> NewLicense:
-        (license_id,) = self._applications.new_license_ids(1)
-        try:
-            grant: Grant = await self._claims.claim(draft.claim(license_id))
-        except RegistryUnreachable:
-            if not self._issue_provisional:
-                raise
-            return NewLicense(draft, license_id)
-        return NewLicense(draft, grant.license_id, grant.citation, grant.lease_end_us)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, cast
 
+from city_node.admissions import Admissions
 from city_node.answers import Answers
 from city_node.applications import Applications
 from city_node.batches import BatchReader
@@ -147,10 +148,10 @@ class CityNode(Node):
             log=log,
             applications=applications,
             drafting=drafting,
-            claims=claims,
+            admissions=Admissions(
+                applications=applications, claims=claims, gate=self.gate, issue_provisional=True, timeout_s=1.0
+            ),
             answers=answers,
-            gate=self.gate,
-            issue_provisional=True,
         )
         bulk = BulkIssuance(
             log=log,

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from city_node.admissions import Admissions
 from city_node.bulk import BulkIssuance, Imported
 from city_node.drafting import Drafting
 from city_node.drafts import Draft
@@ -39,12 +40,11 @@ class Node:
         self.looks = 0
         self.twin = twin
 
-    async def known(self, draft: Draft) -> tuple[Request | None, Error | None]:
+    async def known_now(self, drafts: list[Draft]) -> list[tuple[Request | None, Error | None]]:
         self.looks += 1
-        return (self.done if self.twin and self.looks > 1 else None), None
+        return [(self.done if self.twin and self.looks > 1 else None, None) for _ in drafts]
 
-    async def known_of(self, drafts: list[Draft]) -> list[tuple[Request | None, Error | None]]:
-        return [await self.known(draft) for draft in drafts]
+    known_of = known_now
 
     def refusal(self, draft: Draft, taken: Error | None) -> Error | None:
         return None
@@ -52,11 +52,10 @@ class Node:
     def new_license_ids(self, count: int) -> list[bytes]:
         return [b"N" * 16] * count
 
-    async def claim(self, claim: object) -> object:
-        raise LicenseExists("this person holds a license in this city already")
-
-    async def claim_bulk(self, claims: list[object]) -> list[Error]:
+    async def claim_each(self, claims: list[object]) -> list[Error]:
         return [LicenseExists("this person holds a license in this city already") for _ in claims]
+
+    claim_bulk = claim_each
 
     async def again(self, request: Request) -> Request:
         return request
@@ -73,10 +72,8 @@ def issuance(node: Any) -> Issuance:
         log=node,
         applications=node,
         drafting=DRAFTING,
-        claims=node,
+        admissions=Admissions(applications=node, claims=node, gate=node, issue_provisional=False, timeout_s=10),
         answers=node,
-        gate=node,
-        issue_provisional=False,
     )
 
 
