@@ -42,6 +42,7 @@ from registry.model import NotedDisposition
 from registry.names import registry_origin
 from registry.store import RegistryStore
 from registry.told_store import Mark
+from registry.unacknowledged import UnacknowledgedGauge
 from registry.woken import Woken
 
 if TYPE_CHECKING:
@@ -144,6 +145,7 @@ class Breaches:
             ["city"],
             registry=metrics,
         )
+        self._unacknowledged = UnacknowledgedGauge(database=database, store=store, leads=leads, metrics=metrics)
         # Woken when a batch brings a record without custody.
         self.task = Woken(self._work, every_s=look_s, failed="custody_not_judged")
 
@@ -242,3 +244,5 @@ class Breaches:
     async def _work(self, asked: bool) -> None:
         if asked or self._leads():
             await self.look()
+        # Behind it: when something was decided is known once the log has been read on.
+        await self._unacknowledged.look()

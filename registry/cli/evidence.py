@@ -29,6 +29,7 @@ from registry.history import own_epochs
 from registry.keys import load_keys
 from registry.names import cosigner_name, registry_origin
 from registry.store import RegistryStore
+from registry.unacknowledged import Acknowledgements
 
 
 @click.command()
@@ -74,12 +75,18 @@ def prove(config_path: Path, city: int, index: int, epoch: int, out: Path) -> No
 @click.command()
 @CONFIG
 def breaches(config_path: Path) -> None:
-    """List the records that are proved to break custody, one a line, as the registry found them by itself."""
+    """List the records that are proved to break custody, as the registry found them, and cities that sign nothing.
+
+    A city signs with its next call that it knows where a licence of its own went. One that does not can not be
+    convicted of what it writes of it.
+    """
     config = load(config_path)
     require_current(config.database.url, "registry")
+    store = RegistryStore()
     database = Database(config.database.url, readers=1, writers=1)
     try:
-        kept = database.read_now(lambda conn: RegistryStore().evidence.kept_for(conn, CUSTODY_BROKEN))
+        kept = database.read_now(lambda conn: store.evidence.kept_for(conn, CUSTODY_BROKEN))
+        silent = database.read_now(Acknowledgements(store).all)
     finally:
         database.close()
     for body, noted_us in kept:
@@ -88,6 +95,9 @@ def breaches(config_path: Path) -> None:
         when = datetime.fromtimestamp(noted_us / SECOND_US, UTC)
         click.echo(f"{city}/{epoch} entry {breach.index}, found {when:%Y-%m-%d %H:%M} UTC: ", nl=False)
         click.echo(f"elicense-registry prove-breach {city} {breach.index} --epoch {epoch} --out FILE")
+    for each in silent:
+        click.echo(f"{each.city}/{each.word.epoch} entry {each.word.idx}: ", nl=False)
+        click.echo(f"told {each.seconds:.0f} s ago, by its last call, who has the license, and has not signed so")
 
 
 @click.command("prove-breach")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from tests.faults.fault import Attack, Fault
+from tests.faults.kinds.broken_custody import BROKEN_CUSTODY
 from tests.faults.kinds.certificates import CERTIFICATES
 from tests.faults.kinds.clocks import CLOCKS
 from tests.faults.kinds.flips import FLIPS
@@ -30,6 +31,7 @@ FAULTS: Final[tuple[Fault | Attack, ...]] = (
     *NETWORK,
     *CLOCKS,
     *LYING_CITY,
+    *BROKEN_CUSTODY,
     *LYING_REGISTRY,
     *NONSENSE,
     *CERTIFICATES,

@@ -4,27 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from elicense.clock import utc_micros
 from elicense.errors import Error
-from elicense.log.checkpoint import Checkpoint, sign_checkpoint
+from elicense.log.checkpoint import Checkpoint, cosign, sign_checkpoint
 from elicense.log.model import LogKey
 from elicense.trust.signer import generate_key_file
 from elicense.trust.spiffe import city_id
 from elicense.trust.token import parse_token
 from elicense.v1 import replication_pb2 as pb
+from elicense.v1.license_pb2 import LICENSE_EVENT_CANCELLED, LicenseRecord
+from elicense.v1.log_pb2 import LogEntry
 from registry.store import RegistryStore
 from tests.faults.fault import Attack, Tally, Trial
 from tests.faults.world import SUZHOU, World
 from tests.support.city import City
 from tests.support.cluster import TRUST_DOMAIN
 
-if TYPE_CHECKING:
-    pass
-
-
-_CODES = iter((130100, 140100, 150100, 210100, 220100, 230100, 330100, 340100, 350100, 360100, 370100, 410100, 420100))
+_PROVINCES = (13, 14, 15, 21, 22, 23, 33, 34, 35, 36, 37, 41, 42, 43, 44, 45, 46, 50, 51)
+_CODES = (province * 10_000 + 100 for province in _PROVINCES)
 _HELD = 3
 
 
@@ -114,6 +113,35 @@ def _other_epoch(city: City) -> pb.AppendEntriesRequest:
     return _with(_two_more(city), epoch=2)
 
 
+def _emptied(city: City) -> pb.AppendEntriesRequest:
+    """What it wrote last comes empty, and nothing says that the registry has ever seen it."""
+    request = _two_more(city)
+    request.entries[1].CopyFrom(LogEntry(leaf_hash=city.leaves()[-1]))
+    return request
+
+
+def _emptied_behind_the_receipt(city: City) -> pb.AppendEntriesRequest:
+    request = _emptied(city)
+    request.held_before.CopyFrom(city.held_before(city.size))
+    return request
+
+
+def _emptied_upon_a_receipt_of_its_own_making(city: City) -> pb.AppendEntriesRequest:
+    request = _emptied(city)
+    made_up = cosign(city.note(), name=city.cosigner.name, signer=city.signer, time_s=utc_micros() // 1_000_000)
+    request.held_before.receipt = made_up
+    return request
+
+
+def _erased_by_its_word_alone(city: City) -> pb.AppendEntriesRequest:
+    """A licence in force: that it was cancelled is what nobody is to see."""
+    license_id = LicenseRecord.FromString(city.records[0]).license_id
+    city.change(license_id, ["G"], event=LICENSE_EVENT_CANCELLED)
+    city.emptied = {city.size - 1}
+    city.erase(license_id)
+    return city.batch(_HELD)
+
+
 def _with(request: pb.AppendEntriesRequest, **changes: Any) -> pb.AppendEntriesRequest:
     for name, value in changes.items():
         setattr(request, name, value)
@@ -128,6 +156,10 @@ _LIES: tuple[tuple[Callable[[City], pb.AppendEntriesRequest], tuple[str, ...]], 
     (_stale, ("CHECKPOINT_INVALID",)),
     (_set_back, ("SEQUENCE_GAP",)),
     (_other_epoch, ("EPOCH_CLOSED",)),
+    (_emptied, ("SLOT_NOT_HELD",)),
+    (_emptied_behind_the_receipt, ("SLOT_NOT_HELD",)),
+    (_emptied_upon_a_receipt_of_its_own_making, ("SIGNATURE_INVALID",)),
+    (_erased_by_its_word_alone, ("SLOT_NOT_HELD",)),
     (_fork_hidden_in_the_suffix, ("ROOT_MISMATCH",)),
     (_fork_same_size, ("LOG_FORKED",)),
     (_fork_from_before, ("LOG_FORKED",)),

@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
+from prometheus_client import CollectorRegistry
+from sqlalchemy import Connection
 
 from elicense.cli.main import main as elicense
 from elicense.clock import to_timestamp
@@ -28,6 +30,7 @@ from registry.breaches import CUSTODY_BROKEN, Breach
 from registry.cli import main as registry_command
 from registry.custody_proof import custody_evidence
 from registry.evidence_store import EVIDENCE_PER_REASON
+from registry.unacknowledged import Acknowledgements, UnacknowledgedGauge
 from tests.integration.registry.test_transfers import REFUSED, Move, begin
 from tests.integration.registry.world import CHENGDU, SUZHOU, TIANJIN, TRUST_DOMAIN, World
 from tests.support.city import City
@@ -292,6 +295,74 @@ async def test_a_city_is_asked_for_its_signature_until_it_gives_one_that_its_log
     assert await asked([]) == []
     (row,) = move.world.database.read_now(lambda conn: list(move.world.store.told.all(conn)))
     assert row.size == city.size
+
+
+def unacknowledged(world: World) -> dict[str, float]:
+    """For how long each city has known without signing, in seconds."""
+    name = "elicense_custody_unacknowledged_seconds"
+    family = next(each for each in world.node.metrics.collect() if each.name == name)
+    return {sample.labels["city"]: sample.value for sample in family.samples}
+
+
+async def test_a_city_that_calls_and_does_not_sign_that_it_knows_is_shown_until_it_does(move: Move) -> None:
+    world, suzhou = move.world, move.suzhou
+    await moved(move)
+    gauge = UnacknowledgedGauge(
+        database=world.database, store=world.store, leads=lambda: True, metrics=CollectorRegistry()
+    )
+    others = Acknowledgements(world.store)
+    config = f"{world.config.node.data_dir}/config.toml"
+
+    async def shown() -> float | None:
+        await world.node.breaches.look()
+        await gauge.look()
+        found = world.database.read_now(others.all)
+        assert [each.city for each in found] in ([], [SUZHOU])
+        return found[0].seconds if found else None
+
+    # Whoever is away grows no older.
+    world.clock.advance(seconds=5_000)
+    assert (await shown() or 0) < 60
+    # One that calls was told, whether it says that it stored it or not.
+    await suzhou.send(suzhou.batch(suzhou.size), keep_feed=False)
+    assert 5_000 <= (await shown() or 0) < 5_060
+    await suzhou.decided(1)
+    suzhou.told.clear()
+    await suzhou.send(suzhou.batch(suzhou.size))
+    assert suzhou.told
+    assert 5_000 <= (await shown() or 0) < 5_060
+
+    async def is_shown() -> bool:
+        return unacknowledged(world).get(str(SUZHOU), 0) >= 5_000
+
+    await eventually(is_shown)
+    listed = await run(registry_command, "breaches", "--config", config)
+    assert f"{SUZHOU}/1 entry 1: told 50" in listed.output
+    await knows(suzhou)
+    assert await shown() is None
+
+    async def is_over() -> bool:
+        return str(SUZHOU) not in unacknowledged(world)
+
+    await eventually(is_over)
+    assert (await run(registry_command, "breaches", "--config", config)).output == ""
+
+
+async def test_no_city_hides_what_it_does_not_sign_behind_other_words(move: Move) -> None:
+    world, suzhou = move.world, move.suzhou
+
+    def say(conn: Connection) -> None:
+        words = [(0, replication_pb2.DISPOSITION_KIND_STANDS, bytes(16), "")] * 10_000
+        world.store.feeds.add(conn, SUZHOU, 1, words)
+
+    world.database.write_now(say)
+    await moved(move)
+    await suzhou.send(suzhou.batch(suzhou.size), keep_feed=False)
+    await world.node.breaches.look()
+    (found,) = world.database.read_now(Acknowledgements(world.store).all)
+    assert (found.city, found.word.seq) == (SUZHOU, 10_001)
+    step = Acknowledgements(world.store)
+    assert [len(world.database.read_now(step.look)[0]) for _ in range(4)] == [0, 0, 1, 1]
 
 
 async def test_what_a_city_signed_in_one_epoch_of_another_city_s_log_convicts_nobody_else(move: Move) -> None:
