@@ -201,6 +201,17 @@ class CityStore:
         self._cursor = FixedStatement(
             select(func.max(disposition_table.c.seq)).where(disposition_table.c.city == bindparam("city"))
         )
+        self._dispositions = FixedStatement(
+            select(*[disposition_table.c[name] for name in StoredDisposition.__dataclass_fields__])
+            .where(disposition_table.c.city == bindparam("of_city"), disposition_table.c.seq > bindparam("after"))
+            .order_by(disposition_table.c.seq)
+            .limit(bindparam("most", type_=Integer))
+        )
+        self._epochs = FixedStatement(
+            select(*[epoch_table.c[name] for name in EpochKey.__dataclass_fields__])
+            .where(epoch_table.c.log == bindparam("of_log"))
+            .order_by(epoch_table.c.epoch)
+        )
 
     def requests(self, conn: Connection, ids: Sequence[bytes]) -> dict[bytes, Request]:
         """Return what is known of these request ids, by id."""
@@ -231,9 +242,7 @@ class CityStore:
 
     def epoch_keys(self, conn: Connection, city: int) -> dict[int, EpochKey]:
         """Return the key of every epoch of the city's log, by epoch."""
-        columns = [epoch_table.c[name] for name in EpochKey.__dataclass_fields__]
-        rows = conn.execute(select(*columns).where(epoch_table.c.log == city).order_by(epoch_table.c.epoch))
-        return {row[1]: EpochKey(*row) for row in rows}
+        return {row[1]: EpochKey(*row) for row in self._epochs.all(conn, {"of_log": city})}
 
     def open_epoch(self, conn: Connection, key: EpochKey) -> None:
         """Open an empty log for an epoch, under its key; without effect when it exists."""
@@ -283,14 +292,8 @@ class CityStore:
 
     def dispositions(self, conn: Connection, city: int, *, after: int, limit: int) -> list[StoredDisposition]:
         """Return up to ``limit`` stored dispositions that follow number ``after``."""
-        table = disposition_table
-        query = (
-            select(*[table.c[name] for name in StoredDisposition.__dataclass_fields__])
-            .where(table.c.city == city, table.c.seq > after)
-            .order_by(table.c.seq)
-            .limit(limit)
-        )
-        return [StoredDisposition(*row) for row in conn.execute(query)]
+        found = self._dispositions.all(conn, {"of_city": city, "after": after, "most": limit})
+        return [StoredDisposition(*row) for row in found]
 
     def dispositions_at(self, conn: Connection, city: int, numbers: Iterable[int]) -> list[StoredDisposition]:
         """Return the stored dispositions of these numbers, in order."""

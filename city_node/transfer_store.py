@@ -19,6 +19,7 @@ from sqlalchemy import (
     SmallInteger,
     String,
     Table,
+    bindparam,
     or_,
     select,
     tuple_,
@@ -115,6 +116,7 @@ class HandOverStore:
     def __init__(self, table: Table) -> None:
         self._table = table
         self._select = select(*[table.c[name] for name in HandOver.__dataclass_fields__])
+        self._of_license = FixedStatement(self._select.where(table.c.license_id == bindparam("license_id")))
         self._recalled = FixedStatement(self._select.where(table.c.state == int(HandOverState.RECALLED)))
 
     def add(self, conn: Connection, hand_overs: Sequence[HandOver]) -> None:
@@ -189,8 +191,7 @@ class HandOverStore:
 
     def of_license(self, conn: Connection, license_id: bytes) -> list[HandOver]:
         """Return every hand-over of one licence."""
-        rows = conn.execute(self._select.where(self._table.c.license_id == license_id))
-        return [HandOver(*row) for row in rows]
+        return [HandOver(*row) for row in self._of_license.all(conn, {"license_id": license_id})]
 
     def of_licenses(self, conn: Connection, license_ids: Sequence[bytes]) -> list[HandOver]:
         """Return every hand-over of these licences, some thousands at most."""

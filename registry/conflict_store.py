@@ -103,6 +103,13 @@ class ConflictStore:
             .where(statement.c.conflict_id.in_(bindparam("ids", expanding=True)))
             .order_by(statement.c.conflict_id, statement.c.seq)
         )
+        state = conflict.c.state
+        self._unsettled = FixedStatement(
+            select(*self._columns)
+            .where((state == int(ConflictState.OPEN)) | (state == int(ConflictState.DECIDED)))
+            .order_by(state.desc(), conflict.c.deadline_us, conflict.c.license_id)
+            .limit(bindparam("most", type_=Integer))
+        )
         self._stored = FixedStatement(
             update(conflict)
             .where(
@@ -124,13 +131,7 @@ class ConflictStore:
 
     def unsettled(self, conn: Connection, *, limit: int) -> list[Conflict]:
         """Return up to ``limit`` conflicts that are not over, those decided first, then by deadline."""
-        c = self._table.c
-        states = [int(ConflictState.OPEN), int(ConflictState.DECIDED)]
-        order = (c.state.desc(), c.deadline_us, c.license_id)
-        return [
-            Conflict(*row)
-            for row in conn.execute(select(*self._columns).where(c.state.in_(states)).order_by(*order).limit(limit))
-        ]
+        return [Conflict(*row) for row in self._unsettled.all(conn, {"most": limit})]
 
     def page(self, conn: Connection, *, city: int | None, settled: bool, now_us: int, limit: int) -> list[Conflict]:
         """Return conflicts of a city, or of all with None: overdue ones first, then by deadline, those over last."""

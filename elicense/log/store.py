@@ -65,8 +65,8 @@ class LogStore:
         self._heads = select(
             head.c.log, head.c.epoch, head.c.size, head.c.frontier, head.c.root, head.c.note, head.c.recorded_us
         ).order_by(head.c.log, head.c.epoch)
-        self._keys = select(head.c.log, head.c.epoch).order_by(head.c.log, head.c.epoch)
-        self._sizes = select(head.c.log, head.c.epoch, head.c.size)
+        self._keys = FixedStatement(select(head.c.log, head.c.epoch).order_by(head.c.log, head.c.epoch))
+        self._sizes = FixedStatement(select(head.c.log, head.c.epoch, head.c.size))
         self._advance = FixedStatement(
             head.update()
             .where(*of_log(head), head.c.size == bindparam("old_size"), head.c.root == bindparam("old_root"))
@@ -92,11 +92,11 @@ class LogStore:
 
     def keys(self, conn: Connection) -> list[LogKey]:
         """Return every log that was created, in order."""
-        return [LogKey(*row) for row in conn.execute(self._keys)]
+        return [LogKey(*row) for row in self._keys.all(conn)]
 
     def sizes(self, conn: Connection) -> frozenset[tuple[int, int, int]]:
         """Return log, epoch and size of every log: a cheap sign of whether any has moved."""
-        return frozenset((log, epoch, size) for log, epoch, size in conn.execute(self._sizes))
+        return frozenset((log, epoch, size) for log, epoch, size in self._sizes.all(conn))
 
     def head(self, conn: Connection, key: LogKey, *, lock: bool = False) -> Head | None:
         """Return the head of a log, or None when it was never created.

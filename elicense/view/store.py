@@ -109,6 +109,12 @@ class ViewStore:
             .where(revision.c.license_id == bindparam("license_id"))
             .limit(1)
         )
+        persons = select(revision.c.person_key).where(revision.c.license_id == bindparam("of_id")).distinct()
+        self._of_license = FixedStatement(
+            select(*self._columns)
+            .where(view.c.license_id == bindparam("license_id"), view.c.person_key.in_(persons))
+            .order_by(view.c.person_key)
+        )
         merged = f"(license_view.flags & {_STAYING}) | excluded.flags"
         self._put = BulkInsert(view, replace=True, merged={"flags": merged})
         self._replace = BulkInsert(view, replace=True)
@@ -171,10 +177,7 @@ class ViewStore:
 
     def of_license(self, conn: Connection, license_id: bytes) -> list[ViewRow]:
         """Return the rows of every licence with an id: ids are a city's own choice, so persons may share one."""
-        of_id = self._revision.c.license_id == license_id
-        persons = select(self._revision.c.person_key).where(of_id).distinct()
-        rows = select(*self._columns).where(self._view.c.license_id == license_id, self._view.c.person_key.in_(persons))
-        return [ViewRow(*row) for row in conn.execute(rows.order_by(self._view.c.person_key))]
+        return [ViewRow(*row) for row in self._of_license.all(conn, {"license_id": license_id, "of_id": license_id})]
 
     def page(self, conn: Connection, *, city: int, after: tuple[bytes, bytes] | None, limit: int) -> list[ViewRow]:
         """Return up to ``limit`` licences of ``city`` that follow ``after`` in key order."""

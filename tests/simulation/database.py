@@ -3,16 +3,18 @@
 A seed is thousands of small statements, and most of its time would go into what
 SQLAlchemy does around each.  So a statement is compiled by SQLAlchemy as ever, and
 then given to the driver at once, which takes and gives integers, strings and bytes
-as they are.
+as they are; so are the words that begin and end a transaction.
 """
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import Enum
-from typing import Any, Final
+from functools import cached_property
+from typing import Any, Final, TypeVar
 from weakref import WeakKeyDictionary
 
 from sqlalchemy import Connection, Engine, LargeBinary
@@ -22,6 +24,9 @@ from sqlalchemy.sql.compiler import SQLCompiler
 from elicense.sql.database import CommitUnknown, Database
 from elicense.sql.lanes import Lanes
 from elicense.sql.single import Query, SingleQueries
+from tests.simulation.loop import READING
+
+T = TypeVar("T")
 
 #: What is known of statements, so as to be found out once: whether they are plain, and the names of their columns.
 _PLAIN: Final[WeakKeyDictionary[SQLCompiler, bool]] = WeakKeyDictionary()
@@ -55,8 +60,15 @@ class SimDatabase(Database):
         self._queries = SingleQueries(self._reading)
 
     def forget_work(self) -> None:
-        """Drop what a node that crashed still had before it."""
+        """Drop what a node that crashed still had before it.
+
+        Its connections serve the next node: each transaction runs whole, so that a crash leaves none open.
+        """
         self._write_lanes = Lanes(self._write_threads)
+
+    async def read(self, fn: Callable[[Connection], T]) -> T:
+        """Run ``fn`` where the loop knows that nothing is changed."""
+        return await asyncio.get_running_loop().run_in_executor(READING, self.read_now, fn)
 
     async def query(self, query: Query) -> list[Any]:
         """Run one query at once, as a database does whose disk is never slow."""
@@ -98,6 +110,47 @@ class _QuickConnection(Connection):
     Whatever is not as plain as that, and whatever fails, is left to SQLAlchemy.
     """
 
+    _begun = False
+
+    def begin(self) -> Any:
+        """Begin a transaction, in the words of whoever listens for that."""
+        self._begun = True
+        self.dispatch.begin(self)
+
+    def in_transaction(self) -> bool:
+        """Whether one has begun."""
+        return self._begun
+
+    def commit(self) -> None:
+        """Make it durable."""
+        self._end(sqlite3.Connection.commit)
+
+    def rollback(self) -> None:
+        """Leave nothing of it."""
+        self._end(sqlite3.Connection.rollback)
+
+    def close(self) -> None:
+        """Give the connection back to the pool, which rolls back what was not committed."""
+        self._begun = False
+        super().close()
+
+    def _autobegin(self) -> None:
+        if not self._begun:
+            self.begin()
+
+    def _end(self, how: Callable[[sqlite3.Connection], None]) -> None:
+        if not self._begun:
+            return
+        try:
+            how(self._driver)
+        except sqlite3.Error as error:
+            self._handle_dbapi_exception(error, None, None, None, None)
+        self._begun = False
+
+    @cached_property
+    def _driver(self) -> Any:
+        return self.connection.driver_connection
+
     def _execute_clauseelement(self, elem: Any, distilled_parameters: Any, execution_options: Any) -> Any:
         several = len(distilled_parameters) > 1
         compiled, extracted, collected, _ = elem._compile_w_cache(
@@ -131,7 +184,7 @@ class _QuickConnection(Connection):
         return result or super().exec_driver_sql(statement, parameters, execution_options)
 
     def _told_at_once(self, statement: str, values: Any) -> _QuickResult | None:
-        driver: Any = self.connection.driver_connection
+        driver = self._driver
         try:
             cursor = (driver.executemany if type(values) is list else driver.execute)(statement, values)
             rows = cursor.fetchall() if cursor.description else []

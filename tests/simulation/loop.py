@@ -13,14 +13,19 @@ from __future__ import annotations
 
 import asyncio
 import heapq
+from array import array
 from collections.abc import Callable
+from concurrent.futures import Executor
 from contextlib import suppress
 from contextvars import Context, ContextVar
 from hashlib import blake2b
 from random import Random
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, cast
 
 _LONGEST_IO_S: Final = 0.004
+
+READING: Final = cast("Executor", object())
+"""Stands for threads whose work changes nothing."""
 
 
 class Owner(Protocol):
@@ -49,13 +54,15 @@ class VirtualLoop(asyncio.BaseEventLoop):
         super().__init__()
         self._random = random
         self._now = 0.0
-        self._trace = blake2b(digest_size=8)
+        #: When something happened, and what, on a line each.
+        self._times = array("d")
+        self._happened: list[str] = []
         self._all: list[asyncio.Task[Any]] = []
         #: When, in which order they were set, and what.
         self._timers: list[tuple[float, int, asyncio.TimerHandle]] = []
         self._timers_set = 0
         self.steps = 0
-        #: Whether the last callback did the work of a thread: only there databases change.
+        #: Whether the last callback did the work of a thread that may write: only there databases change.
         self.worked = False
         #: Called before each callback of a node; returns True if the node crashed instead.
         self.crashes: Callable[[Owner], bool] = lambda _owner: False
@@ -69,11 +76,14 @@ class VirtualLoop(asyncio.BaseEventLoop):
     @property
     def trace(self) -> str:
         """Hash over everything that has happened so far."""
-        return self._trace.hexdigest()
+        trace = blake2b(self._times.tobytes(), digest_size=8)
+        trace.update("\n".join(self._happened).encode())
+        return trace.hexdigest()
 
     def note(self, what: str) -> None:
         """Add something to the trace."""
-        self._trace.update(f"{self._now:.6f} {what}\n".encode())
+        self._times.append(self._now)
+        self._happened.append(what)
 
     def discard(self) -> None:
         """Let go of whatever never ended: the tasks of nodes that crashed, and of those that are left."""
@@ -136,7 +146,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
             if future.cancelled():
                 return
             result, error = None, None
-            self.worked = True
+            self.worked = self.worked or executor is not READING
             try:
                 result = func(*args)
             except BaseException as raised:  # carried to whoever waits

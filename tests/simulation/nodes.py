@@ -146,7 +146,6 @@ class Node:
                 flushes each commit, so that this touches only files beside the database.
         """
         self.alive = False
-        self.database.close()
         durable = self.anchor.durable
         self.anchor.close()
         if power and durable is not None:

@@ -287,3 +287,4 @@ class Nation:
         for node in (self.registry, *self.cities.values()):
             if node is not None:
                 node.crash()
+        self.around.template.close()

@@ -53,12 +53,17 @@ class Template:
     _databases: dict[tuple[type, Path], SimDatabase] = field(default_factory=dict)
 
     def database(self, kind: type[SimDatabase], path: Path) -> SimDatabase:
-        """Return a database that nobody has open; what it has compiled before stays compiled."""
+        """Return a database that nobody uses; what it has compiled before stays compiled."""
         held = self._databases.get((kind, path))
         if held is None:
             held = self._databases[kind, path] = kind(f"sqlite:///{path}")
         held.forget_work()
         return held
+
+    def close(self) -> None:
+        """Close whatever the nodes of a seed had open."""
+        for database in self._databases.values():
+            database.close()
 
 
 async def make_template(folder: Path, scratch: Path) -> Template:
