@@ -21,6 +21,7 @@ from registry.model import City, CityState, Claim, Pending, PublishedHead
 
 if TYPE_CHECKING:
     from registry.quarantine_model import Quarantine
+    from registry.told_store import ToldRow
 
 Place = tuple[int, int, int]
 """A word to a city: the city, the epoch of its log, and which of those of one outcome."""
@@ -47,6 +48,7 @@ class Outcome:
         published: How far logs are public from now on.
         opened: The epoch of a city's log that it opens; None when it was open before.
         quarantine: A quarantine as it stands from now on.
+        told: What cities signed, with where it stands in the log.
         erased: Slots that were emptied.
     """
 
@@ -66,6 +68,7 @@ class Outcome:
     published: Sequence[PublishedHead] = ()
     opened: City | None = None
     quarantine: Quarantine | None = None
+    told: Sequence[ToldRow] = ()
     erased: list[Erased] = field(default_factory=list)
 
 
@@ -88,6 +91,7 @@ class Board:
     written: Mapping[Pending, int] = field(default_factory=dict)
     """When licences of persons with a bar were issued, by the clocks of their cities."""
     published: bool = False
+    acknowledged: bool = False
     today: date = field(init=False)
     """The day in China."""
 

@@ -137,7 +137,7 @@ class Parts:
             "waiting": whole(lambda conn: check_waiting(conn, store, found, persons=self._persons)),
             "postponed": whole(lambda conn: check_postponed(conn, store, found)),
             "feeds": self._check_feeds,
-            "told": whole(lambda conn: check_told(conn, store, found)),
+            "told": whole(lambda conn: check_told(conn, store, found, logged=self.decided.told)),
             "marks": whole(lambda conn: check_marks(conn, store, found)),
             "reasons": whole(lambda conn: check_reasons(conn, store, found)),
             "trust": whole(lambda conn: check_trust(conn, store.trust, found)),

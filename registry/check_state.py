@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
 from google.protobuf.message import DecodeError
@@ -99,16 +99,33 @@ def _check_words(
             found(Finding(f"feed of city {word.city}, word {word.seq}", fault))
 
 
-def check_told(conn: Connection, store: RegistryStore, found: Callable[[Finding], None]) -> None:
-    """Whatever a city signed that it knows must be signed by it, and say what is kept of it."""
+def check_told(conn: Connection, store: RegistryStore, found: Callable[[Finding], None], *, logged: Shelf) -> None:
+    """Whatever a city signed that it knows must be signed by it, and say what is kept of it and what the log has.
+
+    Args:
+        conn: The transaction.
+        store: The registry's tables.
+        found: Called with each finding.
+        logged: What the registry's log has of it.
+    """
     keys = {LogKey(city.city, city.epoch): city.log_key for city in store.cities(conn)}
+    count = 0
     for row in store.told.all(conn):
         key, told = LogKey(row.city, row.epoch), None
+        there: Any = logged.get(row.city, row.epoch, row.of_epoch, row.of_idx)
+        here = (row.registry_epoch, row.registry_idx, row.note) if row.registry_epoch is not None else None
+        count += there is not None
+        if (None if there is None else there[4:]) != here or (here is None and row.registry_idx is not None):
+            where = f"what log {key.log}/{key.epoch} signed of entry {row.of_idx}, epoch {row.of_epoch}"
+            found(Finding(where, "the registry's log has it otherwise"))
         with suppress(Malformed):
             told = open_told(row.note, key=parse_vkey(keys.get(key, "")))
         if told is None or (told.size, told.epoch, told.index) != (row.size, row.of_epoch, row.of_idx):
             where = f"what log {key.log}/{key.epoch} signed of entry {row.of_idx}, epoch {row.of_epoch}"
             found(Finding(where, "the city did not sign what is kept of it"))
+    if count != len(logged):
+        what = f"{len(logged) - count} words of cities that the registry's log has are missing"
+        found(Finding("what cities signed", what))
 
 
 def check_marks(conn: Connection, store: RegistryStore, found: Callable[[Finding], None]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from operator import itemgetter
 from typing import Any, Final
@@ -10,11 +11,13 @@ from typing import Any, Final
 from google.protobuf.message import DecodeError
 
 from elicense.clock import from_timestamp
+from elicense.errors import Malformed
 from elicense.license.verdict import ViewFlags
 from elicense.log.check import Finding, position
 from elicense.log.model import LogKey, StoredEntry
 from elicense.sql.scratch import Scratch, Shelf
 from elicense.v1 import log_pb2
+from registry.acknowledged import acknowledgements_in
 from registry.check_conflicts import ConflictCheck
 from registry.check_published import PublishedCheck
 from registry.check_quarantines import QuarantineCheck
@@ -41,6 +44,7 @@ class Decided:
         transfers: Every decision on a take-over, as it stands: (licence, epoch, index, decision).
         conflicts: Conflicts, and what cities said in them.
         vectors: The vectors of city heads.
+        told: What cities signed that they know: (city, epoch, epoch of the record, its index, epoch here, index, note).
         quarantines: What was decided about quarantines.
         epochs: Epochs opened after a city's first, by log: (key, size and root at which the one before ended).
         own_epochs: Epochs of this log after its first: epoch, size and root at which the one before ended.
@@ -52,6 +56,7 @@ class Decided:
     confirmed: Shelf
     transfers: Shelf
     conflicts: ConflictCheck
+    told: Shelf
     vectors: PublishedCheck = field(default_factory=PublishedCheck)
     quarantines: QuarantineCheck = field(default_factory=QuarantineCheck)
     epochs: dict[LogKey, tuple[str, int, bytes]] = field(default_factory=dict)
@@ -67,6 +72,7 @@ class Decided:
             confirmed=scratch.shelf("confirmed", keys=2),
             transfers=scratch.shelf("transfer", keys=3, values=1),
             conflicts=ConflictCheck(scratch),
+            told=scratch.shelf("told", keys=4, values=3),
         )
 
     def flags(self, license_id: bytes, persons: Container[bytes]) -> ViewFlags | None:
@@ -154,6 +160,13 @@ class Decided:
         self.vectors.read(key, index, record)
         return True
 
+    def _acknowledged(self, record: log_pb2.RegistryRecord, key: LogKey, index: int) -> bool:
+        # Damage is found by the leaf hash, and what it leaves out by the table.
+        with suppress(Malformed):
+            rows = acknowledgements_in(record.custody_acknowledged, key, index)
+            self.told.put((r.city, r.epoch, r.of_epoch, r.of_idx, key.epoch, index, r.note) for r in rows)
+        return True
+
     def _quarantine(self, record: log_pb2.RegistryRecord, _key: LogKey, _index: int) -> bool:
         self.quarantines.read(record)
         return True
@@ -191,6 +204,7 @@ _FOLDS: Final[dict[str, _Fold]] = {
     "conflict_stated": Decided._stated,
     "conflict_resolved": Decided._resolved,
     "conflict_settled": Decided._settled,
+    "custody_acknowledged": Decided._acknowledged,
     "head_vector": Decided._vector,
     "city_quarantined": Decided._quarantine,
     "release_asked": Decided._quarantine,

@@ -21,6 +21,7 @@ from elicense.log.decision import Appended, Decision
 from elicense.log.model import Head, LogKey
 from elicense.view.fold import read_record
 from elicense.view.history import LicenseRuling
+from registry.acknowledged import KeepTold, acknowledge
 from registry.board import Board, Outcome
 from registry.claims import DecidePending, GrantClaims, Granted
 from registry.conflict_commands import DecideConflict, SettleConflicts, StatePosition
@@ -46,6 +47,7 @@ Command = (
     | DecideConflict
     | SettleConflicts
     | PublishHeads
+    | KeepTold
     | OpenEpoch
     | QuarantineCommand
 )
@@ -125,9 +127,8 @@ class RegistryDecider:
                 return decide_conflict(board, command)
             case DecideTransfers():
                 records, outcome = self._transfers.rule(board, command, actor=self._actor)
-            case PublishHeads():
-                vector = due_vector(conn, self._store, key=board.key, next_index=board.next_index, now_us=board.now_us)
-                records, outcome = publish(board, vector, actor=self._actor)
+            case PublishHeads() | KeepTold():
+                records, outcome = self._unasked(conn, board, command)
             case OpenEpoch():
                 return open_epoch(conn, self._store, board, command)
             case SettleConflicts():
@@ -135,6 +136,13 @@ class RegistryDecider:
             case OpenQuarantine() | AskRelease() | ApproveRelease() | NoteExplained():
                 return quarantine(board, command, board.quarantines.get(command.city), actor=self._actor)
         return Decision(records=tuple(records), result=outcome)
+
+    def _unasked(self, conn: Connection, board: Board, command: PublishHeads | KeepTold) -> tuple[list[bytes], Outcome]:
+        """Return what is due of what nobody waits for."""
+        if isinstance(command, KeepTold):
+            return acknowledge(conn, self._store, board, actor=self._actor)
+        vector = due_vector(conn, self._store, key=board.key, next_index=board.next_index, now_us=board.now_us)
+        return publish(board, vector, actor=self._actor)
 
     def applied(self, conn: Connection, appended: Sequence[Appended], decisions: Sequence[Decision[Outcome]]) -> None:
         """Write what the decisions change, in the transaction that appended their entries.
@@ -165,6 +173,7 @@ class RegistryDecider:
             self._store.conflicts.add_statements(conn, outcome.statements)
             self._store.end_pending(conn, outcome.decided)
             self._store.put_published(conn, outcome.published)
+            self._store.told.put_logged(conn, outcome.told)
             outcome.erased = self._transfers.apply(conn, outcome.transfers)
             if outcome.quarantine is not None:
                 self._store.quarantines.put(conn, outcome.quarantine)

@@ -1,4 +1,4 @@
-"""The task that has the vector of city heads written, once a minute."""
+"""The task that has written what nobody asks for: the vector of city heads, once a minute, and what cities signed."""
 
 from __future__ import annotations
 
@@ -23,12 +23,15 @@ class Publishing(Protocol):
     async def publish(self) -> bool:
         """Write the vector if one is due; tell whether it was."""
 
+    async def keep_told(self) -> bool:
+        """Write what cities signed that they know; tell whether there may be more."""
+
 
 class HeadPublisher:
-    """Has vectors written in the background.
+    """Has vectors, and what cities signed, written in the background.
 
     Args:
-        log: Writes them.
+        log: Writes both.
         leads: Whether this process does.
         look_s: How often to look, seconds.
     """
@@ -51,11 +54,13 @@ class HeadPublisher:
                 await self._task
 
     async def publish(self) -> bool:
-        """Write the vector if one is due; tell whether it was.
+        """Write what cities signed, and the vector if one is due; tell whether it was.
 
         Raises:
             Error: It could not be written.
         """
+        while await self._log.keep_told():
+            pass
         return await self._log.publish()
 
     async def _run(self) -> None:
@@ -64,7 +69,7 @@ class HeadPublisher:
             if not self._leads():
                 continue
             try:
-                await self._log.publish()
+                await self.publish()
             except Error as error:
                 _log.warning("heads_not_published", reason=error.reason)
             except Exception as error:  # the task must outlive any one failure

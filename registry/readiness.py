@@ -17,6 +17,7 @@ from elicense.clock import china_date, from_timestamp
 from elicense.errors import LogForked, StoreCorrupt
 from elicense.log.model import LogKey
 from elicense.v1 import log_pb2
+from elicense.verification.told import parse_told
 from registry.bans import ended
 from registry.claims import proved_unused
 from registry.erasure_orders import has_erased
@@ -58,6 +59,8 @@ class Readiness:
         if decision.HasField("head_vector"):
             sizes = {LogKey(log, epoch): size for log, epoch, size in self._store.logs.sizes(conn)}
             return all(sizes.get(LogKey(h.city, h.epoch), 0) >= h.size for h in decision.head_vector.heads)
+        if decision.HasField("custody_acknowledged"):
+            return all(self._is_reached(conn, each) for each in decision.custody_acknowledged.acknowledgements)
         if decision.HasField("epoch_opened"):
             return self._is_closed(conn, decision.epoch_opened)
         return all(self._holds(conn, place) for place in _positions(decision))
@@ -85,6 +88,10 @@ class Readiness:
                 continue
             return False
         return True
+
+    def _is_reached(self, conn: Connection, signed: log_pb2.Acknowledgement) -> bool:
+        head = self._store.logs.head(conn, LogKey(signed.city, signed.epoch))
+        return head is not None and head.size >= parse_told(signed.note).size
 
     def _is_closed(self, conn: Connection, opened: log_pb2.EpochOpened) -> bool:
         head = self._store.logs.head(conn, LogKey(opened.city, opened.epoch - 1))

@@ -22,6 +22,7 @@ from elicense.v1 import license_pb2, log_pb2, replication_pb2
 from elicense.view.fold import read_record
 from elicense.view.model import ViewRow
 from elicense.view.person import PersonIndex
+from registry.acknowledged import acknowledgements_in
 from registry.board import Board, Outcome
 from registry.change_store import write_change
 from registry.check_quarantines import about_of, after
@@ -240,6 +241,11 @@ class Replay:
         own = PublishedHead(board.key.log, board.key.epoch, board.next_index + 1, board.now_us)
         outcome.published = [*heads, own]
 
+    def _acknowledged(
+        self, _conn: Connection, board: Board, outcome: Outcome, decision: log_pb2.RegistryRecord, _leaf: bytes
+    ) -> None:
+        outcome.told = acknowledgements_in(decision.custody_acknowledged, board.key, board.next_index)
+
     def _quarantine(
         self, conn: Connection, _board: Board, outcome: Outcome, decision: log_pb2.RegistryRecord, _leaf: bytes
     ) -> None:
@@ -361,6 +367,7 @@ _KINDS: Final[dict[str, _Kind]] = {
     "conflict_stated": Replay._stated,
     "conflict_resolved": Replay._resolved,
     "conflict_settled": Replay._settled,
+    "custody_acknowledged": Replay._acknowledged,
     "head_vector": Replay._vector,
     "city_quarantined": Replay._quarantine,
     "release_asked": Replay._quarantine,

@@ -13,6 +13,7 @@ from elicense.log.request_queue import ENTRIES_PER_COMMIT
 from elicense.log.writer import LogWriter
 from elicense.sql.database import Database
 from elicense.v1 import replication_pb2
+from registry.acknowledged import NOTES_BYTES, NOTES_PER_ENTRY, KeepTold
 from registry.admission import Admission, to_its_end
 from registry.batch import Batch, Taken
 from registry.board import Outcome
@@ -141,6 +142,15 @@ class DecisionLog:
         """
         written = await self._writer.submit(PublishHeads(), weight=1, size=_VECTOR_BYTES, bulk=True)
         return bool(written.result.published)
+
+    async def keep_told(self) -> bool:
+        """Write what cities signed that they know; tell whether there may be more.
+
+        Raises:
+            StoreUnavailable: The database is away.
+        """
+        written = await self._writer.submit(KeepTold(), weight=1, size=_ENTRY_BYTES + NOTES_BYTES, bulk=True)
+        return len(written.result.told) == NOTES_PER_ENTRY
 
 
 class Replication:

@@ -4,7 +4,8 @@ A city that wrote of such a licence in good faith, because it was cut off, must 
 be convicted; one that knew must be.  Only the city can say what it knew, so it is
 asked, once for each word and for each epoch of its log.  Its word counts once the
 registry holds all the entries that the city had then: it can not put it off by a
-number that its log never reaches.
+number that its log never reaches.  The registry keeps it in its own log
+(:mod:`registry.acknowledged`); what is lost with a database before that, the city is asked for again.
 """
 
 from __future__ import annotations

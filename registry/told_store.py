@@ -11,6 +11,7 @@ from sqlalchemy import (
     BigInteger,
     Column,
     Connection,
+    Index,
     Integer,
     LargeBinary,
     MetaData,
@@ -54,6 +55,8 @@ class ToldRow(Row):
         of_idx: Index of that record.
         size: Entries that the log had.
         note: The signed note.
+        registry_epoch: Epoch of the registry's log that has it; None while none has.
+        registry_idx: Index of its entry there.
     """
 
     city: int
@@ -62,6 +65,8 @@ class ToldRow(Row):
     of_idx: int
     size: int
     note: bytes
+    registry_epoch: int | None = None
+    registry_idx: int | None = None
 
 
 def define_told_tables(metadata: MetaData) -> tuple[Table, Table]:
@@ -75,9 +80,12 @@ def define_told_tables(metadata: MetaData) -> tuple[Table, Table]:
         Column("of_idx", BigInteger, nullable=False),
         Column("size", BigInteger, nullable=False),
         Column("note", LargeBinary, nullable=False),
+        Column("registry_epoch", BigInteger),
+        Column("registry_idx", BigInteger),
         PrimaryKeyConstraint("city", "epoch", "of_epoch", "of_idx"),
         info={"dist": "city"},
     )
+    Index("told_unlogged", told.c.registry_epoch)
     mark = Table(
         "feed_mark",
         metadata,
@@ -155,6 +163,22 @@ class ToldStore:
         values = [row.as_dict() for row in rows]
         if values:
             conn.execute(insert_for(conn.dialect.name, self._told).on_conflict_do_nothing(), values)
+
+    def unlogged(self, conn: Connection, *, limit: int) -> list[ToldRow]:
+        """Return some of what does not stand in the registry's log yet."""
+        c = self._told.c
+        query = select(*self._columns).where(c.registry_epoch.is_(None)).order_by(c.city, c.epoch, c.of_epoch, c.of_idx)
+        return [ToldRow(*row) for row in conn.execute(query.limit(limit))]
+
+    def put_logged(self, conn: Connection, rows: Iterable[ToldRow]) -> None:
+        """Keep what the registry's log has, also where the city has signed anew since."""
+        values = [row.as_dict() for row in rows]
+        if not values:
+            return
+        statement = insert_for(conn.dialect.name, self._told)
+        replaced = {name: statement.excluded[name] for name in ("size", "note", "registry_epoch", "registry_idx")}
+        key = ["city", "epoch", "of_epoch", "of_idx"]
+        conn.execute(statement.on_conflict_do_update(index_elements=key, set_=replaced), values)
 
     def all(self, conn: Connection) -> Iterator[ToldRow]:
         """Yield everything that cities signed, in order."""

@@ -31,6 +31,7 @@ from registry.breaches import CUSTODY_BROKEN
 from registry.cli import main as registry_command
 from registry.names import registry_origin
 from tests.integration.registry.test_conflicts import CONTEST, NUMBER, WITHDRAW, Dispute
+from tests.integration.registry.test_custody_proof import knows
 from tests.integration.registry.test_epochs import open_epoch, wish
 from tests.integration.registry.test_quarantine import rewritten
 from tests.integration.registry.world import CHENGDU, SUZHOU, TIANJIN, TRUST_DOMAIN, World, running_world
@@ -169,6 +170,9 @@ class Nation:
                 "offers": set(store.transfers.offers_of(conn, {row.license_id for row in rows})),
                 "waiting": store.pending(conn, limit=100),
                 "quarantines": store.quarantines.all(conn),
+                "told": [
+                    row for row in store.told.all(conn) if row.registry_idx is not None
+                ],  # the others, cities tell
                 "published": store.published(conn),
                 "cities": [(city.city, city.epoch, city.log_key) for city in store.cities(conn)],
                 "decisions": store.logs.entries(conn, LogKey(0, 1), 0, 1_000),
@@ -281,6 +285,17 @@ async def heads(nation: Nation) -> None:
     await nation.world.node.publish_heads()
 
 
+async def acknowledgements(nation: Nation) -> None:
+    """The city that gave a licence away signs that it knows, and the log keeps that."""
+    await hand_overs(nation)
+    await knows(nation.suzhou)
+    await nation.world.node.publish_heads()
+    (row,) = nation.state()["told"]
+    # What comes back must be this word, not the one that a city signs anew, at a greater size of its log.
+    await issued(nation.suzhou, NUMBERS[2])
+    assert row.size < nation.suzhou.size
+
+
 async def an_epoch(nation: Nation) -> None:
     await issued(nation.suzhou, NUMBERS[0])
     await open_epoch(nation.suzhou, wish(nation.suzhou, generate_key_file(nation.world.folder / "second.pem")))
@@ -295,6 +310,7 @@ HISTORIES = [
     a_bar,
     hand_overs,
     heads,
+    acknowledgements,
     an_epoch,
 ]
 
