@@ -142,7 +142,9 @@ def check_classes(
         until = held.until_date
         if until is None or until >= on:
             held_now = True
-        reason = _class_reason(held, birth, first_issue, on, imported) if held.code not in seen else "CLASS_REPEATED"
+        reason = "CLASS_REPEATED"
+        if held.code not in seen:
+            reason = class_reason(held.code, start, birth, first_issue, on, imported)
         if reason:
             broken.append(Violation(f"license.vehicle_classes[{position}]", reason, _CLASS_ADVICE[reason]))
         if until is not None and until < start:
@@ -167,10 +169,9 @@ _CLASS_ADVICE: Final = {
 }
 
 
-def _class_reason(held: VehicleClass, birth: date, first_issue: date, on: date, imported: bool) -> str:
-    """Return why a class cannot be held since its first day, or nothing."""
-    start = held.from_date
-    info = CLASSES.get(held.code)
+def class_reason(code: str, start: date, birth: date, first_issue: date, on: date, imported: bool) -> str:
+    """Return why a class cannot be held since ``start``, its first day, or nothing."""
+    info = CLASSES.get(code)
     if info is None:
         return "CLASS_UNKNOWN"
     if start > on:
@@ -179,22 +180,15 @@ def _class_reason(held: VehicleClass, birth: date, first_issue: date, on: date, 
         return "DATES_OUT_OF_ORDER"
     if info.since is not None and start < info.since:
         return "CLASS_NOT_INTRODUCED"
-    reason = age_reason(held, birth, imported)
-    if not reason and start == first_issue and not info.first and not imported:
-        return "CLASS_NEEDS_UPGRADE"
-    return reason
-
-
-def age_reason(held: VehicleClass, birth: date, imported: bool) -> str:
-    """Return why a holder's age on the first day of a known class keeps them from it, or nothing."""
-    start = held.from_date
     if birth < start:
-        rule = age_rule(held.code, start)
+        rule = age_rule(code, start)
         age = completed_years(birth, start)
         if age < (rule.student if imported else rule.youngest):
             return "CLASS_TOO_YOUNG"
         if rule.oldest and age > rule.oldest:
             return "CLASS_TOO_OLD"
+    if start == first_issue and not info.first and not imported:
+        return "CLASS_NEEDS_UPGRADE"
     return ""
 
 

@@ -68,8 +68,8 @@ PHOTO: Final = tag(pb.License, "photo")
 POINTS: Final = tag(pb.License, "points", _NUMBER)
 POINTS_ROLL: Final = tag(pb.License, "points_roll_date")
 _LIMIT: Final = tag(pb.License, "points_limit_date")
-_CODE: Final = tag(pb.VehicleClass, "code")
-_CLASS_FROM: Final = tag(pb.VehicleClass, "from_date")
+CODE: Final = tag(pb.VehicleClass, "code")
+CLASS_FROM: Final = tag(pb.VehicleClass, "from_date")
 _CLASS_UNTIL: Final = tag(pb.VehicleClass, "until_date")
 _LIMITS: Final = tag(pb.VehicleClass, "limits")
 _KIND: Final = tag(pb.Validity, "kind", _NUMBER)
@@ -168,7 +168,7 @@ def standing_letters_bytes(letters: Sequence[StatusLetter]) -> bytes:
 
 def class_bytes(held: VehicleClass) -> bytes:
     """Return the serialized ``VehicleClass`` of a class."""
-    data = text_field(_CODE, held.code) + field(_CLASS_FROM, day_bytes(held.from_date))
+    data = text_field(CODE, held.code) + field(CLASS_FROM, day_bytes(held.from_date))
     if held.until_date is not None:
         data += field(_CLASS_UNTIL, day_bytes(held.until_date))
     # An empty text in a list is written all the same.

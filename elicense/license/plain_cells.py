@@ -44,19 +44,19 @@ class PlainKind(NamedTuple):
 
 
 class PlainDay(NamedTuple):
-    """A day, as a resident number has it, and as the field of a holder's birth and of a first issue."""
+    """A day, as a resident number has it, and as the field of a birth, a first issue and a class's first day."""
 
     day: date
     digits: str
     birth: bytes
     first_issue: bytes
+    class_from: bytes
 
 
 class PlainClasses(NamedTuple):
-    """Classes, the first day of the earliest, and their fields in a licence and its standing."""
+    """Classes, and their fields in a licence and its standing."""
 
     held: tuple[VehicleClass, ...]
-    earliest: date
     license: bytes
     standing: bytes
 
@@ -101,7 +101,8 @@ class PlainCells:
     Attributes:
         kinds: By document type, sex and nationality.
         days: By date.
-        classes: By the cell of vehicle classes.
+        codes: By the code of a class; its field.
+        classes: By the cell of several vehicle classes.
         validities: By kind, first and last day.
         offices: By division, authority and the first six digits of the archive number; two fields of the licence.
         photo_days: By the day on which a portrait was taken; what stands before and behind its digest.
@@ -117,6 +118,7 @@ class PlainCells:
         self._city = city
         self.kinds = _Known(_read_kind)
         self.days = _Known(_read_day)
+        self.codes = _Known(_read_code)
         self.classes = _Known(self._read_classes)
         self.validities = _Known(self._read_validity)
         self.offices = _Known(self._read_office)
@@ -136,7 +138,6 @@ class PlainCells:
         each = list(map(to.class_bytes, held))
         return PlainClasses(
             held,
-            min(one.from_date for one in held),
             b"".join([to.field(to.CLASS, data) for data in each]),
             b"".join([to.field(to.STANDING_CLASS, data) for data in each]),
         )
@@ -198,9 +199,16 @@ def _read_kind(cells: tuple[str, str, str]) -> PlainKind | None:
     return PlainKind(document_type, sex, to.DOCUMENT_TYPE + to.varint(document_type) + to.DOCUMENT_NUMBER, fields)
 
 
+def _read_code(code: str) -> bytes | None:
+    broken: list[Violation] = []
+    check_class_shapes((VehicleClass(code, date.min),), "", broken)
+    return None if broken else to.text_field(to.CODE, code)
+
+
 def _read_day(cell: str) -> PlainDay | None:
     day = read_day(cell)
     if day is None:
         return None
     data = to.day_bytes(day)
-    return PlainDay(day, cell.replace("-", ""), to.field(to.BIRTH_DATE, data), to.field(to.FIRST_ISSUE, data))
+    fields = [to.field(before, data) for before in (to.BIRTH_DATE, to.FIRST_ISSUE, to.CLASS_FROM)]
+    return PlainDay(day, cell.replace("-", ""), *fields)

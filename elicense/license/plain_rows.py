@@ -22,7 +22,7 @@ from elicense.license.csv_line import MAX_LINE_LENGTH
 from elicense.license.document import document_violation, is_resident_number, resident_sex
 from elicense.license.eligibility import (
     POINT_LIMIT,
-    age_reason,
+    class_reason,
 )
 from elicense.license.model import DocumentType, IdentityDocument, StatusLetter
 from elicense.license.plain_cells import PlainCells, PlainDay, PlainKind, PlainLetters
@@ -154,17 +154,35 @@ class PlainRows:
         self, cell: str, first: PlainDay, validity_cells: tuple[str, str, str], born: date
     ) -> tuple[bytes, bytes, bytes, bytes] | None:
         """Return classes and validity as fields of the licence and as fields of its standing."""
-        classes = self._cells.classes[cell]
         validity = self._cells.validities[validity_cells]
         issued = first.day
-        if classes is None or validity is None or classes.earliest < issued or not born < issued <= self._on:
+        if validity is None or not born < issued <= self._on:
             return None
         if not (validity.holds_later if issued < validity.start else validity.holds_first and issued == validity.start):
             return None
-        for held in classes.held:
-            if age_reason(held, born, True):
+        classes = self._classes(cell, born, issued)
+        return None if classes is None else (classes[0], validity.license, classes[1], validity.standing)
+
+    def _classes(self, cell: str, born: date, issued: date) -> tuple[bytes, bytes] | None:
+        """Return classes as fields of the licence and as fields of its standing."""
+        known, on = self._cells, self._on
+        # Nearly everybody has one, without an end and limits.
+        code, _, start_cell = cell.partition(":")
+        start = known.days[start_cell]
+        code_field = known.codes[code]
+        if start is not None and code_field is not None:
+            if class_reason(code, start.day, born, issued, on, True):
                 return None
-        return classes.license, validity.license, classes.standing, validity.standing
+            data = code_field + start.class_from
+            rest = to.LENGTHS[len(data)] + data
+            return to.CLASS + rest, to.STANDING_CLASS + rest
+        classes = known.classes[cell]
+        if classes is None:
+            return None
+        for held in classes.held:
+            if class_reason(held.code, held.from_date, born, issued, on, True):
+                return None
+        return classes.license, classes.standing
 
     def _papers(self, archive: str, authority: str, division: str, photo: str, photo_day: str) -> bytes | None:
         """Return archive number, office and portrait as fields of the licence."""

@@ -144,7 +144,6 @@ _AGE_VERSIONS: tuple[tuple[date, Mapping[str, AgeRule]], ...] = (
 _ADULT = AgeRule(18, 0, 18)
 
 
-@lru_cache(maxsize=65_536)
 def age_rule(code: str, on: date) -> AgeRule:
     """Return the ages to apply for a known class under the law in force on ``on``."""
     for since, rules in _AGE_VERSIONS:
