@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 import grpc
@@ -19,7 +20,7 @@ from elicense.errors import Error, LicenseExists, PersonClaimed, RegistryUnreach
 from elicense.license.civil_date import date_from_message
 from elicense.rpc.errors import from_rpc_error
 from elicense.rpc.turns import Turns
-from elicense.v1 import replication_pb2, replication_pb2_grpc
+from elicense.v1 import license_pb2, replication_pb2, replication_pb2_grpc
 from elicense.view.fold import LICENSE_ID_SIZE
 
 MAX_CLAIMS: Final = 1_000
@@ -107,11 +108,12 @@ class PersonClaims:
 
     def _result(self, result: replication_pb2.ClaimResult) -> Grant | Error:
         if result.HasField("grant"):
-            grant = result.grant
-            if len(result.license_id) != LICENSE_ID_SIZE:
+            license_id = result.license_id
+            if len(license_id) != LICENSE_ID_SIZE:
                 # A record of such a licence would be one that nobody can read, in this city's own log for good.
                 return RegistryUnreachable("the registry granted a license without a proper id; try again")
-            return Grant(result.license_id, grant.SerializeToString(), from_timestamp(grant.lease_end_time))
+            citation = result.grant.SerializeToString()
+            return Grant(license_id, citation, _lease_end_us(citation))
         if result.HasField("barred"):
             until = (
                 date_from_message(result.barred.until_date, "until_date")
@@ -124,3 +126,9 @@ class PersonClaims:
                 "this person holds a license in this city already; if it was cancelled just now, try again in a moment"
             )
         return PersonClaimed("another city holds this person", heldByCity=result.held_by_city)
+
+
+@lru_cache(maxsize=64)
+def _lease_end_us(citation: bytes) -> int:
+    """Return until when a grant may be used, which all persons of one entry of the registry's log share."""
+    return from_timestamp(license_pb2.ClaimGrant.FromString(citation).lease_end_time)

@@ -19,7 +19,7 @@ from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from datetime import date
 from enum import Enum
-from typing import Final
+from typing import Final, NamedTuple
 
 from registry.model import LAPSE_MARGIN_US, CityState, Claim, ClaimState, Pending
 
@@ -27,19 +27,18 @@ from registry.model import LAPSE_MARGIN_US, CityState, Claim, ClaimState, Pendin
 CLAIMS_PER_ENTRY: Final = 256
 
 
-@dataclass(frozen=True, slots=True)
-class WantedClaim:
-    """A person that a city wants to issue to.
+class WantedClaim(NamedTuple):
+    """A person that a city wants to issue to; a tuple, because an import claims thousands.
 
     Attributes:
         person_key: Keyed tag of the person.
         license_id: Licence that the city is about to issue, 16 UUID bytes.
-        request_id: Idempotency key of the issuing request, UUID text.
+        request_id: Idempotency key of the issuing request, 16 UUID bytes.
     """
 
     person_key: bytes
     license_id: bytes
-    request_id: str
+    request_id: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,21 +67,20 @@ class DecidePending:
     pending: tuple[Pending, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Granted:
-    """The person is the city's until the lease ends, or for good once a record uses the grant.
+class Granted(NamedTuple):
+    """The person is the city's until the lease ends, or for good once a record uses the grant; a tuple, as the above.
 
     Attributes:
         license_id: Licence to issue: the one asked for, or that of the live grant.
         epoch: Epoch of the registry log with the grant.
-        index: Index of the granting entry.
+        idx: Index of the granting entry.
         entry_hash: Its leaf hash.
         lease_end_us: Until when the grant may be used.
     """
 
     license_id: bytes
     epoch: int
-    index: int
+    idx: int
     entry_hash: bytes
     lease_end_us: int
 

@@ -107,7 +107,7 @@ class RegistryDecider:
             replace(
                 command,
                 wanted=tuple(
-                    replace(claim, person_key=links.get(claim.person_key, claim.person_key)) for claim in command.wanted
+                    claim._replace(person_key=links.get(claim.person_key, claim.person_key)) for claim in command.wanted
                 ),
             )
             if isinstance(command, GrantClaims)
@@ -260,8 +260,8 @@ class RegistryDecider:
         older: dict[int, set[int]] = {}
         for outcome in outcomes:
             for claim in outcome.claims:
-                if isinstance(claim, Granted) and (claim.epoch, claim.index) < (head.key.epoch, head.size):
-                    older.setdefault(claim.epoch, set()).add(claim.index)
+                if isinstance(claim, Granted) and (claim.epoch, claim.idx) < (head.key.epoch, head.size):
+                    older.setdefault(claim.epoch, set()).add(claim.idx)
         return {
             (epoch, index): entry.leaf_hash
             for epoch, indices in older.items()
@@ -274,8 +274,8 @@ class RegistryDecider:
             return
         for outcome in outcomes:
             outcome.claims = [
-                Granted(claim.license_id, claim.epoch, claim.index, entry_hash, claim.lease_end_us)
-                if isinstance(claim, Granted) and (entry_hash := hashes.get((claim.epoch, claim.index)))
+                Granted(claim.license_id, claim.epoch, claim.idx, entry_hash, claim.lease_end_us)
+                if isinstance(claim, Granted) and (entry_hash := hashes.get((claim.epoch, claim.idx)))
                 else claim
                 for claim in outcome.claims
             ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from elicense.errors import Quarantined
 from elicense.log.decision import Decision
+from elicense.uuids import uuid_text
 from registry.board import Board, Outcome
 from registry.claims import CLAIMS_PER_ENTRY, Barred, GrantClaims, Granted, HeldBy, Standing, WantedClaim, standing_of
 from registry.decision_records import claims_granted
@@ -16,31 +17,19 @@ def grant(board: Board, command: GrantClaims, *, lease_us: int) -> Decision[Outc
     if quarantine is not None and quarantine.open:
         return Decision(error=Quarantined("a city in quarantine may claim nobody; two operators have to end it"))
     outcome = Outcome()
-    fresh: list[Claim] = []
+    fresh: list[tuple[Claim, bytes]] = []
     lease_end_us = board.now_us + lease_us
+    # Nothing is known of most persons of an import: neither claim nor bar nor conflict.
+    unknown = not board.bans and not board.conflicts
     for wanted in command.wanted:
-        ban = board.barred(wanted.person_key)
-        if ban is not None:
-            outcome.claims.append(Barred(ban.city, ban.until))
-            continue
         claim = board.claims.get(wanted.person_key)
-        standing = standing_of(
-            claim,
-            city=command.city,
-            now_us=board.now_us,
-            lease_us=lease_us,
-            states=board.states,
-            waiting=board.waiting(wanted.person_key),
-            ended=board.ended(wanted.person_key),
-        )
-        disputed = board.disputed(wanted.person_key) if standing in (Standing.FREE, Standing.OVER) else None
-        if disputed is not None:
-            # Free only until the conflict is decided.
-            outcome.claims.append(HeldBy(disputed.city))
-            continue
-        if claim is not None and standing is Standing.HELD:
-            outcome.claims.append(HeldBy(claim.city))
-            continue
+        standing = Standing.FREE
+        if claim is not None or not unknown:
+            verdict = _judge(board, command.city, wanted.person_key, claim, lease_us)
+            if not isinstance(verdict, Standing):
+                outcome.claims.append(verdict)
+                continue
+            standing = verdict
         if claim is None or standing is not Standing.LIVE:
             if claim is not None and standing is Standing.LAPSED:
                 outcome.lapsed[wanted.person_key] = claim.city
@@ -52,7 +41,7 @@ def grant(board: Board, command: GrantClaims, *, lease_us: int) -> Decision[Outc
             license_id = claim.license_id if claim and standing is Standing.RENEW else wanted.license_id
             claim = _lease(wanted, command.city, license_id, lease_end_us, board.key.epoch, index)
             board.claims[wanted.person_key] = outcome.taken[wanted.person_key] = claim
-            fresh.append(claim)
+            fresh.append((claim, wanted.request_id))
         outcome.claims.append(
             Granted(claim.license_id, claim.registry_epoch, claim.registry_index, b"", claim.lease_end_us)
         )
@@ -64,12 +53,35 @@ def grant(board: Board, command: GrantClaims, *, lease_us: int) -> Decision[Outc
     return Decision(tuple(records), outcome)
 
 
+def _judge(
+    board: Board, city: int, person_key: bytes, claim: Claim | None, lease_us: int
+) -> Standing | HeldBy | Barred:
+    """Return what a person's claim means to a city that wants them, or why it can not have them."""
+    ban = board.barred(person_key)
+    if ban is not None:
+        return Barred(ban.city, ban.until)
+    standing = standing_of(
+        claim,
+        city=city,
+        now_us=board.now_us,
+        lease_us=lease_us,
+        states=board.states,
+        waiting=board.waiting(person_key),
+        ended=board.ended(person_key),
+    )
+    if standing in (Standing.FREE, Standing.OVER):
+        disputed = board.disputed(person_key)
+        # Free only until the conflict is decided.
+        return standing if disputed is None else HeldBy(disputed.city)
+    return HeldBy(claim.city) if claim is not None and standing is Standing.HELD else standing
+
+
 def _lease(wanted: WantedClaim, city: int, license_id: bytes, lease_end_us: int, epoch: int, index: int) -> Claim:
     return Claim(
         person_key=wanted.person_key,
         city=city,
         license_id=license_id,
-        request_id=wanted.request_id,
+        request_id=uuid_text(wanted.request_id),
         state=int(ClaimState.LEASED),
         lease_end_us=lease_end_us,
         registry_epoch=epoch,

@@ -73,7 +73,7 @@ class Core:
 
     async def claim(self, city: City, *numbers: str) -> list[ClaimResult | None]:
         wanted = tuple(
-            WantedClaim(PERSONS.person_key(1, number), uuid.uuid4().bytes, str(uuid.uuid4())) for number in numbers
+            WantedClaim(PERSONS.person_key(1, number), uuid.uuid4().bytes, uuid.uuid4().bytes) for number in numbers
         )
         outcome = await self.log.grant(GrantClaims(city.code, "spiffe://elicense.test/city/1", wanted))
         results: list[ClaimResult | None] = []
@@ -82,7 +82,7 @@ class Core:
                 results.append(None)
                 continue
             result = ClaimResult(license_id=claim.license_id)
-            result.grant.registry_index = claim.index
+            result.grant.registry_index = claim.idx
             result.grant.entry_hash = claim.entry_hash
             result.grant.lease_end_time.CopyFrom(to_timestamp(claim.lease_end_us))
             results.append(result)

@@ -14,7 +14,7 @@ from elicense.cli.demo.drivers import generate
 from elicense.license.codec import license_from_message, license_to_message
 from elicense.license.csv_format import parse_row
 from elicense.license.points import next_cycle
-from elicense.v1 import license_pb2
+from elicense.v1 import license_pb2, replication_pb2
 from elicense.view.person import PersonIndex
 
 PERSONS = PersonIndex(bytes(32))
@@ -69,3 +69,11 @@ def test_spellings_of_one_document_number_are_one_request() -> None:
     spelled.holder.document.number = f" {plain.holder.document.number.lower()}"
     assert draft(spelled).digest == draft(plain).digest
     assert spelled.holder.document.number.startswith(" "), "the request itself is left as it was"
+
+
+def test_a_claim_names_document_licence_and_request() -> None:
+    plain = draft(licenses(1)[0])
+    claim = plain.claim(bytes(range(16)))
+    assert claim == replication_pb2.PersonClaim(
+        document=plain.message.holder.document, license_id=bytes(range(16)), request_id=uuid.UUID(REQUEST_ID).bytes
+    )

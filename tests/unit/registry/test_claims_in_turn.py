@@ -47,7 +47,7 @@ async def test_every_person_is_answered_in_order_in_parts_as_short_as_somebody_w
         on_change=anything,
         metrics=anything,
     )
-    wanted = tuple(WantedClaim(number.to_bytes(16), b"", "") for number in range(PERSONS))
+    wanted = tuple(WantedClaim(number.to_bytes(16), b"", b"") for number in range(PERSONS))
     outcomes = await replication.claim(GrantClaims(320500, "", wanted), bulk=bulk)
     assert outcomes == [HeldBy(number) for number in range(PERSONS)]
     assert max(log.parts) == most
