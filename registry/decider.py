@@ -210,7 +210,8 @@ class RegistryDecider:
         persons |= {arrival.person_key for arrival in arrivals}
         claims = self._store.claims.of(conn, persons)
         lapsed = {c for c in claims.values() if c.state == ClaimState.LEASED and c.lease_end_us < now_us}
-        bars = {ban.city for held in self._store.bans.of(conn, persons).values() for ban in held}
+        bans = self._store.bans.of(conn, persons)
+        bars = {ban.city for held in bans.values() for ban in held}
         locked = {waiting.city for waiting in asked} | {c.city for c in lapsed} | bars
         locked |= self._transfers.cities(conn, arrivals)
         read = {waiting.person_key for waiting in asked} | {c.person_key for c in lapsed} | disputed
@@ -224,7 +225,7 @@ class RegistryDecider:
             if self._store.view.links.of(conn, {claim.person_key for claim in wanted}):
                 # A batch linked a person to another tag while this waited for its claim.
                 raise Aborted("a person was claimed meanwhile; ask again")
-        bans = self._store.bans.of(conn, persons)
+            bans = self._store.bans.of(conn, persons)
         alike = self._store.conflicts.by_id(conn, [waiting.license_id for waiting in asked])
         conflicts = {c.license_id: c for c in (*alike, *self._store.conflicts.of_persons(conn, persons))}
         return Board(
