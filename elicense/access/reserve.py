@@ -16,9 +16,8 @@ import os
 import struct
 import zlib
 from collections.abc import Sequence
-from dataclasses import astuple, fields
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, get_type_hints
 
 from elicense.access.entry import AccessEntry
 from elicense.errors import StoreFull
@@ -29,6 +28,8 @@ RESERVE_BYTES: Final = 4 * 1024 * 1024
 _HEADER: Final = struct.Struct(">II")
 _END: Final = bytes(_HEADER.size)
 _BLOCK: Final = 64 * 1024
+#: Places of the values of a look that JSON can not hold.
+_BYTES: Final = [place for place, kind in enumerate(get_type_hints(AccessEntry).values()) if kind is bytes]
 
 
 class AccessReserve:
@@ -98,14 +99,13 @@ class AccessReserve:
 
 
 def _encode(entry: AccessEntry) -> bytes:
-    values = [value.hex() if isinstance(value, bytes) else value for value in astuple(entry)]
+    values = [value.hex() if isinstance(value, bytes) else value for value in entry]
     body = json.dumps(values).encode()
     return _HEADER.pack(len(body), zlib.crc32(body)) + body
 
 
 def _decode(body: bytes) -> AccessEntry:
     values: list[Any] = json.loads(body)
-    for place, field in enumerate(fields(AccessEntry)):
-        if field.type == "bytes":
-            values[place] = bytes.fromhex(values[place])
+    for place in _BYTES:
+        values[place] = bytes.fromhex(values[place])
     return AccessEntry(*values)

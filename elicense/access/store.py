@@ -7,8 +7,6 @@ round.
 
 from __future__ import annotations
 
-from dataclasses import fields
-from operator import attrgetter
 from typing import TYPE_CHECKING, Final
 
 from sqlalchemy import (
@@ -32,15 +30,10 @@ from elicense.sql.bulk import BulkInsert
 from elicense.trust.spiffe import MAX_SPIFFE_ID
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
 MAX_NODE_NAME: Final = 100
 MAX_CASE_NUMBER: Final = 64
-
-_entry_values: Callable[[AccessEntry], tuple[bytes | int | str, ...]] = attrgetter(
-    *(field.name for field in fields(AccessEntry))
-)
-"""Values of a look in the order of its columns, which is that of its fields."""
 
 
 def define_access_table(metadata: MetaData) -> Table:
@@ -78,7 +71,7 @@ class AccessStore:
     def __init__(self, table: Table) -> None:
         self._table = table
         self._append = BulkInsert(table)
-        self._entry_columns = tuple(table.c[field.name] for field in fields(AccessEntry))
+        self._entry_columns = tuple(table.c[name] for name in AccessEntry._fields)
 
     def last(self, connection: Connection, node: str) -> AccessPosition:
         """Return the position of a node's last look, :data:`START` when there is none."""
@@ -97,7 +90,7 @@ class AccessStore:
     ) -> None:
         """Add looks of one node, the first at ``position`` and each further one under the next number; as above."""
         head, first = (node, position.day), position.sequence
-        rows = [(*head, sequence, *_entry_values(entry)) for sequence, entry in enumerate(entries, first)]
+        rows = [(*head, sequence, *entry) for sequence, entry in enumerate(entries, first)]
         self._append.execute(connection, rows)
 
     def after(self, connection: Connection, node: str, position: AccessPosition, limit: int) -> list[RecordedAccess]:
@@ -136,4 +129,4 @@ class AccessStore:
 
 def _row(look: RecordedAccess) -> tuple[bytes | int | str, ...]:
     position = look.position
-    return (look.node, position.day, position.sequence, *_entry_values(look.entry))
+    return (look.node, position.day, position.sequence, *look.entry)

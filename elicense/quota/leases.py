@@ -59,6 +59,13 @@ class _Lease:
         self.left = left
         self.lock: asyncio.Lock | None = None
 
+    def spend(self, count: int) -> bool:
+        """Spend so many of what is left, if there are so many."""
+        if self.left < count:
+            return False
+        self.left -= count
+        return True
+
 
 class Quotas:
     """Counts the looks of verifiers in one process.
@@ -85,7 +92,7 @@ class Quotas:
             role: Quota((looks or {}).get(role, rule.quota.looks), rule.quota.looks_at_one)
             for role, rule in VERIFIER_RULES.items()
         }
-        self._verifiers: dict[bytes, _Lease] = {}
+        self._verifiers: dict[str, _Lease] = {}
         self._numbers: OrderedDict[bytes, _Lease] = OrderedDict()
 
     async def spend(self, verifier: str, role: Role, subjects: Sequence[bytes]) -> None:
@@ -110,11 +117,11 @@ class Quotas:
         for subject, count in asked:
             lease = self._number(sha256(of_verifier + subject).digest()[:SCOPE_BYTES], day, quota)
             # A refusal here must not cost the verifier looks at others.
-            if lease.left >= count:
-                lease.left -= count
-            else:
+            if not lease.spend(count):
                 await self._take(lease, count, now_us)
-        await self._take(self._verifier(verifier, day, quota), len(subjects), now_us)
+        lease = self._verifier(verifier, day, quota)
+        if not lease.spend(len(subjects)):
+            await self._take(lease, len(subjects), now_us)
 
     async def close(self) -> None:
         """Close the table's database."""
@@ -129,10 +136,10 @@ class Quotas:
     # -- one scope -----------------------------------------------------------------------------------------------------
 
     def _verifier(self, verifier: str, day: int, quota: Quota) -> _Lease:
-        scope = _scope(b"verifier", verifier.encode())
-        lease = self._verifiers.get(scope)
+        lease = self._verifiers.get(verifier)
         if lease is None or lease.day != day:
-            lease = self._verifiers[scope] = _Lease(scope, day, limit=quota.looks, chunk=VERIFIER_CHUNK)
+            scope = sha256(b"verifier\n" + verifier.encode()).digest()[:SCOPE_BYTES]
+            lease = self._verifiers[verifier] = _Lease(scope, day, limit=quota.looks, chunk=VERIFIER_CHUNK)
         return lease
 
     def _number(self, scope: bytes, day: int, quota: Quota) -> _Lease:
@@ -148,9 +155,6 @@ class Quotas:
         return lease
 
     async def _take(self, lease: _Lease, count: int, now_us: int) -> None:
-        if lease.left >= count:
-            lease.left -= count
-            return
         if lease.lock is None:
             lease.lock = asyncio.Lock()
         async with lease.lock:
@@ -167,10 +171,6 @@ class Quotas:
                 conn, scope=lease.scope, day=lease.day, limit=lease.limit, need=need, chunk=lease.chunk
             )
         )
-
-
-def _scope(*parts: bytes) -> bytes:
-    return sha256(b"\n".join(parts)).digest()[:SCOPE_BYTES]
 
 
 def _exceeded(now_us: int) -> QuotaExceeded:

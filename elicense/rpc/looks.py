@@ -169,22 +169,28 @@ class Looks:
 
 
 def _entry_of_one(at_us: int, asked: Asked, given: pb.Verdict) -> AccessEntry:
-    return _entry_of(at_us, asked.method, asked.look, ((asked.subject, given),))
+    return _entry(at_us, asked.method, asked.look, asked.subject, bytes((given.outcome,)), to_mask(given.fields))
 
 
 def _entry_of(at_us: int, method: str, look: Look, seen: Sequence[tuple[bytes, pb.Verdict]]) -> AccessEntry:
+    subjects = b"".join([tag for tag, _ in seen])
+    outcomes = bytes([given.outcome for _, given in seen])
+    return _entry(at_us, method, look, subjects, outcomes, b"".join([to_mask(given.fields) for _, given in seen]))
+
+
+def _entry(at_us: int, method: str, look: Look, subjects: bytes, outcomes: bytes, fields: bytes) -> AccessEntry:
     return AccessEntry(
-        at_us=at_us,
-        caller=look.verifier,
-        via=look.via,
-        role=look.role.value,
-        purpose=int(look.purpose),
-        case_number=look.case_number,
-        method=method,
-        subjects=b"".join([tag for tag, _ in seen]),
-        outcomes=bytes([given.outcome for _, given in seen]),
-        fields=b"".join([to_mask(given.fields) for _, given in seen]),
-        sealed_until_us=at_us + look.sealed_us if look.sealed_us else 0,
+        at_us,
+        look.verifier,
+        look.via,
+        look.role.value,
+        int(look.purpose),
+        look.case_number,
+        method,
+        subjects,
+        outcomes,
+        fields,
+        at_us + look.sealed_us if look.sealed_us else 0,
     )
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hmac import compare_digest
-from typing import Final
+from typing import Final, NamedTuple
 
 from elicense.clock import china_date, to_timestamp
 from elicense.errors import Malformed
@@ -21,8 +21,7 @@ from elicense.v1 import verification_pb2 as pb
 from elicense.view.model import NOBODY, ViewRow
 
 
-@dataclass(frozen=True, slots=True)
-class Question:
+class Question(NamedTuple):
     """One query, reduced to tags.
 
     Attributes:

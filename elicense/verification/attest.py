@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from elicense.clock import from_timestamp
 from elicense.license.verdict import Outcome
@@ -19,8 +18,7 @@ if TYPE_CHECKING:
     from elicense.view.model import ViewRow
 
 
-@dataclass(frozen=True, slots=True)
-class Judged:
+class Judged(NamedTuple):
     """What a node concludes of one question.
 
     Attributes:

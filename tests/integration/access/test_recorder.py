@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from typing import TypeVar
 
 import pytest
@@ -124,7 +123,7 @@ async def test_a_look_is_durable_before_it_may_be_answered(
 
 async def test_a_batch_is_one_row(database: FaultyDatabase, store: AccessStore, clock: Clock) -> None:
     subjects = b"".join(bytes([i % 256]) * 16 for i in range(1000))
-    batch = replace(LOOK, method="BatchVerifyLicenses", subjects=subjects, outcomes=b"\x01" * 1000)
+    batch = LOOK._replace(method="BatchVerifyLicenses", subjects=subjects, outcomes=b"\x01" * 1000)
     await recorder_of(database, store, clock).put(batch)
     (row,) = held(database, store)
     assert row.entry == batch
@@ -135,7 +134,7 @@ async def test_looks_that_wait_together_share_a_commit(
     database: FaultyDatabase, store: AccessStore, clock: Clock
 ) -> None:
     recorder = recorder_of(database, store, clock)
-    looks = [replace(LOOK, case_number=f"c-{i}") for i in range(200)]
+    looks = [LOOK._replace(case_number=f"c-{i}") for i in range(200)]
     recorded = await asyncio.gather(*(recorder.put(look) for look in looks))
     assert [r.position.sequence for r in recorded] == list(range(1, 201))
     assert held(database, store) == list(recorded)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,9 +19,9 @@ from elicense.sql.database import Database
 from elicense.sql.schema import create_tables
 from tests.integration.access.test_recorder import LOOK, NODE, NOW_US
 
-RENTAL = replace(LOOK, role="rental", caller="spiffe://elicense.test/verifier/rental/r", at_us=NOW_US + 1)
-WINDOW = replace(LOOK, role="traffic-window", caller="spiffe://elicense.test/verifier/traffic-window/w")
-PADDING = replace(LOOK, subjects=b"k" * 16_000, outcomes=b"\x01" * 1_000, fields=bytes(4_000))
+RENTAL = LOOK._replace(role="rental", caller="spiffe://elicense.test/verifier/rental/r", at_us=NOW_US + 1)
+WINDOW = LOOK._replace(role="traffic-window", caller="spiffe://elicense.test/verifier/traffic-window/w")
+PADDING = LOOK._replace(subjects=b"k" * 16_000, outcomes=b"\x01" * 1_000, fields=bytes(4_000))
 
 
 @pytest.fixture
@@ -67,8 +66,8 @@ async def limit_pages(database: Database, pages: int) -> None:
 async def fill(database: Database, recorder: AccessRecorder) -> None:
     """Leave no room for another look; the only connection that writes keeps the limit."""
     await limit_pages(database, 40)
-    for look in (PADDING, replace(PADDING, caller="small", subjects=b"", outcomes=b"", fields=b"")):
-        assert await until_refused(recorder, replace(look, role="rental")) < 1_000
+    for look in (PADDING, PADDING._replace(caller="small", subjects=b"", outcomes=b"", fields=b"")):
+        assert await until_refused(recorder, look._replace(role="rental")) < 1_000
 
 
 async def until_refused(recorder: AccessRecorder, look: AccessEntry) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -70,8 +69,7 @@ def shipped(sequence: int, entry: AccessEntry = LOOK) -> RecordedAccess:
 
 def at(*subjects: bytes, at_us: int = NOW_US, sealed_us: int = 0, caller: str = LOOK.caller) -> AccessEntry:
     count = len(subjects)
-    return replace(
-        LOOK,
+    return LOOK._replace(
         at_us=at_us,
         caller=caller,
         subjects=b"".join(subjects),
