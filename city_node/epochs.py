@@ -103,7 +103,7 @@ class Epochs:
 
 
 class RegistryEpochs:
-    """Opens at the registry what was opened here; see :class:`city_node.replicator.OpensEpoch`.
+    """Opens at the registry what was opened here; see :class:`city_node.replicated.OpensEpoch`.
 
     Args:
         database: The city's database.

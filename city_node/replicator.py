@@ -17,18 +17,21 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import Final, Protocol
+from typing import Final
 
 import grpc
 import structlog
-from google.protobuf.timestamp_pb2 import Timestamp
 
 from city_node.batches import Batch, BatchReader
 from city_node.comparison import Comparison, RegistryHead
 from city_node.gate import SigningGate
 from city_node.metrics import ReplicationMetrics
+from city_node.pace import Pace, wait_for
 from city_node.receipts import Receipts
-from elicense.clock import SECOND_US, from_timestamp, to_timestamp
+from city_node.registry_clock import RegistryClock
+from city_node.replicated import OpensEpoch, OwnLog
+from city_node.told_words import ToldWords
+from elicense.clock import to_timestamp
 from elicense.errors import (
     EpochClosed,
     EpochNotBound,
@@ -48,60 +51,10 @@ from elicense.verification.told import Told
 _log = structlog.stdlib.get_logger(__name__)
 
 CALL_SECONDS: Final = 30.0
-FIRST_BACKOFF_S: Final = 0.1
-#: A decision on a provisional licence takes one commit of the registry's own log.
-DECISION_S: Final = 0.25
-#: Short, because a registry that is back should hear of the backlog at once.
-LONGEST_BACKOFF_S: Final = 5.0
 DISPOSITIONS_PER_ANSWER: Final = 1_000
-
-#: How long the registry's writer is left to others between two batches at most; nothing is heard of the city then.
-LONGEST_TURN_S: Final = 0.25
-
-#: How long a city that sends on waits before it does, where the last batch had few entries: more
-#: come meanwhile, and a batch costs signatures and flushes on both sides however little is in it.
-GATHER_S: Final = 0.05
-#: From how many entries on a batch is worth what it costs.
-FEW_ENTRIES: Final = 64
-
-#: How soon a commit of another process is seen.
-PEEK_S: Final = 0.05
 
 #: What can only mean that this city's history and the one that the registry holds are two.
 _TWO_HISTORIES: Final = (LogForked, LogBehind, RootMismatch, EpochClosed, EpochNotBound)
-
-
-class OwnLog(Protocol):
-    """What the replicator needs to know of the city's log."""
-
-    @property
-    def size(self) -> int:
-        """Number of durable entries, as far as this process knows."""
-
-    @property
-    def shared(self) -> bool:
-        """Whether other processes write the log too."""
-
-    @property
-    def is_urgent(self) -> bool:
-        """Whether somebody waits for a commit of their own here, or may, or did a moment ago."""
-
-    async def durable(self) -> tuple[int, int]:
-        """Return a time (UTC microseconds) up to which every record is durable by now, and the log's size."""
-
-    async def peek(self) -> int:
-        """Return the log's size, without waiting for a commit that is under way."""
-
-
-class OpensEpoch(Protocol):
-    """Opens epochs at the registry."""
-
-    async def __call__(self, epoch: int) -> None:
-        """Open an epoch that this city has opened already; without effect when it is open there.
-
-        Raises:
-            Error: The registry refuses, or did not answer.
-        """
 
 
 class Replicator:
@@ -142,27 +95,21 @@ class Replicator:
         self._there = key
         self._log = log
         self._batches = batches
-        self._sign_told = sign_told
         self._stub = stub
         self._opening = opening
         self._receipts = receipts
         self._comparison = comparison
         self._gate = gate
         self._metrics = metrics
-        self._heartbeat_s = heartbeat_s
-        self._jitter = jitter
+        self._pace = Pace(log=log, heartbeat_s=heartbeat_s, jitter=jitter)
+        self._clock = RegistryClock()
+        self._told = ToldWords(receipts, sign_told)
         self._next_index: int | None = None
         self._entries_wanted = 0
         self._carried = 0
-        # The registry's clock as it answered last, and our monotonic clock when we heard it.
-        self._heard: tuple[int, float] | None = None
-        # What the registry asks the city to sign that it knows, by number in the feed.
-        self._told: dict[int, Told] = {}
         self._decision_due = False
         self._compare_due = False
         self._connected = False
-        self._wake = asyncio.Event()
-        self._stop = asyncio.Event()
         self._progress = asyncio.Event()
 
     @property
@@ -177,13 +124,13 @@ class Replicator:
 
     def wake(self) -> None:
         """Say that there is something to send."""
-        self._wake.set()
+        self._pace.wake()
 
     def compare_soon(self) -> None:
         """Compare with the registry before the next call: the database may be another one than before."""
         self._compare_due = True
         self._receipts.doubt()
-        self._wake.set()
+        self._pace.wake()
 
     async def wait_for_backlog(self, limit: int, timeout_s: float) -> bool:
         """Wait until at most ``limit`` entries lack a receipt; False when the time is over first."""
@@ -193,7 +140,7 @@ class Replicator:
             if loop.time() >= deadline:
                 return False
             self._progress.clear()
-            await _wait(self._progress, deadline - loop.time())
+            await wait_for(self._progress, deadline - loop.time())
         return True
 
     def heard_elsewhere(self, connected: bool) -> None:
@@ -212,8 +159,7 @@ class Replicator:
 
     def stop(self) -> None:
         """End :meth:`run` after the call in flight."""
-        self._stop.set()
-        self._wake.set()
+        self._pace.stop()
 
     async def run(self) -> None:
         """Replicate until :meth:`stop`; whatever goes wrong, it tries again.
@@ -223,21 +169,19 @@ class Replicator:
         failures = 0
         # Another process may have led until now.
         self._next_index = None if self._log.shared else self._next_index
-        while not self._stop.is_set():
+        clock = asyncio.get_running_loop().time
+        while not self._pace.stopped:
             try:
-                began = asyncio.get_running_loop().time()
-                if not await self._round():
-                    await self._idle()
-                elif self._entries_wanted and not self._log.is_urgent:
-                    # Others wait for the registry's writer: they get as long for it as this city had.  Not where
-                    # a change made at the counter here may be behind an import: it must be visible at once.
-                    await _wait(self._stop, min(LONGEST_TURN_S, asyncio.get_running_loop().time() - began))
-                elif 0 < self._carried < FEW_ENTRIES:
-                    await _wait(self._stop, GATHER_S)
+                began = clock()
+                if await self._round():
+                    seconds, is_wanted = clock() - began, bool(self._entries_wanted)
+                    await self._pace.after_batch(self._carried, seconds=seconds, is_wanted=is_wanted)
+                else:
+                    await self._pace.idle(self._next_index or 0, decision_due=self._decision_due)
             except Exception as error:  # a bug here must not end replication for good, in silence
                 self._note_failure(error)
                 failures += 1
-                await self._pause(failures)
+                await self._pace.after_failure(failures)
                 continue
             failures = 0
 
@@ -261,7 +205,7 @@ class Replicator:
             )
         except grpc.RpcError as error:
             raise from_rpc_error(error) from error
-        self._hear(state.registry_time)
+        self._clock.hear(state.registry_time)
         # A receipt of another epoch is signed with another key; that there is one says enough.
         known = state.epoch <= self._key.epoch
         head = self._receipts.open(state.epoch, state.receipt, state.next_index) if known else None
@@ -282,12 +226,12 @@ class Replicator:
             await self._receipts.load()
             await self.compare(CALL_SECONDS)
         next_index = self._next_index or 0
-        self._wake.clear()
+        self._pace.began()
         if self._there.epoch < self._key.epoch:
             await self._finish_epoch(self._there, next_index)
             return True
         # Before anything is read: what is recorded from here on must not seem to be part of it.
-        left = self._registry_us()
+        left = self._clock.now_us()
         city_us, tip_size = await self._log.durable()
         batch = await self._batches.read(self._key, next_index, wanted=self._entries_wanted)
         self._metrics.waiting(tip_size - next_index, batch.oldest_us)
@@ -310,7 +254,7 @@ class Replicator:
             self._next_index = None
             return
         # One more than it has: nothing is vouched for while a later epoch is not there.
-        left = self._registry_us()
+        left = self._clock.now_us()
         city_us, _ = await self._log.durable()
         response = await self._send(batch, next_index, city_us, batch.size + 1, left)
         self._next_index = response.next_index
@@ -346,7 +290,8 @@ class Replicator:
             city_time=to_timestamp(city_us),
             dispositions_after=self._receipts.cursor,
             registry_time=None if left is None else to_timestamp(left),
-            told=self._signed(),
+            # Nothing while the city may sign nothing, or for a closed epoch.
+            told=self._told.signed() if self._gate.reason is None and self._there == self._key else (),
             held_before=batch.held_before,
         )
         try:
@@ -365,40 +310,14 @@ class Replicator:
             elif isinstance(raised, _TWO_HISTORIES):
                 self._gate.shut(raised)
             raise raised from error
-        self._hear(response.registry_time)
+        self._clock.hear(response.registry_time)
         self._entries_wanted = max(0, response.entries_wanted)
         words = response.dispositions
         whole = len(words) < DISPOSITIONS_PER_ANSWER
         await self._take(request.epoch, response.receipt, response.next_index, words, whole_feed=whole)
-        await self._learn(response.unsigned)
-        return response
-
-    def _signed(self) -> list[bytes]:
-        """Return what the city says that it knows; nothing while it may sign nothing, or for a closed epoch."""
-        if not self._told or self._gate.reason is not None or self._there != self._key:
-            return []
-        return [self._sign_told(told) for told in self._told.values()]
-
-    async def _learn(self, unsigned: Sequence[int]) -> None:
-        """Note what the registry asks to be signed; what it asks again is signed as before."""
-        asked = [number for number in unsigned if number not in self._told]
-        new = await self._receipts.told(asked) if asked else {}
-        self._told = {number: told for number, told in (self._told | new).items() if number in unsigned}
-        if new:
+        if await self._told.learn(response.unsigned):
             self.wake()
-
-    def _registry_us(self) -> int | None:
-        """Return what the registry's clock shows now, or less; None before it was heard.
-
-        Our own clock may be fast, and would then vouch for records that do not exist yet.
-        """
-        if self._heard is None:
-            return None
-        answered_us, heard_s = self._heard
-        return answered_us + int((asyncio.get_running_loop().time() - heard_s) * SECOND_US)
-
-    def _hear(self, registry_time: Timestamp) -> None:
-        self._heard = (from_timestamp(registry_time), asyncio.get_running_loop().time())
+        return response
 
     def _note_success(self, next_index: int) -> None:
         if not self._connected:
@@ -421,29 +340,3 @@ class Replicator:
             self._next_index = None
         self._connected = False
         self._progress.set()
-
-    # -- between rounds ------------------------------------------------------------------------------------------------
-
-    async def _pause(self, failures: int) -> None:
-        """Wait before the next try: longer each time, never in step with other cities; commits do not cut it short."""
-        longest = min(LONGEST_BACKOFF_S, FIRST_BACKOFF_S * 2 ** min(failures - 1, 10))
-        await _wait(self._stop, longest * (0.5 + self._jitter() / 2))
-
-    async def _idle(self) -> None:
-        """Wait for something to send, for the registry's word on what was sent, or until a heartbeat is due."""
-        left_s = min(DECISION_S, self._heartbeat_s) if self._decision_due else self._heartbeat_s
-        if not self._log.shared:
-            await _wait(self._wake, left_s)
-            return
-        # What other processes commit is looked for: nobody calls.
-        while left_s > 0 and not self._wake.is_set() and await self._log.peek() <= (self._next_index or 0):
-            await _wait(self._wake, min(PEEK_S, left_s))
-            left_s -= PEEK_S
-
-
-async def _wait(event: asyncio.Event, seconds: float) -> None:
-    try:
-        async with asyncio.timeout(seconds):
-            await event.wait()
-    except TimeoutError:
-        return

@@ -33,7 +33,9 @@ class Decided:
     """What the registry's log says.
 
     What grows with the logs lies in a file.  The rest is in memory, and read again when a check goes on: to
-    read an entry twice changes nothing.
+    read an entry twice changes nothing.  It is one row for each epoch of a city's log, some 900 bytes with a
+    quarantine and a published head, and epochs are few: each but the first is a restore that people decided on.
+    340 cities with ten epochs each, every one of them in quarantine once, are 3 MB.
 
     Attributes:
         grants: Persons granted: (person tag, city).

@@ -11,15 +11,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
-from uuid import UUID
 
 from elicense.clock import from_timestamp
-from elicense.errors import LogBehind, Malformed, StoreCorrupt
+from elicense.errors import LogBehind, StoreCorrupt
 from elicense.license.verdict import ViewFlags
 from elicense.log.decision import Decision
 from elicense.log.model import LogKey
-from elicense.v1 import license_pb2, log_pb2, replication_pb2
-from elicense.view.fold import read_record
+from elicense.v1 import log_pb2, replication_pb2
 from elicense.view.model import ViewRow
 from elicense.view.person import PersonIndex
 from registry.acknowledged import acknowledgements_in
@@ -29,22 +27,20 @@ from registry.check_quarantines import about_of, after
 from registry.conflict_model import Conflict, ConflictState, End, Statement
 from registry.conflicts import resolve, settle, take_claim
 from registry.decider import RegistryDecider
-from registry.handovers import Refusal, TransferDecision
-from registry.late_records import is_told_by_take_over, take_back
-from registry.link_check import is_erased
-from registry.model import City, Claim, ClaimState, Pending, PublishedHead
+from registry.late_records import take_back
+from registry.model import City, Pending, PublishedHead
 from registry.national import NationalChange
 from registry.readiness import decision_of
 from registry.replay_board import board_of
+from registry.replayed_grants import bring_back_grant, note, note_confirmed
+from registry.replayed_transfers import bring_back_transfer
 from registry.ruling import confirm
 from registry.store import RegistryStore
 from registry.transfer_decider import TransferDecider
-from registry.transfer_model import Arrival
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-_CONFIRMED: Final = (replication_pb2.DISPOSITION_KIND_CONFIRMED, "The license counts nationwide.")
 _CONFLICT: Final = (replication_pb2.DISPOSITION_KIND_CONFLICT, "Another license of the person counts nationwide.")
 _VOID: Final = (replication_pb2.DISPOSITION_KIND_VOID, "The person may not apply anew.")
 _RULED: Final = int(ViewFlags.PROVISIONAL | ViewFlags.CONFLICT | ViewFlags.VOID)
@@ -101,56 +97,7 @@ class Replay:
     def _granted(
         self, conn: Connection, board: Board, outcome: Outcome, decision: log_pb2.RegistryRecord, leaf_hash: bytes
     ) -> None:
-        granted = decision.claims_granted
-        for each in granted.claims:
-            person = self._store.view.links.root(conn, each.person_tag)
-            claim = Claim(
-                person_key=person,
-                city=granted.city,
-                license_id=each.license_id,
-                request_id=str(UUID(bytes=each.request_id)),
-                state=int(ClaimState.LEASED),
-                lease_end_us=from_timestamp(granted.lease_end_time),
-                registry_epoch=board.key.epoch,
-                registry_index=board.next_index,
-            )
-            for row in board.rows.get(person, ()):
-                waiting = self._cites(conn, row, claim, leaf_hash)
-                if waiting is None:
-                    continue
-                # The record came back before its grant: now it is as if the grant had been there.
-                ended = bool(row.flags & ViewFlags.CANCELLED)
-                state = ClaimState.RELEASED if ended else ClaimState.HELD
-                claim = replace(claim, license_id=row.license_id, state=int(state))
-                outcome.decided.append(waiting)
-                # No ruling: the registry never had to decide about it.
-                counts = row.flags & ~int(ViewFlags.PROVISIONAL)
-                self._store.view.set_flags(conn, [(person, row.license_id, counts)])
-                _note(outcome, waiting, *_CONFIRMED)
-            if person != each.person_tag:
-                # It led to another document of somebody who has a claim, and is used up by their link.
-                continue
-            _take(outcome, board.claims.get(person), claim)
-            board.claims[person] = claim
-
-    def _cites(self, conn: Connection, row: ViewRow, claim: Claim, leaf_hash: bytes) -> Pending | None:
-        """Return the waiting first record of a licence when it cites this very grant."""
-        if row.city != claim.city or not row.flags & ViewFlags.PROVISIONAL:
-            return None
-        first = self._store.view.revisions(conn, row.license_id, after=0, limit=1)
-        if not first or first[0].city != claim.city:
-            return None
-        place = Pending(first[0].city, first[0].epoch, first[0].idx, b"", row.license_id, claim.person_key)
-        waiting = self._store.still_pending(conn, [place])
-        entry = self._store.logs.entries_at(conn, LogKey(place.city, place.epoch), [place.idx]).get(place.idx)
-        if not waiting or entry is None or entry.record is None:
-            return None
-        try:
-            cited = read_record(entry.record).claim
-        except Malformed:
-            return None
-        told = cited.registry_epoch, cited.registry_index, cited.entry_hash
-        return waiting[0] if told == (claim.registry_epoch, claim.registry_index, leaf_hash) else None
+        bring_back_grant(conn, self._store, board, outcome, decision, leaf_hash)
 
     def _confirmed(
         self, conn: Connection, board: Board, outcome: Outcome, decision: log_pb2.RegistryRecord, _leaf: bytes
@@ -162,7 +109,7 @@ class Replay:
             return  # erased since
         confirm(board, pending, board.claims.get(pending.person_key), outcome)
         self._flag(board, outcome, row, ViewFlags(0))
-        _note(outcome, pending, *_CONFIRMED)
+        note_confirmed(outcome, pending)
 
     def _opened(
         self, conn: Connection, board: Board, outcome: Outcome, decision: log_pb2.RegistryRecord, _leaf: bytes
@@ -187,7 +134,7 @@ class Replay:
         )
         if (row := board.row(pending.person_key, pending.license_id)) is not None:
             self._flag(board, outcome, row, ViewFlags.CONFLICT)
-        _note(outcome, pending, *_CONFLICT)
+        note(outcome, pending, *_CONFLICT)
 
     def _barred(
         self, conn: Connection, board: Board, outcome: Outcome, decision: log_pb2.RegistryRecord, _leaf: bytes
@@ -201,7 +148,7 @@ class Replay:
             take_claim(board, outcome, conflict, released=True)
             settled = replace(conflict, state=int(ConflictState.SETTLED), standing_license=b"")
             outcome.conflicts[conflict.license_id] = settled
-        _note(outcome, pending, *_VOID)
+        note(outcome, pending, *_VOID)
 
     def _stated(
         self, _conn: Connection, board: Board, outcome: Outcome, decision: log_pb2.RegistryRecord, _leaf: bytes
@@ -260,36 +207,8 @@ class Replay:
     def _transferred(
         self, conn: Connection, board: Board, outcome: Outcome, decision: log_pb2.RegistryRecord, _leaf: bytes
     ) -> None:
-        logged = decision.transfer_decided
-        where = logged.position
-        person = self._store.view.links.root(conn, logged.person_tag)
-        arrival = Arrival(where.city, where.epoch, where.index, logged.entry_hash, logged.license_id, person)
-        transfers = self._transfers.board(conn, [arrival], now_us=board.now_us)
-        if arrival not in transfers.open and is_erased(conn, self._store, LogKey(where.city, where.epoch), where.index):
-            outcome.transfers.append(_of_erased(board, arrival, logged))
-            return
-        if arrival not in transfers.open:
-            raise StoreCorrupt("a take-over that the registry decided does not wait; run fsck", city=where.city)
-        row = transfers.rows.get((person, arrival.license_id))
-        if logged.refusal != log_pb2.TRANSFER_REFUSAL_UNSPECIFIED:
-            refusal = next(each for each in Refusal if each.number == logged.refusal)
-            outcome.transfers.append(TransferDecision(arrival, refusal, row))
-            return
-        entry, decided = self._transfers.decide(
-            transfers,
-            arrival,
-            dict(board.claims),
-            contested=False,
-            now_us=board.now_us,
-            accepted=is_told_by_take_over(conn, self._store, logged),
-        )
-        if (entry.refusal, entry.source) != (logged.refusal, logged.source):
-            raise LogBehind(
-                "a hand-over that was decided can not be brought back, because the old city has changed the license "
-                "since; see `elicense-registry allow-signing`",
-                city=where.city,
-            )
-        outcome.transfers.append(decided)
+        moved = bring_back_transfer(conn, self._store, self._transfers, board, decision.transfer_decided)
+        outcome.transfers.append(moved)
 
     # -- around them ---------------------------------------------------------------------------------------------------
 
@@ -310,51 +229,11 @@ class Replay:
         board.set_flags(outcome, row, row.flags & ~_RULED | int(ruled))
 
 
-def _of_erased(board: Board, arrival: Arrival, logged: log_pb2.TransferDecided) -> TransferDecision:
-    """Return what became of a take-over whose record has been erased since.
-
-    Custody moves with the licence as it was last known: only the city that got it may order that it be erased.
-    """
-    row = board.row(arrival.person_key, arrival.license_id)
-    if logged.refusal != log_pb2.TRANSFER_REFUSAL_UNSPECIFIED:
-        return TransferDecision(arrival, next(each for each in Refusal if each.number == logged.refusal), row)
-    claim = board.claims.get(arrival.person_key)
-    held = None if claim is None else (claim.city, claim.license_id, claim.state)
-    if row is None or held != (row.city, row.license_id, ClaimState.HELD):
-        return TransferDecision(arrival, None, None, other_city=logged.source.city)
-    after = replace(
-        row,
-        city=arrival.city,
-        epoch=arrival.epoch,
-        idx=arrival.idx,
-        revision=row.revision + 1,
-        event=int(license_pb2.LICENSE_EVENT_TRANSFERRED_IN),
-        flags=row.flags & ~int(ViewFlags.OFFERED),
-        entry_hash=arrival.entry_hash,
-    )
-    revision = after.as_revision(effective_us=board.now_us, received_us=board.now_us)
-    return TransferDecision(arrival, None, row, after, revision)
-
-
 def _conflict(board: Board, conflict_id: bytes) -> Conflict:
     conflict = board.conflicts.get(conflict_id)
     if conflict is None:
         raise StoreCorrupt("the registry's log decides a conflict that was never opened; run fsck")
     return conflict
-
-
-def _take(outcome: Outcome, before: Claim | None, claim: Claim) -> None:
-    """Have a person be claimed, whoever has them."""
-    if before is not None and before.state == ClaimState.HELD:
-        outcome.over[claim.person_key] = before.license_id
-    elif before is not None and before.state == ClaimState.LEASED and before.city != claim.city:
-        outcome.lapsed[claim.person_key] = before.city
-    outcome.taken[claim.person_key] = claim
-
-
-def _note(outcome: Outcome, pending: Pending, kind: int, detail: str) -> None:
-    notes = outcome.notes.setdefault((pending.city, pending.epoch), [])
-    notes.append((pending.idx, int(kind), pending.license_id, detail))
 
 
 _Kind = Callable[[Replay, "Connection", Board, Outcome, log_pb2.RegistryRecord, bytes], None]

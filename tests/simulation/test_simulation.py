@@ -197,7 +197,7 @@ def test_a_planted_fault_in_a_restore_is_found(
     ("planted", "told"),
     [
         ({"tests.simulation.registry.own_doubt": nothing, "registry.given_back.GivenBack._doubt": nothing}, ""),
-        ({"registry.replay._take": nothing}, "its city does not hold the person"),
+        ({"registry.replayed_grants._take": nothing}, "its city does not hold the person"),
     ],
     ids=["deciding on in a log that was set back", "giving nobody back whom a grant had given"],
 )

@@ -10,10 +10,11 @@ from typing import Any, cast
 import pytest
 from prometheus_client import CollectorRegistry
 
-from city_node import replicator as module
+from city_node import pace as module
 from city_node.batches import Batch
 from city_node.metrics import ReplicationMetrics
-from city_node.replicator import FEW_ENTRIES, GATHER_S, LONGEST_TURN_S, Replicator
+from city_node.pace import FEW_ENTRIES, GATHER_S, LONGEST_TURN_S
+from city_node.replicator import Replicator
 from elicense.log.model import LogKey
 from elicense.v1 import log_pb2
 from elicense.v1 import replication_pb2 as pb
@@ -93,19 +94,19 @@ async def pauses(monkeypatch: pytest.MonkeyPatch, *, is_urgent: bool, entries: i
         opening=cast("Any", None),
         receipts=cast("Any", Receipts()),
         comparison=cast("Any", Comparison()),
-        gate=cast("Any", SimpleNamespace(waits=False)),
+        gate=cast("Any", SimpleNamespace(waits=False, reason=None)),
         metrics=ReplicationMetrics(registry=CollectorRegistry(), city=320500, clock=lambda: 0),
         heartbeat_s=0.0,
         jitter=lambda: 0.0,
     )
 
     async def wait(event: asyncio.Event, seconds: float) -> None:
-        if event is not replicator._stop:
+        if event is not replicator._pace._stop:
             replicator.stop()  # the idle city: everything is there
             return
         paused.append(seconds)
 
-    monkeypatch.setattr(module, "_wait", wait)
+    monkeypatch.setattr(module, "wait_for", wait)
     await replicator.run()
     assert replicator.connected
     return paused
