@@ -20,9 +20,11 @@ from city_node.store import Request
 from elicense.errors import Error, LicenseExists, RegistryUnreachable
 from elicense.rpc.coalesce import Coalescer
 
-#: How long those who wait together let others join them, seconds: so long for each that the last batch had.
+#: How long those who wait together let others join them at most, seconds: so long for each of them.
 GATHER_EACH_S: Final = 0.002
-LONGEST_GATHER_S: Final = 0.05
+LONGEST_GATHER_S: Final = 0.1
+#: A wait that brought nobody is the last one: a crowd that was just answered comes back within it.
+GATHER_STEP_S: Final = 0.01
 
 
 class Admissions:
@@ -137,5 +139,12 @@ class Admissions:
         return [(next(found)[0] or each) if isinstance(each, LicenseExists) else each for each in granted]
 
 
-async def _gather(carried: int, _waiting: Callable[[], int]) -> None:
-    await asyncio.sleep(min(LONGEST_GATHER_S, carried * GATHER_EACH_S))
+async def _gather(carried: int, waiting: Callable[[], int]) -> None:
+    left_s = min(LONGEST_GATHER_S, max(carried, waiting()) * GATHER_EACH_S)
+    while left_s > 0:
+        before = waiting()
+        await asyncio.sleep(min(GATHER_STEP_S, left_s))
+        left_s -= GATHER_STEP_S
+        # As long as nobody waits, nobody is held up.
+        if 0 < waiting() <= before:
+            return

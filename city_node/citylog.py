@@ -36,7 +36,7 @@ class CityLog:
         self._writer = writer
         self._clock = clock
         self._shared = shared
-        self._under_way: dict[asyncio.Task[Committed[Outcomes]], int] = {}
+        self._under_way: dict[asyncio.Future[Committed[Outcomes]], int] = {}
 
     @property
     def size(self) -> int:
@@ -96,10 +96,12 @@ class CityLog:
         Raises:
             Error: As :meth:`elicense.log.writer.LogWriter.submit`.
         """
-        task = asyncio.ensure_future(self._writer.submit(command, weight=entries, size=size, bulk=bulk))
-        self._under_way[task] = self._clock()
-        task.add_done_callback(self._finished)
-        return await asyncio.shield(task)
+        # Read before the command is in anybody's hands: nothing that it comes to has an earlier time.
+        at_us = self._clock()
+        done = self._writer.queue(command, weight=entries, size=size, bulk=bulk)
+        self._under_way[done] = at_us
+        done.add_done_callback(self._finished)
+        return await asyncio.shield(done)
 
     async def signed_head(self) -> tuple[int, bytes]:
         """Return size and signed checkpoint of the durable head.
@@ -111,10 +113,10 @@ class CityLog:
         head = await self._writer.head_signed()
         return head.size, head.note
 
-    def _finished(self, task: asyncio.Task[Committed[Outcomes]]) -> None:
-        del self._under_way[task]
-        if not task.cancelled():
-            task.exception()  # seen here, in case nobody waits for it any more
+    def _finished(self, done: asyncio.Future[Committed[Outcomes]]) -> None:
+        del self._under_way[done]
+        if not done.cancelled():
+            done.exception()  # seen here, in case nobody waits for it any more
 
 
 def entry_hash_of(committed: Committed[Outcomes], index: int) -> bytes:

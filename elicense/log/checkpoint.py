@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from elicense.errors import CheckpointInvalid, SignatureInvalid
-from elicense.log.note import MAX_NOTE_SIZE, check_text, cosign_note, open_note, parse_note, sign_note
+from elicense.log.note import MAX_NOTE_SIZE, Note, check_text, cosign_note, parse_note, sign_note, verify_note
 from elicense.log.tree import EMPTY_ROOT, HASH_SIZE, MAX_LOG_SIZE
 from elicense.log.verifier_key import COSIGNATURE, ED25519, VerifierKey, canonical_base64, encode_base64
 
@@ -154,8 +154,9 @@ def open_checkpoint(note: bytes, *, origin: str, key: VerifierKey) -> Checkpoint
         CheckpointInvalid: The note is not a checkpoint, or is one of another log.
         SignatureInvalid: The log has not signed it.
     """
-    checkpoint = _checkpoint_of(note, origin)
-    open_note(note, (key,))
+    parsed = parse_note(note)
+    checkpoint = _checkpoint_of(parsed, origin)
+    verify_note(parsed, (key,))
     return checkpoint
 
 
@@ -198,17 +199,18 @@ def open_cosigned(note: bytes, *, origin: str, log_key: VerifierKey, cosigner_ke
         CheckpointInvalid: The note is not a checkpoint, or is one of another log.
         SignatureInvalid: One of the two has not signed it.
     """
-    checkpoint = _checkpoint_of(note, origin)
-    signatures = open_note(note, (log_key, cosigner_key)).signatures
+    parsed = parse_note(note)
+    checkpoint = _checkpoint_of(parsed, origin)
+    signatures = verify_note(parsed, (log_key, cosigner_key)).signatures
     times = [signed.time_s for signed in signatures if signed.key == cosigner_key and signed.time_s is not None]
     if not times or all(signed.key != log_key for signed in signatures):
         raise SignatureInvalid("a cosigned head needs a signature of its log and one of the cosigner")
     return CosignedCheckpoint(checkpoint, max(times))
 
 
-def _checkpoint_of(note: bytes, origin: str) -> Checkpoint:
+def _checkpoint_of(note: Note, origin: str) -> Checkpoint:
     """The head in a note; its origin goes first, so that a wrong log is not reported as a bad signature."""
-    checkpoint = parse_checkpoint(parse_note(note).text)
+    checkpoint = parse_checkpoint(note.text)
     if checkpoint.origin != origin:
         raise CheckpointInvalid("the checkpoint is of another log or epoch")
     return checkpoint

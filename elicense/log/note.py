@@ -219,15 +219,28 @@ def cosign_note(data: bytes, *, name: str, signer: Signer, time_s: int) -> bytes
 def open_note(data: bytes, keys: Iterable[VerifierKey]) -> VerifiedNote:
     """Read a note and check it with the keys that are known.
 
-    Lines of unknown keys are ignored and a line that stands twice counts once;
-    every other line of a known key must verify, or the whole note is refused.
-
     Args:
         data: The note as it was received.
         keys: Keys to trust.
 
     Raises:
         CheckpointInvalid: The bytes are not a note in the C2SP form.
+        Error: As :func:`verify_note`.
+    """
+    return verify_note(parse_note(data), keys)
+
+
+def verify_note(note: Note, keys: Iterable[VerifierKey]) -> VerifiedNote:
+    """Check a note with the keys that are known.
+
+    Lines of unknown keys are ignored and a line that stands twice counts once;
+    every other line of a known key must verify, or the whole note is refused.
+
+    Args:
+        note: The note.
+        keys: Keys to trust.
+
+    Raises:
         SignatureInvalid: No known key signed it, or one of them did not sign this.
         Malformed: Two of the keys can not be told apart by name and key id.
     """
@@ -235,7 +248,6 @@ def open_note(data: bytes, keys: Iterable[VerifierKey]) -> VerifiedNote:
     for key in keys:
         if known.setdefault((key.name, key.key_id), key) != key:
             raise Malformed("two verifier keys have the same name and key id")
-    note = parse_note(data)
     verified = []
     for line in dict.fromkeys(note.signatures):
         signer = known.get((line.name, line.key_id))

@@ -170,6 +170,12 @@ class LogWriter(Generic[C, R]):
             SigningFailed: The key can not be used now; the records may be durable all the same.
             StoreCorrupt: Signing has stopped; so for LogForked.
         """
+        return await self.queue(command, weight=weight, size=size, bulk=bulk)
+
+    def queue(
+        self, command: C, *, weight: int, size: int | None = None, bulk: bool = False
+    ) -> asyncio.Future[Committed[R]]:
+        """Like :meth:`submit`, without the wait; whoever cancels what is returned takes the command back."""
         if self._refusal is not None:
             raise fresh(self._refusal)
         estimate = (weight * _USUAL_RECORD if size is None else size) + weight * SALT_SIZE
@@ -179,7 +185,7 @@ class LogWriter(Generic[C, R]):
             self._pace.note_urgent()
         self._count_waiting()
         self._wake.set()
-        return await request.done
+        return request.done
 
     def add_listener(self, listener: Listener) -> None:
         """Have ``listener`` called after each commit, on the event loop, with the new size."""
