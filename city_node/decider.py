@@ -11,11 +11,12 @@ is deferred to the next commit.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import date
 from typing import TYPE_CHECKING
 
+from city_node.board import Board, BoardReader
 from city_node.commands import (
     ApplyRules,
     ChangeLicense,
@@ -35,13 +36,10 @@ from city_node.commands import (
 )
 from city_node.custody import record_flags
 from city_node.encoding import etag_of
-from city_node.first_revision import FirstRevisions
 from city_node.gate import SigningGate
-from city_node.holding import refusals, require_custody
-from city_node.removal import Place, awaits_receipt, entries_of
+from city_node.holding import require_custody
 from city_node.revisions import (
     Latest,
-    Wrong,
     changed_record,
     erased_record,
     ordered_record,
@@ -62,43 +60,16 @@ from elicense.errors import (
     Violation,
 )
 from elicense.license.daily import next_step
-from elicense.license.field_change import FieldCorrection
 from elicense.log.decision import Appended, Decision
-from elicense.log.model import Head, LogKey, StoredEntry
+from elicense.log.model import Head
 from elicense.uuids import uuid_bytes
 from elicense.v1 import license_pb2
-from elicense.view.model import ViewRow
 from elicense.view.person import PersonIndex
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
 Outcomes = tuple[Outcome, ...]
-
-
-@dataclass(slots=True)
-class _Board:
-    """What is known while one commit is decided; grows with each command."""
-
-    key: LogKey
-    next_index: int
-    now_us: int
-    firsts: FirstRevisions
-    requests: dict[bytes, Request]
-    taken: dict[bytes, Error]
-    rows: dict[bytes, ViewRow]
-    entries: dict[tuple[int, int], StoredEntry]
-    wrong: dict[bytes, Wrong]
-    arriving: set[bytes]
-    unheld: set[bytes]
-    changed: set[bytes] = field(default_factory=set)
-    given: set[bytes] = field(default_factory=set)
-
-    def refusal(self, person_key: bytes) -> Error | None:
-        """Return why a person may have no licence here; None when they may."""
-        if person_key in self.given:
-            return LicenseExists("this person holds a license in this city already")
-        return self.taken.get(person_key)
 
 
 class CityDecider:
@@ -115,7 +86,7 @@ class CityDecider:
     def __init__(
         self, *, store: CityStore, persons: PersonIndex, gate: SigningGate, actor: str, clock: Callable[[], int]
     ) -> None:
-        self._store = store
+        self._boards = BoardReader(store=store, clock=clock)
         self._view = ViewWriter(store=store, persons=persons)
         self._gate = gate
         self._actor = actor
@@ -128,7 +99,7 @@ class CityDecider:
             DataLoss: This node only verifies.
         """
         self._gate.check()
-        board = self._board(conn, head, commands)
+        board = self._boards.read(conn, head, commands)
         decisions = []
         for command in commands:
             if isinstance(command, IssueLicenses):
@@ -160,7 +131,7 @@ class CityDecider:
 
     # -- one command ---------------------------------------------------------------------------------------------------
 
-    def _issue(self, board: _Board, item: NewLicense) -> Outcome:
+    def _issue(self, board: Board, item: NewLicense) -> Outcome:
         draft = item.draft
         known = self._known(board, draft.request_id, draft.digest)
         if known is not None:
@@ -175,7 +146,7 @@ class CityDecider:
         index = self._note(board, draft.request_id, draft.digest, item.license_id)
         return WrittenFirst(item, board.key, index, record, standing, board.now_us)
 
-    def _change(self, board: _Board, command: ChangeLicense) -> Outcome:
+    def _change(self, board: Board, command: ChangeLicense) -> Outcome:
         known = self._known(board, command.request_id, command.digest)
         if known is not None:
             return known
@@ -195,7 +166,7 @@ class CityDecider:
             board.given.add(command.new_key)
         return self._write(board, command.request_id, command.digest, latest.row.person_key, record)
 
-    def _require_free(self, board: _Board, command: ChangeLicense) -> None:
+    def _require_free(self, board: Board, command: ChangeLicense) -> None:
         """Refuse a new document of which somebody has a licence, or whose grant is over.
 
         Raises:
@@ -210,7 +181,7 @@ class CityDecider:
         if from_timestamp(command.grant.lease_end_time) <= board.now_us:
             raise GrantLapsed("the registry's grant has lapsed; try again")
 
-    def _take_over(self, board: _Board, command: TakeOverLicense) -> Outcome:
+    def _take_over(self, board: Board, command: TakeOverLicense) -> Outcome:
         known = self._known(board, command.request_id, command.digest)
         if known is not None:
             return known
@@ -233,7 +204,7 @@ class CityDecider:
         board.arriving.add(latest.license_id)
         return self._write(board, command.request_id, command.digest, latest.person_key, record)
 
-    def _erase(self, board: _Board, command: EraseLicense) -> Outcome:
+    def _erase(self, board: Board, command: EraseLicense) -> Outcome:
         known = self._known(board, command.request_id, command.digest)
         if known is not None:
             return known
@@ -248,7 +219,7 @@ class CityDecider:
         written = self._write(board, command.request_id, command.digest, latest.row.person_key, record)
         return replace(written, flags=0, erases=True)
 
-    def _erase_on_order(self, board: _Board, command: EraseOnOrder) -> Outcome:
+    def _erase_on_order(self, board: Board, command: EraseOnOrder) -> Outcome:
         known = self._known(board, command.request_id, b"")
         if known is not None:
             return known
@@ -268,7 +239,7 @@ class CityDecider:
         written = self._write(board, command.request_id, b"", b"", record)
         return replace(written, flags=0, erases=True)
 
-    def _apply_rule(self, board: _Board, license_id: bytes, day: date) -> Outcome:
+    def _apply_rule(self, board: Board, license_id: bytes, day: date) -> Outcome:
         try:
             latest = self._latest(board, license_id)
             step = next_step(latest.license, min(day, china_date(board.now_us)))
@@ -281,7 +252,7 @@ class CityDecider:
         request_id = uuid_bytes(record.request_id)
         return self._write(board, request_id, b"", latest.row.person_key, record)
 
-    def _latest(self, board: _Board, license_id: bytes) -> Latest:
+    def _latest(self, board: Board, license_id: bytes) -> Latest:
         row = board.rows.get(license_id)
         if row is None:
             raise LicenseNotFound("no license of this name in this city")
@@ -294,13 +265,13 @@ class CityDecider:
             raise StoreCorrupt("the latest record of the license is missing; run fsck")
         return Latest.read(row, entry.record)
 
-    def _known(self, board: _Board, request_id: bytes, digest: bytes) -> Outcome | None:
+    def _known(self, board: Board, request_id: bytes, digest: bytes) -> Outcome | None:
         request = board.requests.get(request_id)
         return None if request is None else answer_again(request, digest)
 
     def _write(
         self,
-        board: _Board,
+        board: Board,
         request_id: bytes,
         digest: bytes,
         person_key: bytes,
@@ -309,90 +280,12 @@ class CityDecider:
         index = self._note(board, request_id, digest, record.license_id)
         return Written(request_id, digest, index, person_key, record, record_flags(record))
 
-    def _note(self, board: _Board, request_id: bytes, digest: bytes, license_id: bytes) -> int:
+    def _note(self, board: Board, request_id: bytes, digest: bytes, license_id: bytes) -> int:
         """Note what a request comes to; return the index of its record."""
         index = board.next_index
         board.next_index += 1
         board.requests[request_id] = Request(request_id, digest, license_id, board.key.epoch, index, 0)
         return index
-
-    # -- what a commit needs to know -----------------------------------------------------------------------------------
-
-    def _board(self, conn: Connection, head: Head, commands: Sequence[Command]) -> _Board:
-        issued = [item for command in commands if isinstance(command, IssueLicenses) for item in command.items]
-        changes = [command for command in commands if isinstance(command, ChangeLicense)]
-        ruled = {each for command in commands if isinstance(command, ApplyRules) for each in command.licenses}
-        moves = [command for command in commands if isinstance(command, TakeOverLicense)]
-        request_ids = [item.draft.request_id for item in issued] + [change.request_id for change in changes]
-        request_ids += [move.request_id for move in moves]
-        keys = {item.draft.person_key for item in issued} | {move.latest.person_key for move in moves}
-        keys |= {change.new_key for change in changes if change.grant is not None}
-        rows: dict[bytes, ViewRow] = {}
-        orders = [command for command in commands if isinstance(command, EraseOnOrder)]
-        erasures = [command for command in commands if isinstance(command, EraseLicense | EraseOnOrder)]
-        request_ids += [erasure.request_id for erasure in erasures]
-        named = {change.license_id for change in changes} | {erasure.license_id for erasure in erasures}
-        for license_id in named | {move.latest.license_id for move in moves}:
-            row = self._store.view.by_license(conn, license_id)
-            if row is not None:
-                rows[license_id] = row
-        if ruled:
-            for held in self._store.view.by_person(conn, {person_key for person_key, _ in ruled}).values():
-                own = [row for row in held if row.city == head.key.log and (row.person_key, row.license_id) in ruled]
-                rows.update((row.license_id, row) for row in own)
-        entries: dict[tuple[int, int], StoredEntry] = {}
-        own_rows = [row for row in rows.values() if row.city == head.key.log]
-        for epoch in {row.epoch for row in own_rows}:
-            indices = [row.idx for row in own_rows if row.epoch == epoch]
-            found = self._store.logs.entries_at(conn, LogKey(head.key.log, epoch), indices)
-            entries.update(((epoch, index), entry) for index, entry in found.items())
-        for order in orders:
-            place = LogKey(head.key.log, order.epoch)
-            slots = self._store.logs.entries_at(conn, place, [order.idx])
-            entries.update(((order.epoch, index), entry) for index, entry in slots.items())
-        # Record times never go back, whatever the clock does.
-        now_us = max(self._clock(), head.recorded_us)
-        return _Board(
-            key=head.key,
-            next_index=head.size,
-            now_us=now_us,
-            firsts=FirstRevisions(head.key, now_us),
-            requests=self._store.requests(conn, request_ids),
-            taken=self._refusals(conn, keys, head.key.log, now_us) if keys else {},
-            rows=rows,
-            entries=entries,
-            wrong={change.request_id: wrong for change in changes if (wrong := self._wrong(conn, change)) is not None},
-            arriving={
-                move.latest.license_id
-                for move in moves
-                if self._store.hand_overs.arriving(conn, move.latest.license_id)
-            },
-            unheld={
-                order.license_id
-                for order in orders
-                if awaits_receipt(conn, self._store, self._ordered(conn, head.key.log, order))
-            },
-        )
-
-    def _ordered(self, conn: Connection, city: int, order: EraseOnOrder) -> Collection[Place]:
-        """Return where whatever lies that an order takes out."""
-        slot = LogKey(city, order.epoch), order.idx
-        return entries_of(conn, self._store, city, order.license_id, slot).keys()
-
-    def _refusals(self, conn: Connection, keys: set[bytes], city: int, now_us: int) -> dict[bytes, Error]:
-        return refusals(self._store.view.by_document(conn, keys), china_date(now_us), city=city)
-
-    def _wrong(self, conn: Connection, command: ChangeLicense) -> Wrong | None:
-        """Return the revision that a correction puts right."""
-        if not isinstance(command.change, FieldCorrection):
-            return None
-        number = command.change.revision
-        found = self._store.view.revisions(conn, command.license_id, after=number - 1, limit=1)
-        if not found or found[0].revision != number:
-            return None
-        place = LogKey(found[0].city, found[0].epoch)
-        entry = self._store.logs.entries_at(conn, place, [found[0].idx]).get(found[0].idx)
-        return None if entry is None else Wrong(found[0], entry.leaf_hash)
 
 
 def _records(outcomes: Outcomes) -> tuple[bytes, ...]:
