@@ -43,6 +43,7 @@ from registry.explanation import explained_by, require_explanation
 from registry.folding import Folding
 from registry.given_receipts import GivenReceipts
 from registry.heads import open_head
+from registry.held_entries import held_of, require_ours
 from registry.model import City, NotedDisposition, state_heard
 from registry.readers import Readers
 from registry.reading import Reading
@@ -208,8 +209,8 @@ class Ingest:
             # The city may have more words than the feed, if this database was set back: new ones go behind them.
             self._store.feeds.raise_to(conn, batch.city, min(batch.dispositions_after, _LAST_FEED_NUMBER))
         if signed is not None and signed.size <= head.size:
-            self._require_ours(conn, head, signed)  # (3)
-        fresh = self._compare(conn, head, batch, leaves)
+            require_ours(conn, self._store, head, signed)  # (3)
+        fresh = held_of(conn, self._store, head, batch, leaves)
         explained = explained_by(conn, self._store, head, batch, leaves[fresh:])  # (1)
         undecided = False
         erased.become(Erasures())  # the transaction may run again
@@ -305,29 +306,6 @@ class Ingest:
         if head is None:
             raise errors.StoreCorrupt("an enrolled city has no log; run fsck", city=key.log)
         return head
-
-    def _require_ours(self, conn: Connection, head: Head, signed: Checkpoint) -> None:
-        if self._store.logs.root_at(conn, head, signed.size) != signed.root:
-            raise errors.LogForked("the city signed another head over the entries held", size=signed.size)
-
-    def _compare(self, conn: Connection, head: Head, batch: Batch, leaves: Sequence[bytes]) -> int:
-        """Compare what is held with what was sent; return how many of the sent entries are held already."""
-        end = batch.first_index + len(leaves)
-        if batch.first_index > head.size or max(batch.tip_size, end) < head.size:
-            raise errors.SequenceGap(
-                f"the registry holds {head.size} entries; send from there on", expectedIndex=head.size
-            )
-        overlap = min(head.size, end) - batch.first_index
-        if overlap <= 0:
-            return 0
-        held = self._store.logs.leaf_hashes(conn, head.key, batch.first_index, batch.first_index + overlap)
-        for offset, (ours, theirs) in enumerate(zip(held, leaves, strict=False)):
-            if ours != theirs:
-                raise errors.LogForked(
-                    "a held entry differs from the one sent; the city's log has two histories",
-                    index=batch.first_index + offset,
-                )
-        return overlap
 
     def _held(
         self, conn: Connection, head: Head, dispositions: Sequence[NotedDisposition], *, undecided: bool = False

@@ -345,7 +345,10 @@ async def test_decisions_come_back_on_postgresql_too(tmp_path: Path, postgres: P
             nation = await begin(world, postgres)
             await late_records(nation, cancels)
             await an_open_conflict(nation)
+            await knows(nation.suzhou)
+            await world.node.publish_heads()
             held, before = await nation.mirror(), nation.state()
+            assert before["told"]
             await nation.set_back()
             with pytest.raises(errors.DataLoss):
                 await nation.tianjin.claim(NUMBERS[30])
