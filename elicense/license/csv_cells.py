@@ -9,26 +9,38 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import date
 from functools import lru_cache
+from typing import Final
 from urllib.parse import quote, unquote
 
 from elicense.license.model import StatusLetter, VehicleClass
 
+_KEPT_CELL: Final = 100
+"""Characters of the longest cell of classes that is kept with what it means: few different ones of that length exist,
+and of longer ones, which a file may be full of, the memory would be."""
 
-@lru_cache(maxsize=65_536)
+
 def read_day(cell: str) -> date | None:
     """Read a cell that holds one date; None when it is in the wrong form or there is no such day."""
     # date.fromisoformat() would also read week dates and the form without hyphens.
     if len(cell) != 10 or cell[4] != "-" or cell[7] != "-":
         return None
+    return _day(cell)
+
+
+@lru_cache(maxsize=65_536)
+def _day(cell: str) -> date | None:
     try:
         return date.fromisoformat(cell)
     except ValueError:
         return None
 
 
-@lru_cache(maxsize=65_536)
 def read_classes(cell: str) -> tuple[VehicleClass, ...] | None:
-    """Read the cell of classes; None when it is in the wrong form.  Few different cells exist."""
+    """Read the cell of classes; None when it is in the wrong form."""
+    return _known_classes(cell) if len(cell) <= _KEPT_CELL else _classes(cell)
+
+
+def _classes(cell: str) -> tuple[VehicleClass, ...] | None:
     classes: list[VehicleClass] = []
     for item in cell.split(";"):
         code, start, end, limits = _parts(item, 4)
@@ -40,6 +52,9 @@ def read_classes(cell: str) -> tuple[VehicleClass, ...] | None:
             VehicleClass(code, from_date, until_date, tuple(map(unquote, limits.split(","))) if limits else ())
         )
     return tuple(classes)
+
+
+_known_classes: Final = lru_cache(maxsize=65_536)(_classes)
 
 
 def read_letters(cell: str) -> tuple[StatusLetter, ...] | None:
