@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import re
 from contextlib import aclosing
 from dataclasses import dataclass
 from time import perf_counter
@@ -31,11 +30,13 @@ from google.protobuf.message import DecodeError
 
 from elicense.errors import CallerNotAllowed, Error, Malformed, ShuttingDown
 from elicense.rpc.authentication import Authenticator
+from elicense.rpc.call_lines import CallLines
+from elicense.rpc.call_metrics import MethodStats
 from elicense.rpc.context import CALLER, current_caller
 from elicense.rpc.errors import DETAILS_KEY, code_of, internal_status, to_status
-from elicense.rpc.forwarding import REQUEST_ID_KEY, Forwarder, PassedOn
+from elicense.rpc.forwarding import Forwarder, PassedOn
 from elicense.rpc.streams import OpenStreams
-from elicense.rpc.telemetry import MethodStats, Stamp, describe_exception
+from elicense.rpc.telemetry import describe_exception
 from elicense.rpc.validation import RequestRules
 from elicense.trust.spiffe import Caller
 
@@ -46,13 +47,13 @@ if TYPE_CHECKING:
     from google.rpc import status_pb2
 
     from elicense.rpc.active import ActiveCertificates
-    from elicense.rpc.telemetry import LineWriter, RpcMetrics
+    from elicense.rpc.call_metrics import RpcMetrics
+    from elicense.rpc.telemetry import LineWriter
     from elicense.trust.roles import Policy, Role
 
     _Context = grpc.aio.ServicerContext[Any, Any]
     _Run = Callable[[Any, _Context], Awaitable[bytes | None]]
 
-_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}\Z")
 _HEALTH_PREFIX: Final = "/grpc.health.v1.Health/"
 
 _KINDS: Final = {
@@ -73,7 +74,6 @@ class _Method:
     name: str
     roles: frozenset[Role]
     stats: MethodStats
-    log_head: str
     counted: bool
     deserialize: Callable[[bytes], Message]
     serialize: Callable[[Any], bytes]
@@ -108,8 +108,7 @@ class NodeInterceptor:
         self._forwarder = forwarder
         self._authenticator = Authenticator(certificates=certificates, clock=clock)
         self._metrics = metrics
-        self._log = log
-        self._stamp = Stamp(clock)
+        self._lines = None if log is None else CallLines(log, clock=clock)
         self._check = RequestRules().check
         self._running = 0
         self._idle = asyncio.Event()
@@ -184,18 +183,9 @@ class NodeInterceptor:
             self._running -= 1
             if not self._running:
                 self._idle.set()
-        if self._log is None:
-            return
-        request_id = ""
-        metadata = cast("tuple[tuple[str, str], ...]", context.invocation_metadata())
-        for key, value in metadata:
-            if key == REQUEST_ID_KEY and _REQUEST_ID.match(value):
-                request_id = value
-        # None of these values needs escaping: all are from fixed sets or checked patterns.
-        self._log.write(
-            f'{{"time":"{self._stamp()}",{method.log_head}"caller":"{"" if caller is None else caller.spiffe_id}",'
-            f'"code":"{code.name}","reason":"{reason}","ms":{seconds * 1000:.3f},"request_id":"{request_id}"}}'
-        )
+        if self._lines is not None:
+            metadata = cast("tuple[tuple[str, str], ...]", context.invocation_metadata())
+            self._lines.write(method.name, metadata, seconds=seconds, code=code, reason=reason, caller=caller)
 
     # -- handlers ------------------------------------------------------------------------------------------------------
 
@@ -211,7 +201,6 @@ class NodeInterceptor:
             name=name,
             roles=self._policy.methods.get(name, frozenset()),
             stats=self._metrics.method(_KINDS[shape], name),
-            log_head=f'"event":"rpc","method":"{name}",',
             counted=not name.startswith(_HEALTH_PREFIX),
             deserialize=cast("Callable[[bytes], Message]", handler.request_deserializer),
             serialize=cast("Callable[[Any], bytes]", handler.response_serializer),

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from elicense.rpc.active import ActiveCertificates
+from elicense.rpc.call_metrics import RpcMetrics
 from elicense.rpc.forwarding import Forwarder
 from elicense.rpc.interceptor import NodeInterceptor
 from elicense.rpc.server import ListenOptions, NodeServer, ReloadingCredentials
 from elicense.rpc.serving_metrics import ServingMetrics
-from elicense.rpc.telemetry import LineWriter, RpcMetrics
+from elicense.rpc.telemetry import LineWriter
 from elicense.sql.database import Database
 from elicense.trust.roles import Policy
 from elicense.trust.store import TrustStore

@@ -14,11 +14,12 @@ from prometheus_client import CollectorRegistry
 
 from elicense.clock import utc_micros
 from elicense.rpc.active import ActiveCertificates
+from elicense.rpc.call_metrics import RpcMetrics
 from elicense.rpc.channel import secure_channel
 from elicense.rpc.forwarding import Forwarder
 from elicense.rpc.interceptor import NodeInterceptor
 from elicense.rpc.server import ListenOptions, NodeServer, ReloadingCredentials
-from elicense.rpc.telemetry import LineWriter, RpcMetrics
+from elicense.rpc.telemetry import LineWriter
 from elicense.trust.credentials import Credentials
 from elicense.trust.roles import Policy, registry_policy
 from elicense.trust.spiffe import ActiveCertificate

@@ -13,11 +13,11 @@ from prometheus_client import CollectorRegistry
 from elicense.clock import utc_micros
 from elicense.errors import Error, ShuttingDown
 from elicense.rpc.active import ActiveCertificates
+from elicense.rpc.call_metrics import RpcMetrics
 from elicense.rpc.context import current_caller
 from elicense.rpc.interceptor import NodeInterceptor
 from elicense.rpc.server import ListenOptions, NodeServer, ReloadingCredentials
 from elicense.rpc.streams import OpenStreams
-from elicense.rpc.telemetry import RpcMetrics
 from elicense.trust.credentials import Credentials
 from elicense.trust.roles import registry_policy
 from elicense.trust.spiffe import ActiveCertificate, registry_id

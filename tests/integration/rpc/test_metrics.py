@@ -9,7 +9,8 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from elicense.errors import PeerUnreachable
-from elicense.rpc.telemetry import MetricsServer, RpcMetrics
+from elicense.rpc.call_metrics import RpcMetrics
+from elicense.rpc.telemetry import MetricsServer
 from tests.support.authority import TestAuthority
 
 

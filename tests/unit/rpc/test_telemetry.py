@@ -7,24 +7,11 @@ import threading
 from collections.abc import Iterator
 from itertools import pairwise
 
-import grpc
 import pytest
 import structlog
 from prometheus_client import CollectorRegistry
 
-from elicense.rpc.telemetry import (
-    WRITE_BYTES,
-    LineMetrics,
-    LineWriter,
-    RpcMetrics,
-    Stamp,
-    code_label,
-    configure_logging,
-    describe_exception,
-)
-
-METHOD = "/elicense.v1.VerificationService/VerifyLicense"
-LABELS = {"grpc_type": "unary", "grpc_service": "elicense.v1.VerificationService", "grpc_method": "VerifyLicense"}
+from elicense.rpc.telemetry import WRITE_BYTES, LineMetrics, LineWriter, Stamp, configure_logging, describe_exception
 
 
 @pytest.fixture
@@ -44,32 +31,6 @@ def logged() -> Iterator[tuple[io.StringIO, LineWriter]]:
 def lines(logged: tuple[io.StringIO, LineWriter]) -> list[dict[str, object]]:
     logged[1].flush()
     return [json.loads(line) for line in logged[0].getvalue().splitlines()]
-
-
-def test_calls_are_counted_by_code_and_time() -> None:
-    registry = CollectorRegistry()
-    metrics = RpcMetrics(registry)
-    stats = metrics.method("unary", METHOD)
-    stats.started += 3
-    stats.finish(grpc.StatusCode.OK, 0.0004)
-    stats.finish(grpc.StatusCode.OK, 0.003)
-    stats.finish(grpc.StatusCode.PERMISSION_DENIED, 60.0)
-    assert metrics.method("unary", METHOD) is stats
-    assert registry.get_sample_value("grpc_server_started_total", LABELS) == 3
-    assert registry.get_sample_value("grpc_server_handled_total", {**LABELS, "grpc_code": "OK"}) == 2
-    assert registry.get_sample_value("grpc_server_handled_total", {**LABELS, "grpc_code": "PermissionDenied"}) == 1
-    assert registry.get_sample_value("grpc_server_handling_seconds_bucket", {**LABELS, "le": "0.0005"}) == 1
-    assert registry.get_sample_value("grpc_server_handling_seconds_bucket", {**LABELS, "le": "0.005"}) == 2
-    assert registry.get_sample_value("grpc_server_handling_seconds_bucket", {**LABELS, "le": "+Inf"}) == 3
-    assert registry.get_sample_value("grpc_server_handling_seconds_sum", LABELS) == pytest.approx(60.0034)
-
-
-def test_codes_are_spelt_as_in_the_rest_of_the_family() -> None:
-    assert [code_label(c) for c in (grpc.StatusCode.OK, grpc.StatusCode.CANCELLED, grpc.StatusCode.DATA_LOSS)] == [
-        "OK",
-        "Canceled",
-        "DataLoss",
-    ]
 
 
 def test_instants_are_written_to_the_microsecond() -> None:
