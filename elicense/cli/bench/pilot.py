@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -82,13 +82,20 @@ class Cost:
         name: Which.
         records: Records that it handled.
         cpu_s: User and system time, its start included unless it ran before.
-        memory: Most anonymous memory that was seen, in bytes.
+        memory: Most anonymous memory that it, or one that it had started, was seen with, in bytes.
+        memory_with_assistants: The same of it and of all that it had started together, in bytes.
     """
 
     name: str
     records: int
     cpu_s: float = 0.0
     memory: int = 0
+    memory_with_assistants: int = 0
+
+    def see(self, anonymous: Sequence[int]) -> None:
+        """Remember how much memory it has now, and each that it had started."""
+        self.memory = max(self.memory, *anonymous)
+        self.memory_with_assistants = max(self.memory_with_assistants, sum(anonymous))
 
     @property
     def record_us(self) -> float:
@@ -237,7 +244,7 @@ class Pilot:
                 first_s = first_s or (now - began if held_now else 0.0)
                 moved = now if held_now > held else moved
                 for cost, processes, _ in watched:
-                    cost.memory = max(cost.memory, processes.anonymous_bytes())
+                    cost.see(processes.anonymous_of_each())
                 if now - told >= _TELL_EVERY_S:
                     rate = (held_now - held_then) / (now - told)
                     self._say(

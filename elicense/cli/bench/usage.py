@@ -34,7 +34,11 @@ class Processes:
 
     def anonymous_bytes(self) -> int:
         """Return the anonymous memory of all, without the pages of files that the kernel may drop."""
-        return sum(_anonymous(pid) for pid in self._all())
+        return sum(self.anonymous_of_each())
+
+    def anonymous_of_each(self) -> list[int]:
+        """Return the anonymous memory of each, in bytes; the root's first."""
+        return [_anonymous(pid) for pid in self._all()]
 
     def _all(self) -> Iterator[int]:
         if not self._below:

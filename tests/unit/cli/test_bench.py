@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import sys
+from subprocess import PIPE, Popen
 
 import pytest
 
 from elicense.cli.bench.counter import Counter, percentile_ms
 from elicense.cli.bench.people import number_of
+from elicense.cli.bench.pilot import Cost
 from elicense.cli.bench.report import Report
 from elicense.cli.bench.rounds import SERVER, Figure, Round, Row, measure
 from elicense.cli.bench.usage import Processes
@@ -62,6 +65,22 @@ def test_the_cost_of_a_process_counts_its_children_that_have_ended() -> None:
     os.waitpid(child, 0)
     assert Processes(os.getpid()).cpu_s() > before
     assert Processes(os.getpid()).anonymous_bytes() > 2**20
+
+
+def test_memory_is_told_of_each_process_since_none_may_have_much() -> None:
+    with Popen(
+        [sys.executable, "-c", "held = b'x' * 2**25; print(flush=True); input()"], stdin=PIPE, stdout=PIPE
+    ) as one:
+        assert one.stdout is not None
+        one.stdout.readline()
+        own, *below = Processes(os.getpid()).anonymous_of_each()
+        one.communicate(b"\n")
+    assert own > 2**20
+    assert max(below) > 2**25
+    cost = Cost("registry", 1)
+    for anonymous in ([100, 40], [90, 120], [80]):
+        cost.see(anonymous)
+    assert (cost.memory, cost.memory_with_assistants) == (120, 210)
 
 
 def test_every_synthetic_holder_has_a_number_of_its_own_that_can_be_one() -> None:
