@@ -62,16 +62,17 @@ class TestNode:
         self._writer = LineWriter(self.log)
         self.certificates = ActiveCertificates(fetch=self._fetch, clock=self.clock)
         self.credentials = ReloadingCredentials(self.folder)
+        self._interceptor = NodeInterceptor(
+            policy=policy or registry_policy(),
+            certificates=self.certificates,
+            metrics=RpcMetrics(self.registry),
+            log=self._writer,
+            clock=self.clock,
+            forwarder=forwarder,
+        )
         self.server = NodeServer(
             credentials=self.credentials,
-            interceptor=NodeInterceptor(
-                policy=policy or registry_policy(),
-                certificates=self.certificates,
-                metrics=RpcMetrics(self.registry),
-                log=self._writer,
-                clock=self.clock,
-                forwarder=forwarder,
-            ),
+            interceptor=self._interceptor,
             services=["elicense.v1.VerificationService"],
             options=options or ListenOptions("127.0.0.1:0", reflection=reflection),
         )
@@ -122,6 +123,10 @@ class TestNode:
             **options,
         ) as channel:
             yield channel
+
+    async def all_ended(self) -> None:
+        """Return once every call is counted and logged: a caller may hear that its call failed before that."""
+        await self._interceptor.idle()
 
     def lines(self) -> list[dict[str, Any]]:
         """What the node has logged so far."""

@@ -286,6 +286,7 @@ async def test_each_call_is_one_line_without_its_contents(node: TestNode) -> Non
         await ask(channel, metadata=(("x-request-id", "r-1.2_3"),))
         with pytest.raises(Malformed):
             await ask(channel, BAD, metadata=(("x-request-id", 'no"such'),))
+    await node.all_ended()
     good, bad = node.lines()
     assert good["method"] == bad["method"] == VERIFY
     assert good["caller"] == "spiffe://elicense.test/verifier/police/suzhou"
@@ -299,6 +300,7 @@ async def test_calls_are_counted(node: TestNode) -> None:
         await ask(channel)
         with pytest.raises(Malformed):
             await ask(channel, BAD)
+    await node.all_ended()
     labels = {"grpc_type": "unary", "grpc_service": "elicense.v1.VerificationService", "grpc_method": "VerifyLicense"}
     assert node.registry.get_sample_value("grpc_server_started_total", labels) == 2
     for code in ("OK", "InvalidArgument"):
