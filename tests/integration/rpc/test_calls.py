@@ -325,6 +325,7 @@ async def test_a_caller_that_hangs_up_ends_its_call(node: TestNode, servicer: Se
         await ended.wait()
         with pytest.raises(asyncio.CancelledError):
             await call
+    await node.all_ended()
     assert node.lines()[-1]["code"] == "CANCELLED"
 
 

@@ -47,6 +47,7 @@ async def test_health_of_an_unknown_service_is_not_found(pki: TestAuthority, tmp
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await status(channel, "no.such.Service")
         assert caught.value.code() is grpc.StatusCode.NOT_FOUND
+        await node.all_ended()
         assert node.lines()[-1]["code"] == "NOT_FOUND"
 
 
