@@ -40,6 +40,7 @@ from registry.empty_slots import require_held
 from registry.epochs import previous_head
 from registry.erasure import Erasures
 from registry.explanation import explained_by, require_explanation
+from registry.filled_feed import filled
 from registry.folding import Folding
 from registry.given_receipts import GivenReceipts
 from registry.heads import open_head
@@ -238,9 +239,9 @@ class Ingest:
         is_whole = head.size >= batch.tip_size
         if is_whole and self._store.conflicts.stored_by(conn, batch.city, batch.dispositions_after):
             undecided = True
-        dispositions = self._store.feeds.after(
-            conn, batch.city, after=batch.dispositions_after, limit=DISPOSITIONS_PER_ANSWER
-        )
+        after = batch.dispositions_after
+        words = self._store.feeds.after(conn, batch.city, after=after, limit=DISPOSITIONS_PER_ANSWER)
+        dispositions = filled(words, after=after, limit=DISPOSITIONS_PER_ANSWER)
         unsigned = take_told(conn, self._store, batch, enrolled, held=head.size)
         held = self._held(conn, head, dispositions, undecided=undecided)
         return replace(held, explained=explained, as_of_us=state.as_of_us, unsigned=unsigned)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final, Protocol
 
 from elicense.errors import Malformed
-from elicense.log.model import LogKey, StoredEntry
+from elicense.log.model import FIRST_EPOCH, LogKey, StoredEntry
 from elicense.v1 import license_pb2, replication_pb2
 from elicense.view.erasure import read_erasure
 from elicense.view.fold import read_record
@@ -16,6 +16,7 @@ _REFUSED: Final = replication_pb2.DISPOSITION_KIND_TRANSFER_REFUSED
 _AWAY: Final = replication_pb2.DISPOSITION_KIND_TRANSFERRED_AWAY
 _LATE: Final = replication_pb2.DISPOSITION_KIND_LATE_RECORD
 _ERASED: Final = replication_pb2.DISPOSITION_KIND_ERASED
+_LOST: Final = replication_pb2.DISPOSITION_KIND_LOST
 _TAKEN_OVER: Final = license_pb2.LICENSE_EVENT_TRANSFERRED_IN
 
 
@@ -62,6 +63,8 @@ def fault_of(word: Word, entry: StoredEntry | None) -> str | None:
     """
     if word.kind not in _KINDS:
         return "it is of a kind that there is not"
+    if word.kind == _LOST and (word.license_id or word.epoch != FIRST_EPOCH or word.idx):
+        return "it was lost, and says something"
     if bool(word.other_city) != (word.kind in (_ACCEPTED, _AWAY, _LATE)) and word.kind not in (_REFUSED, _ERASED):
         return "it is about a hand-over, or names another city, and not both"
     if entry is None:
