@@ -185,6 +185,9 @@ def _require_may_stand(board: Board, conflict: Conflict, standing: bytes) -> Non
     claim = board.claims.get(conflict.person_key)
     if claim is not None and claim.state != ClaimState.RELEASED and claim.license_id not in conflict.licenses:
         raise PersonClaimed("the person has got another license meanwhile", heldByCity=claim.city)
+    if _row(board, conflict, standing) is None:
+        # It would hold the person for ever, and nobody could license them.
+        raise ConflictClosed("the license that would stand is erased")
     if is_cancelled(board, conflict, standing):
         raise ConflictClosed("the license that would stand is cancelled")
 

@@ -37,6 +37,7 @@ from elicense.v1.verification_pb2 import (
 from tests.integration.registry.test_bans import licensed_anew
 from tests.integration.registry.world import CHENGDU, SUZHOU, TIANJIN, TRUST_DOMAIN, Verifier, World, running_world
 from tests.support.city import DEADLINE_S, City
+from tests.support.cluster import eventually
 from tests.support.postgres import PostgresServer
 
 T = TypeVar("T")
@@ -300,6 +301,27 @@ async def test_the_waiting_license_that_is_cancelled_ends_the_conflict_too(dispu
     await dispute.tianjin.replicate()
     assert [word.kind for word in await dispute.suzhou.decided(2)] == [CONTESTED, STANDS]
     assert dispute.valid() == [dispute.held]
+    dispute.check()
+
+
+async def test_a_license_that_was_erased_while_its_conflict_was_open_does_not_win_it(dispute: Dispute) -> None:
+    cancelled = license_pb2.LICENSE_EVENT_CANCELLED
+    dispute.tianjin.change(dispute.waiting, "G", event=cancelled)
+    dispute.tianjin.erase(dispute.waiting)
+    await dispute.tianjin.replicate()
+    with pytest.raises(errors.ConflictClosed):
+        await dispute.say(dispute.suzhou, WITHDRAW)
+    assert dispute.valid() == [dispute.held]
+    dispute.check()
+    # Nobody is held by what is no more: once the other one ends, the person is free.
+    dispute.suzhou.change(dispute.held, "G", event=cancelled)
+    await dispute.suzhou.replicate()
+
+    async def free() -> bool:
+        (answer,) = await dispute.suzhou.claim(NUMBER)
+        return bool(answer.WhichOneof("result") != "held_by_city")
+
+    await eventually(free)
     dispute.check()
 
 
