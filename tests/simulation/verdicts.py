@@ -83,7 +83,10 @@ class VerdictOracle:
             # The national view may be of before, while the registry is filled again.
             custodian = self.decisions.custodian(*licenses) or (row[0] if row else 0)
         known = tuple(held(committed, self.registry))
-        is_held = any(number in each.numbers for each in held(self._counting(number), self.registry))
+        counting = held(self._counting(number), self.registry)
+        # One that was set back may have got a take-over again before the license itself, which says nothing to it.
+        issued = {each.license_id for each in counting if each.issues}
+        is_held = any(number in each.numbers and each.license_id in issued for each in counting)
         return Asked(now_us, self.setbacks, number, committed, known, custodian, is_held, self._is_barred(known))
 
     def told(self, asked: Asked, verdict: pb.Verdict) -> None:
