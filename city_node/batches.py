@@ -103,6 +103,15 @@ class BatchReader:
         note = self._sign(key, end.size, end.root) if end.note is None else end.note
         return Batch(messages, note, end.size, oldest_us, shown)
 
+    async def size(self, key: LogKey) -> int:
+        """Return how many entries a log has, 0 when it was never created.
+
+        Raises:
+            StoreUnavailable: The database is away.
+        """
+        head = await self._database.read(lambda conn: self._logs.head(conn, key))
+        return 0 if head is None else head.size
+
     def _read(
         self, conn: Connection, key: LogKey, start: int, wanted: int
     ) -> tuple[CheckpointRow | None, list[StoredEntry]]:

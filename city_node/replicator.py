@@ -253,10 +253,11 @@ class Replicator:
                 raise
             self._next_index = None
             return
-        # One more than it has: nothing is vouched for while a later epoch is not there.
+        # One more than it will ever have: nothing is vouched for while a later epoch is not there.  One more than this
+        # batch has would come true with the next one.
         left = self._clock.now_us()
         city_us, _ = await self._log.durable()
-        response = await self._send(batch, next_index, city_us, batch.size + 1, left)
+        response = await self._send(batch, next_index, city_us, await self._batches.size(there) + 1, left)
         self._next_index = response.next_index
 
     async def _take(

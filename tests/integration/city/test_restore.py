@@ -14,6 +14,8 @@ from click.testing import CliRunner
 
 import city_node.cli
 import registry.cli
+import registry.ingest
+from city_node.batches import BatchReader
 from city_node.config import load_city_config
 from city_node.store import CityStore
 from elicense import errors
@@ -30,6 +32,7 @@ from elicense.trust.spiffe import city_id
 from elicense.v1 import issuance_pb2 as pb
 from elicense.v1 import log_pb2, replication_pb2, replication_pb2_grpc
 from elicense.v1.verification_pb2 import OUTCOME_INVALID, OUTCOME_VALID, PURPOSE_ROADSIDE_CHECK
+from registry.model import CityState, state_heard
 from registry.store import RegistryStore
 from tests.integration.city.test_anchor import copy_database, set_back
 from tests.integration.city.test_issuance import set_status, suspension
@@ -244,6 +247,41 @@ async def test_what_the_database_holds_beyond_the_registry_is_sent_before_the_ep
     assert len(ours) == 2
     await suzhou.start()
     await suzhou.replicated()
+    await all_is_well(cluster, suzhou)
+
+
+async def test_an_epoch_that_ended_and_is_sent_in_parts_makes_a_city_no_fresher(
+    cluster: Cluster, suzhou: City, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, *later = drivers(SUZHOU, 4)
+    await suzhou.issue(first)
+    await suzhou.replicated()
+    await cluster.stop_registry()
+    for driver in later:
+        await suzhou.issue(driver)
+    await suzhou.stop()
+    suzhou.config.anchor_path.unlink()
+    assert (await restore(suzhou, "--without-registry"))["epoch"] == 2
+    # An entry a call.
+    assert BatchReader.__init__.__kwdefaults__ is not None
+    monkeypatch.setitem(BatchReader.__init__.__kwdefaults__, "max_entries", 1)
+    heard: list[tuple[int, int, int]] = []
+
+    def remember(before: CityState | None, **said: Any) -> CityState:
+        state = state_heard(before, **said)
+        heard.append((state.epoch, state.next_index, state.as_of_us - (0 if before is None else before.as_of_us)))
+        return state
+
+    monkeypatch.setattr(registry.ingest, "state_heard", remember)
+    await suzhou.start()
+    await cluster.start_registry()
+    await suzhou.replicated()
+
+    async def goes_on_there() -> bool:
+        return any(epoch == 2 for epoch, _, _ in heard)
+
+    await eventually(goes_on_there)
+    assert [(size, fresher) for epoch, size, fresher in heard if epoch == 1] == [(2, 0), (3, 0), (4, 0)]
     await all_is_well(cluster, suzhou)
 
 
