@@ -8,6 +8,7 @@ from collections.abc import Callable
 from city_node.commands import Command
 from city_node.decider import Outcomes
 from city_node.shared_head import SharedHead
+from elicense.clock import SECOND_US
 from elicense.errors import StoreCorrupt
 from elicense.log.decision import Committed
 from elicense.log.model import LogKey
@@ -36,7 +37,8 @@ class CityLog:
         self._writer = writer
         self._clock = clock
         self._shared = shared
-        self._under_way: dict[asyncio.Future[Committed[Outcomes]], int] = {}
+        #: When each was submitted, by the clock and by the monotonic one, in seconds.
+        self._under_way: dict[asyncio.Future[Committed[Outcomes]], tuple[int, float]] = {}
 
     @property
     def size(self) -> int:
@@ -53,6 +55,16 @@ class CityLog:
     def is_urgent(self) -> bool:
         """Whether somebody waits for a commit of their own, or may in another process, or did a moment ago."""
         return self._shared is not None or self._writer.is_urgent
+
+    @property
+    def behind_us(self) -> int:
+        """Since how many microseconds something has been under way here; 0 when nothing is.
+
+        For whoever tells the time by another clock than this node's: what is under way may be durable
+        already, while :attr:`size` counts it only once it is signed.
+        """
+        oldest_s = next((since_s for _, since_s in self._under_way.values()), None)
+        return 0 if oldest_s is None else int((asyncio.get_running_loop().time() - oldest_s) * SECOND_US) + 1
 
     async def durable(self) -> tuple[int, int]:
         """Return a time (UTC microseconds) up to which every record is durable by now, and the log's size.
@@ -85,7 +97,7 @@ class CityLog:
         nothing that is still under way can have a time before its submission.
         Ask for the size afterwards, never before.
         """
-        return min(self._clock(), min(self._under_way.values(), default=self._clock()))
+        return min(self._clock(), min((at_us for at_us, _ in self._under_way.values()), default=self._clock()))
 
     async def submit(self, command: Command, *, entries: int, size: int, bulk: bool = False) -> Committed[Outcomes]:
         """Have a command decided; returns once it is durable and signed.
@@ -97,9 +109,9 @@ class CityLog:
             Error: As :meth:`elicense.log.writer.LogWriter.submit`.
         """
         # Read before the command is in anybody's hands: nothing that it comes to has an earlier time.
-        at_us = self._clock()
+        at = self._clock(), asyncio.get_running_loop().time()
         done = self._writer.queue(command, weight=entries, size=size, bulk=bulk)
-        self._under_way[done] = at_us
+        self._under_way[done] = at
         done.add_done_callback(self._finished)
         return await asyncio.shield(done)
 

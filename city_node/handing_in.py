@@ -34,6 +34,7 @@ class _OwnLog:
     clock: Callable[[], int]
     shared: bool = False
     is_urgent: bool = True
+    behind_us: int = 0
 
     async def durable(self) -> tuple[int, int]:
         return self.clock(), self.size

@@ -20,6 +20,10 @@ class OwnLog(Protocol):
     def is_urgent(self) -> bool:
         """Whether somebody waits for a commit of their own here, or may, or did a moment ago."""
 
+    @property
+    def behind_us(self) -> int:
+        """Since how many microseconds something has been under way here that the log's size may not count yet."""
+
     async def durable(self) -> tuple[int, int]:
         """Return a time (UTC microseconds) up to which every record is durable by now, and the log's size."""
 

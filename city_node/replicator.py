@@ -231,7 +231,7 @@ class Replicator:
             await self._finish_epoch(self._there, next_index)
             return True
         # Before anything is read: what is recorded from here on must not seem to be part of it.
-        left = self._clock.now_us()
+        left = self._registry_us()
         city_us, tip_size = await self._log.durable()
         batch = await self._batches.read(self._key, next_index, wanted=self._entries_wanted)
         self._metrics.waiting(tip_size - next_index, batch.oldest_us)
@@ -241,6 +241,11 @@ class Replicator:
         self._note_success(response.next_index)
         feed_goes_on = len(response.dispositions) >= DISPOSITIONS_PER_ANSWER
         return feed_goes_on or response.next_index < max(tip_size, self._log.size)
+
+    def _registry_us(self) -> int | None:
+        """Return what the registry's clock showed, or less, when all that was begun here was durable and counted."""
+        now_us = self._clock.now_us()
+        return None if now_us is None else now_us - self._log.behind_us
 
     async def _finish_epoch(self, there: LogKey, next_index: int) -> None:
         """Bring the registry to the end of an epoch that has ended here, and open the next one there."""
@@ -255,7 +260,7 @@ class Replicator:
             return
         # One more than it will ever have: nothing is vouched for while a later epoch is not there.  One more than this
         # batch has would come true with the next one.
-        left = self._clock.now_us()
+        left = self._registry_us()
         city_us, _ = await self._log.durable()
         response = await self._send(batch, next_index, city_us, await self._batches.size(there) + 1, left)
         self._next_index = response.next_index

@@ -130,6 +130,8 @@ class Nation:
         self._offsets = dict.fromkeys(CITIES, doubles.clock_off_s)
         self._rising: dict[asyncio.Task[None], str] = {}
         self._down: set[str] = set()
+        #: Those that start by themselves once nobody keeps them down: a node runs once.
+        self._waiting: set[str] = set()
         self.broken: Exception | None = None
         loop.set_exception_handler(self._unhandled)
         loop.crashes = self.trouble.may_crash
@@ -176,11 +178,15 @@ class Nation:
         else:
             self.registry = None
             again = self.start_registry
+        if node.name in self._waiting:
+            return
+        self._waiting.add(node.name)
 
         async def rise() -> None:
             await asyncio.sleep(self._random.uniform(0.05, 3))
             while node.name in self._down:  # noqa: ASYNC110  # an operator ends it
                 await asyncio.sleep(0.1)
+            self._waiting.discard(node.name)
             await again()
 
         task = self.loop.create_task(rise(), context=outside())

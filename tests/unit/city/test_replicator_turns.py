@@ -29,6 +29,7 @@ class Log:
     is_urgent: bool
     size: int = IN_ALL
     shared: bool = False
+    behind_us: int = 0
 
     async def durable(self) -> tuple[int, int]:
         return 1_000_000, self.size
