@@ -46,10 +46,14 @@ class Decisions:
             for index, content in registry.entries(0, epoch, self._sizes[epoch]):
                 self._sizes[epoch] = index + 1
                 self._note(epoch, index, RegistryRecord.FromString(content or b""))
-        if any(size < self._sizes[epoch] for epoch, size, _ in registry.heads(0)):
-            return  # it was set back, and its cities give it all of that again
+        if not self.is_whole(registry):
+            return
         for license_id, taken_over in self.accepted.items():
             self._check(registry, license_id, taken_over[-1])
+
+    def is_whole(self, registry: Watch) -> bool:
+        """Return whether it holds all that it decided; one that was set back does once its cities gave it back."""
+        return all(size >= self._sizes[epoch] for epoch, size, _ in registry.heads(0))
 
     def _note(self, epoch: int, index: int, record: RegistryRecord) -> None:
         if record.HasField("claims_granted"):

@@ -84,9 +84,13 @@ class VerdictOracle:
             custodian = self.decisions.custodian(*licenses) or (row[0] if row else 0)
         known = tuple(held(committed, self.registry))
         counting = held(self._counting(number), self.registry)
-        # One that was set back may have got a take-over again before the license itself, which says nothing to it.
+        # One that was set back may have got a take-over again before the license itself, which says nothing to it, or
+        # what a city wrote upon one, such as another number, before its own decision.
         issued = {each.license_id for each in counting if each.issues}
-        is_held = any(number in each.numbers and each.license_id in issued for each in counting)
+        is_whole = self.decisions.is_whole(self.registry)
+        is_held = any(
+            number in each.numbers and each.license_id in issued and (each.issues or is_whole) for each in counting
+        )
         return Asked(now_us, self.setbacks, number, committed, known, custodian, is_held, self._is_barred(known))
 
     def told(self, asked: Asked, verdict: pb.Verdict) -> None:
