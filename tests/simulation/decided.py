@@ -74,11 +74,16 @@ class Decisions:
             raise Violated(f"a license was taken over from {taken.source.city}, and {before[-1].place.city} had it")
         before.append(taken)
 
+    def _is_emptied(self, registry: Watch, place: Place) -> bool:
+        """Return whether the registry has emptied a slot, as upon an entry that its city has lost and gets back."""
+        slots = registry.entries(place.city, place.epoch, place.idx)
+        return bool(slots) and slots[0] == (place.idx, None)
+
     def _check(self, registry: Watch, license_id: bytes, last: TakenOver) -> None:
         rows = registry.connection.execute(
             "SELECT city, epoch, idx FROM license_view WHERE license_id = ?", (license_id,)
         ).fetchall()
-        if not rows and license_id in self.writings.erased:
+        if not rows and (license_id in self.writings.erased or self._is_emptied(registry, last.place)):
             return
         if len(rows) != 1:
             raise Violated(f"a license that was taken over stands {len(rows)} times in the national view")
