@@ -319,7 +319,8 @@ class Replicator:
         self._clock.hear(response.registry_time)
         self._entries_wanted = max(0, response.entries_wanted)
         words = response.dispositions
-        whole = len(words) < DISPOSITIONS_PER_ANSWER
+        # A registry that was set back may have said more than it knows of now.
+        whole = len(words) < DISPOSITIONS_PER_ANSWER and not response.decisions_missing
         await self._take(request.epoch, response.receipt, response.next_index, words, whole_feed=whole)
         if await self._told.learn(response.unsigned):
             self.wake()

@@ -119,6 +119,7 @@ class Taken:
         explained: Size of the head that the batch explained, of a quarantined city; else 0.
         as_of_us: Up to when the city's records are complete now; 0 when that is not known.
         unsigned: Numbers of the feed of which the city has to sign that it knows them.
+        lacking: True while the registry lacks decisions that it made.
         seconds: How long the transaction took, without the wait for its turn.
     """
 
@@ -130,4 +131,5 @@ class Taken:
     explained: int = 0
     as_of_us: int = 0
     unsigned: Sequence[int] = ()
+    lacking: bool = False
     seconds: float = 0.0

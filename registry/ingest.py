@@ -73,6 +73,7 @@ class _Held:
     explained: int = 0
     as_of_us: int = 0
     unsigned: Sequence[int] = ()
+    lacking: bool = False
 
 
 class Ingest:
@@ -114,6 +115,7 @@ class Ingest:
         self._database = database
         self._store = store
         self._readers = readers
+        self._may_erase = may_erase
         self._folding = Folding(store=store, persons=persons, may_erase=may_erase)
         self._receipts = GivenReceipts(store=store, cosigner=cosigner, name=cosigner_name)
         self._cosigner_name = cosigner_name
@@ -240,11 +242,13 @@ class Ingest:
         if is_whole and self._store.conflicts.stored_by(conn, batch.city, batch.dispositions_after):
             undecided = True
         after = batch.dispositions_after
+        # Before the words: what was lacking when they were read must not seem to be among them.
+        lacking = not self._may_erase()
         words = self._store.feeds.after(conn, batch.city, after=after, limit=DISPOSITIONS_PER_ANSWER)
         dispositions = filled(words, after=after, limit=DISPOSITIONS_PER_ANSWER)
         unsigned = take_told(conn, self._store, batch, enrolled, held=head.size)
         held = self._held(conn, head, dispositions, undecided=undecided)
-        return replace(held, explained=explained, as_of_us=state.as_of_us, unsigned=unsigned)
+        return replace(held, explained=explained, as_of_us=state.as_of_us, unsigned=unsigned, lacking=lacking)
 
     def _apply(
         self,
@@ -324,4 +328,5 @@ class Ingest:
             held.explained,
             held.as_of_us,
             held.unsigned,
+            held.lacking,
         )

@@ -70,6 +70,7 @@ class ReplicationServicer(replication_pb2_grpc.ReplicationServiceServicer):
             decisions_pending=taken.undecided,
             entries_wanted=self._replication.entries_wanted,
             unsigned=taken.unsigned,
+            decisions_missing=taken.lacking,
         )
 
     async def GetReplicationState(

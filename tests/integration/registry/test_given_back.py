@@ -379,6 +379,21 @@ async def test_nothing_is_decided_until_everything_is_back_also_over_a_restart(n
     assert not nation.world.fsck().findings
 
 
+async def test_a_registry_says_that_decisions_are_missing_until_everything_is_back(nation: Nation) -> None:
+    async def missing() -> bool:
+        answer = await nation.suzhou.send(nation.suzhou.batch(nation.suzhou.size))
+        return bool(answer.decisions_missing)
+
+    await grants(nation)
+    held = await nation.mirror()
+    assert not await missing()
+    await nation.set_back()
+    await nation.send_again()
+    assert await missing()
+    assert await nation.give(held) == len(held.entries)
+    assert not await missing()
+
+
 async def test_a_registry_anchors_its_head_as_it_starts_since_a_power_cut_may_have_taken_the_last_one(
     nation: Nation,
 ) -> None:

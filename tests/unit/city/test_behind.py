@@ -6,6 +6,7 @@ import asyncio
 from types import SimpleNamespace
 from typing import Any, cast
 
+import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 from prometheus_client import CollectorRegistry
 
@@ -37,15 +38,18 @@ class Writer:
 class Asked(Stub):
     """Keeps what it is told."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, missing: bool = False) -> None:
         self.requests: list[Any] = []
+        self._missing = missing
 
     async def GetReplicationState(self, request: Any, *, timeout: float) -> Any:  # noqa: N802, ASYNC109  # the stub's own
         return pb.GetReplicationStateResponse(epoch=1, registry_time=Timestamp(seconds=HEARD_S))
 
     async def AppendEntries(self, request: Any, *, timeout: float) -> Any:  # noqa: N802, ASYNC109  # the stub's own
         self.requests.append(request)
-        return await super().AppendEntries(request, timeout=timeout)
+        answer = await super().AppendEntries(request, timeout=timeout)
+        answer.decisions_missing = self._missing
+        return answer
 
 
 async def test_a_log_is_behind_from_the_moment_that_something_is_submitted_until_it_is_committed() -> None:
@@ -64,23 +68,45 @@ async def test_a_log_is_behind_from_the_moment_that_something_is_submitted_until
     assert log.behind_us == 0
 
 
-async def test_a_city_whose_clock_is_fast_vouches_for_nothing_since_what_is_under_way_began() -> None:
-    stub = Asked()
-    an_hour_us = 3_600 * SECOND_US
-    replicator = Replicator(
+def replicating(stub: Asked, *, behind_us: int = 0, receipts: Receipts | None = None) -> Replicator:
+    return Replicator(
         key=KEY,
-        log=Log(is_urgent=False, behind_us=an_hour_us),
+        log=Log(is_urgent=False, behind_us=behind_us),
         batches=cast("Any", Batches()),
         sign_told=lambda _: b"",
         stub=cast("Any", stub),
         opening=cast("Any", None),
-        receipts=cast("Any", Receipts()),
+        receipts=cast("Any", receipts or Receipts()),
         comparison=cast("Any", Comparison()),
         gate=cast("Any", SimpleNamespace(waits=False, reason=None)),
         metrics=ReplicationMetrics(registry=CollectorRegistry(), city=KEY.log, clock=lambda: 0),
         heartbeat_s=1,
         jitter=lambda: 0.5,
     )
-    await replicator.catch_up()
+
+
+async def test_a_city_whose_clock_is_fast_vouches_for_nothing_since_what_is_under_way_began() -> None:
+    stub = Asked()
+    await replicating(stub, behind_us=3_600 * SECOND_US).catch_up()
     assert stub.requests
     assert all(from_timestamp(request.registry_time) < HEARD_S * SECOND_US for request in stub.requests)
+
+
+class Remembered(Receipts):
+    """Keeps which answers had all that the registry had decided."""
+
+    def __init__(self) -> None:
+        self.whole: list[bool] = []
+
+    async def take(self, *_: object, **said: object) -> None:
+        if "whole_feed" in said:
+            self.whole.append(bool(said["whole_feed"]))
+
+
+@pytest.mark.parametrize("missing", [False, True])
+async def test_a_registry_that_lacks_decisions_confirms_nothing_by_its_silence(missing: bool) -> None:
+    receipts = Remembered()
+    await replicating(Asked(missing=missing), receipts=receipts).catch_up()
+    # The first is the comparison's.
+    assert receipts.whole[1:] == [not missing] * (len(receipts.whole) - 1)
+    assert len(receipts.whole) > 1
