@@ -91,7 +91,8 @@ class Ingest:
         clock: UTC microseconds.
         on_erased: Called with slots that were emptied, whose content the database's files may still hold.
         count_erasures: Called with a city and what came of its erasures.
-        may_erase: Whether the registry holds its own log; while it does not, erasures are postponed.
+        may_erase: Whether the registry holds its own log; while it does not, erasures are postponed, and
+            cities are told that decisions are missing.
     """
 
     def __init__(
