@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
-from prometheus_client import CollectorRegistry
 
 from city_node.citylog import CityLog
-from city_node.metrics import ReplicationMetrics
-from city_node.replicator import Replicator
 from elicense.clock import SECOND_US, from_timestamp
 from elicense.log.model import LogKey
 from elicense.v1 import replication_pb2 as pb
-from tests.unit.city.test_replicator_turns import Batches, Comparison, Log, Receipts, Stub
+from tests.unit.city.test_replicator_turns import Batches, Log, Receipts, Stub, replicating
 
 KEY = LogKey(120_000, 1)
 HEARD_S = 2_000_000_000
@@ -68,26 +64,10 @@ async def test_a_log_is_behind_from_the_moment_that_something_is_submitted_until
     assert log.behind_us == 0
 
 
-def replicating(stub: Asked, *, behind_us: int = 0, receipts: Receipts | None = None) -> Replicator:
-    return Replicator(
-        key=KEY,
-        log=Log(is_urgent=False, behind_us=behind_us),
-        batches=cast("Any", Batches()),
-        sign_told=lambda _: b"",
-        stub=cast("Any", stub),
-        opening=cast("Any", None),
-        receipts=cast("Any", receipts or Receipts()),
-        comparison=cast("Any", Comparison()),
-        gate=cast("Any", SimpleNamespace(waits=False, reason=None)),
-        metrics=ReplicationMetrics(registry=CollectorRegistry(), city=KEY.log, clock=lambda: 0),
-        heartbeat_s=1,
-        jitter=lambda: 0.5,
-    )
-
-
 async def test_a_city_whose_clock_is_fast_vouches_for_nothing_since_what_is_under_way_began() -> None:
     stub = Asked()
-    await replicating(stub, behind_us=3_600 * SECOND_US).catch_up()
+    log = Log(is_urgent=False, behind_us=3_600 * SECOND_US)
+    await replicating(log=log, batches=Batches(), stub=stub, receipts=Receipts()).catch_up()
     assert stub.requests
     assert all(from_timestamp(request.registry_time) < HEARD_S * SECOND_US for request in stub.requests)
 
@@ -106,7 +86,8 @@ class Remembered(Receipts):
 @pytest.mark.parametrize("missing", [False, True])
 async def test_a_registry_that_lacks_decisions_confirms_nothing_by_its_silence(missing: bool) -> None:
     receipts = Remembered()
-    await replicating(Asked(missing=missing), receipts=receipts).catch_up()
+    log, stub = Log(is_urgent=False), Asked(missing=missing)
+    await replicating(log=log, batches=Batches(), stub=stub, receipts=receipts).catch_up()
     # The first is the comparison's.
     assert receipts.whole[1:] == [not missing] * (len(receipts.whole) - 1)
     assert len(receipts.whole) > 1

@@ -83,23 +83,27 @@ class Comparison:
         return
 
 
-async def pauses(monkeypatch: pytest.MonkeyPatch, *, is_urgent: bool, entries: int = ENTRIES) -> list[float]:
-    """Replicate all there is and return how long the city paused between its batches."""
-    paused: list[float] = []
-    replicator = Replicator(
+def replicating(*, log: Log, batches: Batches, stub: Stub, receipts: Receipts) -> Replicator:
+    return Replicator(
         key=LogKey(320500, 1),
-        log=Log(is_urgent),
-        batches=cast("Any", Batches(entries)),
+        log=log,
+        batches=cast("Any", batches),
         sign_told=lambda _: b"",
-        stub=cast("Any", Stub()),
+        stub=cast("Any", stub),
         opening=cast("Any", None),
-        receipts=cast("Any", Receipts()),
+        receipts=cast("Any", receipts),
         comparison=cast("Any", Comparison()),
         gate=cast("Any", SimpleNamespace(waits=False, reason=None)),
         metrics=ReplicationMetrics(registry=CollectorRegistry(), city=320500, clock=lambda: 0),
         heartbeat_s=0.0,
         jitter=lambda: 0.0,
     )
+
+
+async def pauses(monkeypatch: pytest.MonkeyPatch, *, is_urgent: bool, entries: int = ENTRIES) -> list[float]:
+    """Replicate all there is and return how long the city paused between its batches."""
+    paused: list[float] = []
+    replicator = replicating(log=Log(is_urgent), batches=Batches(entries), stub=Stub(), receipts=Receipts())
 
     async def wait(event: asyncio.Event, seconds: float) -> None:
         if event is not replicator._pace._stop:
