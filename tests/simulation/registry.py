@@ -25,6 +25,7 @@ from registry.history import open_key, own_doubt
 from registry.metrics import CityMetrics
 from registry.mirrored import OwnPages
 from registry.names import cosigner_name, registry_origin
+from registry.postponed import PostponedErasures
 from registry.publishing import HeadPublisher
 from registry.readers import Readers
 from registry.replay import Replay
@@ -50,7 +51,7 @@ class RegistryNode(Node):
         self.key = database.read_now(lambda conn: open_key(conn, store.logs))
         origin = registry_origin(domain, self.key.epoch)
         self.anchor = WatchedAnchor(anchor_of(self.database_path), origin)
-        transfers = around.doubles.transfers(store=store, persons=keys.persons)
+        transfers = around.doubles.transfers(store=store, persons=keys.persons, may_erase=self.may_erase)
         decider = RegistryDecider(
             store=store,
             transfers=transfers,
@@ -72,6 +73,14 @@ class RegistryNode(Node):
             signed_before=self.anchor.last,
         )
         log = DecisionLog(self.writer)
+        postponed = PostponedErasures(
+            database=database,
+            store=store,
+            persons=keys.persons,
+            may_erase=self.may_erase,
+            on_erased=lambda _: None,  # what is left in the database's files is not looked at here
+            count_erasures=lambda _city, _came: None,
+        )
         self.decisions = PendingDecisions(
             database=database,
             store=store,
@@ -79,6 +88,7 @@ class RegistryNode(Node):
             leads=lambda: True,
             metrics=ConflictMetrics(registry=self.metrics),
             clock=self.clock,
+            erase=postponed.carry_out,
         )
         self.heads = HeadPublisher(log=log, leads=lambda: True)
         freshness = Freshness(database=database, store=store, clock=self.clock)
@@ -104,6 +114,7 @@ class RegistryNode(Node):
                 trust_domain=domain,
                 disputes=self.disputes,
                 clock=self.clock,
+                may_erase=self.may_erase,
             ),
             admission=Admission(database=database, store=store),
             decisions=self.decisions,
@@ -182,6 +193,10 @@ class RegistryNode(Node):
         if doubt is None and isinstance(self.writer.failure, LogBehind):
             await self.writer.resume()
         return doubt is None
+
+    def may_erase(self) -> bool:
+        """Whether the log is whole, as far as this start of the registry knows."""
+        return self.writer.last_signed is not None and self.writer.failure is None
 
     async def _doubt(self) -> DataLoss | None:
         logs = self.around.template.registry_store.logs
