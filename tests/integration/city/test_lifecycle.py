@@ -17,6 +17,7 @@ from city_node.cli import main as city_main
 from elicense import errors
 from elicense.clock import china_date, china_midnight, from_timestamp, utc_micros
 from elicense.license.codec import date_from_message, date_to_message
+from elicense.license.periods import anniversary
 from elicense.trust.credentials import Credentials
 from elicense.v1 import issuance_pb2 as pb
 from elicense.v1 import license_pb2
@@ -38,6 +39,10 @@ from tests.support.cluster import DEADLINE_S, SUZHOU, TIANJIN, City, Cluster, ca
 BASIS = "道路交通安全法 第二十四条"
 
 
+#: Days of validity that are left to whoever is :func:`experienced`.
+LEFT = timedelta(days=30)
+
+
 def today() -> date:
     return china_date(utc_micros())
 
@@ -51,7 +56,7 @@ def experienced(city: int, count: int, *, seed: int = 5) -> list[license_pb2.Lic
         if first.year <= today().year - 14 and codes == ["C1"] and license_.holder.birth_date.year > today().year - 68:
             del license_.status_letters[:]
             license_.points = 0
-            found.append(in_validity(license_, today() + timedelta(days=30)))
+            found.append(in_validity(license_, today() + LEFT))
     assert len(found) >= count
     return found[:count]
 
@@ -60,7 +65,7 @@ def in_validity(license_: license_pb2.License, last: date) -> license_pb2.Licens
     """Give a licence six years up to ``last``."""
     validity = license_.validity
     validity.kind = license_pb2.VALIDITY_KIND_SIX_YEARS
-    validity.from_date.CopyFrom(date_to_message(last.replace(year=last.year - 6)))
+    validity.from_date.CopyFrom(date_to_message(anniversary(last, -6)))
     validity.until_date.CopyFrom(date_to_message(last))
     return license_
 
