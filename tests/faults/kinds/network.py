@@ -6,13 +6,16 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from elicense.errors import Error
 from tests.faults.fault import Fault, Trial
+from tests.faults.processes import until
 from tests.faults.world import SUZHOU
 
-#: Licences of a backlog, short and long; a city of the first wave issued some 2,000 a day.
+#: Licences of a backlog; a city of the first wave issued some 2,000 a day.
 _BACKLOG = 6_000
-_IMPORT = 500
+#: Windows at which they are issued.
+_WINDOWS = 32
+#: A generous time for that: six a second.
+_FILLING_S = 1_000.0
 
 
 @asynccontextmanager
@@ -73,29 +76,28 @@ async def flapping(trial: Trial) -> AsyncIterator[None]:
 @asynccontextmanager
 async def backlog(trial: Trial) -> AsyncIterator[None]:
     """Three days' licences while the registry is away; then they leave at once."""
-    world, city, ledger = trial.world, trial.city, trial.ledger
-    before = world.sizes(city)[1]
+    world, city = trial.world, trial.city
     city.upstream.cut()
-    line = city.line()
     try:
-        while ledger.acknowledged < before + _BACKLOG:
-            asks = [ledger.new(bulk=True) for _ in range(_IMPORT)]
-            try:
-                await ledger.import_rows(line, asks)
-            except Error:
-                # An import waits for receipts once its backlog is long: what single issues remain possible is enough.
-                break
+        # One at a time, by many: imports wait for the registry.
+        async with trial.ledger.load(singles=_WINDOWS, imports=0):
+            await until(lambda: _waiting(trial) >= _BACKLOG, deadline_s=_FILLING_S)
         yield
     finally:
-        await line.hang_up()
-        waiting = world.sizes(city)[0] - world.sizes(city)[1]
+        waiting = _waiting(trial)
         memory = resident_mib(city.running.pid)
         started = time.perf_counter()
         city.upstream.heal()
-    await world.caught_up(city)
+    await world.caught_up(city, deadline_s=300)
     took = time.perf_counter() - started
     grown = resident_mib(city.running.pid) - memory
     trial.notes.append(f"{waiting:,} entries caught up in {took:.1f} s; the city's memory grew by {grown:.0f} MiB")
+
+
+def _waiting(trial: Trial) -> int:
+    """Return how many entries the city holds that the registry lacks."""
+    held, received = trial.world.sizes(trial.city)
+    return held - received
 
 
 def resident_mib(pid: int) -> float:
