@@ -126,7 +126,7 @@ class Campaign:
     async def _check(self, trial: Trial, row: Row, *, fsck: bool) -> None:
         """Let everything be answered and replicated, then audit."""
         await trial.ledger.settle()
-        row.catching_up.append(await self.world.caught_up(trial.city, deadline_s=120))
+        row.catching_up.append(await self.world.caught_up(trial.city))
         ledgers = [trial.ledger]
         if trial.felt:
             ledgers.append(trial.healthy)

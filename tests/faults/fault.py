@@ -10,7 +10,7 @@ from pathlib import Path
 from random import Random
 
 from tests.faults.bystanders import Felt
-from tests.faults.processes import until
+from tests.faults.processes import DEADLINE_S, until
 from tests.faults.workload import Ledger
 from tests.faults.world import CityNode, World
 from tests.support.postgres import PostgresServer
@@ -58,7 +58,7 @@ class Trial:
         """Let a drawn time pass, so that the fault strikes at any point of the work."""
         await asyncio.sleep(self.moments.uniform(0, within_s))
 
-    async def refused(self, *reasons: str, deadline_s: float = 30.0) -> None:
+    async def refused(self, *reasons: str, deadline_s: float = DEADLINE_S) -> None:
         """Wait, under load, until somebody is refused for one of these reasons."""
         before = sum(self.ledger.refusals[reason] for reason in reasons)
         await until(lambda: sum(self.ledger.refusals[reason] for reason in reasons) > before, deadline_s=deadline_s)

@@ -15,14 +15,14 @@ from typing import TypeVar
 from elicense.errors import Error, PeerUnreachable
 from elicense.v1 import issuance_pb2 as pb
 from elicense.v1 import license_pb2
-from tests.faults.processes import until
+from tests.faults.processes import DEADLINE_S, until
 from tests.faults.world import CityNode, Line
 from tests.support.cluster import call, drivers
 
 T = TypeVar("T")
 
 #: A call that hangs is given up and asked again; below it lie all waits of a healthy node.
-CALL_S = 8.0
+CALL_S = 20.0
 IMPORT_ROWS = 20
 #: Between two tries of one caller.
 _PAUSE_S = 0.05
@@ -143,7 +143,7 @@ class Ledger:
         self.acknowledged += ask in self._open
         self._open.discard(ask)
 
-    async def issue_until_acknowledged(self, ask: Ask | None = None, *, deadline_s: float = 60.0) -> float:
+    async def issue_until_acknowledged(self, ask: Ask | None = None, *, deadline_s: float = DEADLINE_S) -> float:
         """Ask for one licence until it is acknowledged; return how long that took, seconds."""
         ask, line = ask or self.new(), self.city.line()
         started = time.perf_counter()
@@ -159,7 +159,7 @@ class Ledger:
             if not ask.bulk:
                 await self.issue_until_acknowledged(ask)
         line = self.city.line()
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(DEADLINE_S):
             while rows := [ask for ask in self.open if ask.bulk]:
                 await self._try(line, self.import_rows(line, rows[:1_000]))
         await line.hang_up()
@@ -214,7 +214,7 @@ class Ledger:
         except Error:
             await asyncio.sleep(_PAUSE_S)
 
-    async def more(self, acknowledgements: int, *, deadline_s: float = 60.0) -> None:
+    async def more(self, acknowledgements: int, *, deadline_s: float = DEADLINE_S) -> None:
         """Wait, under load, until this many further licences are acknowledged."""
         wanted = self.acknowledged + acknowledgements
         await until(lambda: self.acknowledged >= wanted, deadline_s=deadline_s)

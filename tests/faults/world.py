@@ -25,6 +25,7 @@ from registry.config import RegistryConfig
 from registry.store import RegistryStore
 from tests.faults.processes import DEADLINE_S, Nursery, Process, SteppingClock, running_nursery
 from tests.support.cluster import CHENGDU, SUZHOU, TIANJIN, Cluster
+from tests.support.ports import HeldPorts
 from tests.support.proxy import Proxy, running_proxy
 
 __all__ = ["CHENGDU", "SUZHOU", "TIANJIN", "CityNode", "Node", "World", "running_world"]
@@ -221,7 +222,13 @@ async def running_world(folder: Path, *, postgres_url: str | None, postgres_sock
         postgres_url: Empty database of Chengdu; None leaves Chengdu out.
         postgres_socket: Unix socket of its server, for the proxy before it.
     """
-    cluster = Cluster(folder)
+    async with AsyncExitStack() as stack:
+        yield await _world(folder, stack, postgres_url=postgres_url, postgres_socket=postgres_socket)
+
+
+async def _world(folder: Path, stack: AsyncExitStack, *, postgres_url: str | None, postgres_socket: str) -> World:
+    ports = stack.enter_context(HeldPorts())
+    cluster = Cluster(folder, ports=ports)
     await cluster.start_registry()
     wanted = {SUZHOU: None, TIANJIN: None} | ({} if postgres_url is None else {CHENGDU: postgres_url})
     for code, url in wanted.items():
@@ -230,42 +237,41 @@ async def running_world(folder: Path, *, postgres_url: str | None, postgres_sock
     local = ("city", str(TIANJIN), "verifier", "police", "tianjin")
     city_police = await cluster.enroll_at(cluster.cities[TIANJIN], local, folder / "city-police")
     await cluster.close()
-    async with AsyncExitStack() as stack:
-        nursery = await stack.enter_async_context(running_nursery(folder))
-        registry = RegistryNode(
-            "registry",
-            folder / "registry",
+    nursery = await stack.enter_async_context(running_nursery(folder))
+    registry = RegistryNode(
+        "registry",
+        folder / "registry",
+        nursery,
+        SteppingClock(folder / "registry.clock"),
+        config=cluster.registry_config,
+    )
+    cities: dict[int, CityNode] = {}
+    for code, joined in cluster.cities.items():
+        upstream = await stack.enter_async_context(running_proxy(registry.address))
+        reached = joined.config.city.model_copy(update={"registry_address": f"127.0.0.1:{upstream.port}"})
+        config = joined.config.model_copy(update={"city": reached})
+        storage = None
+        if wanted[code] is not None:
+            storage = await stack.enter_async_context(running_proxy(postgres_socket))
+            through = _through(config.database.url, storage.port)
+            config = config.model_copy(update={"database": config.database.model_copy(update={"url": through})})
+        cities[code] = CityNode(
+            "city",
+            joined.folder,
             nursery,
-            SteppingClock(folder / "registry.clock"),
-            config=cluster.registry_config,
+            SteppingClock(folder / f"{code}.clock"),
+            code=code,
+            config=config,
+            clerk=joined.clerk_credentials,
+            upstream=upstream,
+            storage=storage,
+            database_url=joined.config.database_url,
         )
-        cities: dict[int, CityNode] = {}
-        for code, joined in cluster.cities.items():
-            upstream = await stack.enter_async_context(running_proxy(registry.address))
-            reached = joined.config.city.model_copy(update={"registry_address": f"127.0.0.1:{upstream.port}"})
-            config = joined.config.model_copy(update={"city": reached})
-            storage = None
-            if wanted[code] is not None:
-                storage = await stack.enter_async_context(running_proxy(postgres_socket))
-                through = _through(config.database.url, storage.port)
-                config = config.model_copy(update={"database": config.database.model_copy(update={"url": through})})
-            cities[code] = CityNode(
-                "city",
-                joined.folder,
-                nursery,
-                SteppingClock(folder / f"{code}.clock"),
-                code=code,
-                config=config,
-                clerk=joined.clerk_credentials,
-                upstream=upstream,
-                storage=storage,
-                database_url=joined.config.database_url,
-            )
-        world = World(folder, nursery, cluster, registry, cities, police, city_police)
-        stack.push_async_callback(world.close)
-        for node in (registry, *cities.values()):
-            await node.start()
-        yield world
+    world = World(folder, nursery, cluster, registry, cities, police, city_police)
+    stack.push_async_callback(world.close)
+    for node in (registry, *cities.values()):
+        await node.start()
+    return world
 
 
 def _through(url: str, port: int) -> str:

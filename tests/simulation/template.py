@@ -23,6 +23,7 @@ from registry.keys import load_keys as load_registry_keys
 from registry.store import RegistryStore
 from tests.simulation.database import SimDatabase
 from tests.support.cluster import SUZHOU, TIANJIN, Cluster
+from tests.support.ports import HeldPorts
 
 #: Where virtual time begins (18 May 2033): later than any real moment at which the template was made.
 START_US: Final = 2_000_000_000 * SECOND_US
@@ -73,11 +74,12 @@ async def make_template(folder: Path, scratch: Path) -> Template:
         folder: Where they are set up.
         scratch: Where seeds run.
     """
-    cluster = Cluster(folder)
-    await cluster.start_registry()
-    for code in CITIES:
-        await cluster.add_city(code)
-    await cluster.close()
+    with HeldPorts() as ports:
+        cluster = Cluster(folder, ports=ports)
+        await cluster.start_registry()
+        for code in CITIES:
+            await cluster.add_city(code)
+        await cluster.close()
     configs = {code: city.config for code, city in cluster.cities.items()}
     # What has been made so far stays: there is no need to look through it after each seed.
     gc.collect()

@@ -1,6 +1,6 @@
 """A registry and any number of cities in one process: real gRPC, real mTLS, SQLite in a folder of its own.
 
-Nodes listen on free ports and keep them over a restart, so that an outage is
+Nodes listen on ports that are held for them over a restart, so that an outage is
 ``await cluster.stop_registry()`` and its end ``await cluster.start_registry()``.
 """
 
@@ -13,10 +13,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import date
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 import city_node.app
 import city_node.enrollment
@@ -48,13 +50,15 @@ from registry.init import Plan, initialize
 from registry.keys import load_keys as load_registry_keys
 from registry.node import RunningNode as RunningRegistry
 from registry.store import RegistryStore
+from tests.support.ports import HeldPorts
 from tests.support.proxy import Proxy, running_proxy
 
 T = TypeVar("T")
 
 TRUST_DOMAIN = "test.elicense.example"
 SUZHOU, TIANJIN, CHENGDU = 320500, 120000, 510100
-DEADLINE_S = 20.0
+#: Longer than anything takes on a machine that is slow and busy with other tests, and than any pause before a retry.
+DEADLINE_S = 120.0
 
 
 def drivers(city: int, count: int, *, seed: int = 1, on: date | None = None) -> Iterator[license_pb2.License]:
@@ -79,8 +83,9 @@ class City:
     Attributes:
         code: Division code.
         folder: Its data folder.
-        config: Its configuration, with the port that it got.
+        config: Its configuration, with the port that is held for it.
         clerk: Credentials folder of its clerk.
+        wire: Its way to the registry, where that is one that can fail.
         node: The node while it runs.
     """
 
@@ -89,6 +94,7 @@ class City:
     config: CityConfig
     clerk: Path
     clerk_credentials: Credentials
+    wire: Proxy | None = None
     node: RunningCity | None = None
     _channels: list[grpc.aio.Channel] = field(default_factory=list)
 
@@ -126,8 +132,6 @@ class City:
     async def start(self, clock: Callable[[], int] = utc_micros) -> None:
         self.node = await city_node.app.build(self.config, clock=clock)
         await self.node.start()
-        listening = self.config.node.model_copy(update={"listen": self.node.address, "advertise": self.node.address})
-        self.config = self.config.model_copy(update={"node": listening})
 
     async def stop(self) -> None:
         for channel in self._channels:
@@ -137,6 +141,16 @@ class City:
             node, self.node = self.node, None
             await node.stop(grace_s=1)
 
+    async def hears_the_registry(self) -> None:
+        """Wait until the registry answers on each way that the node has to it, unless its wire is silent.
+
+        A channel that lost its server waits before it tries again, and meanwhile whatever is asked over it fails.
+        """
+        if self.node is None or (self.wire is not None and (self.wire.holding or self.wire.refusing)):
+            return
+        for channel in self.node._parts.channels:
+            await eventually(partial(_is_answered, channel))
+
     async def replicated(self) -> None:
         """Wait until the registry has confirmed everything."""
 
@@ -144,6 +158,17 @@ class City:
             return self.running.replicator.backlog == 0
 
         await eventually(done)
+
+
+async def _is_answered(channel: grpc.aio.Channel) -> bool:
+    """Whether there is a server at the other end, whatever it answers."""
+    try:
+        await health_pb2_grpc.HealthStub(channel).Check(
+            health_pb2.HealthCheckRequest(), timeout=DEADLINE_S, wait_for_ready=True
+        )
+    except grpc.aio.AioRpcError as error:
+        return bool(error.code() is not grpc.StatusCode.UNAVAILABLE)
+    return True
 
 
 async def call(pending: Awaitable[T]) -> T:
@@ -155,11 +180,26 @@ async def call(pending: Awaitable[T]) -> T:
 
 
 class Cluster:
-    """A registry and its cities; see :func:`run_cluster`."""
+    """A registry and its cities; see :func:`run_cluster`.
 
-    def __init__(self, folder: Path, clock: Callable[[], int] = utc_micros, *, database_url: str | None = None) -> None:
+    Args:
+        folder: Where their folders are.
+        clock: Everybody's clock.
+        ports: Holds the ports of all of them.
+        database_url: The registry's database; SQLite in its folder when None.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        clock: Callable[[], int] = utc_micros,
+        *,
+        ports: HeldPorts,
+        database_url: str | None = None,
+    ) -> None:
         self.folder = folder
         self.clock = clock
+        self.ports = ports
         self.cities: dict[int, City] = {}
         path = initialize(
             Plan(
@@ -171,21 +211,27 @@ class Cluster:
             clock=clock,
             random=secrets.token_bytes,
         )
-        self.registry_config: RegistryConfig = load_registry_config(path)
+        config = load_registry_config(path)
+        listening = config.node.model_copy(update=self._held())
+        self.registry_config: RegistryConfig = config.model_copy(update={"node": listening})
         self.registry: RunningRegistry | None = None
 
     async def start_registry(self) -> None:
+        """Start the registry, and wait until every city that runs hears it."""
         self.registry = await registry.app.build(self.registry_config, clock=self.clock)
         await self.registry.start()
-        listening = self.registry_config.node.model_copy(
-            update={"listen": self.registry.address, "advertise": self.registry.address}
-        )
-        self.registry_config = self.registry_config.model_copy(update={"node": listening})
+        for city in self.cities.values():
+            await city.hears_the_registry()
 
     async def stop_registry(self) -> None:
         if self.registry is not None:
             node, self.registry = self.registry, None
             await node.stop(grace_s=1)
+
+    def _held(self) -> dict[str, str]:
+        """Where one more node listens."""
+        address = self.ports.address()
+        return {"listen": address, "advertise": address}
 
     def wire(self) -> AbstractAsyncContextManager[Proxy]:
         """Return a wire to the registry, which has to run, that can be cut or go silent."""
@@ -217,12 +263,13 @@ class Cluster:
         limits = config.limits.model_copy(update={"heartbeat_seconds": heartbeat_s, "claim_seconds": claim_s})
         if retention_days is not None:
             limits = limits.model_copy(update={"retention_days": retention_days})
-        config = config.model_copy(update={"limits": limits})
+        node = config.node.model_copy(update=self._held())
+        config = config.model_copy(update={"limits": limits, "node": node})
         if through is not None:
             section = config.city.model_copy(update={"registry_address": through.address})
             config = config.model_copy(update={"city": section})
         clerk = self.folder / f"clerk-{code}"
-        city = City(code, folder, config, clerk, None)  # type: ignore[arg-type]
+        city = City(code, folder, config, clerk, None, through)  # type: ignore[arg-type]
         await city.start(self.clock)
         city.clerk_credentials = await self.enroll_at(city, ("clerk", str(code), "window-1"), clerk)
         self.cities[code] = city
@@ -299,14 +346,15 @@ async def run_cluster(
     database_url: str | None = None,
 ) -> AsyncIterator[Cluster]:
     """Run a registry, by URL or on SQLite, and these cities; everything has ended on return."""
-    cluster = Cluster(folder, clock, database_url=database_url)
-    try:
-        await cluster.start_registry()
-        for code in codes:
-            await cluster.add_city(code, provisional=provisional)
-        yield cluster
-    finally:
-        await cluster.close()
+    with HeldPorts() as ports:
+        cluster = Cluster(folder, clock, ports=ports, database_url=database_url)
+        try:
+            await cluster.start_registry()
+            for code in codes:
+                await cluster.add_city(code, provisional=provisional)
+            yield cluster
+        finally:
+            await cluster.close()
 
 
 __all__ = [

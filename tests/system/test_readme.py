@@ -13,9 +13,12 @@ from datetime import datetime
 from pathlib import Path
 
 from elicense.cli.demo.drivers import generate
-from elicense.cli.demo.processes import free_ports
 from elicense.clock import CHINA
 from elicense.license.csv_format import COLUMNS
+from tests.support.ports import HeldPorts
+
+#: Longer than it takes on a machine that is slow and busy with other tests.
+DEADLINE_S = 600
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -53,12 +56,17 @@ def test_the_walk_through_by_hand_works_as_it_is_written(tmp_path: Path) -> None
     assert {shlex.split(line)[0] for line in lines} == set(COMMANDS)
     write_commands(tmp_path / "bin")
     write_drivers(tmp_path / "drivers.csv")
-    script = "set -eu\ntrap 'kill $(jobs -p); wait' EXIT\n" + "\n".join(with_free_ports(lines))
-    environment = {**os.environ, "PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
+    with HeldPorts() as held:
+        run_by_hand(tmp_path, with_ports_of_its_own(lines, held))
+
+
+def run_by_hand(folder: Path, lines: list[str]) -> None:
+    script = "set -eu\ntrap 'kill $(jobs -p); wait' EXIT\n" + "\n".join(lines)
+    environment = {**os.environ, "PATH": f"{folder / 'bin'}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
 
     process = subprocess.Popen(
         ["bash", "-c", script],
-        cwd=tmp_path,
+        cwd=folder,
         env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -66,7 +74,7 @@ def test_the_walk_through_by_hand_works_as_it_is_written(tmp_path: Path) -> None
         start_new_session=True,
     )
     try:
-        output, _ = process.communicate(timeout=150)
+        output, _ = process.communicate(timeout=DEADLINE_S)
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
         raise
@@ -92,12 +100,12 @@ def write_drivers(path: Path) -> None:
         writer.writerows(row for row, _ in generate(320500, 30, seed=1, on=datetime.now(CHINA).date()))
 
 
-def with_free_ports(lines: list[str]) -> list[str]:
-    """Take ports that are free, and wait for what listens: a reader of the README types more slowly."""
+def with_ports_of_its_own(lines: list[str], held: HeldPorts) -> list[str]:
+    """Take ports of its own, and wait for what listens: a reader of the README types more slowly."""
     text = "\n".join(lines)
     ports = sorted(set(re.findall(r"127\.0\.0\.1:(\d+)", text)))
-    for written, free in zip(ports, free_ports(len(ports)), strict=True):
-        text = text.replace(f"127.0.0.1:{written}", f"127.0.0.1:{free}")
+    for written in ports:
+        text = text.replace(f"127.0.0.1:{written}", held.address())
     prepared, listening = [], ""
     for line in text.splitlines():
         prepared.append(line)
@@ -105,6 +113,6 @@ def with_free_ports(lines: list[str]) -> list[str]:
             listening = found[1]
         if line.endswith("&"):
             prepared.append(
-                f"for _ in $(seq 300); do (: </dev/tcp/127.0.0.1/{listening}) 2>/dev/null && break; sleep 0.1; done"
+                f"for _ in $(seq 1200); do (: </dev/tcp/127.0.0.1/{listening}) 2>/dev/null && break; sleep 0.1; done"
             )
     return prepared

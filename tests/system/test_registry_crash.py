@@ -7,7 +7,6 @@ import contextlib
 import os
 import random
 import secrets
-import socket
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
@@ -28,6 +27,7 @@ from registry.init import Plan, initialize
 from registry.keys import load_keys
 from registry.store import RegistryStore
 from tests.support.city import DEADLINE_S, City
+from tests.support.ports import HeldPorts
 
 T = TypeVar("T")
 
@@ -36,13 +36,6 @@ SUZHOU, TRUST_DOMAIN = 320500, "elicense.test"
 PERSONS_A_BATCH = 40
 #: A kill comes within this time of a call, so that it may hit any moment of it.
 WITHIN_S = 0.03
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @dataclass
@@ -113,14 +106,15 @@ async def city_token(config: RegistryConfig) -> JoinToken:
 
 @contextlib.asynccontextmanager
 async def registry_process(folder: Path) -> AsyncIterator[RegistryProcess]:
-    plan = Plan(data_dir=folder, trust_domain=TRUST_DOMAIN, listen=f"127.0.0.1:{free_port()}")
-    registry = RegistryProcess(load(initialize(plan, clock=utc_micros, random=secrets.token_bytes)))
-    await registry.start()
-    try:
-        yield registry
-    finally:
-        if registry.process is not None and registry.process.returncode is None:
-            await registry.kill()
+    with HeldPorts() as ports:
+        plan = Plan(data_dir=folder, trust_domain=TRUST_DOMAIN, listen=ports.address())
+        registry = RegistryProcess(load(initialize(plan, clock=utc_micros, random=secrets.token_bytes)))
+        await registry.start()
+        try:
+            yield registry
+        finally:
+            if registry.process is not None and registry.process.returncode is None:
+                await registry.kill()
 
 
 @dataclass
@@ -150,7 +144,7 @@ class Replicating:
             )
 
     async def _repeat(self, call: Callable[[], Awaitable[T]]) -> T:
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(2 * DEADLINE_S):
             while True:
                 self.calling.set()
                 try:

@@ -17,7 +17,7 @@ from elicense.cli.bench.rounds import DATABASE, SERVER
 from elicense.cli.bench.usage import Processes
 from elicense.cli.demo.figures import ExpectationFailed
 from elicense.cli.demo.nation import REGISTRY, TRUST_DOMAIN
-from elicense.cli.demo.processes import Child, Household, free_ports, last_line, wait_listening
+from elicense.cli.demo.processes import Child, Household, last_line, wait_listening
 from elicense.cli.join import join
 from elicense.trust.credentials import Credentials, load_credentials
 
@@ -185,7 +185,7 @@ def compile_code() -> None:
 
 async def run_echo(household: Household, credentials: Path, log: Path) -> tuple[Child, str]:
     """Start the bare echo with a node's credentials, and return it with its address."""
-    port = free_ports(1)[0]
+    port = household.port()
     address = f"127.0.0.1:{port}"
     child = await household.start([*_ECHO, "--credentials", str(credentials), "--listen", address], log=log)
     await wait_listening(child, port, "the echo")
@@ -197,7 +197,7 @@ async def open_house(
     folder: Path, household: Household, database: Database, *, licenses: int, cities: int, view_only: bool = False
 ) -> AsyncIterator[House]:
     """Set a filled registry up and stop everything at the end."""
-    house = House(folder, household, database, free_ports(1)[0])
+    house = House(folder, household, database, household.port())
     try:
         await house.found()
         await house.fill(licenses, cities, view_only=view_only)

@@ -21,7 +21,7 @@ from elicense.cli.bench.usage import Processes
 from elicense.cli.bench.verify import BATCH, ROLE, Questions
 from elicense.cli.demo.figures import ExpectationFailed
 from elicense.cli.demo.nation import CHENGDU, CITY_NODE, REGISTRY, SUZHOU, TIANJIN, City
-from elicense.cli.demo.processes import Child, free_ports, last_line, wait_listening
+from elicense.cli.demo.processes import Child, last_line, wait_listening
 from elicense.rpc.channel import secure_channel
 from elicense.trust.credentials import load_credentials
 from elicense.v1 import replication_pb2, replication_pb2_grpc
@@ -151,11 +151,11 @@ class Pilot:
         self._licenses = licenses
         self._say = say
         self._cities: list[PilotCity] = []
-        ports, first = iter(free_ports(len(INHABITANTS))), 0
+        first = 0
         for city, count in shares(licenses).items():
             name = city.name.lower()
             folder, log = house.folder / name, house.folder / f"{name}.log"
-            self._cities.append(PilotCity(city, folder, next(ports), first, count, log))
+            self._cities.append(PilotCity(city, folder, house.household.port(), first, count, log))
             first += count
 
     async def run(self) -> Replicated:

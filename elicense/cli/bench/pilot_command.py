@@ -15,7 +15,7 @@ from elicense.cli.bench.database import Database, database_options, open_databas
 from elicense.cli.bench.house import House
 from elicense.cli.bench.pilot import LICENSES, SETTINGS, Pilot, Replicated
 from elicense.cli.bench.replicate import signature_rate
-from elicense.cli.demo.processes import Household, free_ports
+from elicense.cli.demo.processes import Household
 
 
 @click.command()
@@ -51,7 +51,7 @@ def pilot(licenses: int, database: str | None, database_pid: int | None, *, post
         click.echo(line, err=True)
 
     async def run(where: Database) -> tuple[Replicated, float]:
-        house = House(folder, household, where, free_ports(1)[0])
+        house = House(folder, household, where, household.port())
         try:
             await house.found(SETTINGS)
             result = await Pilot(house, licenses=licenses, say=say).run()

@@ -11,7 +11,7 @@ from typing import Final
 
 import grpc
 
-from elicense.cli.demo.processes import Child, Household, free_ports, wait_listening
+from elicense.cli.demo.processes import Child, Household, wait_listening
 from elicense.cli.join import join
 from elicense.client import AsyncClient, connect_async
 from elicense.rpc.channel import secure_channel
@@ -251,12 +251,13 @@ class Nation:
 
 
 def plan_nation(folder: Path, household: Household) -> Nation:
-    """Lay out a nation in an empty folder, on free ports; nothing runs yet."""
+    """Lay out a nation in an empty folder, on ports of its own; nothing runs yet."""
     (folder / "people").mkdir(mode=0o700)
-    ports = iter(free_ports(1 + len(CITIES)))
-    registry = Node("Registry", folder / "registry", next(ports), REGISTRY, folder / "registry.log")
+    registry = Node("Registry", folder / "registry", household.port(), REGISTRY, folder / "registry.log")
     nodes = {
-        city: Node(city.name, folder / city.name.lower(), next(ports), CITY_NODE, folder / f"{city.name.lower()}.log")
+        city: Node(
+            city.name, folder / city.name.lower(), household.port(), CITY_NODE, folder / f"{city.name.lower()}.log"
+        )
         for city in CITIES
     }
     return Nation(folder=folder, household=household, registry=registry, nodes=nodes)

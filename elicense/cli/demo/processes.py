@@ -2,7 +2,8 @@
 
 Each child leads a process group of its own, so that Ctrl-C at the terminal
 reaches the demo alone, which then stops its children in order, each by its own
-id.  Nothing is ever searched for by name.
+id.  Nothing is ever searched for by name.  The ports of the children are held for them,
+also while a child is being started or is down.
 """
 
 from __future__ import annotations
@@ -19,26 +20,40 @@ from typing import Final
 
 from elicense.cli.demo.figures import ExpectationFailed
 
-GRACE_S: Final = 8.0
-"""Seconds that a child has to drain before it is killed."""
+GRACE_S: Final = 30.0
+"""Seconds that a child has to drain before it is killed: more than a node lets its calls take."""
 
 COMMAND_TIMEOUT_S: Final = 120.0
 """Seconds after which a command that should have ended is taken to hang."""
 
-START_TIMEOUT_S: Final = 30.0
-"""Seconds that a node has to open its port."""
+START_TIMEOUT_S: Final = 120.0
+"""Seconds that a node has to open its port on a busy machine."""
 
 _POLL_S: Final = 0.05
 
 
-def free_ports(count: int) -> list[int]:
-    """Return that many loopback ports which nobody uses; all are held at once, so that they differ."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+def hold_port(port: int = 0) -> tuple[int, socket.socket]:
+    """Return a loopback port, and what holds it until it is closed.
+
+    A node may listen there all the same, and end and listen again, since neither minds the other (SO_REUSEADDR,
+    SO_REUSEPORT).  Nobody else is given the port meanwhile, as one that is only found free may be.
+
+    Args:
+        port: Which one; 0 takes any that is free.
+
+    Raises:
+        OSError: Somebody has that port.
+    """
+    holding = socket.socket()
     try:
-        return [int(each.getsockname()[1]) for each in sockets]
-    finally:
-        for each in sockets:
-            each.close()
+        # Shared only from here on: two who want to hold the same port must not both get it.
+        holding.bind(("127.0.0.1", port))
+        for option in (socket.SO_REUSEADDR, socket.SO_REUSEPORT):
+            holding.setsockopt(socket.SOL_SOCKET, option, 1)
+        return int(holding.getsockname()[1]), holding
+    except BaseException:
+        holding.close()
+        raise
 
 
 def last_line(path: Path) -> str:
@@ -100,10 +115,17 @@ class Child:
 
 
 class Household:
-    """All processes that this run started."""
+    """All processes that this run started, and the ports that they listen on."""
 
     def __init__(self) -> None:
         self._children: list[Child] = []
+        self._held: list[socket.socket] = []
+
+    def port(self) -> int:
+        """Return a loopback port that is nobody else's until :meth:`kill_all`."""
+        port, holding = hold_port()
+        self._held.append(holding)
+        return port
 
     async def start(self, argv: Sequence[str], *, log: Path) -> Child:
         """Start a process that stays; its output goes to the end of ``log``."""
@@ -152,9 +174,11 @@ class Household:
         await asyncio.gather(*(child.stop() for child in running))
 
     def kill_all(self) -> None:
-        """Kill what still runs; the last resort, without waiting."""
+        """Kill what still runs; the last resort, without waiting.  Ports are given up."""
         for child in self._children:
             child.kill()
+        while self._held:
+            self._held.pop().close()
 
 
 async def wait_listening(child: Child, port: int, name: str) -> None:

@@ -10,11 +10,11 @@ from elicense.v1 import replication_pb2 as pb
 from registry.store import RegistryStore
 from tests.faults.fault import Attack, Tally, Trial
 from tests.faults.kinds.lying_city import join_liar
+from tests.faults.processes import DEADLINE_S
 from tests.faults.world import SUZHOU, World
 from tests.support.city import City
 from tests.support.cluster import eventually
 
-_DEADLINE_S = 60.0
 _PAUSE_S = 0.2
 _CONFIRMED = 3
 """Exit status of `elicense log verify` for a file that convicts somebody."""
@@ -69,7 +69,7 @@ async def broken_custody(trial: Trial) -> Tally:
         early = liar.size - 1
         await liar.send(liar.batch(early), keep_feed=False)
         knowing = await _given_away(liar, taker, 2)
-        async with asyncio.timeout(_DEADLINE_S):
+        async with asyncio.timeout(DEADLINE_S):
             while not _heard(liar, pb.DISPOSITION_KIND_TRANSFERRED_AWAY, knowing):
                 await liar.send(liar.batch(liar.size))
                 await asyncio.sleep(_PAUSE_S)
@@ -113,7 +113,7 @@ async def _given_away(source: City, target: City, number: int) -> bytes:
     await source.send(source.batch(state.next_index), keep_feed=False)
     target.take_over(license_id, source)
     await target.replicate()
-    async with asyncio.timeout(_DEADLINE_S):
+    async with asyncio.timeout(DEADLINE_S):
         while not _heard(target, pb.DISPOSITION_KIND_TRANSFER_ACCEPTED, license_id):
             await target.send(target.batch(target.size))
             await asyncio.sleep(_PAUSE_S)

@@ -25,6 +25,7 @@ from elicense.v1 import issuance_pb2 as issuance
 from elicense.v1 import issuance_pb2_grpc, replication_pb2, replication_pb2_grpc
 from registry.keys import load_keys as load_registry_keys
 from tests.faults.fault import Attack, Tally, Trial
+from tests.faults.processes import DEADLINE_S
 from tests.faults.workload import CALL_S
 from tests.faults.world import SUZHOU, TIANJIN, CityNode
 from tests.support.authority import TestAuthority
@@ -54,7 +55,7 @@ async def _issue(city: CityNode, credentials: Credentials) -> str | None:
         local_pool=True,
     ) as channel:
         request = issuance.ListLicensesRequest(parent=city.parent, page_size=1)
-        return await _reason(issuance_pb2_grpc.IssuanceServiceStub(channel).ListLicenses(request, timeout=CALL_S))
+        return await _reason(issuance_pb2_grpc.IssuanceServiceStub(channel).ListLicenses(request, timeout=DEADLINE_S))
 
 
 async def _replicate(registry: Credentials, credentials: Credentials) -> str | None:
@@ -63,7 +64,7 @@ async def _replicate(registry: Credentials, credentials: Credentials) -> str | N
         credentials, address=registry.address, server_name=registry.server_name, retries=False, local_pool=True
     ) as channel:
         stub = replication_pb2_grpc.ReplicationServiceStub(channel)
-        return await _reason(stub.GetReplicationState(replication_pb2.GetReplicationStateRequest(), timeout=CALL_S))
+        return await _reason(stub.GetReplicationState(replication_pb2.GetReplicationStateRequest(), timeout=DEADLINE_S))
 
 
 async def _reason(pending: object) -> str | None:
@@ -109,7 +110,7 @@ async def wrong_certificates(trial: Trial) -> Tally:
     tally.holds("a clerk could not even work before it was revoked", before is None)
     started, reason = time.perf_counter(), None
     with suppress(TimeoutError):
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(DEADLINE_S):
             while (reason := await _issue(city, revoked)) is None:
                 pass
     tally.refused("revoked clerk", reason, *_NOT_IN_FORCE)

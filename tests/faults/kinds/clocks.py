@@ -23,7 +23,7 @@ async def off(trial: Trial, *, side: str, seconds: float) -> AsyncIterator[None]
     said = _skewed(registry.folder)
     clock.set(seconds)
     try:
-        await until(lambda: _skewed(registry.folder) > said, deadline_s=20)
+        await until(lambda: _skewed(registry.folder) > said)
         yield
     finally:
         clock.set(0)

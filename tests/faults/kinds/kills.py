@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 
 from tests.faults.fault import Fault, Trial
-from tests.faults.processes import free_port, until
+from tests.faults.processes import until
 from tests.faults.world import SUZHOU, Node
 
 #: A blow falls within this time of running work.
@@ -71,7 +71,7 @@ async def city_paused(trial: Trial) -> AsyncIterator[None]:
 async def city_twice(trial: Trial) -> AsyncIterator[None]:
     """A second process over the same database, and both are asked."""
     city = trial.city
-    node = city.config.node.model_copy(update={"listen": f"127.0.0.1:{free_port()}"})
+    node = city.config.node.model_copy(update={"listen": trial.world.cluster.ports.address()})
     again = replace(
         city,
         folder=city.folder.with_name(f"{city.folder.name}-again"),

@@ -10,7 +10,7 @@ from elicense.rpc.errors import from_rpc_error
 from elicense.trust.credentials import Credentials, load_credentials
 from elicense.v1 import issuance_pb2 as pb
 from tests.faults.fault import Attack, Tally, Trial
-from tests.faults.workload import CALL_S
+from tests.faults.processes import DEADLINE_S
 from tests.faults.world import SUZHOU
 
 _REPLICATION = "/elicense.v1.ReplicationService/"
@@ -51,7 +51,7 @@ async def _send(credentials: Credentials, address: str, method: str, body: bytes
         options=(("grpc.ssl_target_name_override", credentials.server_name), ("grpc.use_local_subchannel_pool", 1)),
     ) as channel:
         try:
-            await channel.unary_unary(method)(body, timeout=CALL_S)  # type: ignore[arg-type]  # bytes as they are
+            await channel.unary_unary(method)(body, timeout=DEADLINE_S)  # type: ignore[arg-type]  # bytes as they are
         except grpc.aio.AioRpcError as error:
             return from_rpc_error(error).reason
     return None

@@ -22,7 +22,6 @@ _BLOWS = 3
 _LOST = 12
 #: A blow falls within this time of running work.
 _WITHIN_S = 0.02
-_REFILLED_S = 60.0
 _ALL = 1_000_000
 
 #: From here on nothing more is decided: what no mirror has is lost, and that is another fault.
@@ -41,10 +40,10 @@ async def killed_while_refilled(trial: Trial) -> AsyncIterator[None]:
     await asyncio.to_thread(_copy, registry, older)
     await registry.start()
     kept = len(_decided(trial))
-    await until(lambda: len(_decided(trial)) >= kept + _LOST, deadline_s=_REFILLED_S)
+    await until(lambda: len(_decided(trial)) >= kept + _LOST)
     await asyncio.to_thread(_execute, registry.folder / "registry.db", _UNDECIDED)
     decided = _decided(trial)
-    await until(lambda: _mirrored(trial) == decided, deadline_s=_REFILLED_S)
+    await until(lambda: _mirrored(trial) == decided)
     await registry.kill()
     world.look_away(url)
     await asyncio.to_thread(_put, older, registry)
@@ -52,7 +51,7 @@ async def killed_while_refilled(trial: Trial) -> AsyncIterator[None]:
     for _ in range(_BLOWS):
         held = len(_decided(trial))
         # Once some decisions are back, and others not.
-        await until(lambda: len(_decided(trial)) > held or held >= len(decided), deadline_s=_REFILLED_S)  # noqa: B023
+        await until(lambda: len(_decided(trial)) > held or held >= len(decided))  # noqa: B023
         await trial.a_moment(_WITHIN_S)
         await registry.kill()
         trial.hits += len(_decided(trial)) < len(decided)
@@ -60,8 +59,8 @@ async def killed_while_refilled(trial: Trial) -> AsyncIterator[None]:
         await registry.start()
     yield
     # Every decision is back, none is another, and the registry decides again.
-    await until(lambda: _decided(trial)[: len(decided)] == decided, deadline_s=_REFILLED_S)
-    await until(lambda: len(_decided(trial)) > len(decided), deadline_s=_REFILLED_S)
+    await until(lambda: _decided(trial)[: len(decided)] == decided)
+    await until(lambda: len(_decided(trial)) > len(decided))
 
 
 def _decided(trial: Trial) -> list[StoredEntry]:

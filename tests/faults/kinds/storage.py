@@ -19,8 +19,6 @@ from tests.faults.operators import look_into_log
 from tests.faults.processes import until
 from tests.faults.world import SUZHOU, Node, World
 
-_HIT_S = 30.0
-
 REFUSING = "disk full or read-only, an INSERT refused in mid-batch, PostgreSQL read-only or away"
 """Group of the stores that refuse."""
 
@@ -37,7 +35,7 @@ async def injected(trial: Trial, *, side: str, call: str, how: str, span: int) -
     """
     node: Node = trial.city if side == "city" else trial.world.registry
     async with _traced(trial.world, node, f"{call}:{how}:when={1 + trial.round % span}") as trace:
-        await until(lambda: not node.running.alive or _was_hit(trace), deadline_s=_HIT_S)
+        await until(lambda: not node.running.alive or _was_hit(trace))
         trial.hits += 1
     yield
     if how == "error=ENOSPC" and call == "pwrite64":
@@ -53,7 +51,7 @@ async def read_only_disk(trial: Trial) -> AsyncIterator[None]:
     """Let every write of the city fail as on a disk that the kernel made read-only, until somebody is told so."""
     city = trial.city
     async with _traced(trial.world, city, "pwrite64,fdatasync,ftruncate:error=EROFS") as trace:
-        await until(lambda: _was_hit(trace), deadline_s=_HIT_S)
+        await until(lambda: _was_hit(trace))
         yield
     await city.kill()
     await look_into_log(trial)

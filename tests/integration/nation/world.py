@@ -14,7 +14,8 @@ from elicense.v1 import license_pb2, verification_pb2_grpc
 from elicense.v1 import verification_pb2 as vpb
 from tests.integration.city.test_identity import renumbered
 from tests.integration.city.test_lifecycle import experienced
-from tests.support.cluster import CHENGDU, SUZHOU, TIANJIN, City, Cluster, drivers
+from tests.support.cluster import CHENGDU, DEADLINE_S, SUZHOU, TIANJIN, City, Cluster, drivers
+from tests.support.ports import HeldPorts
 from tests.support.proxy import Proxy
 
 CITIES = (SUZHOU, TIANJIN, CHENGDU)
@@ -50,7 +51,9 @@ class Nation:
 
     @classmethod
     async def found(cls, folder: Path) -> Nation:
-        nation = cls(Cluster(folder))
+        ports = HeldPorts()
+        nation = cls(Cluster(folder, ports=ports))
+        nation.running.callback(ports.close)
         await nation.cluster.start_registry()
         assert nation.cluster.registry is not None
         for code in CITIES:
@@ -82,7 +85,7 @@ class Nation:
         silent = node and self.wires[node].holding
         try:
             response = await stub.VerifyLicense(
-                request, timeout=ANSWER_S if silent else 20.0, wait_for_ready=not silent
+                request, timeout=ANSWER_S if silent else DEADLINE_S, wait_for_ready=not silent
             )
         except grpc.aio.AioRpcError as error:
             if error.code() in (grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.UNAVAILABLE) and silent:

@@ -78,7 +78,8 @@ async def carried_out(nation: Nation) -> None:
 
 
 async def restart(nation: Nation) -> None:
-    await nation.start(await nation.stop())
+    await nation.stop()
+    await nation.start()
 
 
 # -- a dishonest former city -------------------------------------------------------------------------------------------

@@ -98,17 +98,14 @@ class Nation:
         size: int = answer.size
         return size
 
-    async def stop(self) -> str:
-        address = self.world.node.address
+    async def stop(self) -> None:
         await self.world.node.stop(grace_s=0)
         self.world.database.close()
-        return address
 
-    async def start(self, address: str) -> None:
+    async def start(self) -> None:
         world = self.world
-        section = world.config.node.model_copy(update={"listen": address})
         world.database = Database(world.config.database.url)
-        world.node = await build(world.config.model_copy(update={"node": section}), clock=world.clock)
+        world.node = await build(world.config, clock=world.clock)
         await world.node.start()
         for city in self.cities:
             await city.close()
@@ -117,11 +114,11 @@ class Nation:
         return [path for path in self.world.config.node.data_dir.iterdir() if path.name.startswith("registry.db")]
 
     async def keep(self) -> None:
-        address = await self.stop()
+        await self.stop()
         self.kept = {path: path.read_bytes() for path in self.files()}
         if self.postgres is not None:
             await self._on_server(f"CREATE DATABASE {self._database}_kept TEMPLATE {self._database}")
-        await self.start(address)
+        await self.start()
 
     @property
     def _database(self) -> str:
@@ -133,7 +130,7 @@ class Nation:
 
     async def set_back(self) -> None:
         """The database, not the anchor."""
-        address = await self.stop()
+        await self.stop()
         for path in self.files():
             path.unlink()
         for path, content in self.kept.items():
@@ -141,7 +138,7 @@ class Nation:
         if self.postgres is not None:
             await self._on_server(f"DROP DATABASE {self._database} WITH (FORCE)")
             await self._on_server(f"ALTER DATABASE {self._database}_kept RENAME TO {self._database}")
-        await self.start(address)
+        await self.start()
 
     async def send_again(self, *cities: City) -> None:
         for city in cities or self.cities:
@@ -150,10 +147,10 @@ class Nation:
 
     async def allow_signing(self) -> str:
         config = f"{self.world.config.node.data_dir}/config.toml"
-        address = await self.stop()
+        await self.stop()
         command = ["allow-signing", "--yes", "--config", config]
         done = await asyncio.to_thread(CliRunner().invoke, registry_command, command)
-        await self.start(address)
+        await self.start()
         return done.output
 
     def state(self) -> dict[str, Any]:
@@ -371,7 +368,8 @@ async def test_nothing_is_decided_until_everything_is_back_also_over_a_restart(n
         if not heads or heads[-1].size != size:
             continue
         assert await nation.give(held, entries=held.entries[:size], heads=heads) == size
-        await nation.start(await nation.stop())
+        await nation.stop()
+        await nation.start()
         with pytest.raises(errors.LogBehind):
             await nation.tianjin.claim(NUMBERS[30])
     assert await nation.give(held) == len(held.entries)
@@ -400,9 +398,9 @@ async def test_a_registry_anchors_its_head_as_it_starts_since_a_power_cut_may_ha
     world, path = nation.world, nation.world.config.anchor_path
     before = path.read_bytes()
     await issued(nation.suzhou, NUMBERS[0])
-    address = await nation.stop()
+    await nation.stop()
     path.write_bytes(before)
-    await nation.start(address)
+    await nation.start()
     (own,) = [head for head in world.database.read_now(world.store.logs.heads) if head.key.log == 0]
     last = Anchor(path, registry_origin(TRUST_DOMAIN, 1)).last()
     assert last is not None
@@ -452,7 +450,8 @@ async def test_a_registry_that_went_on_in_another_history_decides_nothing_more_o
         await nation.give(held)
     with pytest.raises(errors.LogForked):
         await nation.tianjin.claim(NUMBERS[30])
-    await nation.start(await nation.stop())
+    await nation.stop()
+    await nation.start()
     with pytest.raises(errors.LogForked):
         await nation.tianjin.claim(NUMBERS[30])
     # It goes on where a person says so, and signs nothing more in the epoch that has two histories.
@@ -484,7 +483,8 @@ async def test_a_registry_that_lacks_decisions_does_not_forget_that_it_signed_tw
     for _ in range(2):
         with pytest.raises(errors.DataLoss):
             await nation.tianjin.claim(NUMBERS[30])
-        await nation.start(await nation.stop())
+        await nation.stop()
+        await nation.start()
     with pytest.raises(errors.LogForked):
         await nation.tianjin.claim(NUMBERS[30])
 

@@ -32,6 +32,7 @@ from registry.keys import RegistryKeys, load_keys
 from registry.node import RunningNode
 from registry.store import RegistryStore
 from tests.support.city import DEADLINE_S, City
+from tests.support.ports import HeldPorts
 
 TRUST_DOMAIN = "elicense.test"
 TIANJIN, CHENGDU, SUZHOU = 120000, 510100, 320500
@@ -95,9 +96,7 @@ class World:
 
     async def start_again(self) -> None:
         """Start a registry that has ended, at the address that it had."""
-        address = self.node.address
-        node_section = self.config.node.model_copy(update={"listen": address})
-        self.node = await build(self.config.model_copy(update={"node": node_section}), clock=self.clock)
+        self.node = await build(self.config, clock=self.clock)
         await self.node.start()
         for city in self.joined:
             await city.close()  # a channel that lost its server waits before it tries again
@@ -153,9 +152,17 @@ class Verifier:
 
 @contextlib.asynccontextmanager
 async def running_world(folder: Path, *, database_url: str | None = None) -> AsyncIterator[World]:
-    """A registry that runs until the block ends."""
+    """A registry that runs until the block ends, always at the same address."""
+    with HeldPorts() as ports:
+        async with _running_world(folder, database_url, ports.address()) as world:
+            yield world
+
+
+@contextlib.asynccontextmanager
+async def _running_world(folder: Path, database_url: str | None, address: str) -> AsyncIterator[World]:
     clock = SetClock()
     config = set_up(folder / "registry", database_url=database_url, clock=clock)
+    config = config.model_copy(update={"node": config.node.model_copy(update={"listen": address})})
     node = await build(config, clock=clock)
     await node.start()
     keys = load_keys(config, random=secrets.token_bytes)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import socket
 import sys
 from pathlib import Path
 
 import pytest
 
 from elicense.cli.demo.figures import ExpectationFailed
-from elicense.cli.demo.processes import Household, free_ports, last_line, wait_listening
+from elicense.cli.demo.processes import Household, last_line, wait_listening
 
 SLEEPER = "import sys, time; print('ready', flush=True); time.sleep(600)"
 STUBBORN = (
@@ -74,14 +76,28 @@ async def test_everything_can_be_killed_at_once(tmp_path: Path) -> None:
 
 async def test_a_node_that_ends_at_its_start_is_noticed(tmp_path: Path) -> None:
     household = Household()
-    (port,) = free_ports(1)
+    port = household.port()
     child = await household.start([sys.executable, "-c", "raise SystemExit('no keys')"], log=tmp_path / "log")
     with pytest.raises(ExpectationFailed, match="Suzhou ended at its start: no keys"):
         await wait_listening(child, port, "Suzhou")
+    household.kill_all()
 
 
-def test_free_ports_differ() -> None:
-    assert len(set(free_ports(8))) == 8
+async def test_a_port_is_nobody_elses_while_its_child_is_down() -> None:
+    household = Household()
+    ports = [household.port() for _ in range(8)]
+    assert len(set(ports)) == 8
+    for _ in range(2):
+        # As a node listens, ends, and listens again.
+        with socket.create_server(("127.0.0.1", ports[0])):
+            pass
+    with pytest.raises(ConnectionRefusedError):
+        await asyncio.open_connection("127.0.0.1", ports[0])
+    with socket.socket() as other, pytest.raises(OSError, match="in use"):
+        other.bind(("127.0.0.1", ports[0]))
+    household.kill_all()
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", ports[0]))
 
 
 def test_the_last_line_of_a_log_that_is_missing_is_empty(tmp_path: Path) -> None:
