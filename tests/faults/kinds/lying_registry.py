@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -28,7 +28,7 @@ from registry.keys import RegistryKeys, load_keys
 from registry.names import cosigner_name, registry_origin
 from registry.store import RegistryStore
 from tests.faults.fault import Attack, Tally, Trial, log_of
-from tests.faults.processes import until
+from tests.faults.processes import DEADLINE_S, until
 from tests.faults.world import SUZHOU, TIANJIN, World
 
 if TYPE_CHECKING:
@@ -202,15 +202,14 @@ async def lying_registry(trial: Trial) -> Tally:
             said, told = log_of(city.folder), liar.told
             before = (_receipt_of(trial) or (0, b""))[0]
             liar.lie, liar.lies_in = lie, _OF_THE_CITY
-            async with asyncio.timeout(40):
+            async with asyncio.timeout(DEADLINE_S):
                 while liar.told < told + 2:
                     await trial.ledger.more(1)
                 await trial.ledger.more(1)
             liar.lie = None
             await world.caught_up(city)
-            heard = log_of(city.folder)[len(said) :]
             if expected:
-                tally.refused(what, next((reason for reason in expected if reason in heard), None))
+                tally.refused(what, await _said(city.folder, expected, since=len(said)))
             held = _receipt_of(trial)
             tally.holds(f"{what}: stored", held in liar.receipts)
             tally.holds(f"{what}: an earlier receipt came back", held is not None and held[0] >= before)
@@ -260,11 +259,10 @@ async def split_view(trial: Trial) -> Tally:
             liar.lie, liar.lies_in, told = lie, _OF_THE_REGISTRY, liar.told
             said, files = log_of(city.folder), set(evidence.glob("registry-*.json"))
             # Each licence of a new driver is one more decision.
-            async with asyncio.timeout(40):
-                while liar.told < told + 2 or "registry_not_mirrored" not in log_of(city.folder)[len(said) :]:
+            async with asyncio.timeout(DEADLINE_S):
+                while liar.told < told + 2:
                     await trial.ledger.more(1)
-            heard = log_of(city.folder)[len(said) :]
-            tally.refused(what, next((reason for reason in expected if reason in heard), None))
+            tally.refused(what, await _said(city.folder, expected, since=len(said)))
             if lie is _another_history:
                 await until(lambda: len(set(evidence.glob("registry-*.json")) - files) > 0)  # noqa: B023
                 tally.holds(f"{what}: not proved", _is_proved(liar, set(evidence.glob("registry-*.json")) - files))
@@ -272,6 +270,18 @@ async def split_view(trial: Trial) -> Tally:
             await _mirror_goes_on(trial)
             tally.holds(f"{what}: stored", _mirror_is_true(trial))
     return tally
+
+
+async def _said(folder: Path, reasons: Iterable[str], *, since: int) -> str | None:
+    """Return for which of these reasons a node has refused something, once it says so: its log is behind it."""
+
+    def heard() -> str | None:
+        log = log_of(folder)[since:]
+        return next((reason for reason in reasons if reason in log), None)
+
+    with suppress(TimeoutError):
+        await until(lambda: heard() is not None)
+    return heard()
 
 
 async def _mirror_goes_on(trial: Trial) -> None:

@@ -122,7 +122,8 @@ async def test_a_restore_that_is_killed_again_and_again_ends_well(cluster: Clust
             async with asyncio.timeout(delays.uniform(0.5, 2.5)):
                 await process.wait()
         except TimeoutError:
-            process.send_signal(signal.SIGKILL)
+            with suppress(ProcessLookupError):  # it ended that very moment
+                process.send_signal(signal.SIGKILL)
             await process.wait()
     process = await asyncio.create_subprocess_exec(*arguments, "--json", stdout=asyncio.subprocess.PIPE)
     output, _ = await process.communicate()

@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from elicense import errors
 from elicense.cli.evidence_files import keep
 from elicense.cli.main import main as elicense
-from elicense.clock import SECOND_US, to_timestamp
+from elicense.clock import SECOND_US, from_timestamp, to_timestamp
 from elicense.license.verdict import Outcome
 from elicense.rpc.errors import from_rpc_error
 from elicense.v1 import verification_pb2 as pb
@@ -97,7 +97,7 @@ async def test_a_record_that_arrived_late_was_not_known_before(world: World, cit
 async def test_a_moment_that_the_city_has_not_reported_on_is_not_valid(
     world: World, city: City, police: Verifier
 ) -> None:
-    reported = world.clock()
+    issued = from_timestamp(LicenseRecord.FromString(city.records[0]).record_time)
     world.clock.advance(seconds=120)
     verdict = (await ask(police, at=world.clock())).verdict
     assert verdict.outcome == pb.OUTCOME_INDETERMINATE
@@ -105,7 +105,7 @@ async def test_a_moment_that_the_city_has_not_reported_on_is_not_valid(
     assert verdict.last_known.outcome == pb.OUTCOME_VALID
     # The present question is within its ten minutes all the same.
     assert (await police.ask(NUMBER)).outcome == pb.OUTCOME_VALID
-    assert (await ask(police, at=reported - SECOND_US)).verdict.outcome == pb.OUTCOME_INVALID  # not issued yet
+    assert (await ask(police, at=issued - SECOND_US)).verdict.outcome == pb.OUTCOME_INVALID  # not issued yet
 
 
 async def test_a_provisional_licence_was_valid_from_its_confirmation_on(world: World, police: Verifier) -> None:
@@ -165,10 +165,11 @@ async def test_the_fields_of_a_past_moment_are_those_of_then(world: World, city:
     city.change(city_license(city), ["H"])
     await city.replicate()
     world.clock.advance(seconds=60)
+    reported = world.clock()
     await city.send(city.batch(city.size))
     world.clock.advance(seconds=1)
     then = (await ask(police, at=before)).verdict
-    since = (await ask(police, at=world.clock() - 2 * SECOND_US)).verdict
+    since = (await ask(police, at=reported)).verdict
     assert then.license.holder.full_name == since.license.holder.full_name == "张伟"
     assert [letter.letter for letter in then.license.status_letters] == []
     assert [letter.letter for letter in since.license.status_letters] == ["H"]

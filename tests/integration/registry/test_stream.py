@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import AsyncIterator
-from contextlib import closing
+from contextlib import closing, suppress
 
 import grpc
 import pytest
@@ -48,12 +48,10 @@ class Stream:
         self.call = verification_pb2_grpc.VerificationServiceStub(opened).StreamVerifyLicenses()
 
     async def ask(self, *numbers: str) -> list[int]:
-        try:
+        with suppress(asyncio.InvalidStateError, grpc.aio.AioRpcError):  # it may have ended; the answer says why
             async with asyncio.timeout(DEADLINE_S):
                 await self.call.write(chunk(*numbers))
-                return await self.answer()
-        except asyncio.InvalidStateError:
-            return await self.answer()
+        return await self.answer()
 
     async def answer(self) -> list[int]:
         try:
@@ -109,8 +107,8 @@ async def test_whoever_is_revoked_asks_nothing_more(world: World, city: City) ->
 
 async def test_the_end_of_the_server_ends_a_stream_that_waits(world: World, stream: Stream) -> None:
     await stream.ask(NUMBER)
-    async with asyncio.timeout(DEADLINE_S / 2):
-        await world.node.stop(grace_s=DEADLINE_S)
+    async with asyncio.timeout(DEADLINE_S):
+        await world.node.stop(grace_s=10 * DEADLINE_S)
     with pytest.raises(errors.Unavailable):
         await stream.answer()
     world.node = await build(world.config, clock=world.clock)

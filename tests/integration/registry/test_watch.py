@@ -260,8 +260,8 @@ async def test_the_end_of_the_server_ends_every_watch_at_once(world: World, city
     async with channel(world) as opened:
         watch = Watch(opened)
         await watch.next()
-        async with asyncio.timeout(DEADLINE_S / 2):
-            await world.node.stop(grace_s=DEADLINE_S)
+        async with asyncio.timeout(DEADLINE_S):
+            await world.node.stop(grace_s=10 * DEADLINE_S)
         with pytest.raises(errors.Unavailable):
             await watch.next()
     world.node = await build(world.config, clock=world.clock)
