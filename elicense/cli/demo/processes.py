@@ -13,7 +13,7 @@ import os
 import signal
 import socket
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -84,9 +84,7 @@ class Child:
 
     async def stop(self) -> int:
         """Ask it to drain and end (SIGTERM); kill its group when the grace is over; return its exit status."""
-        if self.running:
-            with suppress(ProcessLookupError):
-                self._process.send_signal(signal.SIGTERM)
+        self._signal(os.kill, signal.SIGTERM)
         try:
             async with asyncio.timeout(GRACE_S):
                 return await self._process.wait()
@@ -96,12 +94,16 @@ class Child:
 
     def kill(self) -> None:
         """Kill it and whatever it started, at once."""
+        self._signal(os.killpg, signal.SIGKILL)
+
+    def _signal(self, send: Callable[[int, int], None], number: int) -> None:
+        # Not by the process object: that waits for one that has just ended, and its status is lost to the loop.
         if self.running:
             with suppress(ChildProcessError, ProcessLookupError, PermissionError):
                 # Once waited for it is gone, and its id may be somebody else's: this
                 # raises ChildProcessError then.
                 os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-                os.killpg(self._process.pid, signal.SIGKILL)
+                send(self._process.pid, number)
 
     async def ended(self) -> int:
         """Wait for its end, however long that takes; return its exit status."""
