@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
 _ENDED = ViewFlags.CANCELLED | ViewFlags.REVOKED
+#: Of two licences that a city has of a person, one may be such a one: it issued that while it had not heard yet
+#: that the other, which it was taking over, is its own.
+_COUNTS_NOT = _ENDED | ViewFlags.PROVISIONAL | ViewFlags.CONFLICT | ViewFlags.VOID
 
 
 @dataclass(slots=True)
@@ -214,15 +217,15 @@ class LicenseCheck:
         if row != expected:
             what = "is missing from the view" if row is None else "stands otherwise in the view than in the log"
             self._found(Finding(where, f"the license {what}"))
-        if expected.city != self._city or expected.flags & _ENDED:
+        if expected.city != self._city or expected.flags & _COUNTS_NOT:
             return
         if self._holders.add((expected.person_key, expected.license_id)):
             return
         held: Any = self._holders.get(expected.person_key)
         other = None if held[1] == expected.license_id else self._store.view.by_license(conn, held[1])
         # Whatever was noted of it may be over since.
-        if other is not None and other.city == self._city and not other.flags & _ENDED:
-            self._found(Finding(where, "the person holds another license in this city"))
+        if other is not None and other.city == self._city and not other.flags & _COUNTS_NOT:
+            self._found(Finding(where, "the person holds another license that counts in this city"))
 
     def _compare_requests(self, conn: Connection, derived: Derived) -> None:
         stored = self._store.requests(conn, list(derived.requests))

@@ -192,6 +192,12 @@ class ConflictStore:
         """Note that a city has stored its feed up to a number; return whether a conflict waited for that."""
         return self._stored.run(conn, {"of_city": city, "up_to": up_to}) > 0
 
+    def move_notices(self, conn: Connection, city: int, *, behind: int, by: int) -> None:
+        """Follow words of a city's feed about losers that got higher numbers, those behind number ``behind``."""
+        c = self._table.c
+        query = update(self._table).where(c.notice_city == city, c.notice_seq > behind)
+        conn.execute(query.values(notice_seq=c.notice_seq + by))
+
     def statements(self, conn: Connection, ids: Sequence[bytes]) -> dict[bytes, list[Statement]]:
         """Return what was said in each conflict, oldest first; one in which nothing was said is absent."""
         found: dict[bytes, list[Statement]] = defaultdict(list)

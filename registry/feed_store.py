@@ -20,6 +20,7 @@ from sqlalchemy import (
     bindparam,
     func,
     select,
+    update,
 )
 
 from elicense.sql.bulk import BulkInsert
@@ -110,15 +111,19 @@ class FeedStore:
         self._insert.execute(conn, [_disposition_values(row) for row in rows])
         return int(first)
 
-    def raise_to(self, conn: Connection, city: int, number: int) -> None:
-        """Have a city's feed go on behind ``number``, if its last one is lower."""
+    def move_behind(self, conn: Connection, city: int, *, answered: int, number: int) -> None:
+        """Give the words behind number ``answered`` of a city's feed numbers behind ``number``, in the same order.
+
+        The feed goes on behind ``number`` if there are none.
+        """
+        by, words = number - answered, self._words
         statement = insert_for(conn.dialect.name, self._feed)
-        raised = statement.on_conflict_do_update(
-            index_elements=["city"],
-            set_={"seq": statement.excluded.seq},
-            where=self._feed.c.seq < statement.excluded.seq,
-        )
+        # First of all: it locks the feed, so that nobody adds to it meanwhile.
+        raised = statement.on_conflict_do_update(index_elements=["city"], set_={"seq": self._feed.c.seq + by})
         conn.execute(raised, {"city": city, "seq": number})
+        # By way of numbers that no word has: none may pass through the number of another.
+        for behind, moved in ((words.c.seq > answered, -(words.c.seq + by)), (words.c.seq < 0, -words.c.seq)):
+            conn.execute(update(words).where(words.c.city == city, behind).values(seq=moved))
 
     def after(self, conn: Connection, city: int, *, after: int, limit: int) -> list[NotedDisposition]:
         """Return up to ``limit`` dispositions of a city's feed that follow number ``after``."""

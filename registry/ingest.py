@@ -40,7 +40,7 @@ from registry.empty_slots import require_held
 from registry.epochs import previous_head
 from registry.erasure import Erasures
 from registry.explanation import explained_by, require_explanation
-from registry.filled_feed import filled
+from registry.feed_numbers import FeedNumbers
 from registry.folding import Folding
 from registry.given_receipts import GivenReceipts
 from registry.heads import open_head
@@ -56,10 +56,6 @@ if TYPE_CHECKING:
 
 #: Beyond this a city's clock makes its times worthless.
 MAX_CLOCK_SKEW_US: Final = 10 * 60 * 1_000_000
-#: A city that says that it has more words than this is not believed: the number must stay a number.
-_LAST_FEED_NUMBER: Final = 2**48
-#: Most dispositions in one answer; the rest follow with the next.
-DISPOSITIONS_PER_ANSWER: Final = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,8 +120,7 @@ class Ingest:
         self._trust_domain = trust_domain
         self._disputes = disputes
         self._clock = clock
-        # A number that the city's feed has certainly passed, by city.
-        self._feeds: dict[int, int] = {}
+        self._feeds = FeedNumbers(store)
 
     async def append(self, batch: Batch, *, doubted: bool = False) -> Taken:
         """Apply a batch, or compare it with what is held, and cosign the head.
@@ -175,7 +170,7 @@ class Ingest:
             # Cities come at the same time: what needs no database is done before the writer's turn.
             reading = await self._readers.read(batch)
             taken = await self._database.write_then(append, answer, gives_way=True)
-            self._feeds[batch.city] = max(batch.dispositions_after, self._feeds.get(batch.city, 0))
+            self._feeds.committed(batch.city, batch.dispositions_after)
             if erased.slots and self._on_erased is not None:
                 self._on_erased(erased.slots)
             if self._count_erasures is not None:
@@ -209,9 +204,9 @@ class Ingest:
         signed = self._open(batch, enrolled)  # (2)
         leaves = reading.leaves
         head = self._head(conn, LogKey(batch.city, batch.epoch), lock=True)
-        if batch.dispositions_after > self._feeds.get(batch.city, 0):
-            # The city may have more words than the feed, if this database was set back: new ones go behind them.
-            self._store.feeds.raise_to(conn, batch.city, min(batch.dispositions_after, _LAST_FEED_NUMBER))
+        # Before the words: what was lacking when they were read must not seem to be among them.
+        lacking = not self._may_erase()
+        self._feeds.hear(conn, batch.city, batch.dispositions_after, lacking=lacking)
         if signed is not None and signed.size <= head.size:
             require_ours(conn, self._store, head, signed)  # (3)
         fresh = held_of(conn, self._store, head, batch, leaves)
@@ -242,11 +237,7 @@ class Ingest:
         is_whole = head.size >= batch.tip_size
         if is_whole and self._store.conflicts.stored_by(conn, batch.city, batch.dispositions_after):
             undecided = True
-        after = batch.dispositions_after
-        # Before the words: what was lacking when they were read must not seem to be among them.
-        lacking = not self._may_erase()
-        words = self._store.feeds.after(conn, batch.city, after=after, limit=DISPOSITIONS_PER_ANSWER)
-        dispositions = filled(words, after=after, limit=DISPOSITIONS_PER_ANSWER)
+        dispositions = self._feeds.answer(conn, batch.city, batch.dispositions_after)
         unsigned = take_told(conn, self._store, batch, enrolled, held=head.size)
         held = self._held(conn, head, dispositions, undecided=undecided)
         return replace(held, explained=explained, as_of_us=state.as_of_us, unsigned=unsigned, lacking=lacking)

@@ -42,6 +42,8 @@ class Mark(IntEnum):
     """Words about records without custody, for breaches of it; with epoch 0."""
     DECIDED = 3
     """Entries of the registry's own log, for decisions about custody; by its epoch, with city 0."""
+    ANSWERED = 4
+    """Words that were in an answer to the city, which may have them; with epoch 0."""
 
 
 @dataclass(frozen=True, slots=True)

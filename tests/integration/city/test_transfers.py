@@ -394,6 +394,32 @@ async def test_what_the_old_city_wrote_too_late_has_no_effect_and_is_shown_to_th
     await nation.sound()
 
 
+async def test_a_city_that_licensed_somebody_whose_license_it_was_taking_over_is_sound(nation: Nation) -> None:
+    license_ = await nation.issued()
+    await offer(nation.suzhou, license_.name, CHENGDU)
+    await nation.suzhou.replicated()
+    nation.chengdu.running.replicator.stop()
+    await accept(nation.chengdu, license_.name)
+    await nation.chengdu.running.replicator.catch_up()
+    await moved(nation.suzhou, license_.name)
+    await nation.cluster.stop_registry()
+    # Nobody has told it yet that the other one is its own.
+    applies = next(iter(drivers(CHENGDU, 1)))
+    applies.holder.CopyFrom(license_.holder)
+    again = (await nation.chengdu.issue(applies)).license
+    assert again.provisional
+    await nation.cluster.start_registry()
+    await nation.restart(nation.chengdu)
+
+    async def in_conflict() -> bool:
+        request = issuance_pb2.GetLicenseRequest(name=again.name)
+        shown = await call(nation.chengdu.issuance().GetLicense(request, timeout=DEADLINE_S))
+        return bool(shown.national_standing == license_pb2.NATIONAL_STANDING_CONFLICT)
+
+    await eventually(in_conflict)
+    await nation.sound()
+
+
 async def test_a_restored_city_shows_a_licence_that_moved_as_it_left_it_with_what_it_wrote_too_late(
     nation: Nation,
 ) -> None:

@@ -392,6 +392,35 @@ async def test_a_registry_says_that_decisions_are_missing_until_everything_is_ba
     assert not await missing()
 
 
+async def test_what_a_city_is_told_before_it_is_heard_again_gets_no_number_that_it_has(nation: Nation) -> None:
+    suzhou, chengdu, tianjin = nation.cities
+    moves, disputed = await issued(suzhou, NUMBERS[10]), await issued(suzhou, NUMBER)
+    suzhou.offer(moves, CHENGDU)
+    await suzhou.replicate()
+    await nation.keep()
+    await confirmations(nation)
+    await nation.set_back()
+    await nation.allow_signing()
+    # All of this is said to Suzhou, which has three words of before; nobody knows of them here.
+    chengdu.take_over(moves, suzhou)
+    await chengdu.replicate()
+    await chengdu.decided(1)
+    waiting = tianjin.issue(NUMBER)
+    await tianjin.replicate()
+    await tianjin.decided(1)
+    await Dispute(nation.world, suzhou, tianjin, None, nation.operator, disputed, waiting).say(suzhou, WITHDRAW)  # type: ignore[arg-type]
+    await suzhou.send(suzhou.batch(suzhou.size - 3))
+    assert [word.sequence for word in suzhou.feed] == list(range(1, len(suzhou.feed) + 1))
+    told = {(word.kind, word.license_id) for word in suzhou.feed[3:]}
+    assert (replication_pb2.DISPOSITION_KIND_TRANSFERRED_AWAY, moves) in told
+    assert (replication_pb2.DISPOSITION_KIND_VOID, disputed) in told
+    assert not nation.world.fsck().findings
+    # Now that it says that it has them, the other one counts.
+    await suzhou.send(suzhou.batch(suzhou.size))
+    await tianjin.decided(2)
+    assert not nation.world.fsck().findings
+
+
 async def test_a_registry_anchors_its_head_as_it_starts_since_a_power_cut_may_have_taken_the_last_one(
     nation: Nation,
 ) -> None:
