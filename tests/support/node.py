@@ -125,7 +125,10 @@ class TestNode:
             yield channel
 
     async def all_ended(self) -> None:
-        """Return once every call is counted and logged: a caller may hear that its call failed before that."""
+        """Return once every call is counted and logged, but for health checks.
+
+        A caller may hear that its call failed before that.
+        """
         await self._interceptor.idle()
 
     def lines(self) -> list[dict[str, Any]]:
