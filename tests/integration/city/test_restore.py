@@ -368,6 +368,19 @@ async def test_a_person_may_open_an_epoch_while_the_registry_is_away_and_it_is_r
     await all_is_well(cluster, suzhou)
 
 
+async def test_a_restore_that_never_reached_the_registry_leaves_a_node_as_it_was(
+    cluster: Cluster, suzhou: City
+) -> None:
+    first, second = drivers(SUZHOU, 2)
+    await suzhou.issue(first)
+    await cluster.stop_registry()
+    await suzhou.stop()
+    config = ("--config", str(suzhou.folder / "config.toml"))
+    assert "PEER_UNREACHABLE" in await command(city_node.cli.main, "restore", *config, status=1)
+    await suzhou.start()
+    assert (await suzhou.issue(second)).durability == log_pb2.DURABILITY_LOCAL
+
+
 async def test_a_key_that_may_have_begun_an_epoch_is_put_aside_and_never_begins_another(
     cluster: Cluster, suzhou: City
 ) -> None:
