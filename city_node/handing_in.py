@@ -20,7 +20,7 @@ from city_node.receipts import Receipts
 from city_node.replicator import Replicator
 from city_node.store import CityStore
 from city_node.verify_only import verify_only_mark
-from elicense.errors import Quarantined
+from elicense.errors import EpochNotBound, Quarantined
 from elicense.log.anchor import Anchor
 from elicense.sql.database import Database
 from elicense.v1 import recovery_pb2_grpc, replication_pb2_grpc
@@ -107,6 +107,7 @@ class HandingIn:
         """Give the registry everything that it lacks, as the running node would.
 
         Raises:
+            EpochNotBound: The registry holds more of an epoch than this city knew when it opened the next one.
             Error: The registry refuses, or did not answer.
         """
         city = self._config.city.code
@@ -142,5 +143,12 @@ class HandingIn:
         )
         try:
             await replicator.catch_up()
+        except EpochNotBound as error:
+            # A call of the node's last moments was on its way still when the registry was asked what it holds.
+            raise EpochNotBound(
+                "the registry has got more of the epoch before than this one begins behind; move the database aside, "
+                "restore again, and have what was issued in this epoch, if anything, issued anew",
+                epoch=head.key.epoch,
+            ) from error
         finally:
             anchor.close()

@@ -13,8 +13,8 @@ may be run again:
 5. Else the next epoch begins, under a key of its own.  Its first entry binds it to
    the head of the one before, in one transaction: from then on nothing is signed
    in the old one any more.
-6. The new epoch's head becomes the anchor, and the registry opens the epoch too,
-   now or at the node's next start.
+6. The new epoch's head becomes the anchor, and the registry opens the epoch too: then it
+   takes nothing more of the old one, also of what the node had sent before it ended.
 7. The node may sign again.
 """
 
@@ -149,6 +149,7 @@ class Restore:
             Unavailable: The registry or the database is away.
             LogForked: City and registry hold two histories; a person must look.
             Quarantined: The registry takes nothing of this city, or nothing of what the database holds beyond it.
+            EpochNotBound: The registry got more of the epoch before meanwhile; the database is to be moved aside.
             Error: The registry sent what can not be this city's log.
         """
         held = await self._listed(registry.recovery)  # (1)
@@ -177,6 +178,10 @@ class Restore:
         try:
             await handing_in.carry()  # (6)
         except Error as error:
+            if restored.opened:
+                # Nothing was issued in it, and nothing may be: a call of before that is still on its way could
+                # bring the registry more of the epoch that has ended here.  The mark stays.
+                raise
             _log.warning("epoch_not_registered", reason=error.reason, detail=error.message)
             registered = False
         mark.clear()  # (7)

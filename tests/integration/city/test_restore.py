@@ -17,6 +17,7 @@ import registry.cli
 import registry.ingest
 from city_node.batches import BatchReader
 from city_node.config import load_city_config
+from city_node.restore import Restore, Restored
 from city_node.store import CityStore
 from elicense import errors
 from elicense.clock import to_timestamp, utc_micros
@@ -461,6 +462,55 @@ async def test_an_epoch_opened_behind_what_the_registry_holds_is_refused_and_not
     await eventually(stopped)
     with pytest.raises(errors.DataLoss):
         await suzhou.issue(third)
+
+
+async def test_a_call_that_arrives_during_a_restore_lets_no_epoch_begin_before_what_it_brought(
+    cluster: Cluster, suzhou: City, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second, third = drivers(SUZHOU, 3)
+    await suzhou.issue(first)
+    await suzhou.replicated()
+    await suzhou.stop()
+    kept = copy_database(suzhou)
+    await suzhou.start()
+    replicator = suzhou.running.replicator
+    replicator.stop()
+    issued = (await suzhou.issue(second)).license
+    underway: list[replication_pb2.AppendEntriesRequest] = []
+
+    class OnItsWay:
+        async def AppendEntries(self, request: replication_pb2.AppendEntriesRequest, **_: object) -> None:  # noqa: N802
+            underway.append(request)
+            raise errors.PeerUnreachable("nobody has heard yet what becomes of it")
+
+    monkeypatch.setattr(replicator, "_stub", OnItsWay())
+    with pytest.raises(errors.PeerUnreachable):
+        await replicator.catch_up()
+    await suzhou.stop()
+    set_back(suzhou, kept)
+    go_on = Restore._go_on
+
+    async def arrives(self: Restore, *, ended: bool) -> Restored:
+        restored = await go_on(self, ended=ended)
+        address = suzhou.config.city.registry_address
+        async with secure_channel(self._keys.credentials, address=address, retries=False) as channel:
+            await call(replication_pb2_grpc.ReplicationServiceStub(channel).AppendEntries(*underway))
+        return restored
+
+    config = ("--config", str(suzhou.folder / "config.toml"))
+    with monkeypatch.context() as late:
+        late.setattr(Restore, "_go_on", arrives)
+        await command(city_node.cli.main, "restore", *config, status=1)
+    assert "move the database aside" in await command(city_node.cli.main, "restore", *config, status=1)
+    set_back(suzhou, kept)
+    restored = await restore(suzhou)
+    assert (restored["epoch"], restored["opened"], restored["registered"]) == (2, True, True)
+    await suzhou.start()
+    request = pb.GetLicenseRequest(name=issued.name)
+    assert (await call(suzhou.issuance().GetLicense(request, timeout=DEADLINE_S))).name == issued.name
+    await suzhou.issue(third)
+    await suzhou.replicated()
+    await all_is_well(cluster, suzhou)
 
 
 async def test_a_refilled_log_is_proved_entry_by_entry(cluster: Cluster, suzhou: City) -> None:
