@@ -25,14 +25,22 @@ _ASKS: Final = 5
 _SHARED: Final = 4
 
 
-def people(random: Random, seed: int) -> dict[int, Iterator[license_pb2.License]]:
-    """Return applicants of each city; some of them apply in the other one as well."""
+def people(random: Random, seed: int, *, at_odds: bool) -> dict[int, Iterator[license_pb2.License]]:
+    """Return applicants of each city; some of them apply in the other one as well.
+
+    Args:
+        random: Draws their order.
+        seed: Draws who they are.
+        at_odds: Whether all apply in both cities, and in the same order: then there are conflicts.
+    """
     day = china_date(START_US)
     made = {code: list(drivers(code, _ASKS * 6, seed=seed % 7, on=day)) for code in CITIES}
     first, second = (made[code] for code in CITIES)
-    second[:_SHARED] = map(applying_elsewhere, first[:_SHARED], second[:_SHARED])
+    shared = len(first) if at_odds else _SHARED
+    second[:shared] = map(applying_elsewhere, first[:shared], second[:shared])
     for code in CITIES:
-        random.shuffle(made[code])
+        if not at_odds:
+            random.shuffle(made[code])
     return {code: iter(made[code]) for code in CITIES}
 
 
@@ -56,7 +64,7 @@ class Citizens:
     def __init__(self, nation: Nation, random: Random) -> None:
         self._nation = nation
         self._random = random
-        self._people = people(random, nation.outcome.seed)
+        self._people = people(random, nation.outcome.seed, at_odds=nation.ruled)
         self._verifiers = Verifiers(nation, random)
         self._fates = Fates(nation, random, counter=self._counter, on_document=self._verifiers.learn)
         self._done = 0

@@ -35,6 +35,7 @@ from city_node.page_tokens import PageTokens
 from city_node.progress import open_log
 from city_node.receipts import Receipts
 from city_node.replicator import Replicator
+from city_node.services.conflict import ConflictServicer
 from city_node.services.issuance import IssuanceServicer
 from city_node.services.transfer import TransferServicer
 from city_node.transfers import Transfers
@@ -227,6 +228,7 @@ class CityNode(Node):
                 ),
             ),
             TransferServicer(transfers=transfers, history=history),
+            ConflictServicer(stub=upstream, cosigner=keys.cosigner, wake=self.replicator.wake),
             VerificationServicer(looks_of(verdicts, keys.subjects, self.clock)),
         ]
 

@@ -1,4 +1,4 @@
-"""What the registry's log decided: who has custody, and who got persons."""
+"""What the registry's log decided: who has custody, who got persons, and which of two licences stands."""
 
 from __future__ import annotations
 
@@ -30,12 +30,20 @@ class Decisions:
         writings: What cities wrote.
         accepted: Take-overs of each licence, in order.
         grants: City and person tags of each grant, by place in the log.
+        stands: By licence that names a conflict: the one that stands by what was decided last; empty for none.
+        void: Licences that lost a conflict, or were barred when they had won it.
+        lost: Licences that a hand-over is lost of, for ever.
+        is_whole: Whether the registry's log holds whatever it held before; one that was set back does not at first.
     """
 
     writings: CityWritings
     accepted: dict[bytes, list[TakenOver]] = field(default_factory=lambda: defaultdict(list))
     refused: int = 0
     grants: dict[tuple[int, int], tuple[int, list[bytes]]] = field(default_factory=dict)
+    stands: dict[bytes, bytes] = field(default_factory=dict)
+    void: set[bytes] = field(default_factory=set)
+    lost: set[bytes] = field(default_factory=set)
+    is_whole: bool = True
     _sizes: dict[int, int] = field(default_factory=lambda: defaultdict(int))
 
     def read(self, registry: Watch) -> None:
@@ -46,19 +54,31 @@ class Decisions:
             for index, content in registry.entries(0, epoch, self._sizes[epoch]):
                 self._sizes[epoch] = index + 1
                 self._note(epoch, index, RegistryRecord.FromString(content or b""))
-        if not self.is_whole(registry):
-            return
+        self.is_whole = all(size >= self._sizes[epoch] for epoch, size, _ in registry.heads(0))
+        if not self.is_whole:
+            return  # it was set back, and its cities give it all of that again
         for license_id, taken_over in self.accepted.items():
             self._check(registry, license_id, taken_over[-1])
 
-    def is_whole(self, registry: Watch) -> bool:
-        """Return whether it holds all that it decided; one that was set back does once its cities gave it back."""
-        return all(size >= self._sizes[epoch] for epoch, size, _ in registry.heads(0))
+    def start_anew(self, registry: Watch) -> None:
+        """Forget what the registry's log does not hold any more, which goes on without it."""
+        before = {license_id: taken_over[-1] for license_id, taken_over in self.accepted.items()}
+        for known in (self.accepted, self.grants, self.stands, self.void, self._sizes):
+            known.clear()
+        self.read(registry)
+        for license_id, last in before.items():
+            if self.accepted.get(license_id, [None])[-1] != last:
+                self.lost.add(license_id)
 
     def _note(self, epoch: int, index: int, record: RegistryRecord) -> None:
         if record.HasField("claims_granted"):
             granted = record.claims_granted
             self.grants[epoch, index] = granted.city, [claim.person_tag for claim in granted.claims]
+        if record.HasField("conflict_resolved"):
+            self.stands[record.conflict_resolved.conflict_id] = record.conflict_resolved.standing_license_id
+            self.void.add(record.conflict_resolved.void_license_id)
+        if record.HasField("license_barred"):
+            self.void.add(record.license_barred.license_id)
         if not record.HasField("transfer_decided"):
             return
         decided = record.transfer_decided

@@ -8,9 +8,11 @@
 5. No person has two licences that count, by whatever numbers, and who is barred gets none
    (:mod:`tests.simulation.persons`).
 6. Custody is where the registry's log says it went last: one city has it, and what another writes does not count.
-7. No verdict says more than its node can know, or less than it must (:mod:`tests.simulation.verdicts`).
-8. No honest node stops signing, and none raises what is no answer.
-9. A city that was set back and restored has whatever the registry had of its log, and old proofs hold
+7. Who lost a conflict between two licences never counts again, and in the end who won it does
+   (:mod:`tests.simulation.persons`).
+8. No verdict says more than its node can know, or less than it must (:mod:`tests.simulation.verdicts`).
+9. No honest node stops signing, and none raises what is no answer.
+10. A city that was set back and restored has whatever the registry had of its log, and old proofs hold
    (:mod:`tests.simulation.kept`).
 
 At the end, with everything healed, both sides are equal and name the same custodians, ``fsck`` finds nothing
@@ -32,9 +34,11 @@ from elicense.log.merkle import verify_inclusion
 from elicense.log.note import parse_note
 from elicense.log.tree import EMPTY_ROOT
 from elicense.log.verifier_key import parse_vkey
+from elicense.trust.enrollment import city_log_origin
 from elicense.trust.signer import Signer
 from elicense.v1 import issuance_pb2 as pb
 from registry import fsck as registry_fsck
+from registry.conflict_model import ConflictState
 from registry.model import ClaimState
 from tests.simulation.city import CityNode
 from tests.simulation.decided import Decisions
@@ -46,6 +50,7 @@ from tests.simulation.verdicts import VerdictOracle
 from tests.simulation.written import CityWritings, Place, Violated, Watch
 
 _UNDECIDED: Final = {
+    "conflict": f"SELECT COUNT(*) FROM conflict WHERE state = {int(ConflictState.DECIDED)} AND :now",
     "pending_transfer": "SELECT COUNT(*) FROM pending_transfer WHERE :now",
     "pending_decision": "SELECT COUNT(*) FROM pending_decision AS waiting LEFT JOIN claim USING (person_key)"
     f" WHERE claim.city IS NULL OR claim.city = waiting.city OR claim.state <> {int(ClaimState.LEASED)}"
@@ -104,7 +109,7 @@ class Oracle:
         self.decisions = Decisions(self.writings)
         self.persons = PersonRules(self.writings, self.decisions, self.template.registry_keys.persons)
         self.setbacks = SetbackRules(self.registry, self.cities, self.writings)
-        self.verdicts = VerdictOracle(self.registry, self.cities, self.writings, self.decisions)
+        self.verdicts = VerdictOracle(self.registry, self.cities, self.writings, self.decisions, self.persons)
 
     def witness(self, signer: Signer) -> Signer:
         """Return the signer, watched."""
@@ -162,7 +167,7 @@ class Oracle:
                     f"the registry holds {next_index} of {code} and calls that complete at "
                     f"{(as_of_us - START_US) / SECOND_US:.6f} s, when the city had {had}"
                 )
-        self.persons.check(self.registry)
+        self.persons.check(self.registry, self.now_us())
 
     def acknowledged(self, code: int, request_id: str, answer: pb.CreateLicenseResponse | None) -> None:
         """Check an answer at the moment when a citizen hears it."""
@@ -191,7 +196,8 @@ class Oracle:
     def taken_over(self, code: int, license_id: bytes) -> None:
         """Check, when a citizen hears that a city has a licence now, that the registry decided so."""
         self.checks += 1
-        if code not in [taken.place.city for taken in self.decisions.accepted.get(license_id, ())]:
+        deciding = [taken.place.city for taken in self.decisions.accepted.get(license_id, ())]
+        if code not in deciding and license_id not in self.decisions.lost:
             raise Violated(f"{code} says that it took a license over, and the registry's log does not")
 
     def erased(self, code: int, license_id: bytes) -> None:
@@ -200,6 +206,16 @@ class Oracle:
         left = self._left_of(license_id, self.cities[code], code)
         if left is not None and not self.setbacks.may_be_lost(code, self.now_us()):
             raise Violated(f"an erased licence has {left} still")
+
+    def ruled(self, conflict_id: bytes, standing: bytes) -> None:
+        """Check, when somebody hears how a conflict ended, that the registry's log says the same."""
+        self.checks += 1
+        if self.decisions.is_whole and self.decisions.stands.get(conflict_id) != standing:
+            raise Violated("a conflict was decided otherwise than the registry's log says")
+
+    def is_whole(self) -> bool:
+        """Whether nothing is set back at present."""
+        return self.decisions.is_whole and not self.setbacks.under_way
 
     def not_erased(self) -> str | None:
         """Return where something of an erased licence is left (yet); None when nothing is."""
@@ -232,6 +248,14 @@ class Oracle:
             self._grown[code] = [each for each in self._grown[code] if each[1] <= left]
         return held > copied
 
+    def put_aside(self, code: int) -> None:
+        """Forget an epoch of a city that the registry has refused: its key is put aside, and another one begins it."""
+        epoch, _, _ = self.cities[code].head(code)
+        if epoch in [held for held, _, _ in self.registry.heads(code)]:
+            raise Violated(f"the registry holds epoch {epoch} of {code}, and refused it")
+        origin = city_log_origin(self.template.registry.node.trust_domain, code, epoch)
+        self._signed = {signed: root for signed, root in self._signed.items() if signed[0] != origin}
+
     def is_mirrored(self) -> bool:
         """Whether a city holds all of the registry's own log."""
         heads = self.registry.heads(0)
@@ -241,6 +265,14 @@ class Oracle:
         """Let the registry know less than before."""
         self.was_set_back = True
         self.verdicts.setbacks += 1
+        self.decisions.read(self.registry)
+        self.persons.forget()
+        self._check_registry()
+
+    def gave_up(self) -> None:
+        """Let the registry decide again without what is lost."""
+        self.verdicts.setbacks += 1
+        self.decisions.start_anew(self.registry)
         self.persons.forget()
 
     def restored(self, code: int) -> None:
@@ -294,6 +326,7 @@ class Oracle:
             if self.registry.head(code) != self.cities[code].head(code):
                 raise Violated(f"the registry never caught up with {code}")
         self.setbacks.settled()
+        self.persons.settled(self.registry)
         if findings:
             raise Violated("; ".join(f"{finding.where}: {finding.what}" for finding in findings[:3]))
 
@@ -315,6 +348,8 @@ class Oracle:
             if not self.writings.erased.isdisjoint(own):
                 return f"{code} has a license in its view that was erased"
             for license_id, city in own.items():
+                if license_id in self.decisions.lost:
+                    continue  # what a city was told of it, nobody can tell the registry any more
                 if held.get(license_id) != city:
                     there = held.get(license_id)
                     return f"{code} says that {city} has a license, and the registry says {there}"

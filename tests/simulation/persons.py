@@ -3,10 +3,12 @@
 1. No number leads to two licences that count, whichever document named the holder when.
 2. Whoever is barred, as far as the registry holds it, is granted to no city.
 3. A city that wrote that somebody is barred does not license them itself.
+4. A licence that lost a conflict never counts again; one that won it counts in the end, unless it was ended since.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -35,8 +37,11 @@ class PersonRules:
     #: Tags of the persons of whom the registry held, a step ago, that they are barred.
     _barred: set[bytes] = field(default_factory=set)
     _granted: int = 0
+    #: When each licence was last seen to count.
+    _counted_us: dict[bytes, int] = field(default_factory=dict)
+    _counting: set[bytes] = field(default_factory=set)
 
-    def check(self, registry: Watch) -> None:
+    def check(self, registry: Watch, now_us: int) -> None:
         """Check what the registry has committed since."""
         counting = {
             license_id
@@ -44,15 +49,34 @@ class PersonRules:
                 "SELECT license_id FROM license_view WHERE (flags & ?) = 0", (_COUNTS_NOT,)
             )
         }
+        # What stops counting has counted until now.
+        self._counted_us.update(dict.fromkeys(counting | self._counting, now_us))
+        self._counting = counting
         self._one_licence(counting)
+        if self.decisions.is_whole and not self.decisions.void.isdisjoint(counting):
+            raise Violated("a license counts that lost a conflict")
         self._no_grant()
         bars = [each for each in self.writings.bars if not self.decisions.is_late(each)]
         for each in held(bars, registry):
             self._barred.update(self._tag(number) for number in each.numbers)
 
+    def counted(self, license_ids: Iterable[bytes], since_us: int) -> bool:
+        """Whether one of these licences has counted at some moment since."""
+        return any(each in self._counting or self._counted_us.get(each, 0) >= since_us for each in license_ids)
+
+    def settled(self, registry: Watch) -> None:
+        """Check, in the end, that whoever won a conflict counts."""
+        for standing in set(self.decisions.stands.values()) - self.decisions.void:
+            for (flags,) in registry.connection.execute(
+                "SELECT flags FROM license_view WHERE license_id = ?", (standing,)
+            ):
+                if flags & (ViewFlags.CONFLICT | ViewFlags.VOID | ViewFlags.PROVISIONAL):
+                    raise Violated("a license that won its conflict does not count")
+
     def forget(self) -> None:
         """Forget what the registry knew: it was set back."""
         self._barred.clear()
+        self._granted = len(self.decisions.grants)
 
     def wrote(self, written: Written) -> None:
         """Check what a city has written."""

@@ -14,6 +14,7 @@ from elicense.verification.attest import Attestor
 from elicense.view.records import RecordReader
 from registry.admission import Admission
 from registry.conflict_metrics import ConflictMetrics
+from registry.conflict_view import Conflicts
 from registry.custody import Custody
 from registry.decider import RegistryDecider
 from registry.decisions import PendingDecisions
@@ -30,6 +31,7 @@ from registry.publishing import HeadPublisher
 from registry.readers import Readers
 from registry.replay import Replay
 from registry.replication import DecisionLog, Replication
+from registry.services.conflict import ConflictRulingServicer, ConflictServicer
 from registry.services.custody import CustodyServicer
 from registry.services.recovery import RecoveryServicer
 from registry.services.replication import ReplicationServicer
@@ -141,6 +143,7 @@ class RegistryNode(Node):
             attestor=Attestor(node=str(registry_id(domain)), signer=keys.answers, random=self.bytes_of),
             clock=self.clock,
         )
+        conflicts = Conflicts(database=database, store=store, log=log, on_change=lambda: None, clock=self.clock)
         given_back = GivenBack(
             database=database,
             store=store,
@@ -169,6 +172,8 @@ class RegistryNode(Node):
                 trust_domain=domain,
             ),
             CustodyServicer(custody=custody, persons=keys.persons),
+            ConflictServicer(conflicts),
+            ConflictRulingServicer(conflicts),
             VerificationServicer(looks_of(answers, keys.subjects, self.clock)),
         ]
 

@@ -29,6 +29,7 @@ _COUNTED: Final = (
     "moved",
     "renumbered",
     "barred",
+    "ruled",
     "restored",
     "verdicts",
     "checks",

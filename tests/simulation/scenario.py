@@ -15,6 +15,7 @@ from city_node.keys import LogSigners
 from elicense.log import note
 from tests.simulation.citizens import COUNTERS, Citizens
 from tests.simulation.city import CityNode
+from tests.simulation.disputes import Disputants
 from tests.simulation.loop import Stuck, VirtualLoop, outside
 from tests.simulation.network import Network
 from tests.simulation.nodes import Doubles, Node, Surroundings
@@ -29,6 +30,12 @@ from tests.simulation.written import Violated, watch
 SET_BACK: Final = 0.3
 #: Share of seeds in which the registry is, which its cities mirror then.
 REGISTRY_SET_BACK: Final = 0.15
+#: Share of those in which a city is, too, after it.
+BOTH_SET_BACK: Final = 0.4
+#: Share of those in which an operator does without decisions that are lost.
+GIVEN_UP: Final = 0.3
+#: Share of seeds in which conflicts are ruled on, of which there are more then.
+RULED: Final = 0.25
 #: Within which everything must have healed, virtual seconds.
 HEALED_S: Final = 120.0
 
@@ -47,6 +54,7 @@ class Outcome:
         moved: Licences that another city took over.
         renumbered: Holders who were given another number.
         barred: Holders who were barred from applying anew.
+        ruled: Conflicts that a city or an operator ended.
         restored: Databases that were set back, and restored.
         verdicts: What verifiers were told.
         checks: What the oracle compared.
@@ -63,6 +71,7 @@ class Outcome:
     moved: int = 0
     renumbered: int = 0
     barred: int = 0
+    ruled: int = 0
     restored: int = 0
     verdicts: int = 0
     checks: int = 0
@@ -109,6 +118,7 @@ class Nation:
     def __init__(self, seed: int, template: Template, loop: VirtualLoop, doubles: Doubles, outcome: Outcome) -> None:
         self._random = Random(f"nation {seed}")
         self.mirrored = Random(f"mirrors {seed}").random() < REGISTRY_SET_BACK
+        self.ruled = not self.mirrored and Random(f"rulings {seed}").random() < RULED
         self.loop = loop
         self.outcome = outcome
         self.trouble = Trouble(self, Random(f"trouble {seed}"))
@@ -128,6 +138,8 @@ class Nation:
         self.registry: RegistryNode | None = None
         self.cities: dict[int, CityNode | None] = dict.fromkeys(CITIES)
         self._offsets = dict.fromkeys(CITIES, doubles.clock_off_s)
+        #: Where a city is set back too: once the registry has everything again, for what both have lost is lost.
+        self.registry_is_whole = asyncio.Event()
         self._rising: dict[asyncio.Task[None], str] = {}
         self._down: set[str] = set()
         #: Those that start by themselves once nobody keeps them down: a node runs once.
@@ -228,6 +240,7 @@ class Nation:
         await asyncio.gather(
             self.trouble.run(),
             *(setback.run() for setback in self.setbacks()),
+            *([Disputants(self, Random(f"disputes {self.outcome.seed}")).run()] if self.ruled else []),
             *(citizens.live(code, number) for code in CITIES for number in range(COUNTERS)),
             *(citizens.verify(code) for code in CITIES),
         )
@@ -243,9 +256,16 @@ class Nation:
     def setbacks(self) -> list[CitySetBack | RegistrySetBack]:
         """Return what sets machines back in this seed: nothing in most."""
         random = Random(f"setbacks {self.outcome.seed}")
-        if self.mirrored:
-            return [RegistrySetBack(self, random)]
-        return [CitySetBack(self, random, random.choice(CITIES))] if random.random() < SET_BACK else []
+        if not self.mirrored:
+            self.registry_is_whole.set()
+            return [CitySetBack(self, random, random.choice(CITIES))] if random.random() < SET_BACK else []
+        both = Random(f"both {self.outcome.seed}")
+        drawn = both.random()
+        waits = drawn < 1 - GIVEN_UP
+        setbacks: list[CitySetBack | RegistrySetBack] = [RegistrySetBack(self, random, waits=waits)]
+        if drawn < BOTH_SET_BACK:
+            setbacks.append(CitySetBack(self, both, both.choice(CITIES)))
+        return setbacks
 
     def _unsettled(self) -> str | None:
         """Return what is under way still; None when nothing is."""

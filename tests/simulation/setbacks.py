@@ -1,7 +1,8 @@
 """Machines that lose what they had: a database is set back to a copy, and an operator brings the rest back.
 
 A city's anchor survives, is lost, or is set back too.  That last may only happen where the registry holds more than
-the copy: of a city that is set back as a whole nobody else knows.
+the copy: of a city that is set back as a whole nobody else knows.  Where the registry is set back as well, it has
+everything again before the city is struck.
 """
 
 from __future__ import annotations
@@ -16,12 +17,16 @@ from typing import TYPE_CHECKING, Final
 from city_node.keys import LogSigners
 from city_node.restore import Restore, Upstream
 from elicense.clock import SECOND_US
-from elicense.errors import Error
-from elicense.log.anchor import epoch_of
+from elicense.errors import EpochNotBound, Error
+from elicense.log.anchor import Anchor, create_anchor, epoch_of
+from elicense.log.checkpoint import Checkpoint, sign_checkpoint
+from elicense.log.entry import SALT_SIZE
 from elicense.log.model import REGISTRY_LOG
 from elicense.trust.roles import Role
-from elicense.trust.spiffe import Caller, city_id
-from tests.simulation.template import START_US
+from elicense.trust.spiffe import Caller, city_id, registry_id
+from registry.history import open_next
+from registry.names import registry_origin
+from tests.simulation.template import CITIES, START_US
 from tests.simulation.written import Violated
 
 if TYPE_CHECKING:
@@ -47,7 +52,7 @@ class CitySetBack:
         self._random = random
         self._code = code
         self._config = nation.configs[code]
-        self._copy = nation.around.template.folder / "copy.db"
+        self._copy = nation.around.template.folder / f"{code}-copy.db"
         self._anchor = b""
 
     async def run(self) -> None:
@@ -55,6 +60,7 @@ class CitySetBack:
         await asyncio.sleep(self._random.uniform(0.5, 7))
         self._keep()
         await asyncio.sleep(self._random.uniform(0.5, 6))
+        await self._nation.registry_is_whole.wait()
         await self._strike()
         await self._restore()
 
@@ -70,10 +76,7 @@ class CitySetBack:
             await asyncio.sleep(0.05)
         nation.keep_down(str(code))
         oracle.about_to_set_back(code)
-        with sqlite3.connect(self._copy) as source:
-            source.backup(oracle.cities[code].connection)
-        source.close()
-        is_known = oracle.set_back(code)
+        is_known = self._put_copy_in_place()
         fate = self._random.choice(("kept", "kept", "lost", "set back")) if is_known else "kept"
         if fate == "lost":
             self._config.anchor_path.unlink()
@@ -85,6 +88,14 @@ class CitySetBack:
             await nation.start_city(code)
             await asyncio.sleep(self._random.uniform(0, 3))
             nation.keep_down(str(code))
+
+    def _put_copy_in_place(self) -> bool:
+        """Tell whether the registry holds more than the copy."""
+        oracle = self._nation.oracle
+        with sqlite3.connect(self._copy) as source:
+            source.backup(oracle.cities[self._code].connection)
+        source.close()
+        return oracle.set_back(self._code)
 
     def _is_anchored(self) -> bool:
         city = self._nation.cities[self._code]
@@ -103,6 +114,10 @@ class CitySetBack:
                 self._nation.event(f"no restore of {self._code}: {why}")
                 if self._nation.loop.time() > _LATEST_S:
                     raise Violated(f"{self._code} can not be restored: {why}") from error
+                if isinstance(error, EpochNotBound):
+                    # A call of its last moments was on its way still; nothing was issued in the epoch that lacks it.
+                    self._nation.oracle.put_aside(self._code)
+                    self._put_copy_in_place()
             await asyncio.sleep(self._random.uniform(0.1, 1))
         self._nation.event(f"{restored}")
         self._nation.outcome.restored += 1
@@ -137,26 +152,35 @@ class RegistrySetBack:
     Args:
         nation: The nation.
         random: Draws when.
+        waits: Whether that moment is waited for; otherwise decisions may be lost for ever, and an operator has
+            the registry go on in a new epoch of its log.
     """
 
-    def __init__(self, nation: Nation, random: Random) -> None:
+    def __init__(self, nation: Nation, random: Random, *, waits: bool) -> None:
         self._nation = nation
         self._random = random
+        self._waits = waits
 
     async def run(self) -> None:
         """Copy the registry's database, and put the copy in its place some time later; its cities do the rest."""
         nation, oracle = self._nation, self._nation.oracle
-        kept = nation.around.template.folder / "copy.db"
+        kept = nation.around.template.folder / "registry-copy.db"
         await asyncio.sleep(self._random.uniform(0.5, 7))
         copy(oracle.registry.connection, kept)
         nation.event("the registry is copied")
         await asyncio.sleep(self._random.uniform(0.5, 6))
+        await self._strike(kept)
+        nation.registry_is_whole.set()
+
+    async def _strike(self, kept: Path) -> None:
+        nation, oracle = self._nation, self._nation.oracle
         # A power cut may just have set the anchor back: without it nobody would know of what was signed.
-        while not (oracle.is_mirrored() and self._is_anchored()):  # what is waited for are rows, and a file
+        while not self._is_anchored() or (self._waits and not oracle.is_mirrored()):  # what is waited for are rows
             if nation.loop.time() > _LATEST_S:
                 raise Violated("no city mirrors the registry's log")
             await asyncio.sleep(0.1)
         nation.keep_down("registry")
+        heads = {log: oracle.registry.head(log) for log in (REGISTRY_LOG, *CITIES)}
         with sqlite3.connect(kept) as source:
             source.backup(oracle.registry.connection)
         source.close()
@@ -164,6 +188,50 @@ class RegistrySetBack:
         nation.outcome.restored += 1
         nation.event("the registry is set back")
         await nation.let_up("registry")
+        if not self._waits:
+            await self._give_up()
+        while not self._has_everything(heads):  # what is waited for are rows, and its doubt
+            if nation.loop.time() > _LATEST_S:
+                raise Violated("the registry does not get back what it had")
+            await asyncio.sleep(0.1)
+
+    async def _give_up(self) -> None:
+        """Wait a while for what cities give back, then do without the rest, as ``allow-signing`` does."""
+        nation, template = self._nation, self._nation.around.template
+        await asyncio.sleep(self._random.uniform(2, 10))
+        registry = nation.registry
+        while registry is None or (registry.writer.last_signed is None and registry.writer.failure is None):
+            await asyncio.sleep(0.1)  # it is about to start
+            registry = nation.registry
+        if registry.writer.failure is None:
+            return
+        nation.keep_down("registry")
+        keys, domain = template.registry_keys, template.registry.node.trust_domain
+        anchor = Anchor(registry.anchor.path, registry.anchor.origin)
+        last = anchor.last()
+        anchor.close()
+        assert last is not None, "its anchor survives"
+        opened = registry.database.write_now(
+            lambda conn: open_next(
+                conn,
+                template.registry_store.logs,
+                signed=(epoch_of(last.origin), last.size),
+                actor=str(registry_id(domain)),
+                salt=nation.around.random.randbytes(SALT_SIZE),
+                now_us=registry.clock(),
+            )
+        )
+        head = Checkpoint(registry_origin(domain, opened.key.epoch), opened.size, opened.root)
+        create_anchor(registry.anchor.path, sign_checkpoint(head, nation.around.witness(keys.log)))
+        nation.event(f"the registry goes on in epoch {opened.key.epoch} of its log")
+        nation.oracle.gave_up()
+        await nation.let_up("registry")
+
+    def _has_everything(self, heads: dict[int, tuple[int, int, bytes]]) -> bool:
+        registry = self._nation.registry
+        if registry is None or registry.writer.failure is not None:
+            return False
+        return all(self._nation.oracle.registry.head(log)[:2] >= head[:2] for log, head in heads.items())
 
     def _is_anchored(self) -> bool:
         registry = self._nation.registry

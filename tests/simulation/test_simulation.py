@@ -17,11 +17,16 @@ from sqlalchemy import Connection
 
 from city_node.refill import Refill
 from city_node.verification import CityAnswers
+from elicense.license.verdict import ViewFlags
 from elicense.log.erased_store import Erased
 from elicense.log.model import Head, LogKey
+from elicense.log.store import LogStore
 from elicense.view.model import ViewRow
 from registry.batch import Batch, Taken
+from registry.board import Board
+from registry.board import Outcome as BoardOutcome
 from registry.handovers import TransferDecision
+from registry.history import open_key
 from registry.ingest import Ingest
 from registry.transfer_decider import TransferDecider
 from registry.verification import NationalAnswers
@@ -113,6 +118,25 @@ def no_slots(*_: object) -> list[object]:
     return []
 
 
+def no_records(*_: object) -> list[bytes]:
+    return []
+
+
+async def none_of_them(*_: object) -> int:
+    return 0
+
+
+_set_flags = Board.set_flags
+
+
+def voids_nothing(board: Board, outcome: BoardOutcome, row: ViewRow, flags: int) -> None:
+    _set_flags(board, outcome, row, flags & ~int(ViewFlags.VOID))
+
+
+def the_same_epoch(conn: Connection, logs: LogStore, **_: object) -> Head | None:
+    return logs.head(conn, open_key(conn, logs))
+
+
 def long_over(*_: object) -> date:
     return date.min
 
@@ -172,6 +196,12 @@ DECIDES_ON: Mapping[str, Callable[..., object]] = {
 }
 
 
+THE_SAME_EPOCH: Mapping[str, object] = {
+    "tests.simulation.setbacks.open_next": the_same_epoch,
+    "tests.simulation.scenario.GIVEN_UP": 1.0,
+}
+
+
 async def refills_nothing(self: Refill, key: LogKey, *_: object) -> Head | None:
     return await self._database.read(lambda conn: self._store.logs.head(conn, key))
 
@@ -197,12 +227,22 @@ def test_a_planted_fault_in_a_restore_is_found(
     ("planted", "told"),
     [
         (DECIDES_ON, "two heads were signed"),
-        ({"registry.replayed_grants._take": nothing}, "its city does not hold the person|answers nothing"),
+        ({"registry.replayed_grants._take": nothing}, "its city does not hold the person|two licences|answers nothing"),
+        ({"registry.postponed.PostponedErasures.carry_out": none_of_them}, "that was erased"),
+        (
+            {"tests.simulation.setbacks.open_next": the_same_epoch, "tests.simulation.scenario.GIVEN_UP": 1.0},
+            "two heads",
+        ),
     ],
-    ids=["deciding on in a log that was set back", "giving nobody back whom a grant had given"],
+    ids=[
+        "deciding on in a log that was set back",
+        "giving nobody back whom a grant had given",
+        "postponing erasures for ever",
+        "going on in the same epoch",
+    ],
 )
 def test_a_planted_fault_in_a_registry_that_was_set_back_is_found(
-    template: Template, monkeypatch: pytest.MonkeyPatch, planted: Mapping[str, Callable[..., object]], told: str
+    template: Template, monkeypatch: pytest.MonkeyPatch, planted: Mapping[str, object], told: str
 ) -> None:
     monkeypatch.setattr(scenario, "REGISTRY_SET_BACK", 1.0)
     for name, fault in planted.items():
@@ -215,6 +255,23 @@ def test_a_registry_that_does_not_compare_what_it_is_sent_with_what_it_holds_is_
 ) -> None:
     monkeypatch.setattr("registry.ingest.held_of", lambda *_: 0)
     assert "stopped signing" in found(template, Doubles())
+
+
+@pytest.mark.parametrize(
+    ("planted", "told"),
+    [
+        ({"registry.board.Board.set_flags": voids_nothing}, "that lost a conflict|two licences that count"),
+        ({"registry.conflicts.settle": no_records}, "conflict"),
+    ],
+    ids=["letting the loser count", "never letting the winner count"],
+)
+def test_a_planted_fault_in_a_ruling_is_found(
+    template: Template, monkeypatch: pytest.MonkeyPatch, planted: dict[str, Callable[..., object]], told: str
+) -> None:
+    monkeypatch.setattr(scenario, "RULED", 1.0)
+    for name, fault in planted.items():
+        monkeypatch.setattr(name, fault)
+    assert re.search(told, found(template, Doubles()))
 
 
 def found(template: Template, double: Doubles) -> str:

@@ -2,13 +2,16 @@
 
 1. The log behind an answer is no longer than the city's.
 2. VALID by the registry as of a time: nothing that the city had committed before that time forbids driving, and
-   nothing that the registry held when it was asked.
+   nothing that the registry held when it was asked.  (While it has its log back from its cities, it may hold what a
+   city wrote upon a decision that it lacks: that forbids nothing as of a time before it was written.)
 3. VALID by the registry is no older than the verifier's limit.
 4. VALID by a city: it has custody, and nothing that it had committed when it was asked forbids driving.
 5. INVALID: a record says so.
 6. NO_MATCH: the registry held no licence of the person when it was asked, or it was erased since.
 7. VALID by the registry: it did not hold, when it was asked, that the person is barred by a licence that counted.
    (One that never counted bars from the next; it takes nothing from another city's, or any city could.)
+
+8. VALID by the registry: a licence of the person has counted since it was asked, or just before.
 
 A record that is written too late, by a city that had handed the licence over, forbids and bars nothing.
 """
@@ -23,9 +26,12 @@ from elicense.clock import SECOND_US, from_timestamp
 from elicense.license.verdict import ViewFlags
 from elicense.v1 import verification_pb2 as pb
 from tests.simulation.decided import Decisions
+from tests.simulation.persons import PersonRules
 from tests.simulation.written import CityWritings, Violated, Watch, Written, held
 
 LIMIT_US: Final = 600 * SECOND_US
+#: How old an answer may be.
+_CACHED_US: Final = SECOND_US
 _NEVER_COUNTED: Final = int(ViewFlags.PROVISIONAL | ViewFlags.CONFLICT | ViewFlags.VOID)
 _BY_RECORD: Final = {pb.VERDICT_REASON_STATUS_LETTER, pb.VERDICT_REASON_CANCELLED}
 
@@ -40,6 +46,7 @@ class Asked:
         number: Number of the document asked about.
         committed: Records of the person that forbid driving and were committed.
         held: Those of them that the registry held.
+        undecided: Those of them of cities that had custody by a decision which it lacked.
         custodian: City in custody by the national view; 0 where it does not know the licence.
         is_held: Whether the registry held a licence of the person.
         is_barred: Whether it held that a licence of the person that counted bars them from the next.
@@ -50,6 +57,7 @@ class Asked:
     number: str
     committed: tuple[Written, ...]
     held: tuple[Written, ...]
+    undecided: tuple[Written, ...]
     custodian: int
     is_held: bool
     is_barred: bool
@@ -68,6 +76,7 @@ class VerdictOracle:
     cities: dict[int, Watch]
     writings: CityWritings
     decisions: Decisions
+    persons: PersonRules
     judged: int = 0
     setbacks: int = 0
 
@@ -77,30 +86,32 @@ class VerdictOracle:
         licenses = self.writings.licenses(number)
         custodian = 0
         if len(licenses) == 1:
-            row = self.registry.connection.execute(
-                "SELECT city FROM license_view WHERE license_id = ?", tuple(licenses)
-            ).fetchone()
             # The national view may be of before, while the registry is filled again.
-            custodian = self.decisions.custodian(*licenses) or (row[0] if row else 0)
+            custodian = self.decisions.custodian(*licenses) or self._in_view(*licenses)
         known = tuple(held(committed, self.registry))
         counting = held(self._counting(number), self.registry)
         # One that was set back may have got a take-over again before the license itself, which says nothing to it, or
         # what a city wrote upon one, such as another number, before its own decision.
         issued = {each.license_id for each in counting if each.issues}
-        is_whole = self.decisions.is_whole(self.registry)
+        is_whole = self.decisions.is_whole
         is_held = any(
             number in each.numbers and each.license_id in issued and (each.issues or is_whole) for each in counting
         )
-        return Asked(now_us, self.setbacks, number, committed, known, custodian, is_held, self._is_barred(known))
+        undecided = (
+            () if is_whole else tuple(each for each in known if self._in_view(each.license_id) != each.place.city)
+        )
+        return Asked(
+            now_us, self.setbacks, number, committed, known, undecided, custodian, is_held, self._is_barred(known)
+        )
 
     def told(self, asked: Asked, verdict: pb.Verdict) -> None:
         """Check an answer at the moment when the verifier hears it."""
-        if asked.setbacks != self.setbacks:
+        if asked.setbacks != self.setbacks or not self.decisions.lost.isdisjoint(self.writings.licenses(asked.number)):
             return
         fresh = verdict.freshness
         self._within_the_log(fresh)
-        if verdict.outcome == pb.OUTCOME_VALID and fresh.source != pb.SOURCE_CITY and asked.is_barred:
-            raise Violated("VALID by the registry, which held when asked that the person is barred")
+        if verdict.outcome == pb.OUTCOME_VALID and fresh.source != pb.SOURCE_CITY:
+            self._of_somebody_licensed(asked)
         if len(self.writings.licenses(asked.number)) != 1:
             return  # which licence speaks for the person is not known from here
         if verdict.outcome == pb.OUTCOME_VALID:
@@ -124,6 +135,12 @@ class VerdictOracle:
         if fresh.log_size > max(size for _, size, _ in heads):
             raise Violated(f"a verdict rests on {fresh.log_size} entries of {fresh.city}, which has fewer")
 
+    def _of_somebody_licensed(self, asked: Asked) -> None:
+        if asked.is_barred:
+            raise Violated("VALID by the registry, which held when asked that the person is barred")
+        if not self.persons.counted(self.writings.of_person(asked.number), asked.at_us - _CACHED_US):
+            raise Violated("VALID by the registry, where no license of the person counts")
+
     def _valid_by_registry(self, asked: Asked, fresh: pb.Freshness) -> None:
         as_of_us = from_timestamp(fresh.as_of_time)
         if as_of_us < asked.at_us - LIMIT_US:
@@ -132,7 +149,8 @@ class VerdictOracle:
             if each.place.city == fresh.city and each.at_us < as_of_us:
                 raise Violated(f"VALID as of {as_of_us}, and {each.place} said at {each.at_us} that nobody may drive")
         for each in asked.held:
-            if not self.decisions.is_late(each):
+            is_later = each in asked.undecided and each.at_us > as_of_us
+            if not is_later and not self.decisions.is_late(each):
                 raise Violated(f"VALID by the registry, which held {each.place} when asked")
 
     def _valid_by_city(self, asked: Asked, fresh: pb.Freshness) -> None:
@@ -141,6 +159,12 @@ class VerdictOracle:
         for each in asked.committed:
             if not self.decisions.is_late(each):
                 raise Violated(f"VALID by {fresh.city} after {each.place} forbade driving")
+
+    def _in_view(self, license_id: bytes) -> int:
+        """Return which city has a licence by the national view; 0 where it does not know the licence."""
+        query = "SELECT city FROM license_view WHERE license_id = ?"
+        row = self.registry.connection.execute(query, (license_id,)).fetchone()
+        return int(row[0]) if row else 0
 
     def _is_barred(self, known: Iterable[Written]) -> bool:
         query = "SELECT flags FROM license_view WHERE license_id = ?"

@@ -154,6 +154,15 @@ class CityWritings:
         """Return the licences that a number has led to."""
         return {each.license_id for each in self.of_number.get(number, ())}
 
+    def of_person(self, number: str) -> set[bytes]:
+        """Return the licences of whoever has a number, also by other numbers that records name beside it."""
+        found: set[bytes] = set()
+        numbers = {number}
+        while fresh := {each for other in numbers for each in self.licenses(other)} - found:
+            found |= fresh
+            numbers = {other for license_id in fresh for each in self.of_license[license_id] for other in each.numbers}
+        return found
+
     def records(self, number: str) -> Iterator[Written]:
         """Return the records of these licences."""
         for license_id in self.licenses(number):
