@@ -15,8 +15,7 @@
 10. A city that was set back and restored has whatever the registry had of its log, and old proofs hold
    (:mod:`tests.simulation.kept`).
 
-At the end, with everything healed, both sides are equal and name the same custodians, ``fsck`` finds nothing
-(the national view is the fold of the logs), and everything asked for is there once.
+At the end, with everything healed, both sides are equal, and :mod:`tests.simulation.healed` holds.
 """
 
 from __future__ import annotations
@@ -25,37 +24,25 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
-from city_node import fsck as city_fsck
-from city_node.mirror import RegistryHistory
 from elicense.clock import SECOND_US
 from elicense.errors import Error, LogBehind
 from elicense.log.checkpoint import parse_checkpoint
 from elicense.log.merkle import verify_inclusion
 from elicense.log.note import parse_note
 from elicense.log.tree import EMPTY_ROOT
-from elicense.log.verifier_key import parse_vkey
 from elicense.trust.enrollment import city_log_origin
 from elicense.trust.signer import Signer
 from elicense.v1 import issuance_pb2 as pb
-from registry import fsck as registry_fsck
-from registry.conflict_model import ConflictState
-from registry.model import ClaimState
 from tests.simulation.city import CityNode
 from tests.simulation.decided import Decisions
+from tests.simulation.healed import Healed, findings
 from tests.simulation.kept import SetbackRules
 from tests.simulation.persons import PersonRules
 from tests.simulation.registry import RegistryNode
-from tests.simulation.template import CITIES, START_US, Template
+from tests.simulation.template import START_US, Template
 from tests.simulation.verdicts import VerdictOracle
 from tests.simulation.written import CityWritings, Place, Violated, Watch
 
-_UNDECIDED: Final = {
-    "conflict": f"SELECT COUNT(*) FROM conflict WHERE state = {int(ConflictState.DECIDED)} AND :now",
-    "pending_transfer": "SELECT COUNT(*) FROM pending_transfer WHERE :now",
-    "pending_decision": "SELECT COUNT(*) FROM pending_decision AS waiting LEFT JOIN claim USING (person_key)"
-    f" WHERE claim.city IS NULL OR claim.city = waiting.city OR claim.state <> {int(ClaimState.LEASED)}"
-    " OR claim.lease_end_us < :now",
-}
 _COSIGNED: Final = b"cosignature/v1\n"
 
 
@@ -104,11 +91,13 @@ class Oracle:
     #: By city: at which true time the log had grown to which epoch and size.
     _grown: dict[int, list[tuple[int, tuple[int, int]]]] = field(default_factory=dict)
     setbacks: SetbackRules = field(init=False)
+    healed: Healed = field(init=False)
 
     def __post_init__(self) -> None:
         self.decisions = Decisions(self.writings)
         self.persons = PersonRules(self.writings, self.decisions, self.template.registry_keys.persons)
         self.setbacks = SetbackRules(self.registry, self.cities, self.writings)
+        self.healed = Healed(self.registry, self.cities, self.writings, self.decisions)
         self.verdicts = VerdictOracle(self.registry, self.cities, self.writings, self.decisions, self.persons)
 
     def witness(self, signer: Signer) -> Signer:
@@ -203,7 +192,7 @@ class Oracle:
     def erased(self, code: int, license_id: bytes) -> None:
         """Check, when a citizen hears that a licence was erased, that the city has nothing of it left but that."""
         self.checks += 1
-        left = self._left_of(license_id, self.cities[code], code)
+        left = self.healed.left_of(license_id, self.cities[code], code)
         if left is not None and not self.setbacks.may_be_lost(code, self.now_us()):
             raise Violated(f"an erased licence has {left} still")
 
@@ -216,22 +205,6 @@ class Oracle:
     def is_whole(self) -> bool:
         """Whether nothing is set back at present."""
         return self.decisions.is_whole and not self.setbacks.under_way
-
-    def not_erased(self) -> str | None:
-        """Return where something of an erased licence is left (yet); None when nothing is."""
-        for license_id in self.writings.erased:
-            for code, city in self.cities.items():
-                for source, whose in ((city, str(code)), (self.registry, "the registry")):
-                    if (left := self._left_of(license_id, source, code)) is not None:
-                        return f"{whose} holds {left}, of a licence that was erased"
-        return None
-
-    def _left_of(self, license_id: bytes, source: Watch, code: int) -> Place | None:
-        """Return a record that a database holds of a licence, from the log of a city; not that which erases it."""
-        for each in self.writings.of_license[license_id]:
-            if each.place.city == code and not each.erases and source.record(each.place) is not None:
-                return each.place
-        return None
 
     def about_to_set_back(self, code: int) -> None:
         """Note what must survive, just before a city's database is set back."""
@@ -298,64 +271,14 @@ class Oracle:
 
     def settled(self, registry: RegistryNode, cities: dict[int, CityNode]) -> None:
         """Check everything, once everything is healed and has arrived."""
-        template, domain = self.template, self.template.registry.node.trust_domain
-        keys = template.registry_keys
-        report = registry_fsck.Fsck(
-            database=registry.database,
-            store=template.registry_store,
-            persons=keys.persons,
-            trust_domain=domain,
-            log_key=keys.log.public_key(),
-            cosigner_key=keys.cosigner.public_key(),
-            progress=lambda _: None,
-        ).run()
-        findings = list(report.findings)
-        for code in CITIES:
-            own = template.city_keys[code]
-            check = city_fsck.Fsck(
-                database=cities[code].database,
-                store=template.city_store,
-                persons=own.persons,
-                trust_domain=domain,
-                city=code,
-                cosigner=own.cosigner,
-                registry=RegistryHistory(parse_vkey(template.cities[code].city.registry_log_key)),
-                progress=lambda _: None,
-            )
-            findings += check.run().findings
-            if self.registry.head(code) != self.cities[code].head(code):
+        found = findings(self.template, registry, cities)
+        for code, watch in self.cities.items():
+            if self.registry.head(code) != watch.head(code):
                 raise Violated(f"the registry never caught up with {code}")
         self.setbacks.settled()
         self.persons.settled(self.registry)
-        if findings:
-            raise Violated("; ".join(f"{finding.where}: {finding.what}" for finding in findings[:3]))
-
-    def undecided(self) -> str | None:
-        """Return the table of what the registry has not decided (yet) though nothing keeps it; None when that is none.
-
-        What may yet be decided by a grant that another city has not used waits for the end of that.
-        """
-        for table, query in _UNDECIDED.items():
-            if self.registry.connection.execute(query, {"now": self.now_us()}).fetchone()[0]:
-                return table
-        return None
-
-    def disagreement(self) -> str | None:
-        """Return on whose custody a city and the registry do not agree (yet); None when they agree on all licences."""
-        held = dict(self.registry.connection.execute("SELECT license_id, city FROM license_view"))
-        for code, watch in self.cities.items():
-            own = dict(watch.connection.execute("SELECT license_id, city FROM license_view"))
-            if not self.writings.erased.isdisjoint(own):
-                return f"{code} has a license in its view that was erased"
-            for license_id, city in own.items():
-                if license_id in self.decisions.lost:
-                    continue  # what a city was told of it, nobody can tell the registry any more
-                if held.get(license_id) != city:
-                    there = held.get(license_id)
-                    return f"{code} says that {city} has a license, and the registry says {there}"
-        if not self.writings.erased.isdisjoint(held):
-            return "the registry has a license in its view that was erased"
-        return None
+        if found:
+            raise Violated("; ".join(f"{finding.where}: {finding.what}" for finding in found[:3]))
 
     def now_us(self) -> int:
         """Return the true time."""

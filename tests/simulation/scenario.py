@@ -273,14 +273,14 @@ class Nation:
             return "a node has not risen"
         if self.registry.writer.failure is not None:
             return "the registry decides nothing"
-        if (table := self.oracle.undecided()) is not None:
+        if (table := self.oracle.healed.undecided(self.oracle.now_us())) is not None:
             return f"the registry has not decided everything in {table}"
         for code, city in self.cities.items():
             if self.oracle.registry.head(code) != self.oracle.cities[code].head(code):
                 return f"the registry does not hold all of {code}"
             if city is None or city.replicator.backlog:
                 return f"{code} has no receipt for all of its log"
-        return self.oracle.disagreement() or self.oracle.not_erased()
+        return self.oracle.healed.disagreement() or self.oracle.healed.not_erased()
 
     def event(self, what: str) -> None:
         self.loop.note(what)
