@@ -14,6 +14,8 @@
 9. No honest node stops signing, and none raises what is no answer.
 10. A city that was set back and restored has whatever the registry had of its log, and old proofs hold
    (:mod:`tests.simulation.kept`).
+11. The registry takes nothing emptied that it has not held in full, unless it was erased
+   (:mod:`tests.simulation.slots`).
 
 At the end, with everything healed, both sides are equal, and :mod:`tests.simulation.healed` holds.
 """
@@ -39,6 +41,7 @@ from tests.simulation.healed import Healed, findings
 from tests.simulation.kept import SetbackRules
 from tests.simulation.persons import PersonRules
 from tests.simulation.registry import RegistryNode
+from tests.simulation.slots import SlotRules
 from tests.simulation.template import START_US, Template
 from tests.simulation.verdicts import VerdictOracle
 from tests.simulation.written import CityWritings, Place, Violated, Watch
@@ -92,11 +95,13 @@ class Oracle:
     _grown: dict[int, list[tuple[int, tuple[int, int]]]] = field(default_factory=dict)
     setbacks: SetbackRules = field(init=False)
     healed: Healed = field(init=False)
+    slots: SlotRules = field(init=False)
 
     def __post_init__(self) -> None:
         self.decisions = Decisions(self.writings)
         self.persons = PersonRules(self.writings, self.decisions, self.template.registry_keys.persons)
         self.setbacks = SetbackRules(self.registry, self.cities, self.writings)
+        self.slots = SlotRules(self.registry, self.writings)
         self.healed = Healed(self.registry, self.cities, self.writings, self.decisions)
         self.verdicts = VerdictOracle(self.registry, self.cities, self.writings, self.decisions, self.persons)
 
@@ -131,6 +136,7 @@ class Oracle:
         decided = self.registry.changed()
         if decided:
             self.decisions.read(self.registry)
+            self.slots.check()
         if decided or grown:
             self._check_registry()
 

@@ -15,12 +15,14 @@ from typing import TypeVar
 import pytest
 from sqlalchemy import Connection
 
+from city_node import batches
 from city_node.refill import Refill
 from city_node.verification import CityAnswers
 from elicense.license.verdict import ViewFlags
 from elicense.log.erased_store import Erased
-from elicense.log.model import Head, LogKey
+from elicense.log.model import Head, LogKey, StoredEntry
 from elicense.log.store import LogStore
+from elicense.v1 import license_pb2, log_pb2
 from elicense.view.model import ViewRow
 from registry.batch import Batch, Taken
 from registry.board import Board
@@ -272,6 +274,25 @@ def test_a_planted_fault_in_a_ruling_is_found(
     for name, fault in planted.items():
         monkeypatch.setattr(name, fault)
     assert re.search(told, found(template, Doubles()))
+
+
+_as_it_is = batches._to_message
+
+
+def hiding_bars(entry: StoredEntry) -> log_pb2.LogEntry:
+    record = license_pb2.LicenseRecord.FromString(entry.record or b"")
+    if any(letter.letter == "F" for letter in record.license.status_letters):
+        return log_pb2.LogEntry(leaf_hash=entry.leaf_hash)
+    return _as_it_is(entry)
+
+
+def test_a_city_that_hides_a_bar_as_though_it_were_erased_is_found_where_the_registry_lets_it(
+    template: Template, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("city_node.batches._to_message", hiding_bars)
+    assert "emptied" not in found(template, Doubles())  # it refuses the batch, and all that follows
+    monkeypatch.setattr("registry.ingest.require_held", nothing)
+    assert "emptied, and had never held" in found(template, Doubles())
 
 
 def found(template: Template, double: Doubles) -> str:
