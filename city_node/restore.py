@@ -20,7 +20,7 @@ may be run again:
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -152,12 +152,10 @@ class Restore:
             EpochNotBound: The registry got more of the epoch before meanwhile; the database is to be moved aside.
             Error: The registry sent what can not be this city's log.
         """
-        held = await self._listed(registry.recovery)  # (1)
         mark = verify_only_mark(self._config, self._clock)
         if mark.read() is None:
-            # Not before the registry has answered: a node that nothing is wrong with must not stop signing over a
-            # restore that never began.  Then, refilled but not yet judged by what the anchor can not know, a start in
-            # between must not sign.
+            # Whoever restores doubts what is there, and a start in between must not sign: neither refilled but not
+            # yet judged by what the anchor can not know, nor, set back as a whole, with the registry away.
             mark.set(LogBehind("a restore of this log has not ended; run it again"))
         handing_in = HandingIn(
             config=self._config,
@@ -169,7 +167,7 @@ class Restore:
             replication=registry.replication,
             clock=self._clock,
         )
-        refilled = await self._refill(registry.recovery, held)
+        refilled = await self._refill(registry.recovery)
         ended = await handing_in.all(self._registry_position)  # (3)
         custody = CustodyRebuild(store=self._store, persons=self._keys.persons, city=self._config.city.code)
         await self._database.write(custody.run)
@@ -203,22 +201,13 @@ class Restore:
         verify_only_mark(self._config, self._clock).clear()
         return Restored(head.key.epoch + 1, True, 0, size, False)
 
-    @staticmethod
-    async def _listed(stub: recovery_pb2_grpc.RecoveryServiceStub) -> Sequence[recovery_pb2.EpochState]:
-        """Return every epoch that the registry holds of this city."""
-        try:
-            listed: recovery_pb2.ListEpochsResponse = await stub.ListEpochs(
-                recovery_pb2.ListEpochsRequest(), timeout=LIST_SECONDS
-            )
+    async def _refill(self, stub: recovery_pb2_grpc.RecoveryServiceStub) -> int:
+        try:  # (1)
+            listed = await stub.ListEpochs(recovery_pb2.ListEpochsRequest(), timeout=LIST_SECONDS)
         except grpc.RpcError as error:
             raise from_rpc_error(error) from error
-        return listed.epochs
-
-    async def _refill(
-        self, stub: recovery_pb2_grpc.RecoveryServiceStub, held: Sequence[recovery_pb2.EpochState]
-    ) -> int:
         refilled = 0
-        for state in held:  # (2)
+        for state in listed.epochs:  # (2)
             key = LogKey(self._config.city.code, state.epoch)
             row = EpochKey(key.log, key.epoch, state.log_verifier_key)
             before = await self._database.write(partial(self._open_log, row=row))

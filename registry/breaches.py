@@ -205,7 +205,8 @@ class Breaches:
 
     def _words(self, city: int, last: int, conn: Connection) -> tuple[int, list[NotedDisposition], int]:
         """Return up to where a city's feed was judged, words to be judged next, and how much evidence is kept."""
-        after = self._store.told.reached(conn, city, Mark.JUDGED)
+        reached = self._store.told.reached(conn, city, Mark.JUDGED)
+        after = self._store.feeds.next_behind(conn, city, reached, until=last)
         until = min(last, after + _NUMBERS_PER_TURN)
         words = self._store.feeds.of_kind(conn, city, _NOT_IN_CUSTODY, after=after, until=until, limit=_WORDS_PER_TURN)
         return after, words, self._store.evidence.counts(conn, CUSTODY_BROKEN).get(city, 0)

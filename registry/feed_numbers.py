@@ -8,7 +8,8 @@ numbers that may have been given to what it lost.  So:
 2. A city that has more than that has words which this database lost.  Whatever it was
    not answered yet gets a number behind those, before it is answered.
 
-What is noted is of this database alone, so nobody has to know that it was set back.
+What is noted is of this database alone, so nobody has to know that it was set back; nor is
+any of it kept in memory, which a database may be set back without.
 """
 
 from __future__ import annotations
@@ -39,24 +40,17 @@ class FeedNumbers:
 
     def __init__(self, store: RegistryStore) -> None:
         self._store = store
-        # Up to which number each city was certainly answered: whoever has no more than that needs no look.
-        self._answered: dict[int, int] = {}
 
-    def hear(self, conn: Connection, city: int, has: int, *, lacking: bool) -> None:
+    def hear(self, conn: Connection, city: int, has: int) -> None:
         """Have a city's words that it was not answered yet follow those that it has.
 
         Args:
             conn: The transaction that takes in the city's call, and holds its head.
             city: Division code.
             has: The last number that the city has.
-            lacking: Whether this database was set back: what was known of it in memory says nothing then.
         """
-        if lacking:
-            self._answered.pop(city, None)
-        if has <= self._answered.get(city, 0):
-            return
-        answered = self._store.told.reached(conn, city, Mark.ANSWERED)
         number = min(has, _LAST_NUMBER)
+        answered = self._store.told.reached(conn, city, Mark.ANSWERED) if number else 0
         if number > answered:
             self._store.feeds.move_behind(conn, city, answered=answered, number=number)
             self._store.conflicts.move_notices(conn, city, behind=answered, by=number - answered)
@@ -73,10 +67,6 @@ class FeedNumbers:
         words = self._store.feeds.after(conn, city, after=has, limit=DISPOSITIONS_PER_ANSWER)
         answer = filled(words, after=has, limit=DISPOSITIONS_PER_ANSWER)
         last = answer[-1].seq if answer else 0
-        if last > self._answered.get(city, 0) and last > self._store.told.reached(conn, city, Mark.ANSWERED):
+        if last and last > self._store.told.reached(conn, city, Mark.ANSWERED):
             self._store.told.reach(conn, city, Mark.ANSWERED, last)
         return answer
-
-    def committed(self, city: int, has: int) -> None:
-        """Remember, once the transaction has committed, what needs no look any more."""
-        self._answered[city] = max(min(has, _LAST_NUMBER), self._answered.get(city, 0))

@@ -169,6 +169,15 @@ class FeedStore:
         query = query.where(c.city == city, c.seq > after, c.seq <= until, c.kind == kind).order_by(c.seq).limit(limit)
         return [NotedDisposition(*row) for row in conn.execute(query)]
 
+    def next_behind(self, conn: Connection, city: int, after: int, *, until: int) -> int:
+        """Return the number before a city's first word behind ``after``; ``until`` if none has come up to there.
+
+        A city may state that it has any number: a feed has gaps that are not worth going through.
+        """
+        c = self._words.c
+        first = conn.execute(select(func.min(c.seq)).where(c.city == city, c.seq > after)).scalar()
+        return until if first is None else min(int(first) - 1, until)
+
     def ends(self, conn: Connection) -> dict[int, int]:
         """Return the last number of each city's feed."""
         return {row[0]: row[1] for row in conn.execute(select(self._feed.c.city, self._feed.c.seq))}

@@ -170,7 +170,6 @@ class Ingest:
             # Cities come at the same time: what needs no database is done before the writer's turn.
             reading = await self._readers.read(batch)
             taken = await self._database.write_then(append, answer, gives_way=True)
-            self._feeds.committed(batch.city, batch.dispositions_after)
             if erased.slots and self._on_erased is not None:
                 self._on_erased(erased.slots)
             if self._count_erasures is not None:
@@ -199,14 +198,16 @@ class Ingest:
 
     def _append(self, conn: Connection, batch: Batch, reading: Reading, now_us: int, erased: Erasures) -> _Held:
         enrolled = self._enrolled(conn, batch.city)  # (1)
-        if batch.epoch != enrolled.epoch:
-            raise errors.EpochClosed(f"epoch {enrolled.epoch} is open", openEpoch=enrolled.epoch)
+        self._require_open(batch, enrolled)
         signed = self._open(batch, enrolled)  # (2)
         leaves = reading.leaves
         head = self._head(conn, LogKey(batch.city, batch.epoch), lock=True)
+        if not self._store.has_one_writer(conn):
+            # Who waited for the lock may have waited for the epoch's end.
+            self._require_open(batch, self._enrolled(conn, batch.city))
         # Before the words: what was lacking when they were read must not seem to be among them.
         lacking = not self._may_erase()
-        self._feeds.hear(conn, batch.city, batch.dispositions_after, lacking=lacking)
+        self._feeds.hear(conn, batch.city, batch.dispositions_after)
         if signed is not None and signed.size <= head.size:
             require_ours(conn, self._store, head, signed)  # (3)
         fresh = held_of(conn, self._store, head, batch, leaves)
@@ -291,6 +292,11 @@ class Ingest:
         if enrolled is None:
             raise errors.CityNotFound("this city is not enrolled; ask an operator for a join token", city=city)
         return enrolled
+
+    @staticmethod
+    def _require_open(batch: Batch, enrolled: City) -> None:
+        if batch.epoch != enrolled.epoch:
+            raise errors.EpochClosed(f"epoch {enrolled.epoch} is open", openEpoch=enrolled.epoch)
 
     def _open(self, batch: Batch, enrolled: City) -> Checkpoint | None:
         """Return the signed head; None for the heartbeat of an empty log."""

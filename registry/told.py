@@ -49,8 +49,9 @@ def take_told(conn: Connection, store: RegistryStore, batch: Batch, enrolled: Ci
     reached = told.reached(conn, key.log, Mark.TOLD, key.epoch) if batch.dispositions_after else 0
     if reached >= batch.dispositions_after:
         return []
-    until = min(reached + _NUMBERS, batch.dispositions_after)
-    words = store.feeds.of_kind(conn, key.log, _AWAY, after=reached, until=until, limit=_ASKED)
+    after = store.feeds.next_behind(conn, key.log, reached, until=batch.dispositions_after)
+    until = min(after + _NUMBERS, batch.dispositions_after)
+    words = store.feeds.of_kind(conn, key.log, _AWAY, after=after, until=until, limit=_ASKED)
     places = {(word.epoch, word.idx) for word in words}
     signed = told.signed(conn, key, places)
     rows = [row for row in _rows(batch, enrolled) if (row.of_epoch, row.of_idx) in places - signed and row.size <= held]

@@ -78,7 +78,7 @@ class Acknowledgements:
                 continue
             key = LogKey(city, state.epoch)
             after = max(reached.get((city, state.epoch), 0), self._passed.get(key, 0))
-            if after >= last:
+            if after >= last or (after := store.feeds.next_behind(conn, city, after, until=last)) >= last:
                 continue
             word, passed = self._oldest(conn, key, after, min(last, after + _NUMBERS))
             self._passed[key] = passed

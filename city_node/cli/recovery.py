@@ -9,6 +9,7 @@ import secrets
 import sys
 from dataclasses import asdict
 from pathlib import Path
+from typing import Final
 
 import click
 
@@ -18,8 +19,10 @@ from city_node.keys import load_keys
 from city_node.node_lock import alone
 from city_node.restore import Restore, Restored, upstream
 from city_node.store import CityStore, access_metadata
+from city_node.verify_only import verify_only_mark
 from elicense.cli.backup import back_up
 from elicense.clock import utc_micros
+from elicense.errors import Error
 from elicense.sql.database import Database
 from elicense.sql.migrations import upgrade
 from elicense.sql.schema import create_tables
@@ -46,6 +49,12 @@ def backup(out: Path, config_path: Path, access_log: bool) -> None:
     click.echo(f"{out}: a whole and checked copy, with {entries:,} entries of the log")
 
 
+_NOT_ENDED: Final = (
+    "the node only verifies until a restore has ended: run it again.  If nothing is wrong with its database,\n"
+    "and no restore has opened an epoch, `elicense-city allow-signing` lets it sign as it is"
+)
+
+
 @click.command()
 @CONFIG
 @click.option(
@@ -69,7 +78,12 @@ def restore(config_path: Path, without_registry: bool, as_json: bool) -> None:
             upgrade(config.database_url, "city_node")
         require_current(config.database_url, "city_node")
         create_tables(config.access_log_url, access_metadata)
-        restored = asyncio.run(_restore(config, without_registry))
+        try:
+            restored = asyncio.run(_restore(config, without_registry))
+        except Error:
+            if verify_only_mark(config, utc_micros).read() is not None:
+                click.echo(_NOT_ENDED, err=True)
+            raise
     if as_json:
         click.echo(json.dumps(asdict(restored)))
         return

@@ -369,7 +369,7 @@ async def test_a_person_may_open_an_epoch_while_the_registry_is_away_and_it_is_r
     await all_is_well(cluster, suzhou)
 
 
-async def test_a_restore_that_never_reached_the_registry_leaves_a_node_as_it_was(
+async def test_a_restore_that_never_reached_the_registry_keeps_the_node_from_signing_and_says_what_lets_it(
     cluster: Cluster, suzhou: City
 ) -> None:
     first, second = drivers(SUZHOU, 2)
@@ -377,7 +377,14 @@ async def test_a_restore_that_never_reached_the_registry_leaves_a_node_as_it_was
     await cluster.stop_registry()
     await suzhou.stop()
     config = ("--config", str(suzhou.folder / "config.toml"))
-    assert "PEER_UNREACHABLE" in await command(city_node.cli.main, "restore", *config, status=1)
+    said = await command(city_node.cli.main, "restore", *config, status=1)
+    assert "PEER_UNREACHABLE" in said
+    assert "allow-signing" in said
+    await suzhou.start()
+    with pytest.raises(errors.DataLoss):
+        await suzhou.issue(second)
+    await suzhou.stop()
+    await command(city_node.cli.main, "allow-signing", "--yes", *config)
     await suzhou.start()
     assert (await suzhou.issue(second)).durability == log_pb2.DURABILITY_LOCAL
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
+from functools import partial
 from pathlib import Path
 
 import grpc
@@ -11,6 +13,7 @@ import pytest
 from elicense import errors
 from elicense.log.checkpoint import Checkpoint, log_verifier_key, open_cosigned, sign_checkpoint
 from elicense.log.entry import leaf_hash
+from elicense.log.model import LogKey
 from elicense.log.tree import EMPTY_RANGE, EMPTY_ROOT
 from elicense.log.verifier_key import format_vkey
 from elicense.rpc.errors import from_rpc_error
@@ -19,8 +22,9 @@ from elicense.trust.signer import FileSigner, generate_key_file
 from elicense.v1 import recovery_pb2 as pb
 from elicense.v1 import recovery_pb2_grpc
 from elicense.view.opening import Opening, opening_record
-from tests.integration.registry.world import World
+from tests.integration.registry.world import World, stand_and_wait
 from tests.support.city import City
+from tests.support.cluster import eventually
 
 SUZHOU, TIANJIN = 320500, 120000
 
@@ -96,6 +100,28 @@ async def test_an_epoch_that_has_ended_takes_nothing_more(world: World, suzhou: 
         await suzhou.send(suzhou.batch(2))
     state = await suzhou.state()
     assert (state.epoch, state.next_index) == (2, 0)
+    assert not world.fsck().findings
+
+
+async def test_on_postgres_a_batch_that_waited_while_its_epoch_ended_is_refused(
+    world_on_postgres: World, signer: FileSigner
+) -> None:
+    world = world_on_postgres
+    city = await world.city(SUZHOU)
+    city.issue("320500199003070134")
+    await city.replicate()
+    city.issue("320500199003070214")
+    with world.database._writing.connect() as holder:
+        # Both stand at the head of the epoch, its end before the batch, and go on as this is let go.
+        world.store.logs.head(holder, LogKey(SUZHOU, 1), lock=True)
+        opening = asyncio.create_task(open_epoch(city, wish(city, signer, size=1)))
+        await eventually(partial(stand_and_wait, world, 1))
+        sending = asyncio.create_task(city.send(city.batch(1)))
+        await eventually(partial(stand_and_wait, world, 2))
+        holder.rollback()
+    assert (await opening).epoch == 2
+    with pytest.raises(errors.EpochClosed):
+        await sending
     assert not world.fsck().findings
 
 

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from contextlib import suppress
 from functools import partial
-from pathlib import Path
 
 import pytest
 
@@ -15,10 +13,9 @@ from elicense.license.identity_change import MAX_EARLIER_DOCUMENTS
 from elicense.v1 import license_pb2, replication_pb2, verification_pb2
 from registry.handovers import Refusal
 from tests.integration.registry.test_conflicts import WITHDRAW, open_dispute
-from tests.integration.registry.world import CHENGDU, SUZHOU, TIANJIN, World, running_world
+from tests.integration.registry.world import CHENGDU, SUZHOU, TIANJIN, World, stand_and_wait
 from tests.support.city import City
 from tests.support.cluster import eventually
-from tests.support.postgres import PostgresServer
 
 OLD = "11010519491231002X"
 NEW = "110101199003074514"
@@ -236,13 +233,6 @@ async def test_a_take_over_that_waits_under_the_new_number_follows_the_person(wo
     assert world.fsck().findings == ()
 
 
-@pytest.fixture
-async def world_on_postgres(tmp_path: Path, postgres: PostgresServer) -> AsyncIterator[World]:
-    with postgres.database() as url:
-        async with running_world(tmp_path, database_url=url) as world:
-            yield world
-
-
 @pytest.mark.parametrize("first", [SUZHOU, TIANJIN])
 async def test_on_postgres_a_revision_that_comes_together_with_the_link_is_kept(
     world_on_postgres: World, first: int
@@ -273,13 +263,6 @@ async def test_on_postgres_a_revision_that_comes_together_with_the_link_is_kept(
     assert [word.kind for word in await tianjin.decided(1)] == [CONFLICT]
     assert await held_under(world, OLD) == await held_under(world, NEW) == {license_id, waiting}
     assert world.fsck().findings == ()
-
-
-async def stand_and_wait(world: World, count: int) -> bool:
-    """Whether so many sessions wait for a lock."""
-    query = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
-    waiting = await world.database.read(lambda conn: conn.exec_driver_sql(query).scalar_one())
-    return bool(waiting >= count)
 
 
 async def held_under(world: World, number: str) -> set[bytes]:

@@ -174,3 +174,10 @@ async def _running_world(folder: Path, database_url: str | None, address: str) -
             await city.close()
         await world.node.stop(grace_s=1)
         world.database.close()
+
+
+async def stand_and_wait(world: World, count: int) -> bool:
+    """Whether so many sessions wait for a lock."""
+    query = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    waiting = await world.database.read(lambda conn: conn.exec_driver_sql(query).scalar_one())
+    return bool(waiting >= count)
