@@ -11,17 +11,14 @@ import socket
 from contextlib import suppress
 from types import TracebackType
 
-from elicense.cli.demo.processes import hold_port
+from elicense.cli.demo import ports
 
 #: Where rows are looked for: below the ports that the kernel gives to whoever connects.
 _ROWS = range(20_000, 30_000)
 
 
-class HeldPorts:
-    """Holds each port that it gives until it is closed."""
-
-    def __init__(self) -> None:
-        self._held: list[socket.socket] = []
+class HeldPorts(ports.HeldPorts):
+    """Holds each port that it gives until its context ends."""
 
     def __enter__(self) -> HeldPorts:
         return self
@@ -29,19 +26,13 @@ class HeldPorts:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.close()
 
-    def take(self) -> int:
-        """Return one more port of the loopback."""
-        port, holding = hold_port()
-        self._held.append(holding)
-        return port
-
     def take_row(self, count: int) -> int:
         """Return the first of ``count`` more ports in a row."""
         while True:
             first, held = secrets.choice(_ROWS), list[socket.socket]()
             with suppress(OSError):
                 for port in range(first, first + count):
-                    held.append(hold_port(port)[1])  # one that is taken ends the row
+                    held.append(ports.hold_port(port)[1])  # one that is taken ends the row
                 self._held += held
                 return first
             for holding in held:
@@ -50,8 +41,3 @@ class HeldPorts:
     def address(self) -> str:
         """Return one more port as host:port."""
         return f"127.0.0.1:{self.take()}"
-
-    def close(self) -> None:
-        """Give every port up."""
-        while self._held:
-            self._held.pop().close()

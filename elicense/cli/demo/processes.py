@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import socket
 import subprocess
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Final
 
 from elicense.cli.demo.figures import ExpectationFailed
+from elicense.cli.demo.ports import HeldPorts
 
 GRACE_S: Final = 30.0
 """Seconds that a child has to drain before it is killed: more than a node lets its calls take."""
@@ -30,30 +30,6 @@ START_TIMEOUT_S: Final = 120.0
 """Seconds that a node has to open its port on a busy machine."""
 
 _POLL_S: Final = 0.05
-
-
-def hold_port(port: int = 0) -> tuple[int, socket.socket]:
-    """Return a loopback port, and what holds it until it is closed.
-
-    A node may listen there all the same, and end and listen again, since neither minds the other (SO_REUSEADDR,
-    SO_REUSEPORT).  Nobody else is given the port meanwhile, as one that is only found free may be.
-
-    Args:
-        port: Which one; 0 takes any that is free.
-
-    Raises:
-        OSError: Somebody has that port.
-    """
-    holding = socket.socket()
-    try:
-        # Shared only from here on: two who want to hold the same port must not both get it.
-        holding.bind(("127.0.0.1", port))
-        for option in (socket.SO_REUSEADDR, socket.SO_REUSEPORT):
-            holding.setsockopt(socket.SOL_SOCKET, option, 1)
-        return int(holding.getsockname()[1]), holding
-    except BaseException:
-        holding.close()
-        raise
 
 
 def last_line(path: Path) -> str:
@@ -121,13 +97,11 @@ class Household:
 
     def __init__(self) -> None:
         self._children: list[Child] = []
-        self._held: list[socket.socket] = []
+        self._ports = HeldPorts()
 
     def port(self) -> int:
         """Return a loopback port that is nobody else's until :meth:`kill_all`."""
-        port, holding = hold_port()
-        self._held.append(holding)
-        return port
+        return self._ports.take()
 
     async def start(self, argv: Sequence[str], *, log: Path) -> Child:
         """Start a process that stays; its output goes to the end of ``log``."""
@@ -179,8 +153,7 @@ class Household:
         """Kill what still runs; the last resort, without waiting.  Ports are given up."""
         for child in self._children:
             child.kill()
-        while self._held:
-            self._held.pop().close()
+        self._ports.close()
 
 
 async def wait_listening(child: Child, port: int, name: str) -> None:

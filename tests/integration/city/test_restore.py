@@ -46,9 +46,13 @@ async def command(main: Any, *arguments: str, status: int = 0) -> str:
     return result.output
 
 
+def config_of(city: City) -> tuple[str, str]:
+    """Return the option that names a city's configuration."""
+    return "--config", str(city.folder / "config.toml")
+
+
 async def restore(city: City, *options: str) -> dict[str, Any]:
-    config = ("--config", str(city.folder / "config.toml"))
-    output = await command(city_node.cli.main, "restore", *config, "--json", *options)
+    output = await command(city_node.cli.main, "restore", *config_of(city), "--json", *options)
     found: dict[str, Any] = json.loads(output.splitlines()[-1])
     return found
 
@@ -317,7 +321,7 @@ async def test_a_city_whose_fork_was_released_is_restored_into_a_new_epoch(
     await suzhou.stop()
     await cluster.start_registry()
     await show_a_fork(cluster, suzhou)
-    config = ("--config", str(suzhou.folder / "config.toml"))
+    config = config_of(suzhou)
     # As long as nobody has let it in again there is nothing to go on from.
     assert "[QUARANTINED]" in await command(city_node.cli.main, "restore", *config, status=1)
     for verb, name in (("release", "zhang"), ("approve", "li")):
@@ -352,7 +356,7 @@ async def test_a_person_may_open_an_epoch_while_the_registry_is_away_and_it_is_r
     await suzhou.start()
     with pytest.raises(errors.HistoryUnknown):
         await suzhou.issue(third)
-    config = ("--config", str(suzhou.folder / "config.toml"))
+    config = config_of(suzhou)
     assert "running" in await command(city_node.cli.main, "restore", *config, status=1)
     await suzhou.stop()
     assert (await restore(suzhou, "--without-registry"))["epoch"] == 2
@@ -376,7 +380,7 @@ async def test_a_restore_that_never_reached_the_registry_keeps_the_node_from_sig
     await suzhou.issue(first)
     await cluster.stop_registry()
     await suzhou.stop()
-    config = ("--config", str(suzhou.folder / "config.toml"))
+    config = config_of(suzhou)
     said = await command(city_node.cli.main, "restore", *config, status=1)
     assert "PEER_UNREACHABLE" in said
     assert "allow-signing" in said
@@ -504,7 +508,7 @@ async def test_a_call_that_arrives_during_a_restore_lets_no_epoch_begin_before_w
             await call(replication_pb2_grpc.ReplicationServiceStub(channel).AppendEntries(*underway))
         return restored
 
-    config = ("--config", str(suzhou.folder / "config.toml"))
+    config = config_of(suzhou)
     with monkeypatch.context() as late:
         late.setattr(Restore, "_go_on", arrives)
         await command(city_node.cli.main, "restore", *config, status=1)
@@ -543,7 +547,7 @@ async def test_a_refilled_log_is_proved_entry_by_entry(cluster: Cluster, suzhou:
     finally:
         database.close()
     await cluster.start_registry()
-    config = ("--config", str(suzhou.folder / "config.toml"))
+    config = config_of(suzhou)
     said = await command(city_node.cli.main, "restore", *config, status=1)
     assert "does not lead to the head" in said
     assert entries(suzhou.config.database_url, CityStore(), 1) == []
@@ -567,7 +571,7 @@ async def test_a_city_that_lost_its_whole_machine_joins_again_and_goes_on(
     assert "--again" in said
     said = await command(city_node.cli.main, "join", token, *listen, "--again")
     assert "elicense-city restore" in said
-    config = ("--config", str(suzhou.folder / "config.toml"))
+    config = config_of(suzhou)
     assert "restore" in await command(city_node.cli.main, "status", *config, status=1)
     assert (await restore(suzhou))["epoch"] == 2
     ours, theirs = both(cluster, suzhou, 1)
