@@ -10,7 +10,7 @@ from typing import Any, Final
 from elicense.cli.demo.figures import ExpectationFailed, expect
 from elicense.cli.demo.nation import CHENGDU, CITIES, ELICENSE, SUZHOU, City
 from elicense.cli.demo.scenes import ISSUES
-from elicense.cli.demo.stage import Stage, until
+from elicense.cli.demo.stage import Stage, asked_of, until
 from elicense.license.model import License
 
 LIMIT_S: Final = 30.0
@@ -77,10 +77,11 @@ async def accident(stage: Stage) -> None:
         raise ExpectationFailed("nothing was suspended before")
     license_, moment = stage.accident
     nation = stage.nation
-    document, folder = license_.holder.document, nation.folder / "insurer"
+    folder = nation.folder / "insurer"
     folder.mkdir(mode=0o700)
-    asked = ["verify", document.number, "--name", license_.holder.full_name, "--purpose", "insurance", "--json"]
-    asked += ["--credentials", str(nation.people("insurer"))]
+    holder, insurer = license_.holder, str(nation.people("insurer"))
+    asked = ["verify", *asked_of(holder.document), "--name", holder.full_name, "--purpose", "insurance", "--json"]
+    asked += ["--credentials", insurer]
     evidence = folder / "answer.cose"
     then = json.loads(await nation.run(ELICENSE, *asked, "--at", moment.isoformat(), "--sign", str(evidence)))
     now = json.loads(await nation.run(ELICENSE, *asked))

@@ -18,7 +18,7 @@ from elicense.cli.demo.display import Display
 from elicense.cli.demo.figures import ExpectationFailed, Figures
 from elicense.cli.demo.nation import CHENGDU, Nation, plan_nation
 from elicense.cli.demo.processes import Household
-from elicense.cli.demo.stage import CASE_NUMBER, Stage
+from elicense.cli.demo.stage import CASE_NUMBER, Stage, asked_of
 from elicense.clock import china_date, utc_micros
 from elicense.errors import Error, Malformed
 
@@ -105,15 +105,15 @@ async def _linger(stage: Stage) -> None:
 def commands_to_try(stage: Stage) -> str:
     """Return commands for the nation that is running, with a licence that exists."""
     nation: Nation = stage.nation
-    number = stage.rolls[CHENGDU].imported[-1].holder.document.number
+    asked = " ".join(asked_of(stage.rolls[CHENGDU].imported[-1].holder.document))
     police, window = nation.people("police"), nation.people("window")
     chengdu = nation.nodes[CHENGDU]
     return "\n".join(
         [
             "",
             f"Everything keeps running in {nation.folder}. Try in another terminal:",
-            f"  elicense verify {number} --credentials {police} --purpose roadside-check --case {CASE_NUMBER}",
-            f"  elicense verify {number} --credentials {window} --purpose window-service --json",
+            f"  elicense verify {asked} --credentials {police} --purpose roadside-check --case {CASE_NUMBER}",
+            f"  elicense verify {asked} --credentials {window} --purpose window-service --json",
             f"  elicense-registry fsck --config {nation.registry.config}",
             f"  elicense-city fsck --config {chengdu.config}",
             f"  tail -f {nation.registry.log}",

@@ -15,11 +15,12 @@ import grpc
 from elicense.cli.demo.display import Display
 from elicense.cli.demo.figures import ExpectationFailed, Figures
 from elicense.cli.demo.nation import City, Nation
+from elicense.cli.options import word
 from elicense.client import AsyncClient, DocumentType, Outcome, Purpose, Question, Verdict, VerdictReason
 from elicense.errors import Error
 from elicense.license.civil_date import date_to_message
 from elicense.license.codec import license_to_message
-from elicense.license.model import License
+from elicense.license.model import IdentityDocument, License
 from elicense.rpc.errors import from_rpc_error
 from elicense.v1 import issuance_pb2, license_pb2, replication_pb2
 
@@ -196,6 +197,11 @@ async def until(
         if time.perf_counter() - began > within_s:
             raise ExpectationFailed(f"{what}: not within {within_s:g} s{what_now}")
         await asyncio.sleep(pause_s)
+
+
+def asked_of(document: IdentityDocument) -> list[str]:
+    """Return how a document is named to ``elicense verify``: not every driver has a resident's identity card."""
+    return [document.number, "--type", word(DocumentType(document.type))]
 
 
 def describe(verdict: Verdict) -> str:
