@@ -13,7 +13,7 @@ from city_node.custody import record_flags
 from city_node.custody_check import CustodyFold
 from city_node.receipts import flags_after
 from city_node.store import CityStore, Request
-from city_node.transfer_store import HandOver
+from city_node.transfer_store import Direction, HandOver, HandOverState
 from elicense.errors import Malformed
 from elicense.license.verdict import ViewFlags
 from elicense.log.check import Finding, position
@@ -31,9 +31,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
 _ENDED = ViewFlags.CANCELLED | ViewFlags.REVOKED
-#: Of two licences that a city has of a person, one may be such a one: it issued that while it had not heard yet
-#: that the other, which it was taking over, is its own.
-_COUNTS_NOT = _ENDED | ViewFlags.PROVISIONAL | ViewFlags.CONFLICT | ViewFlags.VOID
+_COUNTS_NOT = ViewFlags.PROVISIONAL | ViewFlags.CONFLICT | ViewFlags.VOID
 
 
 @dataclass(slots=True)
@@ -65,7 +63,6 @@ class LicenseCheck:
         places: Where records of licences lie: (licence, epoch, index, size after the commit), up to the transaction
             of each call.
         words: Numbers of the registry's words in the feed: (licence, number), likewise.
-        holders: Filled with persons who hold a licence in this city: (person, licence).
         found: Called with each finding.
     """
 
@@ -77,7 +74,6 @@ class LicenseCheck:
         city: int,
         places: Shelf,
         words: Shelf,
-        holders: Shelf,
         found: Callable[[Finding], None],
     ) -> None:
         self._store = store
@@ -85,7 +81,6 @@ class LicenseCheck:
         self._city = city
         self._places = places
         self._words = words
-        self._holders = holders
         self._found = found
 
     def check(self, conn: Connection, licenses: Sequence[bytes]) -> Derived:
@@ -208,24 +203,34 @@ class LicenseCheck:
             where = f"license {UUID(bytes=license_id)}"
             expected = derived.rows.get(license_id)
             if expected is not None:
-                self._compare_row(conn, where, stored.get((expected.person_key, license_id)), expected)
+                self._compare_row(where, stored.get((expected.person_key, license_id)), expected)
+                self._compare_others(conn, where, expected, by_person.get(expected.person_key, ()))
             kept = {replace(revision, received_us=0) for revision in history.get(license_id, ())}
             if kept != derived.revisions.get(license_id, set()):
                 self._found(Finding(where, "its revision index differs from the log"))
 
-    def _compare_row(self, conn: Connection, where: str, row: ViewRow | None, expected: ViewRow) -> None:
+    def _compare_row(self, where: str, row: ViewRow | None, expected: ViewRow) -> None:
         if row != expected:
             what = "is missing from the view" if row is None else "stands otherwise in the view than in the log"
             self._found(Finding(where, f"the license {what}"))
-        if expected.city != self._city or expected.flags & _COUNTS_NOT:
-            return
-        if self._holders.add((expected.person_key, expected.license_id)):
-            return
-        held: Any = self._holders.get(expected.person_key)
-        other = None if held[1] == expected.license_id else self._store.view.by_license(conn, held[1])
-        # Whatever was noted of it may be over since.
-        if other is not None and other.city == self._city and not other.flags & _COUNTS_NOT:
-            self._found(Finding(where, "the person holds another license that counts in this city"))
+
+    def _compare_others(self, conn: Connection, where: str, row: ViewRow, held: Sequence[ViewRow]) -> None:
+        """A city gives nobody a second licence, but to whom it did not know that the first one is its own by then."""
+        for other in held:
+            if other.license_id == row.license_id or not (self._stands(row) and self._stands(other)):
+                continue
+            if not (row.flags | other.flags) & _COUNTS_NOT:
+                self._found(Finding(where, "the person holds another license that counts in this city"))
+            elif not (self._came(conn, row) or self._came(conn, other)):
+                self._found(Finding(where, "the person holds another license in this city, and neither was taken over"))
+
+    def _stands(self, row: ViewRow) -> bool:
+        return row.city == self._city and not row.flags & _ENDED
+
+    def _came(self, conn: Connection, row: ViewRow) -> bool:
+        """Whether a licence was taken over: until the city heard that it was, it could give its holder another."""
+        hand_overs = self._store.hand_overs.of_license(conn, row.license_id)
+        return any((each.direction, each.state) == (Direction.IN, HandOverState.DONE) for each in hand_overs)
 
     def _compare_requests(self, conn: Connection, derived: Derived) -> None:
         stored = self._store.requests(conn, list(derived.requests))

@@ -64,7 +64,6 @@ class Sweeps:
             city=city,
             places=self._places,
             words=self._words,
-            holders=scratch.shelf("holder", keys=1, values=1),
             found=run.found,
         )
         self.stages: dict[str, Stage] = {

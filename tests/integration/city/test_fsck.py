@@ -32,6 +32,13 @@ def fsck(suzhou: City) -> tuple[int, str]:
     return result.exit_code, result.output
 
 
+def change(suzhou: City, statement: str) -> None:
+    connection = sqlite3.connect(suzhou.folder / "city.db")
+    with connection:
+        assert connection.execute(statement).rowcount > 0
+    connection.close()
+
+
 async def test_a_sound_store_has_no_difference(cluster: Cluster, suzhou: City) -> None:
     await fill(cluster, suzhou)
     status, output = fsck(suzhou)
@@ -59,13 +66,26 @@ async def test_a_sound_store_has_no_difference(cluster: Cluster, suzhou: City) -
 )
 async def test_every_damage_is_found_and_named(cluster: Cluster, suzhou: City, damage: str, said: str) -> None:
     await fill(cluster, suzhou)
-    connection = sqlite3.connect(suzhou.folder / "city.db")
-    with connection:
-        assert connection.execute(damage).rowcount > 0
-    connection.close()
+    change(suzhou, damage)
     status, output = fsck(suzhou)
     assert status == 1
     assert said in output
+
+
+async def test_a_second_license_of_somebody_is_found_though_it_does_not_count(cluster: Cluster, suzhou: City) -> None:
+    driver, again = drivers(SUZHOU, 2)
+    again.holder.CopyFrom(driver.holder)
+    await suzhou.issue(driver)
+    await suzhou.replicated()
+    await cluster.stop_registry()
+    # A node that does not see the first one gives its holder another.
+    change(suzhou, "UPDATE license_view SET city = 999999")
+    assert (await suzhou.issue(again)).license.provisional
+    change(suzhou, "UPDATE license_view SET city = 320500")
+    await suzhou.stop()
+    status, output = fsck(suzhou)
+    assert status == 1
+    assert "the person holds another license in this city, and neither was taken over" in output
 
 
 def test_fsck_of_a_folder_that_never_joined_says_so(tmp_path: Path) -> None:
