@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final
 
 from prometheus_client import CollectorRegistry
 
@@ -24,6 +25,11 @@ from elicense.errors import EpochNotBound, Quarantined
 from elicense.log.anchor import Anchor
 from elicense.sql.database import Database
 from elicense.v1 import recovery_pb2_grpc, replication_pb2_grpc
+
+_PEOPLE: Final = (
+    "whom this city enrolled and revoked stands in the database that is moved aside alone: revoke once more whom a "
+    "backup in its place has in force, and without one have all clerks join again"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +102,7 @@ class HandingIn:
             if (head.key.epoch, head.size) != held:
                 raise Quarantined(
                     "the registry takes nothing more of this epoch, but the database holds more of it; "
-                    "move the database aside, restore again, and have what is lost issued anew",
+                    f"move the database aside, restore again, and have what is lost issued anew; {_PEOPLE}",
                     size=head.size,
                     heldSize=held[1],
                 ) from error
@@ -147,7 +153,7 @@ class HandingIn:
             # A call of the node's last moments was on its way still when the registry was asked what it holds.
             raise EpochNotBound(
                 "the registry has got more of the epoch before than this one begins behind; move the database aside, "
-                "restore again, and have what was issued in this epoch, if anything, issued anew",
+                f"restore again, and have what was issued in this epoch, if anything, issued anew; {_PEOPLE}",
                 epoch=head.key.epoch,
             ) from error
         finally:

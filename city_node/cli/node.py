@@ -28,6 +28,7 @@ from elicense.config import ConfigInvalid
 from elicense.errors import Error, HistoryUnknown, Violation
 from elicense.log.anchor import Anchor, create_anchor
 from elicense.log.checkpoint import Checkpoint, sign_checkpoint
+from elicense.log.model import FIRST_EPOCH
 from elicense.log.verifier_key import format_vkey, parse_vkey
 from elicense.sql.database import Database
 from elicense.sql.schema_version import require_current
@@ -191,7 +192,12 @@ def status(config_path: Path, as_json: bool) -> None:
 @click.command("allow-signing")
 @CONFIG
 @click.option("--yes", is_flag=True, help="Do not ask.")
-def allow_signing(config_path: Path, yes: bool) -> None:
+@click.option(
+    "--unregistered-epoch",
+    is_flag=True,
+    help="Also in an epoch that a restore opened and the registry may refuse, with whatever is issued in it.",
+)
+def allow_signing(config_path: Path, yes: bool, unregistered_epoch: bool) -> None:
     """Let a node sign again that only verifies; for a stopped node whose history was looked into.
 
     A node stops signing when its database lacks what it signed, when its log
@@ -199,9 +205,9 @@ def allow_signing(config_path: Path, yes: bool) -> None:
     damaged.  Find out which, and put it right, before this: every further
     signature could be half of a fork.  The database's head becomes the anchor.
     """
-    config = load_city_config(config_path)
+    config, store = load_city_config(config_path), CityStore()
     keys = load_keys(config, random=secrets.token_bytes)
-    head = _reading(config, lambda conn: own_head(conn, CityStore(), config.city.code))
+    head = _reading(config, lambda conn: own_head(conn, store, config.city.code))
     origin = city_log_origin(config.node.trust_domain, config.city.code, head.key.epoch)
     mark = verify_only_mark(config, utc_micros)
     doubt = mark.read()
@@ -211,6 +217,15 @@ def allow_signing(config_path: Path, yes: bool) -> None:
         click.echo("this node may sign already")
         return
     click.echo(f"this node only verifies: {doubt.message} [{doubt.reason}]")
+    receipt = _reading(config, lambda conn: store.logs.commits.latest_cosigned(conn, head.key))
+    if head.key.epoch > FIRST_EPOCH and receipt is None and not unregistered_epoch:
+        raise HistoryUnknown(
+            f"a restore opened epoch {head.key.epoch} of this log, and no receipt shows that the registry took it: if "
+            "it got more of the epoch before than this database holds, it refuses this one, and whatever was issued in "
+            "it has to be issued anew; run `elicense-city restore`, which asks it, or give --unregistered-epoch if it "
+            "is away for long",
+            epoch=head.key.epoch,
+        )
     if not yes:
         click.confirm("Was this looked into, and may the node sign again?", abort=True)
     signer = keys.log.of(head.key.epoch)

@@ -17,8 +17,10 @@ import registry.cli
 import registry.ingest
 from city_node.batches import BatchReader
 from city_node.config import load_city_config
+from city_node.handing_in import HandingIn
 from city_node.restore import Restore, Restored
 from city_node.store import CityStore
+from city_node.verify_only import verify_only_mark
 from elicense import errors
 from elicense.clock import to_timestamp, utc_micros
 from elicense.log.checkpoint import Checkpoint, sign_checkpoint
@@ -512,7 +514,9 @@ async def test_a_call_that_arrives_during_a_restore_lets_no_epoch_begin_before_w
     with monkeypatch.context() as late:
         late.setattr(Restore, "_go_on", arrives)
         await command(city_node.cli.main, "restore", *config, status=1)
-    assert "move the database aside" in await command(city_node.cli.main, "restore", *config, status=1)
+    refused = await command(city_node.cli.main, "restore", *config, status=1)
+    assert "move the database aside" in refused
+    assert "revoke once more" in refused
     set_back(suzhou, kept)
     restored = await restore(suzhou)
     assert (restored["epoch"], restored["opened"], restored["registered"]) == (2, True, True)
@@ -520,6 +524,39 @@ async def test_a_call_that_arrives_during_a_restore_lets_no_epoch_begin_before_w
     request = pb.GetLicenseRequest(name=issued.name)
     assert (await call(suzhou.issuance().GetLicense(request, timeout=DEADLINE_S))).name == issued.name
     await suzhou.issue(third)
+    await suzhou.replicated()
+    await all_is_well(cluster, suzhou)
+
+
+async def test_a_node_signs_in_an_epoch_that_the_registry_may_refuse_only_if_a_person_says_so(
+    cluster: Cluster, suzhou: City, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = drivers(SUZHOU, 2)
+    await suzhou.issue(first)
+    await suzhou.replicated()
+    await suzhou.stop()
+    suzhou.config.anchor_path.unlink()
+    go_on, config = Restore._go_on, config_of(suzhou)
+
+    async def away(self: HandingIn) -> None:
+        raise errors.PeerUnreachable("the registry has gone away")
+
+    with monkeypatch.context() as gone:
+
+        async def opens_and_loses_it(self: Restore, *, ended: bool) -> Restored:
+            restored = await go_on(self, ended=ended)
+            gone.setattr(HandingIn, "carry", away)
+            return restored
+
+        gone.setattr(Restore, "_go_on", opens_and_loses_it)
+        await command(city_node.cli.main, "restore", *config, status=1)
+    said = await command(city_node.cli.main, "allow-signing", "--yes", *config, status=1)
+    assert "epoch 2" in said
+    assert "--unregistered-epoch" in said
+    assert verify_only_mark(suzhou.config, utc_micros).read() is not None
+    await command(city_node.cli.main, "allow-signing", "--yes", "--unregistered-epoch", *config)
+    await suzhou.start()
+    await suzhou.issue(second)
     await suzhou.replicated()
     await all_is_well(cluster, suzhou)
 
