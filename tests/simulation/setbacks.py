@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from random import Random
@@ -21,7 +22,8 @@ from elicense.errors import EpochNotBound, Error
 from elicense.log.anchor import Anchor, create_anchor, epoch_of
 from elicense.log.checkpoint import Checkpoint, sign_checkpoint
 from elicense.log.entry import SALT_SIZE
-from elicense.log.model import REGISTRY_LOG
+from elicense.log.model import REGISTRY_LOG, Head
+from elicense.sql.database import CommitUnknown
 from elicense.trust.roles import Role
 from elicense.trust.spiffe import Caller, city_id, registry_id
 from registry.history import open_next
@@ -211,16 +213,20 @@ class RegistrySetBack:
         last = anchor.last()
         anchor.close()
         assert last is not None, "its anchor survives"
-        opened = registry.database.write_now(
-            lambda conn: open_next(
-                conn,
-                template.registry_store.logs,
-                signed=(epoch_of(last.origin), last.size),
-                actor=str(registry_id(domain)),
-                salt=nation.around.random.randbytes(SALT_SIZE),
-                now_us=registry.clock(),
-            )
-        )
+        opened: Head | None = None
+        while opened is None:
+            # Whoever is not told that it was done does it again, and ends an epoch in which nothing was decided.
+            with suppress(CommitUnknown):
+                opened = registry.database.write_now(
+                    lambda conn: open_next(
+                        conn,
+                        template.registry_store.logs,
+                        signed=(epoch_of(last.origin), last.size),
+                        actor=str(registry_id(domain)),
+                        salt=nation.around.random.randbytes(SALT_SIZE),
+                        now_us=registry.clock(),
+                    )
+                )
         head = Checkpoint(registry_origin(domain, opened.key.epoch), opened.size, opened.root)
         create_anchor(registry.anchor.path, sign_checkpoint(head, nation.around.witness(keys.log)))
         nation.event(f"the registry goes on in epoch {opened.key.epoch} of its log")
