@@ -120,7 +120,7 @@ class Ingest:
         self._trust_domain = trust_domain
         self._disputes = disputes
         self._clock = clock
-        self._feeds = FeedNumbers(store)
+        self._feeds = FeedNumbers(store, clock=clock)
 
     async def append(self, batch: Batch, *, doubted: bool = False) -> Taken:
         """Apply a batch, or compare it with what is held, and cosign the head.
@@ -142,6 +142,7 @@ class Ingest:
             EpochNotBound: The first entry of an epoch does not bind it to the one before.
             LogForked: A held entry differs from the one sent, or the signed head from the one held.
             Quarantined: The city's log is not taken in.
+            QuotaExceeded: The city says too often that it has more words than it was answered; send the same later.
             StoreCorrupt: The registry's own log can not be derived again; nobody is accused.
             StoreUnavailable: The database is away; send again.
         """
@@ -207,7 +208,7 @@ class Ingest:
             self._require_open(batch, self._enrolled(conn, batch.city))
         # Before the words: what was lacking when they were read must not seem to be among them.
         lacking = not self._may_erase()
-        self._feeds.hear(conn, batch.city, batch.dispositions_after)
+        answered = self._feeds.hear(conn, batch.city, batch.dispositions_after)
         if signed is not None and signed.size <= head.size:
             require_ours(conn, self._store, head, signed)  # (3)
         fresh = held_of(conn, self._store, head, batch, leaves)
@@ -238,7 +239,7 @@ class Ingest:
         is_whole = head.size >= batch.tip_size
         if is_whole and self._store.conflicts.stored_by(conn, batch.city, batch.dispositions_after):
             undecided = True
-        dispositions = self._feeds.answer(conn, batch.city, batch.dispositions_after)
+        dispositions = self._feeds.answer(conn, batch.city, batch.dispositions_after, answered=answered)
         unsigned = take_told(conn, self._store, batch, enrolled, held=head.size)
         held = self._held(conn, head, dispositions, undecided=undecided)
         return replace(held, explained=explained, as_of_us=state.as_of_us, unsigned=unsigned, lacking=lacking)

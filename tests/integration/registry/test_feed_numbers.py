@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import pytest
 from sqlalchemy import Connection
 
+from elicense.clock import SECOND_US
+from elicense.errors import QuotaExceeded
 from elicense.sql.database import Database
 from elicense.v1 import replication_pb2
-from registry.feed_numbers import FeedNumbers
+from registry.feed_numbers import RENUMBERED_EVERY_US, FeedNumbers
 from registry.model import NotedDisposition
 from registry.store import RegistryStore, metadata
 from registry.told_store import Mark
@@ -20,6 +23,34 @@ from tests.support.stores import EmptyStore
 AWAY = replication_pb2.DISPOSITION_KIND_TRANSFERRED_AWAY
 #: What a city may state, so that its feed goes on behind it.
 FAR = 2**40
+
+
+@dataclass
+class Node:
+    """A registry as far as it numbers words.
+
+    Attributes:
+        database: Its database.
+        store: Its tables.
+        now_us: What its clock shows.
+    """
+
+    database: Database
+    store: RegistryStore
+    now_us: int = 0
+
+    def __post_init__(self) -> None:
+        self.feeds = FeedNumbers(self.store, clock=lambda: self.now_us)
+
+    async def say(self, first: int, count: int) -> None:
+        notes = [(first + place, AWAY, b"", "") for place in range(count)]
+        await self.database.write(lambda conn: self.store.feeds.add(conn, SUZHOU, 1, notes))
+
+    async def call(self, has: int) -> list[NotedDisposition]:
+        def answer(conn: Connection) -> list[NotedDisposition]:
+            return self.feeds.answer(conn, SUZHOU, has, answered=self.feeds.hear(conn, SUZHOU, has))
+
+        return await self.database.write(answer)
 
 
 @pytest.fixture
@@ -37,18 +68,10 @@ def store() -> RegistryStore:
 async def test_what_a_database_that_was_set_back_beneath_a_running_registry_says_anew_is_heard(
     database: Database, store: RegistryStore
 ) -> None:
-    feeds = FeedNumbers(store)
-
-    def say(conn: Connection, first: int, count: int) -> None:
-        store.feeds.add(conn, SUZHOU, 1, [(first + place, AWAY, b"", "") for place in range(count)])
-
-    def call(conn: Connection, has: int) -> list[NotedDisposition]:
-        feeds.hear(conn, SUZHOU, has)
-        return feeds.answer(conn, SUZHOU, has)
-
-    await database.write(lambda conn: say(conn, 0, 12))
-    assert [word.idx for word in await database.write(lambda conn: call(conn, 0))] == list(range(12))
-    assert await database.write(lambda conn: call(conn, 12)) == []
+    node = Node(database, store)
+    await node.say(0, 12)
+    assert [word.idx for word in await node.call(0)] == list(range(12))
+    assert await node.call(12) == []
 
     def set_back(conn: Connection) -> None:
         """To when it had said ten words."""
@@ -57,15 +80,35 @@ async def test_what_a_database_that_was_set_back_beneath_a_running_registry_says
         store.told.reach(conn, SUZHOU, Mark.ANSWERED, 10)
 
     await database.write(set_back)
-    await database.write(lambda conn: say(conn, 20, 3))
-    said = await database.write(lambda conn: call(conn, 12))
+    await node.say(20, 3)
+    said = await node.call(12)
     assert [(word.seq, word.idx) for word in said] == [(13, 20), (14, 21), (15, 22)]
 
 
+async def test_a_city_that_says_again_and_again_that_it_has_more_is_renumbered_now_and_then_and_loses_nothing(
+    database: Database, store: RegistryStore
+) -> None:
+    node = Node(database, store)
+    await node.say(0, 3)
+    assert [word.seq for word in await node.call(FAR)] == [FAR + 1, FAR + 2, FAR + 3]
+    await node.say(3, 2)
+    with pytest.raises(QuotaExceeded) as refused:
+        await node.call(2 * FAR)
+    assert refused.value.metadata["retryAfterSeconds"] == "300"
+    # Whoever says what is true is answered all the while.
+    assert [(word.seq, word.idx) for word in await node.call(FAR + 3)] == [(FAR + 4, 3), (FAR + 5, 4)]
+    await node.say(5, 1)
+    node.now_us += RENUMBERED_EVERY_US - SECOND_US
+    with pytest.raises(QuotaExceeded):
+        await node.call(2 * FAR)
+    node.now_us += SECOND_US
+    assert [(word.seq, word.idx) for word in await node.call(2 * FAR)] == [(2 * FAR + 1, 5)]
+
+
 async def test_numbers_that_no_word_has_are_not_gone_through(database: Database, store: RegistryStore) -> None:
-    feeds = FeedNumbers(store)
-    await database.write(lambda conn: store.feeds.add(conn, SUZHOU, 1, [(0, AWAY, b"", "")]))
-    await database.write(lambda conn: feeds.hear(conn, SUZHOU, FAR))
+    node = Node(database, store)
+    await node.say(0, 1)
+    await node.call(FAR)
 
     def next_behind(conn: Connection, after: int, until: int) -> int:
         return store.feeds.next_behind(conn, SUZHOU, after, until=until)
