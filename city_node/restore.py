@@ -15,7 +15,8 @@ may be run again:
    in the old one any more.
 6. The new epoch's head becomes the anchor, and the registry opens the epoch too: then it
    takes nothing more of the old one, also of what the node had sent before it ended.
-7. The node may sign again.
+7. The licences that ever moved are folded again, with what the registry said of each.
+8. The node may sign again.
 """
 
 from __future__ import annotations
@@ -169,8 +170,6 @@ class Restore:
         )
         refilled = await self._refill(registry.recovery)
         ended = await handing_in.all(self._registry_position)  # (3)
-        custody = CustodyRebuild(store=self._store, persons=self._keys.persons, city=self._config.city.code)
-        await self._database.write(custody.run)
         restored = await self._go_on(ended=ended)
         registered = True
         try:
@@ -182,7 +181,10 @@ class Restore:
                 raise
             _log.warning("epoch_not_registered", reason=error.reason, detail=error.message)
             registered = False
-        mark.clear()  # (7)
+        # By now the registry has said everything: of an epoch that it has ended, not before the next one is open there.
+        custody = CustodyRebuild(store=self._store, persons=self._keys.persons, city=self._config.city.code)
+        await self._database.write(custody.run)  # (7)
+        mark.clear()  # (8)
         return replace(restored, refilled=refilled, registered=registered)
 
     async def run_alone(self) -> Restored:

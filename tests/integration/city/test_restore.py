@@ -312,6 +312,14 @@ async def show_a_fork(cluster: Cluster, city: City) -> None:
             await call(stub.AppendEntries(request, timeout=DEADLINE_S))
 
 
+async def let_in(cluster: Cluster, code: int, folder: Path) -> None:
+    """End a quarantine, as two operators."""
+    for verb, name in (("release", "zhang"), ("approve", "li")):
+        operator = folder / name
+        await cluster.enroll_national(("operator", name), operator)
+        await command(registry.cli.main, "quarantine", verb, str(code), "--credentials", str(operator))
+
+
 async def test_a_city_whose_fork_was_released_is_restored_into_a_new_epoch(
     cluster: Cluster, suzhou: City, tmp_path: Path
 ) -> None:
@@ -326,10 +334,7 @@ async def test_a_city_whose_fork_was_released_is_restored_into_a_new_epoch(
     config = config_of(suzhou)
     # As long as nobody has let it in again there is nothing to go on from.
     assert "[QUARANTINED]" in await command(city_node.cli.main, "restore", *config, status=1)
-    for verb, name in (("release", "zhang"), ("approve", "li")):
-        operator = tmp_path / name
-        await cluster.enroll_national(("operator", name), operator)
-        await command(registry.cli.main, "quarantine", verb, str(SUZHOU), "--credentials", str(operator))
+    await let_in(cluster, SUZHOU, tmp_path)
     # The same evidence once more does not undo what two operators decided.
     await show_a_fork(cluster, suzhou)
     # What the database holds beyond the registry can be brought there no more, and is not dropped in silence.

@@ -38,7 +38,14 @@ from elicense.v1.verification_pb2 import (
 )
 from registry.store import RegistryStore
 from tests.integration.city.test_anchor import set_back
-from tests.integration.city.test_restore import copy_registry, restore, set_registry_back
+from tests.integration.city.test_restore import (
+    copy_registry,
+    let_in,
+    lose_database,
+    restore,
+    set_registry_back,
+    show_a_fork,
+)
 from tests.support.cluster import (
     CHENGDU,
     DEADLINE_S,
@@ -530,6 +537,27 @@ async def test_a_city_that_lost_its_database_knows_again_what_it_gave_away_and_w
         await city.replicated()
     for license_ in (gone, back):
         await nation.everywhere(license_, OUTCOME_INVALID)
+    await nation.sound()
+
+
+async def test_a_city_that_is_restored_after_its_fork_was_released_knows_what_it_wrote_of_a_licence_that_it_took_over(
+    nation: Nation, tmp_path: Path
+) -> None:
+    license_ = await nation.issued()
+    await offer(nation.suzhou, license_.name, CHENGDU)
+    await nation.suzhou.replicated()
+    await accept(nation.chengdu, license_.name)
+    await set_letter(nation.chengdu, same(license_, CHENGDU), "D")
+    await nation.chengdu.replicated()
+    await show_a_fork(nation.cluster, nation.chengdu)
+    await let_in(nation.cluster, CHENGDU, tmp_path)
+    # The registry says nothing to what is sent of the old epoch, so that its word on the take-over comes last.
+    await nation.chengdu.stop()
+    lose_database(nation.chengdu)
+    await restore(nation.chengdu)
+    await nation.chengdu.start()
+    await nation.enroll(nation.chengdu, "again")
+    assert await nation.outcome(license_, nation.chengdu) == OUTCOME_INVALID
     await nation.sound()
 
 
