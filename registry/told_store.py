@@ -44,6 +44,8 @@ class Mark(IntEnum):
     """Entries of the registry's own log, for decisions about custody; by its epoch, with city 0."""
     ANSWERED = 4
     """Words that were in an answer to the city, which may have them; with epoch 0."""
+    SIGNED = 5
+    """Words behind which nothing is left to be signed, for what a city does not sign; by epoch of its log."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ call, is not seen at all.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -55,8 +55,26 @@ class Unacknowledged:
         return max(0, self.heard_us - self.decided_us) / SECOND_US
 
 
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """What one look came to.
+
+    Attributes:
+        found: The oldest word that each city has not signed, as far as was read.
+        signed: Up to which number nothing is left to be signed, by log; where that is more than before.
+        is_whole: Whether all was read.
+    """
+
+    found: list[Unacknowledged]
+    signed: dict[LogKey, int]
+    is_whole: bool
+
+
 class Acknowledgements:
     """Looks for what cities do not sign; each look reads no more than a page of any city's feed.
+
+    How far it came is noted beside the feeds: a database that is set back beneath a
+    running registry has other words under these numbers, and takes the notes back with its own.
 
     Args:
         store: The registry's tables.
@@ -64,36 +82,59 @@ class Acknowledgements:
 
     def __init__(self, store: RegistryStore) -> None:
         self._store = store
-        # Up to where nothing is left to be signed, by log: a city may be told other things without end.
-        self._passed: dict[LogKey, int] = {}
 
-    def look(self, conn: Connection) -> tuple[list[Unacknowledged], bool]:
-        """Return the oldest that each city has not signed, as far as was read, and whether all was."""
-        store = self._store
-        states = {state.city: state for state in store.states(conn)}
-        reached = {(city, epoch): number for city, what, epoch, number in store.told.marks(conn) if what == Mark.TOLD}
-        found, all_read = [], True
-        for city, last in sorted(store.feeds.ends(conn).items()):
-            if (state := states.get(city)) is None:
-                continue
-            key = LogKey(city, state.epoch)
-            after = max(reached.get((city, state.epoch), 0), self._passed.get(key, 0))
-            if after >= last or (after := store.feeds.next_behind(conn, city, after, until=last)) >= last:
-                continue
-            word, passed = self._oldest(conn, key, after, min(last, after + _NUMBERS))
-            self._passed[key] = passed
-            if word is None:
-                all_read = all_read and passed >= last
-            elif (decided_us := self._decided_us(conn, word)) is not None:
-                found.append(Unacknowledged(city, word, decided_us, state.received_us))
-        return found, all_read
+    def look(self, conn: Connection) -> Looked:
+        """Return what is found behind what was noted."""
+        return self._look(conn, self._noted(conn))
+
+    def note(self, conn: Connection, looked: Looked) -> None:
+        """Note how far a look came: a city may be told other things without end."""
+        for key, number in looked.signed.items():
+            self._store.told.reach(conn, key.log, Mark.SIGNED, number, key.epoch)
 
     def all(self, conn: Connection) -> list[Unacknowledged]:
         """Return the oldest that each city has not signed, however long its feed is."""
+        noted = self._noted(conn)
         while True:
-            found, all_read = self.look(conn)
-            if all_read:
-                return found
+            looked = self._look(conn, noted)
+            if looked.is_whole:
+                return looked.found
+            noted |= looked.signed
+
+    def _noted(self, conn: Connection) -> dict[LogKey, int]:
+        noted: dict[LogKey, int] = {}
+        for city, what, epoch, number in self._store.told.marks(conn):
+            if what in (Mark.TOLD, Mark.SIGNED):
+                key = LogKey(city, epoch)
+                noted[key] = max(number, noted.get(key, 0))
+        return noted
+
+    def _look(self, conn: Connection, noted: Mapping[LogKey, int]) -> Looked:
+        store = self._store
+        states = {state.city: state for state in store.states(conn)}
+        found: list[Unacknowledged] = []
+        reached: dict[LogKey, int] = {}
+        is_whole = True
+        for city, last in sorted(store.feeds.ends(conn).items()):
+            state = states.get(city)
+            if state is None:
+                continue
+            key = LogKey(city, state.epoch)
+            after = noted.get(key, 0)
+            if after < last:
+                after = store.feeds.next_behind(conn, city, after, until=last)
+            if after >= last:
+                continue
+            word, signed = self._oldest(conn, key, after, min(last, after + _NUMBERS))
+            if signed > noted.get(key, 0):
+                reached[key] = signed
+            if word is None:
+                is_whole = is_whole and signed >= last
+                continue
+            decided_us = self._decided_us(conn, word)
+            if decided_us is not None:
+                found.append(Unacknowledged(city, word, decided_us, state.received_us))
+        return Looked(found, reached, is_whole)
 
     def _oldest(self, conn: Connection, key: LogKey, after: int, until: int) -> tuple[NotedDisposition | None, int]:
         """Return the first word that is not signed, and up to where all are."""
@@ -147,7 +188,9 @@ class UnacknowledgedGauge:
         if not self._leads():
             self._age.clear()
             return
-        found, _ = await self._database.read(self._acknowledgements.look)
+        looked = await self._database.read(self._acknowledgements.look)
+        if looked.signed:
+            await self._database.write(lambda conn: self._acknowledgements.note(conn, looked))
         self._age.clear()
-        for each in found:
+        for each in looked.found:
             self._age.labels(str(each.city)).set(each.seconds)

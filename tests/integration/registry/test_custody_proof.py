@@ -362,7 +362,42 @@ async def test_no_city_hides_what_it_does_not_sign_behind_other_words(move: Move
     (found,) = world.database.read_now(Acknowledgements(world.store).all)
     assert (found.city, found.word.seq) == (SUZHOU, 10_001)
     step = Acknowledgements(world.store)
-    assert [len(world.database.read_now(step.look)[0]) for _ in range(4)] == [0, 0, 1, 1]
+
+    def look(conn: Connection) -> int:
+        looked = step.look(conn)
+        step.note(conn, looked)
+        return len(looked.found)
+
+    def look_anew(conn: Connection) -> list[int]:
+        # In one transaction: the node looks too, now and then.
+        conn.exec_driver_sql("DELETE FROM feed_mark WHERE what = 5")
+        return [look(conn) for _ in range(4)]
+
+    assert world.database.write_now(look_anew) == [0, 0, 1, 1]
+
+
+async def test_what_a_city_does_not_sign_is_shown_after_the_database_was_set_back_beneath_a_running_registry(
+    move: Move,
+) -> None:
+    world, suzhou = move.world, move.suzhou
+    standing = (0, replication_pb2.DISPOSITION_KIND_STANDS, bytes(16), "")
+    world.database.write_now(lambda conn: world.store.feeds.add(conn, SUZHOU, 1, [standing] * 12))
+    metrics = CollectorRegistry()
+    gauge = UnacknowledgedGauge(database=world.database, store=world.store, leads=lambda: True, metrics=metrics)
+    await gauge.look()
+
+    def set_back(conn: Connection) -> None:
+        """To when it had said nothing."""
+        for table in ("disposition", "disposition_feed", "feed_mark"):
+            conn.exec_driver_sql(f"DELETE FROM {table}")
+
+    world.database.write_now(set_back)
+    await moved(move)
+    await suzhou.send(suzhou.batch(suzhou.size), keep_feed=False)
+    await world.node.breaches.look()
+    await gauge.look()
+    shown = [sample.labels["city"] for family in metrics.collect() for sample in family.samples]
+    assert shown == [str(SUZHOU)]
 
 
 async def test_what_a_city_signed_in_one_epoch_of_another_city_s_log_convicts_nobody_else(move: Move) -> None:

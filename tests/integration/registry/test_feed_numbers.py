@@ -16,7 +16,7 @@ from registry.feed_numbers import RENUMBERED_EVERY_US, FeedNumbers
 from registry.model import NotedDisposition
 from registry.store import RegistryStore, metadata
 from registry.told_store import Mark
-from registry.unacknowledged import Acknowledgements
+from registry.unacknowledged import Acknowledgements, Looked
 from tests.integration.registry.world import SUZHOU
 from tests.support.stores import EmptyStore
 
@@ -118,4 +118,4 @@ async def test_numbers_that_no_word_has_are_not_gone_through(database: Database,
     assert await database.read(lambda conn: next_behind(conn, FAR + 1, FAR + 9)) == FAR + 9
     assert await database.read(lambda conn: next_behind(conn, 0, 7)) == 7
     # One look is enough, however far that is.
-    assert await database.read(lambda conn: Acknowledgements(store).look(conn)) == ([], True)
+    assert await database.read(lambda conn: Acknowledgements(store).look(conn)) == Looked([], {}, is_whole=True)
