@@ -125,7 +125,7 @@ async def build(
         database=database,
         store=store,
         persons=keys.persons,
-        may_erase=own_log.may_erase,
+        log_is_whole=own_log.is_whole,
         on_erased=scrubber.due,
         count_erasures=erasures.count,
     )
@@ -162,7 +162,7 @@ async def build(
         freshness=answering.freshness,
         on_change=notify,
         scrubber=scrubber,
-        may_erase=own_log.may_erase,
+        log_is_whole=own_log.is_whole,
         count_erasures=erasures.count,
     )
     await intake.reseed()

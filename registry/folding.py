@@ -35,15 +35,15 @@ class Folding:
     Args:
         store: The registry's tables.
         persons: Computes person tags.
-        may_erase: Whether the registry holds its own log; while it does not, erasures are postponed.
+        log_is_whole: Whether the registry holds its own log whole; while it does not, erasures are postponed.
     """
 
     def __init__(
-        self, *, store: RegistryStore, persons: PersonIndex, may_erase: Callable[[], bool] = lambda: True
+        self, *, store: RegistryStore, persons: PersonIndex, log_is_whole: Callable[[], bool] = lambda: True
     ) -> None:
         self._store = store
         self._persons = persons
-        self._may_erase = may_erase
+        self._log_is_whole = log_is_whole
 
     def take(self, conn: Connection, batch: Batch, received: Received, *, now_us: int) -> tuple[bool, Erasures]:
         """Fold the records of a batch, which are appended already.
@@ -70,7 +70,7 @@ class Folding:
             undecided = undecided or bool(change.pending or change.arrivals or change.releases or change.offers)
         # Behind everything else: what is erased may have come with this very batch.
         erased = Erasures()
-        if erasures and self._may_erase():
+        if erasures and self._log_is_whole():
             erased = erase(conn, self._store, self._persons, key, erasures)
         else:
             postpone(conn, self._store, key, erasures)

@@ -113,7 +113,7 @@ def own_doubt(conn: Connection, logs: LogStore, key: LogKey, anchor: Anchor) -> 
     )
 
 
-def is_whole(conn: Connection, logs: LogStore, key: LogKey, keys: LogKeys) -> bool:
+def is_sound(conn: Connection, logs: LogStore, key: LogKey, keys: LogKeys) -> bool:
     """Whether the registry's own log, read entry by entry, is what its head, tiles and signatures say."""
     findings: list[Finding] = []
     check = LogCheck(conn, logs, key, keys=keys, found=findings.append, since=LogProgress())

@@ -87,7 +87,7 @@ class Ingest:
         clock: UTC microseconds.
         on_erased: Called with slots that were emptied, whose content the database's files may still hold.
         count_erasures: Called with a city and what came of its erasures.
-        may_erase: Whether the registry holds its own log; while it does not, erasures are postponed, and
+        log_is_whole: Whether the registry holds its own log whole; while it does not, erasures are postponed, and
             cities are told that decisions are missing.
     """
 
@@ -105,15 +105,15 @@ class Ingest:
         clock: Callable[[], int],
         on_erased: Callable[[Sequence[Erased]], None] | None = None,
         count_erasures: Callable[[int, Erasures], None] | None = None,
-        may_erase: Callable[[], bool] = lambda: True,
+        log_is_whole: Callable[[], bool] = lambda: True,
     ) -> None:
         self._on_erased = on_erased
         self._count_erasures = count_erasures
         self._database = database
         self._store = store
         self._readers = readers
-        self._may_erase = may_erase
-        self._folding = Folding(store=store, persons=persons, may_erase=may_erase)
+        self._log_is_whole = log_is_whole
+        self._folding = Folding(store=store, persons=persons, log_is_whole=log_is_whole)
         self._receipts = GivenReceipts(store=store, cosigner=cosigner, name=cosigner_name)
         self._cosigner_name = cosigner_name
         self._cosigner = cosigner_verifier_key(cosigner_name, cosigner.public_key())
@@ -207,7 +207,7 @@ class Ingest:
             # Who waited for the lock may have waited for the epoch's end.
             self._require_open(batch, self._enrolled(conn, batch.city))
         # Before the words: what was lacking when they were read must not seem to be among them.
-        lacking = not self._may_erase()
+        lacking = not self._log_is_whole()
         answered = self._feeds.hear(conn, batch.city, batch.dispositions_after)
         if signed is not None and signed.size <= head.size:
             require_ours(conn, self._store, head, signed)  # (3)

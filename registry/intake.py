@@ -30,7 +30,7 @@ class Intake:
         freshness: How far behind each city the view is.
         on_change: Called after something was taken in.
         scrubber: Wipes what was erased from the database's files.
-        may_erase: Whether the registry holds its own log.
+        log_is_whole: Whether the registry holds its own log whole.
         count_erasures: Called with a city and what came of its erasures.
 
     Attributes:
@@ -49,7 +49,7 @@ class Intake:
         freshness: Freshness,
         on_change: Callable[[], None],
         scrubber: Scrubber,
-        may_erase: Callable[[], bool],
+        log_is_whole: Callable[[], bool],
         count_erasures: Callable[[int, Erasures], None],
     ) -> None:
         self._ground = ground
@@ -78,7 +78,7 @@ class Intake:
                 disputes=disputes,
                 clock=ground.clock,
                 on_erased=scrubber.due,
-                may_erase=may_erase,
+                log_is_whole=log_is_whole,
                 count_erasures=count_erasures,
             ),
             admission=Admission(database=ground.database, store=ground.store),

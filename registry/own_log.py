@@ -30,7 +30,7 @@ from registry.board import Outcome
 from registry.decider import Command, RegistryDecider
 from registry.given_back import GivenBack
 from registry.ground import Ground
-from registry.history import is_whole, own_doubt
+from registry.history import is_sound, own_doubt
 from registry.names import registry_origin
 from registry.replay import Replay
 from registry.transfer_decider import TransferDecider
@@ -61,7 +61,7 @@ class OwnLog:
         self._kept = StopMark(config.stop_mark_path, clock)
         self._running: set[asyncio.Task[None]] = set()
         self.anchor = Anchor(config.anchor_path, origin)
-        self._transfers = TransferDecider(store=ground.store, persons=ground.keys.persons, may_erase=self.may_erase)
+        self._transfers = TransferDecider(store=ground.store, persons=ground.keys.persons, log_is_whole=self.is_whole)
         self._decider = RegistryDecider(
             store=ground.store,
             transfers=self._transfers,
@@ -85,7 +85,7 @@ class OwnLog:
             signed_before=self.anchor.last,
         )
 
-    def may_erase(self) -> bool:
+    def is_whole(self) -> bool:
         """Whether the log is whole, as far as this start of the registry knows: only then it is told who has a licence.
 
         Asked inside transactions; another process may have found the log in doubt a moment ago.
@@ -138,7 +138,7 @@ class OwnLog:
             StoreCorrupt: Its own log is missing, or the head contradicts itself.
         """
         ground, kept = self._ground, self._kept.read()
-        own = partial(is_whole, logs=ground.store.logs, key=ground.own_key, keys=self._signed_by)
+        own = partial(is_sound, logs=ground.store.logs, key=ground.own_key, keys=self._signed_by)
         if isinstance(kept, StoreCorrupt) and await ground.database.read(own):
             await asyncio.to_thread(self._kept.clear)
             _log.info("log_is_whole")

@@ -78,7 +78,7 @@ def erase_after_hand_over(
         persons: Computes person tags.
         city: The city that has custody now.
         license_id: The licence.
-        now: Whether the registry holds its own log.
+        now: Whether the registry holds its own log whole.
 
     Returns:
         The slots that were emptied.
@@ -118,7 +118,7 @@ class PostponedErasures:
         database: The registry's database.
         store: Its tables.
         persons: Computes person tags.
-        may_erase: Whether the registry holds its own log.
+        log_is_whole: Whether the registry holds its own log whole.
         on_erased: Called with slots that were emptied, whose content the database's files may still hold.
         count_erasures: Called with a city and what came of an erasure of it.
     """
@@ -129,14 +129,14 @@ class PostponedErasures:
         database: Database,
         store: RegistryStore,
         persons: PersonIndex,
-        may_erase: Callable[[], bool],
+        log_is_whole: Callable[[], bool],
         on_erased: Callable[[Sequence[Erased]], None],
         count_erasures: Callable[[int, Erasures], None],
     ) -> None:
         self._database = database
         self._store = store
         self._persons = persons
-        self._may_erase = may_erase
+        self._log_is_whole = log_is_whole
         self._on_erased = on_erased
         self._count_erasures = count_erasures
 
@@ -147,7 +147,7 @@ class PostponedErasures:
             StoreUnavailable: The database is away; what waits is judged later.
         """
         judged = 0
-        while self._may_erase() and await self._database.read(self._waits):
+        while self._log_is_whole() and await self._database.read(self._waits):
             count, came = await self._database.write(self._carry_out)
             if not count:
                 break
@@ -163,7 +163,7 @@ class PostponedErasures:
 
     def _carry_out(self, conn: Connection) -> tuple[int, list[tuple[int, Erasures]]]:
         Readiness(self._store).lock(conn)  # no city writes of the licences meanwhile
-        if not self._may_erase():
+        if not self._log_is_whole():
             return 0, []
         page = self._store.postponed.page(conn, limit=_PER_COMMIT)
         came: list[tuple[int, Erasures]] = []

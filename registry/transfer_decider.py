@@ -58,15 +58,15 @@ class TransferDecider:
     Args:
         store: The registry's tables.
         persons: Computes person and name tags.
-        may_erase: Whether the registry holds its own log; while it does not, erasures are postponed.
+        log_is_whole: Whether the registry holds its own log whole; while it does not, erasures are postponed.
     """
 
     def __init__(
-        self, *, store: RegistryStore, persons: PersonIndex, may_erase: Callable[[], bool] = lambda: True
+        self, *, store: RegistryStore, persons: PersonIndex, log_is_whole: Callable[[], bool] = lambda: True
     ) -> None:
         self._store = store
         self._persons = persons
-        self._may_erase = may_erase
+        self._log_is_whole = log_is_whole
 
     def cities(self, conn: Connection, arrivals: Sequence[Arrival]) -> set[int]:
         """Return the cities whose logs a decision rests on; their heads must be locked before anything is read."""
@@ -263,7 +263,7 @@ class TransferDecider:
             if each.after is not None:
                 city, license_id = each.arrival.city, each.arrival.license_id
                 erased += erase_after_hand_over(
-                    conn, self._store, self._persons, city, license_id, now=self._may_erase()
+                    conn, self._store, self._persons, city, license_id, now=self._log_is_whole()
                 )
         # What comes to nothing may be about a licence that is no more.
         return erased + sweep_erased(conn, self._store, self._persons, _without_effect(decided))

@@ -53,7 +53,7 @@ class RegistryNode(Node):
         self.key = database.read_now(lambda conn: open_key(conn, store.logs))
         origin = registry_origin(domain, self.key.epoch)
         self.anchor = WatchedAnchor(anchor_of(self.database_path), origin)
-        transfers = around.doubles.transfers(store=store, persons=keys.persons, may_erase=self.may_erase)
+        transfers = around.doubles.transfers(store=store, persons=keys.persons, log_is_whole=self.log_is_whole)
         decider = RegistryDecider(
             store=store,
             transfers=transfers,
@@ -79,7 +79,7 @@ class RegistryNode(Node):
             database=database,
             store=store,
             persons=keys.persons,
-            may_erase=self.may_erase,
+            log_is_whole=self.log_is_whole,
             on_erased=lambda _: None,  # what is left in the database's files is not looked at here
             count_erasures=lambda _city, _came: None,
         )
@@ -116,7 +116,7 @@ class RegistryNode(Node):
                 trust_domain=domain,
                 disputes=self.disputes,
                 clock=self.clock,
-                may_erase=self.may_erase,
+                log_is_whole=self.log_is_whole,
             ),
             admission=Admission(database=database, store=store),
             decisions=self.decisions,
@@ -199,7 +199,7 @@ class RegistryNode(Node):
             await self.writer.resume()
         return doubt is None
 
-    def may_erase(self) -> bool:
+    def log_is_whole(self) -> bool:
         """Whether the log is whole, as far as this start of the registry knows."""
         return self.writer.last_signed is not None and self.writer.failure is None
 
