@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 import structlog
 from prometheus_client import CollectorRegistry, Gauge
 
-from elicense.errors import Malformed, NotFound, Quarantined, StoreCorrupt
+from elicense.errors import DataLoss, Malformed, NotFound, Quarantined, StoreCorrupt
 from elicense.log.model import LogKey
 from elicense.log.verifier_key import parse_vkey
 from elicense.sql.database import Database
@@ -102,7 +102,7 @@ class Disputes:
 
         await self._database.write(keep)
         signed = judgement.signed
-        opened = await self._log.quarantine(
+        opened = await self._decide_if_whole(
             OpenQuarantine(batch.city, batch.epoch, kind, signed.size, signed.root, digest)
         )
         if opened is not None:
@@ -115,8 +115,9 @@ class Disputes:
         Raises:
             StoreUnavailable: The database is away; the city's next call ends it.
         """
-        await self._log.quarantine(NoteExplained(city, epoch, size, str(city_id(self._trust_domain, city))))
-        _log.info("quarantine_explained", city=city, epoch=epoch)
+        ended = await self._decide_if_whole(NoteExplained(city, epoch, size, str(city_id(self._trust_domain, city))))
+        if ended is not None:
+            _log.info("quarantine_explained", city=city, epoch=epoch)
         await self.refresh()
 
     async def ask_release(self, city: int, actor: str) -> Quarantine:
@@ -161,6 +162,18 @@ class Disputes:
             self._gauge.labels(str(held.city), kind.name).set(held.open)
             if held.open and kind is Kind.FORK:
                 self._gauge.labels(str(held.city), Kind.UNEXPLAINED.name).set(0)
+
+    async def _decide_if_whole(self, command: OpenQuarantine | NoteExplained) -> Quarantine | None:
+        """Decide upon what a city sent; None when nothing changes, or the registry's own log is in doubt.
+
+        That is no answer to the city, which would take it for a doubt about its own log, and sign nothing more.
+        It sends the same again, and then it is decided.
+        """
+        try:
+            return await self._log.quarantine(command)
+        except DataLoss as error:
+            _log.warning("quarantine_not_decided", city=command.city, reason=error.reason, detail=error.message)
+            return None
 
     async def _decide(self, command: AskRelease | ApproveRelease) -> Quarantine:
         decided = await self._log.quarantine(command)
