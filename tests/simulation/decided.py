@@ -6,6 +6,7 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 
 from elicense.v1.log_pb2 import RegistryRecord
+from tests.simulation.quarantines import QuarantineRules
 from tests.simulation.written import CityWritings, Place, Violated, Watch, Written
 
 
@@ -28,6 +29,7 @@ class Decisions:
 
     Attributes:
         writings: What cities wrote.
+        quarantines: What must hold of quarantines.
         accepted: Take-overs of each licence, in order.
         grants: City and person tags of each grant, by place in the log.
         stands: By licence that names a conflict: the one that stands by what was decided last; empty for none.
@@ -37,6 +39,7 @@ class Decisions:
     """
 
     writings: CityWritings
+    quarantines: QuarantineRules
     accepted: dict[bytes, list[TakenOver]] = field(default_factory=lambda: defaultdict(list))
     refused: int = 0
     grants: dict[tuple[int, int], tuple[int, list[bytes]]] = field(default_factory=dict)
@@ -65,12 +68,14 @@ class Decisions:
         before = {license_id: taken_over[-1] for license_id, taken_over in self.accepted.items()}
         for known in (self.accepted, self.grants, self.stands, self.void, self._sizes):
             known.clear()
+        self.quarantines.forget()
         self.read(registry)
         for license_id, last in before.items():
             if self.accepted.get(license_id, [None])[-1] != last:
                 self.lost.add(license_id)
 
     def _note(self, epoch: int, index: int, record: RegistryRecord) -> None:
+        self.quarantines.note(record)
         if record.HasField("claims_granted"):
             granted = record.claims_granted
             self.grants[epoch, index] = granted.city, [claim.person_tag for claim in granted.claims]

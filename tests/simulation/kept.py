@@ -12,7 +12,7 @@ from typing import Final
 from elicense.clock import SECOND_US
 from elicense.log.checkpoint import Checkpoint
 from elicense.log.tree import subtree_root
-from tests.simulation.written import CityWritings, Place, Violated, Watch
+from tests.simulation.written import CityWritings, Place, Violated, Watch, leaves
 
 #: How long after a restore an answer of before may arrive.
 _LATEST_US: Final = 3 * SECOND_US
@@ -41,7 +41,7 @@ class SetbackRules:
         self.under_way[code] = {
             Place(code, epoch, idx): leaf
             for epoch, size, _ in self.registry.heads(code)
-            for idx, leaf in enumerate(leaves(self.cities[code], code, epoch, size))
+            for idx, leaf in enumerate(leaves(self.registry, code, epoch, size))
         }
 
     def end(self, code: int, now_us: int) -> None:
@@ -50,6 +50,13 @@ class SetbackRules:
             if self._leaf(self.cities[code], place) != leaf:
                 raise Violated(f"{place} is lost, which the registry had")
         self._ended_us[code] = now_us
+
+    def lost(self, code: int, epoch: int, size: int, now_us: int) -> None:
+        """Note that what a city has signed behind a size of an epoch is of a history that may be lost."""
+        self._ended_us[code] = now_us
+        self._proved = [
+            each for each in self._proved if each[0].city != code or (each[0].epoch, each[2].size) <= (epoch, size)
+        ]
 
     def may_be_lost(self, code: int, now_us: int) -> bool:
         """Whether an answer of a city that arrives now may be of before its database was set back."""
@@ -74,9 +81,3 @@ class SetbackRules:
             "SELECT leaf_hash FROM log_entry WHERE log = ? AND epoch = ? AND idx = ?", place
         ).fetchone()
         return found[0] if found else None
-
-
-def leaves(source: Watch, log: int, epoch: int, size: int) -> list[bytes]:
-    """Return the first leaf hashes of a log."""
-    query = "SELECT leaf_hash FROM log_entry WHERE log = ? AND epoch = ? AND idx < ? ORDER BY idx"
-    return [leaf for (leaf,) in source.connection.execute(query, (log, epoch, size))]

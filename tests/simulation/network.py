@@ -56,12 +56,14 @@ class Network:
         random: Draws what happens to each message.
         weather: How bad it is now.
         cut: Names of nodes that are cut off from each other.
+        down: Likewise, also when the time of trouble is over.
     """
 
     loop: VirtualLoop
     random: Random
     weather: Weather = field(default_factory=Weather)
     cut: set[frozenset[str]] = field(default_factory=set)
+    down: set[frozenset[str]] = field(default_factory=set)
     #: Told of each exception that no node should raise.
     on_fault: Callable[[str, Exception], None] = lambda _method, _error: None
 
@@ -135,7 +137,8 @@ class Network:
         return type(message), message.SerializeToString()
 
     def _passes(self, one: str, other: str) -> bool:
-        return frozenset((one, other)) not in self.cut and self.random.random() >= self.weather.lost
+        line = frozenset((one, other))
+        return line not in self.cut and line not in self.down and self.random.random() >= self.weather.lost
 
     def _later(self, happens: Callable[[], None]) -> None:
         self.loop.call_later(self.random.uniform(0, self.weather.longest_s), happens, context=outside())

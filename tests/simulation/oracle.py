@@ -16,6 +16,11 @@
    (:mod:`tests.simulation.kept`).
 11. The registry takes nothing emptied that it has not held in full, unless it was erased
    (:mod:`tests.simulation.slots`).
+12. No honest city comes into quarantine; what has two histories does, and two operators end it
+   (:mod:`tests.simulation.quarantines`).
+
+What a city with two histories acknowledged behind the point at which they part may be lost, unless it has a receipt
+for it; until it is restored nothing that it says of itself is judged.
 
 At the end, with everything healed, both sides are equal, and :mod:`tests.simulation.healed` holds.
 """
@@ -24,7 +29,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Final
 
 from elicense.clock import SECOND_US
 from elicense.errors import Error, LogBehind
@@ -33,40 +37,20 @@ from elicense.log.merkle import verify_inclusion
 from elicense.log.note import parse_note
 from elicense.log.tree import EMPTY_ROOT
 from elicense.trust.enrollment import city_log_origin
-from elicense.trust.signer import Signer
 from elicense.v1 import issuance_pb2 as pb
+from registry.quarantine_model import Kind
 from tests.simulation.city import CityNode
 from tests.simulation.decided import Decisions
 from tests.simulation.healed import Healed, findings
 from tests.simulation.kept import SetbackRules
 from tests.simulation.persons import PersonRules
+from tests.simulation.quarantines import QuarantineRules
 from tests.simulation.registry import RegistryNode
+from tests.simulation.signatures import Signatures
 from tests.simulation.slots import SlotRules
 from tests.simulation.template import START_US, Template
 from tests.simulation.verdicts import VerdictOracle
-from tests.simulation.written import CityWritings, Place, Violated, Watch
-
-_COSIGNED: Final = b"cosignature/v1\n"
-
-
-class _Witnessed:
-    """A signer that tells the oracle what it is about to sign."""
-
-    def __init__(self, signer: Signer, seen: Callable[[str], None]) -> None:
-        self._signer = signer
-        self._seen = seen
-
-    @property
-    def algorithm(self) -> str:
-        return self._signer.algorithm
-
-    def public_key(self) -> bytes:
-        return self._signer.public_key()
-
-    def sign(self, message: bytes) -> bytes:
-        body = message.split(b"\n", 2)[2] if message.startswith(_COSIGNED) else message
-        self._seen(body.decode())
-        return self._signer.sign(message)
+from tests.simulation.written import CityWritings, Place, Violated, Watch, in_common
 
 
 @dataclass
@@ -90,7 +74,8 @@ class Oracle:
     decisions: Decisions = field(init=False)
     persons: PersonRules = field(init=False)
     verdicts: VerdictOracle = field(init=False)
-    _signed: dict[tuple[str, int], bytes] = field(default_factory=dict)
+    quarantines: QuarantineRules = field(init=False)
+    signatures: Signatures = field(init=False)
     #: By city: at which true time the log had grown to which epoch and size.
     _grown: dict[int, list[tuple[int, tuple[int, int]]]] = field(default_factory=dict)
     setbacks: SetbackRules = field(init=False)
@@ -98,25 +83,19 @@ class Oracle:
     slots: SlotRules = field(init=False)
 
     def __post_init__(self) -> None:
-        self.decisions = Decisions(self.writings)
+        self.signatures = Signatures(self.template.registry_keys.cosigner.public_key())
+        self.quarantines = QuarantineRules(self.registry)
+        self.decisions = Decisions(self.writings, self.quarantines)
         self.persons = PersonRules(self.writings, self.decisions, self.template.registry_keys.persons)
         self.setbacks = SetbackRules(self.registry, self.cities, self.writings)
         self.slots = SlotRules(self.registry, self.writings)
         self.healed = Healed(self.registry, self.cities, self.writings, self.decisions)
         self.verdicts = VerdictOracle(self.registry, self.cities, self.writings, self.decisions, self.persons)
 
-    def witness(self, signer: Signer) -> Signer:
-        """Return the signer, watched."""
-        return _Witnessed(signer, self._saw)
-
-    def _saw(self, body: str) -> None:
-        try:
-            head = parse_checkpoint(body)
-        except Error:
-            return  # not a head
-        self.checks += 1
-        if self._signed.setdefault((head.origin, head.size), head.root) != head.root:
-            raise Violated(f"two heads were signed for {head.origin} at {head.size}")
+    @property
+    def all_checks(self) -> int:
+        """How many things were compared, heads that were signed among them."""
+        return self.checks + self.signatures.seen
 
     def after_step(self) -> None:
         """Check what can have changed."""
@@ -134,16 +113,19 @@ class Oracle:
                 if head > sizes[-1][1]:
                     sizes.append((now_us, head))
         decided = self.registry.changed()
+        if self.quarantines.unmended and (decided or grown):
+            self._part()
         if decided:
             self.decisions.read(self.registry)
             self.slots.check()
+            self.quarantines.check()
         if decided or grown:
             self._check_registry()
 
     def _check_registry(self) -> None:
         self.checks += 1
         for code, watch in self.cities.items():
-            if code in self.setbacks.under_way:
+            if code in self.setbacks.under_way or code in self.quarantines.unmended:
                 continue
             for epoch, size, root in self.registry.heads(code):
                 own = watch.connection.execute(
@@ -153,7 +135,7 @@ class Oracle:
                     raise Violated(f"the registry's log of {code} is no prefix of the city's at {size}")
         rows = self.registry.connection.execute("SELECT city, epoch, next_index, as_of_us FROM city_state")
         for code, epoch, next_index, as_of_us in rows:
-            if code not in self._grown:
+            if code not in self._grown or code in self.quarantines.unmended:
                 continue
             # A commit of this very step may be the one that the answer already counts.
             had = max(head for at_us, head in self._grown[code] if at_us < as_of_us or head == (1, 0))
@@ -221,19 +203,67 @@ class Oracle:
         """Forget what is lost with a city's database; tell whether the registry holds more than the copy had."""
         copied = self.cities[code].head(code)[:2]
         held = self.registry.head(code)[:2]
-        left = max(copied, held)
+        self._forget(code, max(copied, held))
+        return held > copied
+
+    def _forget(self, code: int, left: tuple[int, int]) -> None:
+        """Forget what a city had written behind an epoch and size, which is lost."""
         self.writings.forget(code, *left)
         if code in self._grown:
             self._grown[code] = [each for each in self._grown[code] if each[1] <= left]
-        return held > copied
+
+    def forks(self, code: int, kind: Kind) -> None:
+        """Note that from now on somebody shows the registry two histories of a city, or an unsound head."""
+        epoch, _, _ = self.cities[code].head(code)
+        self.quarantines.at_fault[code, epoch] = kind
+        if kind is Kind.FORK:
+            self.signatures.fork(self._origin(code, epoch))
+            self.quarantines.unmended.add(code)
+
+    def set_back_as_a_whole(self, code: int) -> None:
+        """Forget what a city's machine has forgotten, which goes on and nobody knows."""
+        self.forks(code, Kind.FORK)
+        epoch, size, _ = self.cities[code].head(code)
+        self.signatures.fork(self._origin(code, epoch), by_itself=True)
+        self.verdicts.setbacks += 1
+        self._forget(code, (epoch, size))
+        self.setbacks.lost(code, epoch, size, self.now_us())
+
+    def moves_aside(self, code: int) -> None:
+        """Forget what is lost with one of a city's two histories: nothing that it has a receipt for."""
+        city = self.cities[code]
+        query = "SELECT cosigned_size FROM log_head WHERE log = ? AND epoch = ?"
+        for epoch, size, _ in city.heads(code):
+            left = in_common(self.registry, city, code, epoch)
+            (has_receipt,) = city.connection.execute(query, (code, epoch)).fetchone()
+            if has_receipt > left:
+                raise Violated(f"{code} loses {has_receipt - left} entries that it has a receipt for")
+            if left < size:
+                break
+        self._forget(code, (epoch, left))
+        self.setbacks.lost(code, epoch, left, self.now_us())
+
+    def mended(self, code: int) -> None:
+        """Check that a city that had two histories has the one that the registry holds."""
+        self.restored(code)
+        self.verdicts.setbacks += 1
+        self.quarantines.unmended.discard(code)
+        self.registry.parted.clear()
+
+    def _part(self) -> None:
+        """Find out where the histories of the registry and of cities part."""
+        self.registry.parted = {
+            (code, epoch): in_common(self.registry, self.cities[code], code, epoch)
+            for code in self.quarantines.unmended
+            for epoch, _, _ in self.registry.heads(code)
+        }
 
     def put_aside(self, code: int) -> None:
         """Forget an epoch of a city that the registry has refused: its key is put aside, and another one begins it."""
         epoch, _, _ = self.cities[code].head(code)
         if epoch in [held for held, _, _ in self.registry.heads(code)]:
             raise Violated(f"the registry holds epoch {epoch} of {code}, and refused it")
-        origin = city_log_origin(self.template.registry.node.trust_domain, code, epoch)
-        self._signed = {signed: root for signed, root in self._signed.items() if signed[0] != origin}
+        self.signatures.put_aside(self._origin(code, epoch))
 
     def is_mirrored(self) -> bool:
         """Whether a city holds all of the registry's own log."""
@@ -261,7 +291,7 @@ class Oracle:
 
     def honest(self, city: CityNode) -> None:
         """Check that a city has no reason to stop."""
-        if city.code in self.setbacks.under_way:
+        if city.code in self.setbacks.under_way or city.code in self.quarantines.unmended:
             return
         if city.gate.reason is not None and not city.gate.waits:
             raise Violated(f"{city.name} stopped signing: {city.gate.reason.message}")
@@ -282,9 +312,13 @@ class Oracle:
             if self.registry.head(code) != watch.head(code):
                 raise Violated(f"the registry never caught up with {code}")
         self.setbacks.settled()
+        self.quarantines.settled()
         self.persons.settled(self.registry)
         if found:
             raise Violated("; ".join(f"{finding.where}: {finding.what}" for finding in found[:3]))
+
+    def _origin(self, code: int, epoch: int) -> str:
+        return city_log_origin(self.template.registry.node.trust_domain, code, epoch)
 
     def now_us(self) -> int:
         """Return the true time."""

@@ -33,6 +33,7 @@ from registry.replay import Replay
 from registry.replication import DecisionLog, Replication
 from registry.services.conflict import ConflictRulingServicer, ConflictServicer
 from registry.services.custody import CustodyServicer
+from registry.services.oversight import OversightServicer
 from registry.services.recovery import RecoveryServicer
 from registry.services.replication import ReplicationServicer
 from tests.simulation.nodes import Node, WatchedAnchor, looks_of
@@ -171,6 +172,7 @@ class RegistryNode(Node):
                 log=log,
                 trust_domain=domain,
             ),
+            OversightServicer(self.disputes),
             CustodyServicer(custody=custody, persons=keys.persons),
             ConflictServicer(conflicts),
             ConflictRulingServicer(conflicts),

@@ -31,6 +31,7 @@ _COUNTED: Final = (
     "barred",
     "ruled",
     "restored",
+    "quarantined",
     "verdicts",
     "checks",
 )

@@ -16,6 +16,7 @@ from elicense.log import note
 from tests.simulation.citizens import COUNTERS, Citizens
 from tests.simulation.city import CityNode
 from tests.simulation.disputes import Disputants
+from tests.simulation.forks import Fork
 from tests.simulation.loop import Stuck, VirtualLoop, outside
 from tests.simulation.network import Network
 from tests.simulation.nodes import Doubles, Node, Surroundings
@@ -34,6 +35,8 @@ REGISTRY_SET_BACK: Final = 0.15
 BOTH_SET_BACK: Final = 0.4
 #: Share of those in which an operator does without decisions that are lost.
 GIVEN_UP: Final = 0.3
+#: Share of seeds in which a city has two histories, or a head that nobody can compute.
+FORKED: Final = 0.15
 #: Share of seeds in which conflicts are ruled on, of which there are more then.
 RULED: Final = 0.25
 #: Within which everything must have healed, virtual seconds.
@@ -56,6 +59,7 @@ class Outcome:
         barred: Holders who were barred from applying anew.
         ruled: Conflicts that a city or an operator ended.
         restored: Databases that were set back, and restored.
+        quarantined: Quarantines that were decided.
         verdicts: What verifiers were told.
         checks: What the oracle compared.
         events: What was broken, in order.
@@ -73,6 +77,7 @@ class Outcome:
     barred: int = 0
     ruled: int = 0
     restored: int = 0
+    quarantined: int = 0
     verdicts: int = 0
     checks: int = 0
     events: list[str] = field(default_factory=list)
@@ -108,7 +113,8 @@ def _simulate(seed: int, template: Template, doubles: Doubles) -> Outcome:
         nation.close()
         loop.discard()
         loop.close()
-    outcome.trace, outcome.steps, outcome.checks = loop.trace, loop.steps, nation.oracle.checks
+    outcome.trace, outcome.steps, outcome.checks = loop.trace, loop.steps, nation.oracle.all_checks
+    outcome.quarantined = nation.oracle.quarantines.decided
     return outcome
 
 
@@ -118,6 +124,8 @@ class Nation:
     def __init__(self, seed: int, template: Template, loop: VirtualLoop, doubles: Doubles, outcome: Outcome) -> None:
         self._random = Random(f"nation {seed}")
         self.mirrored = Random(f"mirrors {seed}").random() < REGISTRY_SET_BACK
+        forked = Random(f"forks {seed}")
+        self.fork: Random | None = forked if forked.random() < FORKED else None
         self.ruled = not self.mirrored and Random(f"rulings {seed}").random() < RULED
         self.loop = loop
         self.outcome = outcome
@@ -133,7 +141,13 @@ class Nation:
             {code: watch(path) for code, path in self.city_paths.items()},
         )
         self.around = Surroundings(
-            template, loop, Random(f"nodes {seed}"), self.network, self.oracle.witness, doubles, self.trouble.fate
+            template,
+            loop,
+            Random(f"nodes {seed}"),
+            self.network,
+            self.oracle.signatures.witness,
+            doubles,
+            self.trouble.fate,
         )
         self.registry: RegistryNode | None = None
         self.cities: dict[int, CityNode | None] = dict.fromkeys(CITIES)
@@ -241,6 +255,7 @@ class Nation:
             self.trouble.run(),
             *(setback.run() for setback in self.setbacks()),
             *([Disputants(self, Random(f"disputes {self.outcome.seed}")).run()] if self.ruled else []),
+            *([Fork(self, self.fork, self.fork.choice(CITIES)).run()] if self.fork else []),
             *(citizens.live(code, number) for code in CITIES for number in range(COUNTERS)),
             *(citizens.verify(code) for code in CITIES),
         )
@@ -258,12 +273,14 @@ class Nation:
         random = Random(f"setbacks {self.outcome.seed}")
         if not self.mirrored:
             self.registry_is_whole.set()
-            return [CitySetBack(self, random, random.choice(CITIES))] if random.random() < SET_BACK else []
+            # One disaster is enough for a city.
+            is_set_back = random.random() < SET_BACK and not self.fork
+            return [CitySetBack(self, random, random.choice(CITIES))] if is_set_back else []
         both = Random(f"both {self.outcome.seed}")
         drawn = both.random()
         waits = drawn < 1 - GIVEN_UP
         setbacks: list[CitySetBack | RegistrySetBack] = [RegistrySetBack(self, random, waits=waits)]
-        if drawn < BOTH_SET_BACK:
+        if drawn < BOTH_SET_BACK and not self.fork:
             setbacks.append(CitySetBack(self, both, both.choice(CITIES)))
         return setbacks
 

@@ -10,25 +10,21 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Final
 
-from city_node.keys import LogSigners
-from city_node.restore import Restore, Upstream
-from elicense.clock import SECOND_US
-from elicense.errors import EpochNotBound, Error
+from elicense.errors import EpochNotBound
 from elicense.log.anchor import Anchor, create_anchor, epoch_of
 from elicense.log.checkpoint import Checkpoint, sign_checkpoint
 from elicense.log.entry import SALT_SIZE
 from elicense.log.model import REGISTRY_LOG, Head
 from elicense.sql.database import CommitUnknown
-from elicense.trust.roles import Role
-from elicense.trust.spiffe import Caller, city_id, registry_id
+from elicense.trust.spiffe import registry_id
 from registry.history import open_next
 from registry.names import registry_origin
-from tests.simulation.template import CITIES, START_US
+from tests.simulation.restoring import Restoring, why
+from tests.simulation.template import CITIES
 from tests.simulation.written import Violated
 
 if TYPE_CHECKING:
@@ -36,8 +32,6 @@ if TYPE_CHECKING:
 
 #: When whatever is broken has been healed for long, virtual seconds.
 _LATEST_S: Final = 60.0
-#: How long one attempt to restore may take before its operator ends it, virtual seconds.
-_PATIENCE_S: Final = 8.0
 
 
 class CitySetBack:
@@ -56,6 +50,7 @@ class CitySetBack:
         self._config = nation.configs[code]
         self._copy = nation.around.template.folder / f"{code}-copy.db"
         self._anchor = b""
+        self._restoring = Restoring(nation, random, code)
 
     async def run(self) -> None:
         """Copy the city's database, put the copy in its place some time later, and restore the city."""
@@ -74,7 +69,7 @@ class CitySetBack:
     async def _strike(self) -> None:
         nation, oracle, code = self._nation, self._nation.oracle, self._code
         # A power cut may just have set the anchor back as well, as long as the city has not started since.
-        while not self._is_anchored():  # noqa: ASYNC110  # what is waited for is a file
+        while not is_anchored(nation, code):  # noqa: ASYNC110  # what is waited for is a file
             await asyncio.sleep(0.05)
         nation.keep_down(str(code))
         oracle.about_to_set_back(code)
@@ -99,53 +94,17 @@ class CitySetBack:
         source.close()
         return oracle.set_back(self._code)
 
-    def _is_anchored(self) -> bool:
-        city = self._nation.cities[self._code]
-        epoch, size, _ = self._nation.oracle.cities[self._code].head(self._code)
-        last = None if city is None else city.anchor.last()
-        return last is not None and (epoch_of(last.origin), last.size) == (epoch, size)
-
     async def _restore(self) -> None:
-        while True:
-            try:
-                async with asyncio.timeout(self._random.uniform(0.2, _PATIENCE_S)):
-                    restored = await self._work().run(self._upstream())
-                break
-            except (Error, TimeoutError) as error:
-                why = getattr(error, "reason", "too slow")
-                self._nation.event(f"no restore of {self._code}: {why}")
-                if self._nation.loop.time() > _LATEST_S:
-                    raise Violated(f"{self._code} can not be restored: {why}") from error
-                if isinstance(error, EpochNotBound):
-                    # A call of its last moments was on its way still; nothing was issued in the epoch that lacks it.
-                    self._nation.oracle.put_aside(self._code)
-                    self._put_copy_in_place()
+        while (refused := await self._restoring.attempt()) is not None:
+            if self._nation.loop.time() > _LATEST_S:
+                raise Violated(f"{self._code} can not be restored: {why(refused)}") from refused
+            if isinstance(refused, EpochNotBound):
+                # A call of its last moments was on its way still; nothing was issued in the epoch that lacks it.
+                self._nation.oracle.put_aside(self._code)
+                self._put_copy_in_place()
             await asyncio.sleep(self._random.uniform(0.1, 1))
-        self._nation.event(f"{restored}")
-        self._nation.outcome.restored += 1
         self._nation.oracle.restored(self._code)
         await self._nation.let_up(str(self._code))
-
-    def _work(self) -> Restore:
-        around, code = self._nation.around, self._code
-        # Its operator reads the keys anew, and so does the node when it starts.
-        signers = self._nation.signers[code] = LogSigners(self._config)
-        return Restore(
-            config=self._config,
-            keys=replace(around.template.city_keys[code], log=around.watched(signers)),
-            database=around.template.database(around.doubles.database, self._nation.city_paths[code]),
-            store=around.template.city_store,
-            clock=lambda: START_US + int(around.loop.time() * SECOND_US),
-            random=around.random.randbytes,
-            progress=lambda _epoch, _done, _of: None,
-        )
-
-    def _upstream(self) -> Upstream:
-        us = city_id(self._config.node.trust_domain, self._code)
-        stub = self._nation.network.connect(
-            lambda: self._nation.registry, caller=Caller(us, Role.CITY, self._code, bytes(32)), name=str(self._code)
-        )
-        return Upstream(stub, stub)
 
 
 class RegistrySetBack:
@@ -251,3 +210,11 @@ def copy(source: sqlite3.Connection, path: Path) -> None:
     target = sqlite3.connect(path)
     source.backup(target)
     target.close()
+
+
+def is_anchored(nation: Nation, code: int) -> bool:
+    """Whether a city runs, and its anchor shows the head of its database."""
+    city = nation.cities[code]
+    epoch, size, _ = nation.oracle.cities[code].head(code)
+    last = None if city is None else city.anchor.last()
+    return last is not None and (epoch_of(last.origin), last.size) == (epoch, size)

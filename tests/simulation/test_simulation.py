@@ -24,12 +24,16 @@ from elicense.log.model import Head, LogKey, StoredEntry
 from elicense.log.store import LogStore
 from elicense.v1 import license_pb2, log_pb2
 from elicense.view.model import ViewRow
+from registry import explanation, quarantine
 from registry.batch import Batch, Taken
 from registry.board import Board
 from registry.board import Outcome as BoardOutcome
 from registry.handovers import TransferDecision
 from registry.history import open_key
 from registry.ingest import Ingest
+from registry.quarantine import ApproveRelease, QuarantineCommand
+from registry.quarantine_model import Quarantine
+from registry.store import RegistryStore
 from registry.transfer_decider import TransferDecider
 from registry.verification import NationalAnswers
 from tests.simulation import scenario
@@ -122,6 +126,10 @@ def no_slots(*_: object) -> list[object]:
 
 def no_records(*_: object) -> list[bytes]:
     return []
+
+
+async def nothing_done(*_: object) -> None:
+    return None
 
 
 async def none_of_them(*_: object) -> int:
@@ -271,6 +279,44 @@ def test_a_planted_fault_in_a_ruling_is_found(
     template: Template, monkeypatch: pytest.MonkeyPatch, planted: dict[str, Callable[..., object]], told: str
 ) -> None:
     monkeypatch.setattr(scenario, "RULED", 1.0)
+    for name, fault in planted.items():
+        monkeypatch.setattr(name, fault)
+    assert re.search(told, found(template, Doubles()))
+
+
+_judged = quarantine._judge
+
+
+def ends_by_anybody(
+    board: Board, command: QuarantineCommand, held: Quarantine | None, actor: str
+) -> tuple[list[bytes], BoardOutcome]:
+    if isinstance(command, ApproveRelease) and held is not None:
+        return quarantine._end(board, held, command.actor)
+    return _judged(board, command, held, actor)
+
+
+_explained = explanation.explained_by
+
+
+def lets_all_in(conn: Connection, store: RegistryStore, head: Head, batch: Batch, fresh: Sequence[bytes]) -> int:
+    held = store.quarantines.of(conn, batch.city)
+    return _explained(conn, store, head, batch, fresh) if held is None or held.open else 0
+
+
+@pytest.mark.parametrize(
+    ("planted", "told"),
+    [
+        ({"registry.quarantine._judge": ends_by_anybody}, "was ended by|alone let"),
+        ({"registry.ingest.explained_by": lets_all_in}, "takes in more of|goes on in an epoch|vouches for"),
+        ({"registry.quarantine_store.QuarantineStore.put": nothing}, "takes in more of|in quarantine|goes on"),
+        ({"registry.disputes.Disputes.raise_over": nothing_done}, "does not convict"),
+    ],
+    ids=["one operator", "the old epoch goes on", "forgetting who is in quarantine", "convicting nobody"],
+)
+def test_a_planted_fault_in_a_quarantine_is_found(
+    template: Template, monkeypatch: pytest.MonkeyPatch, planted: dict[str, Callable[..., object]], told: str
+) -> None:
+    monkeypatch.setattr(scenario, "FORKED", 1.0)
     for name, fault in planted.items():
         monkeypatch.setattr(name, fault)
     assert re.search(told, found(template, Doubles()))

@@ -109,6 +109,9 @@ class VerdictOracle:
         if asked.setbacks != self.setbacks or not self.decisions.lost.isdisjoint(self.writings.licenses(asked.number)):
             return
         fresh = verdict.freshness
+        spoken_for = {fresh.city, *(each.place.city for each in self.writings.records(asked.number))}
+        if not self.decisions.quarantines.unmended.isdisjoint(spoken_for):
+            return  # whoever has the city's key vouches for what it likes
         self._within_the_log(fresh)
         if verdict.outcome == pb.OUTCOME_VALID and fresh.source != pb.SOURCE_CITY:
             self._of_somebody_licensed(asked)

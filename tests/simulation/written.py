@@ -33,10 +33,15 @@ class Place(NamedTuple):
 
 @dataclass
 class Watch:
-    """A database that is looked at after each step; cheap while it does not change."""
+    """A database that is looked at after each step; cheap while it does not change.
+
+    Attributes:
+        parted: By city and epoch: from which index on the registry holds another history than the city.
+    """
 
     connection: sqlite3.Connection
     version: int = -1
+    parted: dict[tuple[int, int], int] = field(default_factory=dict)
 
     def changed(self) -> bool:
         """Whether something was committed since the last call."""
@@ -205,4 +210,20 @@ def held(records: Iterable[Written], registry: Watch) -> list[Written]:
     sizes = {
         (city, epoch): size for city in {each.place.city for each in records} for epoch, size, _ in registry.heads(city)
     }
+    for parted, idx in registry.parted.items():
+        sizes[parted] = min(idx, sizes.get(parted, 0))
     return [each for each in records if each.place.idx < sizes.get(each.place[:2], 0)]
+
+
+def leaves(source: Watch, log: int, epoch: int, size: int) -> list[bytes]:
+    """Return the first leaf hashes of a log."""
+    query = "SELECT leaf_hash FROM log_entry WHERE log = ? AND epoch = ? AND idx < ? ORDER BY idx"
+    return [leaf for (leaf,) in source.connection.execute(query, (log, epoch, size))]
+
+
+def in_common(one: Watch, other: Watch, log: int, epoch: int) -> int:
+    """Return how many entries of a log two databases have in common, from the first on."""
+    sizes = ({held: size for held, size, _ in source.heads(log)}.get(epoch, 0) for source in (one, other))
+    size = min(sizes)
+    pairs = zip(leaves(one, log, epoch, size), leaves(other, log, epoch, size), strict=True)
+    return next((idx for idx, (ours, theirs) in enumerate(pairs) if ours != theirs), size)
