@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from elicense.quota.leases import Quotas
 from elicense.rpc.license_fields import LicenseFields
 from elicense.rpc.looks import Looks, Recording
@@ -22,6 +24,7 @@ class Answering:
         ground: What the registry stands on.
         quotas: How many looks each caller has left.
         recorder: Where looks are recorded.
+        lacks_decisions: Whether decisions may be missing of the registry's own log.
 
     Attributes:
         freshness: How far behind each city the view is.
@@ -30,9 +33,11 @@ class Answering:
         looks: Verdicts and watches, each counted and recorded before it is given.
     """
 
-    def __init__(self, ground: Ground, *, quotas: Quotas, recorder: Recording) -> None:
+    def __init__(
+        self, ground: Ground, *, quotas: Quotas, recorder: Recording, lacks_decisions: Callable[[], bool]
+    ) -> None:
         database, store, keys, clock = ground.database, ground.store, ground.keys, ground.clock
-        self.freshness = Freshness(database=database, store=store, clock=clock)
+        self.freshness = Freshness(database=database, store=store, clock=clock, lacks_decisions=lacks_decisions)
         self.answers = NationalAnswers(
             database=database,
             store=store,

@@ -151,7 +151,12 @@ async def build(
     )
 
     # What it answers, and what it takes in.
-    answering = Answering(ground, quotas=quotas, recorder=accesses.recorder if recording is None else recording)
+    answering = Answering(
+        ground,
+        quotas=quotas,
+        recorder=accesses.recorder if recording is None else recording,
+        lacks_decisions=own_log.lacks_decisions,
+    )
     notify = answering.hub.notify
     own_log.writer.add_listener(lambda _size: notify())
     intake = Intake(

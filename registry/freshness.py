@@ -3,6 +3,9 @@
 A cached state says less than the database by now, never more: read it before
 the rows that it vouches for, and everything that the city had recorded up to
 its as-of time is in them.
+
+A registry that lacks decisions of its own does not know which city has a licence by
+now, whatever it holds of any: it vouches for none until it has them again.
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ from registry.store import RegistryStore
 
 #: Age beyond which the states are read again.
 MAX_AGE_US: Final = 1_000_000
+_NONE: Final[Mapping[int, CityFreshness]] = MappingProxyType({})
 
 
 class Freshness:
@@ -29,22 +33,35 @@ class Freshness:
         database: The registry's database.
         store: Its tables.
         clock: UTC microseconds.
+        lacks_decisions: Whether decisions may be missing of the registry's own log.
     """
 
-    def __init__(self, *, database: Database, store: RegistryStore, clock: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        *,
+        database: Database,
+        store: RegistryStore,
+        clock: Callable[[], int],
+        lacks_decisions: Callable[[], bool],
+    ) -> None:
         self._database = database
         self._store = store
         self._clock = clock
-        self._held: Mapping[int, CityFreshness] = MappingProxyType({})
+        self._lacks_decisions = lacks_decisions
+        self._held = _NONE
         self._read_us: int | None = None
         self._reading: asyncio.Task[Mapping[int, CityFreshness]] | None = None
 
     async def of_cities(self) -> Mapping[int, CityFreshness]:
-        """Return the freshness of every city that was ever heard, by division code.
+        """Return the freshness of every city that was ever heard, by division code; none while decisions are missing.
 
         Raises:
             StoreUnavailable: The database is away.
         """
+        if self._lacks_decisions():
+            # What was read before the database was set back may be more than it holds.
+            self._read_us = None
+            return _NONE
         # A clock that was set back makes the age negative: read again.
         if self._read_us is not None and 0 <= self._clock() - self._read_us < MAX_AGE_US:
             return self._held

@@ -94,6 +94,18 @@ class OwnLog:
             return False
         return self._mark is None or self._mark.read() is None
 
+    def lacks_decisions(self) -> bool:
+        """Whether decisions are known to be missing of the log, or nothing has been compared yet since the start.
+
+        A registry that stopped for anything else holds all of them.
+        """
+        if self.writer.failure is not None:
+            return isinstance(self.writer.failure, LogBehind)
+        if self._mark is not None and isinstance(self._mark.read(), LogBehind):
+            return True
+        # A process that only verifies signs nothing: it goes by the mark of the one that does.
+        return self._ground.place.writes and self.writer.last_signed is None
+
     async def look_at_mark(self) -> None:
         """Stop signing once another process of the registry had to, and go on once the log is whole again."""
         reason = None if self._mark is None else self._mark.read()

@@ -94,7 +94,7 @@ class RegistryNode(Node):
             erase=postponed.carry_out,
         )
         self.heads = HeadPublisher(log=log, leads=lambda: True)
-        freshness = Freshness(database=database, store=store, clock=self.clock)
+        freshness = Freshness(database=database, store=store, clock=self.clock, lacks_decisions=self.lacks_decisions)
         self.disputes = Disputes(
             database=database,
             store=store,
@@ -204,6 +204,12 @@ class RegistryNode(Node):
     def log_is_whole(self) -> bool:
         """Whether the log is whole, as far as this start of the registry knows."""
         return self.writer.last_signed is not None and self.writer.failure is None
+
+    def lacks_decisions(self) -> bool:
+        """Whether decisions are known to be missing, or nothing has been compared yet since the start."""
+        if self.writer.failure is not None:
+            return isinstance(self.writer.failure, LogBehind)
+        return self.writer.last_signed is None
 
     async def _doubt(self) -> DataLoss | None:
         logs = self.around.template.registry_store.logs

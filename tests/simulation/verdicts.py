@@ -50,6 +50,7 @@ class Asked:
         custodian: City in custody by the national view; 0 where it does not know the licence.
         is_held: Whether the registry held a licence of the person.
         is_barred: Whether it held that a licence of the person that counted bars them from the next.
+        is_whole: Whether it held whatever it had decided.
     """
 
     at_us: int
@@ -61,6 +62,7 @@ class Asked:
     custodian: int
     is_held: bool
     is_barred: bool
+    is_whole: bool
 
 
 @dataclass
@@ -101,7 +103,16 @@ class VerdictOracle:
             () if is_whole else tuple(each for each in known if self._in_view(each.license_id) != each.place.city)
         )
         return Asked(
-            now_us, self.setbacks, number, committed, known, undecided, custodian, is_held, self._is_barred(known)
+            now_us,
+            self.setbacks,
+            number,
+            committed,
+            known,
+            undecided,
+            custodian,
+            is_held,
+            self._is_barred(known),
+            is_whole,
         )
 
     def told(self, asked: Asked, verdict: pb.Verdict) -> None:
@@ -139,6 +150,8 @@ class VerdictOracle:
             raise Violated(f"a verdict rests on {fresh.log_size} entries of {fresh.city}, which has fewer")
 
     def _of_somebody_licensed(self, asked: Asked) -> None:
+        if not (asked.is_whole or self.decisions.is_whole):
+            raise Violated("VALID by the registry, which lacks decisions")
         if asked.is_barred:
             raise Violated("VALID by the registry, which held when asked that the person is barred")
         if not self.persons.counted(self.writings.of_person(asked.number), asked.at_us - _CACHED_US):

@@ -24,7 +24,14 @@ from elicense.sql.database import Database
 from elicense.trust.credentials import Credentials
 from elicense.trust.signer import generate_key_file
 from elicense.trust.token import format_token
-from elicense.v1 import license_pb2, log_pb2, recovery_pb2_grpc, replication_pb2
+from elicense.v1 import (
+    license_pb2,
+    log_pb2,
+    recovery_pb2_grpc,
+    replication_pb2,
+    verification_pb2,
+    verification_pb2_grpc,
+)
 from elicense.v1 import recovery_pb2 as pb
 from registry.app import build
 from registry.breaches import CUSTODY_BROKEN
@@ -33,6 +40,7 @@ from registry.names import registry_origin
 from tests.integration.registry.test_conflicts import CONTEST, NUMBER, WITHDRAW, Dispute
 from tests.integration.registry.test_custody_proof import knows
 from tests.integration.registry.test_epochs import open_epoch, wish
+from tests.integration.registry.test_past import ask, query
 from tests.integration.registry.test_quarantine import rewritten
 from tests.integration.registry.world import CHENGDU, SUZHOU, TIANJIN, TRUST_DOMAIN, World, running_world
 from tests.support.city import DEADLINE_S, City
@@ -390,6 +398,50 @@ async def test_a_registry_says_that_decisions_are_missing_until_everything_is_ba
     assert await missing()
     assert await nation.give(held) == len(held.entries)
     assert not await missing()
+
+
+async def test_a_registry_that_lacks_decisions_says_valid_of_no_license_until_it_has_them(nation: Nation) -> None:
+    suzhou, chengdu, _ = nation.cities
+    moves = await issued(suzhou, NUMBER)
+    suzhou.offer(moves, CHENGDU)
+    await suzhou.replicate()
+    police = await nation.world.verifier()
+    await nation.keep()
+    moment = nation.world.clock()
+    chengdu.take_over(moves, suzhou)
+    await chengdu.replicate()
+    await chengdu.decided(1)
+    held = await nation.mirror()
+    await nation.set_back()
+    # The former city is heard again, and has the license by all that is held here.
+    await nation.send_again(suzhou)
+    stub = verification_pb2_grpc.VerificationServiceStub(police.channel)
+    asked = query(NUMBER)
+    context = verification_pb2.LookContext(purpose=verification_pb2.PURPOSE_ROADSIDE_CHECK, case_number="case-1")
+    many = verification_pb2.BatchVerifyLicensesRequest(queries=[asked], context=context)
+    watch = stub.WatchLicense(
+        verification_pb2.WatchLicenseRequest(query=asked, context=context), timeout=DEADLINE_S, wait_for_ready=True
+    )
+    told = [
+        (await watch.read()).verdict,
+        await police.ask(NUMBER),
+        (await ask(police, NUMBER, at=moment)).verdict,
+        *(await stub.BatchVerifyLicenses(many, timeout=DEADLINE_S)).verdicts,
+    ]
+    for verdict in told:
+        assert verdict.outcome == verification_pb2.OUTCOME_INDETERMINATE
+        assert verdict.reasons[0] == verification_pb2.VERDICT_REASON_CITY_STALE
+        assert not verdict.freshness.HasField("as_of_time")
+    await nation.send_again()
+    assert await nation.give(held) == len(held.entries)
+    await nation.send_again()
+    verdict = (await watch.read()).verdict
+    while verdict.outcome == verification_pb2.OUTCOME_INDETERMINATE:
+        verdict = (await watch.read()).verdict
+    watch.cancel()
+    assert (verdict.outcome, verdict.freshness.city) == (verification_pb2.OUTCOME_VALID, CHENGDU)
+    assert (await police.ask(NUMBER)).outcome == verification_pb2.OUTCOME_VALID
+    assert (await ask(police, NUMBER, at=moment)).verdict.outcome == verification_pb2.OUTCOME_VALID
 
 
 async def test_what_a_city_is_told_before_it_is_heard_again_gets_no_number_that_it_has(nation: Nation) -> None:
