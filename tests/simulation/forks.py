@@ -163,12 +163,15 @@ class Fork:
     async def _forged(self) -> pb.AppendEntriesRequest:
         """Write another entry into the copy, and return what carries it."""
         database, logs = SimDatabase(f"sqlite:///{self._copy}"), self._nation.around.template.city_store.logs
-        record, salt = self._record(), self._random.randbytes(SALT_SIZE)
+        salt = self._random.randbytes(SALT_SIZE)
 
         def write(conn: Connection) -> None:
             head = logs.head(conn, self._key, lock=True)
             assert head is not None, "the copy has the log"
-            logs.advance(conn, head, [NewEntry(record, salt, leaf_hash(salt, record))], recorded_us=self._now_us())
+            # The city's clock may have been fast, and no log goes back in time.
+            now_us = max(self._now_us(), head.recorded_us)
+            record = self._record(now_us)
+            logs.advance(conn, head, [NewEntry(record, salt, leaf_hash(salt, record))], recorded_us=now_us)
 
         database.write_now(write)
         _, size, _ = self._nation.oracle.registry.head(self._code)
@@ -198,10 +201,10 @@ class Fork:
             held_before=batch.held_before,
         )
 
-    def _record(self) -> bytes:
+    def _record(self, now_us: int) -> bytes:
         """Return the first record of somebody who never applied."""
         (person,) = drivers(_ELSEWHERE, 1, seed=self._nation.outcome.seed % 7, on=china_date(START_US))
-        now = to_timestamp(self._now_us())
+        now = to_timestamp(now_us)
         record = license_pb2.LicenseRecord(
             city=self._code,
             epoch=self._key.epoch,
