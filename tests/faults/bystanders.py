@@ -122,7 +122,7 @@ class Bystanders:
                 self._in_turn(name),
                 tallies[name],
                 seconds=seconds,
-                max_calls=10**6,
+                max_calls=None,
                 in_flight=500,
                 stop=asyncio.Event(),
                 each_second=lambda _: None,

@@ -18,8 +18,14 @@ from elicense.license.csv_format import parse_row
 from elicense.v1 import issuance_pb2, issuance_pb2_grpc, license_pb2
 
 CASE_NUMBER: Final = "LOAD"
-PEOPLE_AT_ONCE: Final = 1_000_000
-"""People whom one generator knows; no test issues more."""
+PEOPLE_OF_A_CITY: Final = 9_000_000
+"""Who may come to the counters of a city: as many as have different numbers, in one with a single county too."""
+
+
+class NobodyLeft(Error):
+    """Everybody of a city has a licence."""
+
+    reason = "NOBODY_LEFT"
 
 
 class WrongAnswer(Error):
@@ -98,7 +104,7 @@ class Counter:
 
 def newcomers(city: int, seed: int) -> Iterator[license_pb2.License]:
     """Yield people who may get a licence in a city: made when they are needed, since it takes a while."""
-    for row, _ in generate(city, PEOPLE_AT_ONCE, seed=seed, on=china_date(utc_micros())):
+    for row, _ in generate(city, PEOPLE_OF_A_CITY, seed=seed, on=china_date(utc_micros())):
         yield license_to_message(parse_row(row))
 
 
@@ -107,8 +113,13 @@ def issuing(counters: Sequence[Counter], *, timeout_s: float) -> Call:
 
     async def call(number: int) -> int:
         counter = counters[number % len(counters)]
+        person = next(counter.people, None)
+        if person is None:
+            raise NobodyLeft(
+                f"all {PEOPLE_OF_A_CITY:,} people of city {counter.city} that this test knows have a licence"
+            )
         request = issuance_pb2.CreateLicenseRequest(
-            parent=f"cities/{counter.city}", license=next(counter.people), request_id=str(uuid.uuid4())
+            parent=f"cities/{counter.city}", license=person, request_id=str(uuid.uuid4())
         )
         await counter.stubs[number // len(counters) % len(counter.stubs)].CreateLicense(request, timeout=timeout_s)
         return 1

@@ -17,7 +17,7 @@ import click
 
 from elicense.cli.load.curve import diurnal, steady
 from elicense.cli.load.display import Display, choose_display
-from elicense.cli.load.loops import Loop
+from elicense.cli.load.loops import CutShort, Loop
 from elicense.cli.load.plot import FORMATS, PlotsMissing, draw, load_pyplot
 from elicense.cli.load.report import Report, check_thresholds
 from elicense.cli.load.scenario import Scenario, load_scenario
@@ -90,7 +90,8 @@ def load(  # one option a parameter
     """Put load on a registry and cities as SCENARIO (a TOML file, see deploy/load) says.
 
     Brings up nodes of its own on this machine, or calls some that run already.
-    Ctrl-C ends it with the report so far.  Exit status 1 if a threshold was missed.
+    Ctrl-C ends it with the report so far.  Exit status 1 if a threshold was missed, or the test was cut short by
+    its greatest number of calls.
     """
     scenario = _changed(load_scenario(scenario_path), seconds=seconds, rate=rate, speed=speed)
     plot = _can_draw(plot)
@@ -106,7 +107,7 @@ def load(  # one option a parameter
         markdown.write_text(report.as_markdown(), encoding="utf-8")
     if plot is not None:
         draw(report, plot)
-    if report.stopped:
+    if report.cut_short is CutShort.INTERRUPTED:
         sys.exit(130)
     sys.exit(0 if report.held else 1)
 
@@ -221,4 +222,4 @@ async def _measure(scenario: Scenario, target: Target, name: str, display: Displ
         else:
             took = await making.closed()
     checks = check_thresholds(scenario, tally, took)
-    return Report(scenario, name, took, tally, checks, stop.is_set())
+    return Report(scenario, name, took, tally, checks, making.cut_short)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Iterator
+from enum import StrEnum
 from itertools import chain, count, islice
 from typing import Final
 
@@ -30,6 +31,15 @@ Call = Callable[[int], Awaitable[int]]
 """Makes one call, given its number, and returns how many units it brought."""
 
 
+class CutShort(StrEnum):
+    """Why a test ended before its time was over."""
+
+    INTERRUPTED = "interrupted"
+    """Somebody stopped it."""
+    MAX_CALLS = "max_calls"
+    """It had made as many calls as it may, and more were due or would have been asked."""
+
+
 class Loop:
     """Makes the calls of one test.
 
@@ -37,7 +47,7 @@ class Loop:
         call: Makes one.
         tally: Where they are counted.
         seconds: How long calls are made.
-        max_calls: Most calls.
+        max_calls: Most calls; None for as many as its time has room for.
         in_flight: Most at once.
         stop: Ends the test early.
         each_second: Told of every second.
@@ -49,7 +59,7 @@ class Loop:
         tally: Tally,
         *,
         seconds: float,
-        max_calls: int,
+        max_calls: int | None,
         in_flight: int,
         stop: asyncio.Event,
         each_second: Callable[[Second], None],
@@ -65,6 +75,14 @@ class Loop:
         self._began = 0.0
         self._running: set[asyncio.Task[None]] = set()
         self._fault: Exception | None = None
+        self._ran_out = False
+
+    @property
+    def cut_short(self) -> CutShort | None:
+        """Why it ended before its time; None if it did not."""
+        if self._stop.is_set():
+            return CutShort.INTERRUPTED
+        return CutShort.MAX_CALLS if self._ran_out else None
 
     async def open(self, starts: Iterator[float]) -> float:
         """Make a call at each of these times (seconds from now); return how many seconds it took."""
@@ -72,8 +90,11 @@ class Loop:
         waiting: list[float] = []
 
         async def make() -> None:
-            for number, due in zip(range(self._max_calls), starts, strict=False):
+            for number, due in enumerate(starts):
                 if due >= self._seconds:
+                    return
+                if number == self._max_calls:
+                    self._ran_out = True
                     return
                 waiting[:] = [due]
                 await self._sleep_until(self._began + due)
@@ -86,20 +107,21 @@ class Loop:
         took = await self._timed(make())
         if waiting and not self._stop.is_set():
             # Who waited for a turn until the end, and who was due behind it.
-            self._count_not_made(islice(chain(waiting, starts), self._max_calls - self._tally.calls), took)
+            left = None if self._max_calls is None else self._max_calls - self._tally.calls
+            self._count_not_made(islice(chain(waiting, starts), left), took)
         # The last call is due before the time is over.
-        early = self._stop.is_set() or self._tally.calls == self._max_calls
-        return took if early else max(took, self._seconds)
+        return max(took, self._seconds) if self.cut_short is None else took
 
     async def closed(self) -> float:
         """Have every caller ask again once it is answered; return how many seconds it took."""
-        numbers = iter(range(self._max_calls))
+        numbers = count() if self._max_calls is None else iter(range(self._max_calls))
 
         async def caller() -> None:
             for number in numbers:
                 if self._over():
                     return
                 await self._one(number, None)
+            self._ran_out = self._ran_out or not self._over()
 
         callers = [asyncio.create_task(caller()) for _ in range(self._in_flight)]
         self._running.update(callers)

@@ -44,7 +44,8 @@ def draw(report: Report, file: Path) -> None:
     pyplot = load_pyplot()
     figure, (rates, durations, tail) = pyplot.subplots(3, 1, figsize=(9, 11), layout="constrained")
     seconds = report.tally.seconds
-    figure.suptitle(f"{report.scenario.name}: {rate(report.tally.units, report.seconds):,.0f} {report.units} a second")
+    title = f"{report.scenario.name}: {rate(report.tally.units, report.seconds):,.0f} {report.units} a second"
+    figure.suptitle(f"{title}\n{report.cut}" if report.cut else title)
     at = [second.at for second in seconds]
     rates.step(at, [second.units for second in seconds], where="pre", label=report.units)
     rates.step(at, [second.errors for second in seconds], where="pre", label="errors", color="tab:red")

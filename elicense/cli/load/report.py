@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 from elicense.cli.load.histogram import Histogram
+from elicense.cli.load.loops import CutShort
 from elicense.cli.load.scenario import Scenario
 from elicense.cli.load.tally import Tally
 
@@ -50,7 +51,7 @@ class Report:
         seconds: How long calls were made.
         tally: What was counted.
         checks: Its thresholds.
-        stopped: Whether somebody stopped it early.
+        cut_short: Why it ended before its time; None if it did not.
     """
 
     scenario: Scenario
@@ -58,12 +59,19 @@ class Report:
     seconds: float
     tally: Tally
     checks: Sequence[Check]
-    stopped: bool
+    cut_short: CutShort | None
 
     @property
     def held(self) -> bool:
-        """Whether every threshold held."""
-        return all(check.held for check in self.checks)
+        """Whether every threshold held over the whole test: none did over what was cut off."""
+        return self.cut_short is None and all(check.held for check in self.checks)
+
+    @property
+    def cut(self) -> str:
+        """What to say of a test that was cut short; empty of one that was not."""
+        if self.cut_short is None:
+            return ""
+        return f"cut short ({self.cut_short}) after {self.seconds:.1f} of {self.scenario.loop.seconds:g} s"
 
     @property
     def units(self) -> str:
@@ -76,7 +84,7 @@ class Report:
         return {
             "scenario": self.scenario.model_dump(mode="json"),
             "target": self.target,
-            "stopped_early": self.stopped,
+            "cut_short": self.cut_short,
             "seconds": round(self.seconds, 3),
             "calls": tally.calls,
             "units": {"what": self.units, "count": tally.units, "a_second": round(rate(tally.units, self.seconds), 2)},
@@ -98,7 +106,7 @@ class Report:
             "",
             *((self.scenario.about, "") if self.scenario.about else ()),
             f"{self.scenario.kind} against {self.target}, {loop.kind} loop, {self.seconds:.1f} s"
-            + (", stopped early" if self.stopped else ""),
+            + (f", **{self.cut}**" if self.cut else ""),
             "",
             "| what | figure |",
             "|---|---|",

@@ -15,9 +15,10 @@ from pathlib import Path
 import pytest
 
 from elicense.cli.demo.drivers import generate
-from elicense.cli.load.calls import newcomers
+from elicense.cli.load.calls import NobodyLeft, newcomers
 from elicense.cli.load.command import OWN, _measure
 from elicense.cli.load.display import Silent
+from elicense.cli.load.loops import CutShort
 from elicense.cli.load.report import Report
 from elicense.cli.load.scenario import Scenario
 from elicense.cli.load.target import Target, require_own_machine
@@ -77,10 +78,17 @@ async def test_each_kind_of_call_is_made_and_answered_and_ctrl_c_gives_the_repor
         assert (kind, report.tally.calls, report.tally.failed) == (kind, 6, 0)
 
     asyncio.get_running_loop().call_later(0.3, os.kill, os.getpid(), signal.SIGINT)
-    report = await measured(scenario("verify", max_calls=1_000_000), target)
-    assert report.stopped
+    report = await measured(scenario("verify", max_calls=None), target)
+    assert report.cut_short is CutShort.INTERRUPTED
     assert report.tally.failed == 0
-    assert "stopped early" in report.as_markdown()
+
+
+async def test_people_who_run_out_are_counted_as_failures_by_a_reason_of_their_own(
+    target: Target, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("elicense.cli.load.calls.PEOPLE_OF_A_CITY", 4)
+    report = await measured(scenario("issue"), target)
+    assert (report.tally.units, report.tally.errors) == (4, {NobodyLeft.reason: 2})
 
 
 async def test_simulated_cities_replicate_what_a_registry_accepts_and_counts(cluster: Cluster) -> None:
@@ -117,11 +125,11 @@ async def test_the_command_loads_nodes_that_run_and_exits_by_its_thresholds(targ
     write_people(people)
     shadow.mkdir()
     (shadow / "matplotlib.py").write_text("raise ImportError\n")
-    text = 'name = "x"\nkind = "verify"\n[loop]\nkind = "closed"\nmax_calls = 4\n[thresholds]\nerror_rate = {}\n'
+    text = 'name = "x"\nkind = "verify"\n[loop]\nrate = 4\nseconds = {}\nmax_calls = 4\n[thresholds]\nerror_rate = {}\n'
 
-    async def load(error_rate: float, *more: str) -> tuple[int | None, str, str]:
-        file = tmp_path / f"{error_rate}.toml"
-        file.write_text(text.format(error_rate))
+    async def load(error_rate: float, seconds: int, *more: str) -> tuple[int | None, str, str]:
+        file = tmp_path / f"{error_rate}-{seconds}.toml"
+        file.write_text(text.format(seconds, error_rate))
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "elicense.cli.main", "load", str(file), "--credentials", str(tmp_path / "police"),
             "--people", str(people), *more, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
@@ -131,8 +139,10 @@ async def test_the_command_loads_nodes_that_run_and_exits_by_its_thresholds(targ
         return process.returncode, output.decode(), errors.decode()
 
     # Nobody in that file has a licence, so every call is a wrong answer.
-    (status, output, errors), (missed, table, said) = await asyncio.gather(
-        load(1.0, "--json", "--markdown", str(tmp_path / "r.md")), load(0.5, "--plot", str(tmp_path / "p.svg"))
+    (status, output, errors), (missed, table, said), (cut, rest, _) = await asyncio.gather(
+        load(1.0, 1, "--json", "--markdown", str(tmp_path / "r.md")),
+        load(0.5, 1, "--plot", str(tmp_path / "p.svg")),
+        load(1.0, 60),
     )
     assert status == 0, errors
     shown = json.loads(output)
@@ -140,5 +150,7 @@ async def test_the_command_loads_nodes_that_run_and_exits_by_its_thresholds(targ
     assert "WRONG_ANSWER" in (tmp_path / "r.md").read_text()
     assert missed == 1
     assert "**missed**" in table
+    assert cut == 1
+    assert "cut short (max_calls)" in rest
     assert "pip install 'elicense[load]'" in said
     assert not (tmp_path / "p.svg").exists()

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from elicense.cli.load.curve import steady
-from elicense.cli.load.loops import NOT_ANSWERED, Call, Loop
+from elicense.cli.load.loops import NOT_ANSWERED, Call, CutShort, Loop
 from elicense.cli.load.report import Report, check_thresholds, error_rate
 from elicense.cli.load.scenario import Scenario, Thresholds
 from elicense.cli.load.tally import Second, Tally
@@ -27,7 +27,7 @@ class Test:
         self.loop = Loop(
             call,
             self.tally,
-            **{"seconds": 0.2, "max_calls": 1_000_000, "in_flight": 4} | options,
+            **{"seconds": 0.2, "max_calls": None, "in_flight": 4} | options,
             stop=self.stop,
             each_second=self.seconds.append,
         )
@@ -73,6 +73,27 @@ async def test_a_closed_loop_ends_after_the_calls_that_it_may_make() -> None:
     test = Test(at_once, max_calls=50, seconds=60)
     await test.loop.closed()
     assert test.tally.calls == 50
+
+
+@pytest.mark.parametrize("kind", ["open", "closed"])
+async def test_a_test_that_has_made_its_calls_before_its_time_was_cut_short(kind: str) -> None:
+    for stopped, reason in ((False, CutShort.MAX_CALLS), (True, CutShort.INTERRUPTED)):
+        test = Test(at_once, max_calls=20, seconds=60)
+        if stopped:
+            test.stop.set()
+        await (test.loop.open(steady(100)) if kind == "open" else test.loop.closed())
+        assert test.loop.cut_short is reason
+
+
+async def test_a_test_whose_calls_are_all_made_in_its_time_was_not_cut_short() -> None:
+    for most in (20, None):
+        test = Test(at_once, max_calls=most, seconds=0.2)
+        took = await test.loop.open(steady(100))
+        assert (test.tally.calls, test.loop.cut_short) == (20, None)
+        assert took >= 0.2
+    test = Test(at_once, seconds=0.05)
+    await test.loop.closed()
+    assert test.loop.cut_short is None
 
 
 async def test_refusals_are_counted_by_reason() -> None:
@@ -145,10 +166,20 @@ def tally_of(*durations_us: int, failed: int = 0) -> Tally:
 def test_each_threshold_can_be_missed(thresholds: Thresholds, held: bool) -> None:
     scenario = Scenario(name="x", kind="verify", thresholds=thresholds)
     tally = tally_of(1_000, 1_000, 1_000, 4_000, failed=1)
-    report = Report(scenario, "t", 2.0, tally, check_thresholds(scenario, tally, 2.0), stopped=False)
+    report = Report(scenario, "t", 2.0, tally, check_thresholds(scenario, tally, 2.0), cut_short=None)
     assert report.held is held
     assert ("**missed**" in report.as_markdown()) is not held
     assert report.as_json()["held"] is held
+
+
+@pytest.mark.parametrize("cut_short", CutShort)
+def test_a_report_of_a_test_that_was_cut_short_says_so_and_holds_nothing(cut_short: CutShort) -> None:
+    scenario = Scenario(name="x", kind="verify", thresholds=Thresholds(p50_ms=60_000))
+    tally = tally_of(1_000)
+    report = Report(scenario, "t", 2.0, tally, check_thresholds(scenario, tally, 2.0), cut_short=cut_short)
+    assert not report.held
+    assert f"**cut short ({cut_short}) after 2.0 of 30 s**" in report.as_markdown()
+    assert (report.as_json()["held"], report.as_json()["cut_short"]) == (False, cut_short)
 
 
 def test_a_test_without_an_answer_keeps_no_threshold() -> None:

@@ -7,6 +7,7 @@ from typing import get_args
 
 import pytest
 
+from elicense.cli.load.calls import PEOPLE_OF_A_CITY
 from elicense.cli.load.scenario import Kind, load_scenario
 from elicense.config import ConfigInvalid
 
@@ -18,6 +19,12 @@ def test_every_kind_of_load_ships_with_a_scenario_that_has_thresholds() -> None:
     assert {scenario.kind for scenario in scenarios} == set(get_args(Kind))
     assert all(scenario.thresholds.error_rate is not None and scenario.about for scenario in scenarios)
     assert [scenario.name for scenario in scenarios] == [file.stem for file in sorted(SHIPPED.glob("*.toml"))]
+
+
+def test_a_whole_day_of_the_nation_can_run_in_a_single_city() -> None:
+    scenario = load_scenario(SHIPPED / "day-one.toml")
+    assert scenario.loop.max_calls is None
+    assert scenario.day_one.licenses <= PEOPLE_OF_A_CITY
 
 
 @pytest.mark.parametrize(
