@@ -104,9 +104,7 @@ async def audit(world: World, ledgers: Sequence[Ledger], *, fsck: bool = True) -
 def _audit_city(world: World, ledger: Ledger, found: Findings) -> None:
     city = ledger.city
     ours = world.look(city.database_url).read_now(partial(_read, store=CityStore(), code=city.code))
-    theirs = world.look(world.registry.config.database.url).read_now(
-        partial(_read, store=RegistryStore(), code=city.code)
-    )
+    theirs = world.look(world.registry.database_url).read_now(partial(_read, store=RegistryStore(), code=city.code))
     found.acknowledged += sum(1 for ask in ledger.asks if ask.name)
     _compare(ours, theirs, found)
     _look_for_asks(ledger, ours, found)

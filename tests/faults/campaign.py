@@ -11,7 +11,7 @@ import re
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,9 +21,9 @@ from tests.faults import report
 from tests.faults.audit import audit
 from tests.faults.fault import Attack, Fault, NotPossibleHere, Trial
 from tests.faults.report import Row
-from tests.faults.table import FAULTS, SHORT
+from tests.faults.table import FAULTS, ON_POSTGRES, short
 from tests.faults.workload import Ledger
-from tests.faults.world import TIANJIN, World, running_world
+from tests.faults.world import TIANJIN, Stores, World, running_world
 from tests.support.postgres import PostgresServer, running_postgres
 
 #: Licences acknowledged before each blow, so that it falls into running work.
@@ -141,21 +141,45 @@ class Campaign:
 
 
 @asynccontextmanager
-async def campaign(folder: Path, postgres: PostgresServer | None, **options: object) -> AsyncIterator[Campaign]:
-    """Set up a nation for a campaign."""
+async def campaign(
+    folder: Path, postgres: PostgresServer | None, *, registry_on_postgres: bool = False, **options: object
+) -> AsyncIterator[Campaign]:
+    """Set up a nation for a campaign: Chengdu is on PostgreSQL, or the registry is."""
     async with AsyncExitStack() as stack:
-        url, socket = None, ""
+        stores = Stores()
         if postgres is not None:
-            url, socket = stack.enter_context(postgres.database()), str(postgres.folder / ".s.PGSQL.5432")
-        world = await stack.enter_async_context(running_world(folder, postgres_url=url, postgres_socket=socket))
+            socket, url = str(postgres.folder / ".s.PGSQL.5432"), stack.enter_context(postgres.database())
+            stores = Stores(socket, registry=url) if registry_on_postgres else Stores(socket, chengdu=url)
+        world = await stack.enter_async_context(running_world(folder, stores))
         yield Campaign(world, postgres, **options)  # type: ignore[arg-type]
 
 
 async def _main(words: argparse.Namespace) -> int:
-    chosen = [fault for fault in (SHORT if words.short else FAULTS) if re.search(words.only, fault.name)]
     rows: list[Row] = []
-    with tempfile.TemporaryDirectory(prefix="elicense-faults-") as folder, running_postgres() as postgres:
-        async with campaign(Path(folder), postgres, long=not words.short, share=words.share, seed=words.seed) as run:
+    with running_postgres() as postgres:
+        for faults, registry_on_postgres in ((FAULTS, False), (ON_POSTGRES, True)):
+            chosen = [fault for fault in faults if re.search(words.only, fault.name)]
+            if words.short:
+                chosen = list(short(chosen))
+            if chosen:
+                rows += await _nation(words, postgres, chosen, registry_on_postgres=registry_on_postgres)
+    report.write(rows, words.out)
+    print(f"\n{report.markdown(rows)}")  # noqa: T201
+    return 0 if all(row.passed for row in rows) else 1
+
+
+async def _nation(
+    words: argparse.Namespace,
+    postgres: PostgresServer,
+    chosen: Sequence[Fault | Attack],
+    *,
+    registry_on_postgres: bool,
+) -> list[Row]:
+    """Run faults over a nation of their own."""
+    rows: list[Row] = []
+    options = {"long": not words.short, "share": words.share, "seed": words.seed}
+    with tempfile.TemporaryDirectory(prefix="elicense-faults-") as folder:
+        async with campaign(Path(folder), postgres, registry_on_postgres=registry_on_postgres, **options) as run:
             for fault in chosen:
                 started = time.monotonic()
                 try:
@@ -165,9 +189,7 @@ async def _main(words: argparse.Namespace) -> int:
                 print(f"{rows[-1].line()}  ({time.monotonic() - started:.0f} s)", flush=True)  # noqa: T201
                 for what in rows[-1].failures:
                     print(f"FAILED {what}", flush=True)  # noqa: T201
-    report.write(rows, words.out)
-    print(f"\n{report.markdown(rows)}")  # noqa: T201
-    return 0 if all(row.passed for row in rows) else 1
+    return rows
 
 
 def main() -> None:

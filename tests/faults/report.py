@@ -16,7 +16,7 @@ from typing import Any
 from tests.faults.audit import Findings
 from tests.faults.bystanders import Felt, Spread
 from tests.faults.fault import Attack
-from tests.faults.table import FAULTS
+from tests.faults.table import FAULTS, ON_POSTGRES
 
 _HEAD = (
     "| Fault | Times | Acknowledged | Lost | Twice | Gaps | Forks signed | Bad inputs accepted | "
@@ -29,7 +29,7 @@ _BROKEN_HEAD = (
 )
 _SENT_HEAD = "| what must be refused, or found | tried | got through |\n|---|--:|--:|"
 
-_GROUPS = {fault.name: fault.group or fault.name for fault in FAULTS}
+_GROUPS = {fault.name: fault.group or fault.name for fault in (*FAULTS, *ON_POSTGRES)}
 _SENT = {fault.name for fault in FAULTS if isinstance(fault, Attack)}
 
 

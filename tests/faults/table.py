@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final
 
 from tests.faults.fault import Attack, Fault
@@ -17,7 +18,7 @@ from tests.faults.kinds.lying_registry import LYING_REGISTRY
 from tests.faults.kinds.neighbours import NEIGHBOURS
 from tests.faults.kinds.network import NETWORK
 from tests.faults.kinds.nonsense import NONSENSE
-from tests.faults.kinds.postgres import POSTGRES
+from tests.faults.kinds.postgres import POSTGRES, REGISTRY_ON_POSTGRES
 from tests.faults.kinds.refills import REFILLS
 from tests.faults.kinds.storage import STORAGE
 
@@ -39,5 +40,10 @@ FAULTS: Final[tuple[Fault | Attack, ...]] = (
     *NEIGHBOURS,
 )
 
-SHORT: Final = tuple(fault for fault in FAULTS if fault.short)
-"""Those that the test suite runs."""
+ON_POSTGRES: Final[tuple[Fault | Attack, ...]] = REGISTRY_ON_POSTGRES
+"""Those of a second nation, whose registry is on PostgreSQL."""
+
+
+def short(faults: Iterable[Fault | Attack]) -> tuple[Fault | Attack, ...]:
+    """Return those that the test suite runs."""
+    return tuple(fault for fault in faults if fault.short)

@@ -10,7 +10,7 @@ import pytest_asyncio
 from tests.faults.audit import audit
 from tests.faults.campaign import Campaign, campaign
 from tests.faults.fault import Attack, Fault
-from tests.faults.table import SHORT
+from tests.faults.table import FAULTS, short
 from tests.support.postgres import PostgresServer
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -22,7 +22,7 @@ async def nation(tmp_path_factory: pytest.TempPathFactory, postgres: PostgresSer
         yield running
 
 
-@pytest.mark.parametrize("fault", SHORT, ids=lambda fault: fault.name)
+@pytest.mark.parametrize("fault", short(FAULTS), ids=lambda fault: fault.name)
 async def test_nothing_acknowledged_is_lost_doubled_or_forked_by(fault: Fault | Attack, nation: Campaign) -> None:
     row = await nation.run(fault)
     if row.skipped:

@@ -1,6 +1,6 @@
 """The nation under attack: a registry and three cities as processes, each reached through a proxy that can fail.
 
-Suzhou keeps its log in SQLite, Chengdu in PostgreSQL; both are attacked.
+Suzhou keeps its log in SQLite, Chengdu in PostgreSQL; both are attacked.  The registry is on either.
 Tianjin is left in peace: what it feels of the others' trouble is a figure.
 """
 
@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 import grpc
 
@@ -28,7 +29,9 @@ from tests.support.cluster import CHENGDU, SUZHOU, TIANJIN, Cluster
 from tests.support.ports import HeldPorts
 from tests.support.proxy import Proxy, running_proxy
 
-__all__ = ["CHENGDU", "SUZHOU", "TIANJIN", "CityNode", "Node", "World", "running_world"]
+__all__ = ["CHENGDU", "SUZHOU", "TIANJIN", "CityNode", "Node", "Stores", "World", "running_world"]
+
+C = TypeVar("C", RegistryConfig, CityConfig)
 
 
 @dataclass
@@ -40,6 +43,8 @@ class Node:
         folder: Its data folder.
         clock: How far its clock is off.
         process: Its process; the last one, if it has ended.
+        storage: The way to its PostgreSQL; None for SQLite.
+        database_url: Its database without the proxy before it, for whoever looks from outside.
     """
 
     side: str
@@ -47,6 +52,8 @@ class Node:
     nursery: Nursery
     clock: SteppingClock
     process: Process | None = None
+    storage: Proxy | None = field(default=None, kw_only=True)
+    database_url: str = field(kw_only=True)
 
     @property
     def running(self) -> Process:
@@ -91,16 +98,12 @@ class CityNode(Node):
         config: Its configuration.
         clerk: Who issues there.
         upstream: The way to the registry.
-        storage: The way to its PostgreSQL; None for SQLite.
     """
 
     code: int = field(kw_only=True)
     config: CityConfig = field(kw_only=True)
     clerk: Credentials = field(kw_only=True)
     upstream: Proxy = field(kw_only=True)
-    storage: Proxy | None = field(default=None, kw_only=True)
-    #: The database without the proxy before it, for whoever looks from outside.
-    database_url: str = field(kw_only=True)
 
     def configuration(self) -> str:
         return self.config.model_dump_json()
@@ -196,7 +199,7 @@ class World:
 
             return self.look(url).read_now(read)
 
-        return size(city.database_url, CityStore()), size(self.registry.config.database.url, RegistryStore())
+        return size(city.database_url, CityStore()), size(self.registry.database_url, RegistryStore())
 
     async def caught_up(self, city: CityNode, *, deadline_s: float = DEADLINE_S) -> float:
         """Wait until the registry holds all that a city holds; return how long that took, seconds."""
@@ -213,24 +216,38 @@ class World:
             await asyncio.to_thread(database.close)
 
 
+@dataclass(frozen=True, slots=True)
+class Stores:
+    """Databases on a PostgreSQL, each empty; whoever has none keeps its log in SQLite.
+
+    Attributes:
+        socket: Unix socket of the server, for the proxies before it.
+        chengdu: URL of Chengdu's; None leaves Chengdu out.
+        registry: URL of the registry's.
+    """
+
+    socket: str = ""
+    chengdu: str | None = None
+    registry: str | None = None
+
+
 @asynccontextmanager
-async def running_world(folder: Path, *, postgres_url: str | None, postgres_socket: str = "") -> AsyncIterator[World]:
+async def running_world(folder: Path, stores: Stores) -> AsyncIterator[World]:
     """Enrol a registry and its cities, then run each as a process of its own.
 
     Args:
         folder: An empty folder.
-        postgres_url: Empty database of Chengdu; None leaves Chengdu out.
-        postgres_socket: Unix socket of its server, for the proxy before it.
+        stores: Who is on PostgreSQL.
     """
     async with AsyncExitStack() as stack:
-        yield await _world(folder, stack, postgres_url=postgres_url, postgres_socket=postgres_socket)
+        yield await _world(folder, stack, stores)
 
 
-async def _world(folder: Path, stack: AsyncExitStack, *, postgres_url: str | None, postgres_socket: str) -> World:
+async def _world(folder: Path, stack: AsyncExitStack, stores: Stores) -> World:
     ports = stack.enter_context(HeldPorts())
-    cluster = Cluster(folder, ports=ports)
+    cluster = Cluster(folder, ports=ports, database_url=stores.registry)
     await cluster.start_registry()
-    wanted = {SUZHOU: None, TIANJIN: None} | ({} if postgres_url is None else {CHENGDU: postgres_url})
+    wanted = {SUZHOU: None, TIANJIN: None} | ({} if stores.chengdu is None else {CHENGDU: stores.chengdu})
     for code, url in wanted.items():
         await cluster.add_city(code, database_url=url)
     police = await cluster.enroll_national(("verifier", "police", "highway"), folder / "police")
@@ -238,30 +255,36 @@ async def _world(folder: Path, stack: AsyncExitStack, *, postgres_url: str | Non
     city_police = await cluster.enroll_at(cluster.cities[TIANJIN], local, folder / "city-police")
     await cluster.close()
     nursery = await stack.enter_async_context(running_nursery(folder))
+
+    async def through_proxy(config: C, url: str | None) -> tuple[C, Proxy | None]:
+        if url is None:
+            return config, None
+        storage = await stack.enter_async_context(running_proxy(stores.socket))
+        section = config.database.model_copy(update={"url": _through(config.database.url, storage.port)})
+        return config.model_copy(update={"database": section}), storage
+
+    config, storage = await through_proxy(cluster.registry_config, stores.registry)
     registry = RegistryNode(
         "registry",
         folder / "registry",
         nursery,
         SteppingClock(folder / "registry.clock"),
-        config=cluster.registry_config,
+        config=config,
+        storage=storage,
+        database_url=cluster.registry_config.database.url,
     )
     cities: dict[int, CityNode] = {}
     for code, joined in cluster.cities.items():
         upstream = await stack.enter_async_context(running_proxy(registry.address))
         reached = joined.config.city.model_copy(update={"registry_address": f"127.0.0.1:{upstream.port}"})
-        config = joined.config.model_copy(update={"city": reached})
-        storage = None
-        if wanted[code] is not None:
-            storage = await stack.enter_async_context(running_proxy(postgres_socket))
-            through = _through(config.database.url, storage.port)
-            config = config.model_copy(update={"database": config.database.model_copy(update={"url": through})})
+        city_config, storage = await through_proxy(joined.config.model_copy(update={"city": reached}), wanted[code])
         cities[code] = CityNode(
             "city",
             joined.folder,
             nursery,
             SteppingClock(folder / f"{code}.clock"),
             code=code,
-            config=config,
+            config=city_config,
             clerk=joined.clerk_credentials,
             upstream=upstream,
             storage=storage,

@@ -126,7 +126,7 @@ def _heard(city: City, kind: int, license_id: bytes) -> bool:
 
 def _stands(world: World, license_id: bytes) -> tuple[int, int]:
     """City and revision of a licence in the national view."""
-    row = world.look(world.registry.config.database.url).read_now(
+    row = world.look(world.registry.database_url).read_now(
         lambda conn: RegistryStore().view.by_license(conn, license_id)
     )
     assert row is not None

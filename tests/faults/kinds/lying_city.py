@@ -172,7 +172,7 @@ async def lying_city(trial: Trial) -> Tally:
     tally, world = Tally(), trial.world
 
     def held(code: int) -> tuple[int, bytes]:
-        head = world.look(world.registry.config.database.url).read_now(
+        head = world.look(world.registry.database_url).read_now(
             lambda conn: RegistryStore().logs.head(conn, LogKey(code, 1))
         )
         assert head is not None

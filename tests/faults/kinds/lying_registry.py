@@ -129,7 +129,7 @@ def _a_stale_head(liar: LyingRegistry, answer: Any) -> None:
 
 def _of_another_city(liar: LyingRegistry, answer: Any) -> None:
     world = liar.world
-    held = world.look(world.registry.config.database.url).read_now(
+    held = world.look(world.registry.database_url).read_now(
         lambda conn: RegistryStore().logs.commits.latest_cosigned(conn, LogKey(TIANJIN, 1))
     )
     if held is None:
@@ -292,7 +292,7 @@ async def _mirror_goes_on(trial: Trial) -> None:
 
 def _mirror_is_true(trial: Trial) -> bool:
     held = _own_log(trial, registry=False)
-    database = trial.world.look(trial.world.registry.config.database.url)
+    database = trial.world.look(trial.world.registry.database_url)
 
     def root_there(conn: Connection) -> bytes:
         logs = RegistryStore().logs
@@ -304,7 +304,7 @@ def _mirror_is_true(trial: Trial) -> bool:
 
 def _own_log(trial: Trial, *, registry: bool) -> Head:
     """Return the head of the registry's own log, there or in the city's mirror."""
-    url = trial.world.registry.config.database.url if registry else trial.city.database_url
+    url = trial.world.registry.database_url if registry else trial.city.database_url
     logs = (RegistryStore() if registry else CityStore()).logs
 
     def newest(conn: Connection) -> Head:

@@ -1,28 +1,47 @@
-"""A city's PostgreSQL: connections that end at the worst moment, and a server that refuses to write."""
+"""PostgreSQL of a city or of the registry: connections that end at the worst moment, a server that does not write."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 
 import psycopg
 
-from tests.faults.fault import Fault, Trial
+from tests.faults.fault import Break, Fault, Trial
+from tests.faults.kinds.kills import registry_killed
 from tests.faults.kinds.storage import REFUSING
-from tests.faults.world import CHENGDU
+from tests.faults.world import CHENGDU, SUZHOU, Node
 from tests.support.postgres import PostgresServer
+from tests.support.proxy import Proxy
 
 _COMMIT = b"COMMIT"
 _AT_COMMIT = "PostgreSQL lost at COMMIT, carried out or not; every connection ended"
+_REGISTRY = "registry on PostgreSQL: kill -9, lost at COMMIT, every connection ended, read-only, away"
+
+Whose = Callable[[Trial], Node]
+
+
+def of_city(trial: Trial) -> Node:
+    """Return the city under attack."""
+    return trial.city
+
+
+def of_registry(trial: Trial) -> Node:
+    """Return the registry."""
+    return trial.world.registry
+
+
+def _storage(node: Node) -> Proxy:
+    assert node.storage is not None
+    return node.storage
 
 
 @asynccontextmanager
-async def commit_unanswered(trial: Trial, *, arrives: bool) -> AsyncIterator[None]:
+async def commit_unanswered(trial: Trial, *, whose: Whose, arrives: bool) -> AsyncIterator[None]:
     """Cut the connection at a COMMIT: before it arrives, or before its answer does."""
-    storage = trial.city.storage
-    assert storage is not None
+    storage = _storage(whose(trial))
     cut = 0
 
     def passes(piece: bytes) -> bool:
@@ -45,9 +64,9 @@ async def commit_unanswered(trial: Trial, *, arrives: bool) -> AsyncIterator[Non
     yield
 
 
-def _server(trial: Trial) -> tuple[PostgresServer, str]:
+def _server(trial: Trial, whose: Whose) -> tuple[PostgresServer, str]:
     assert trial.postgres is not None
-    return trial.postgres, trial.city.database_url.partition("?")[0].rpartition("/")[2]
+    return trial.postgres, whose(trial).database_url.partition("?")[0].rpartition("/")[2]
 
 
 def _terminate(server: PostgresServer, database: str) -> None:
@@ -58,23 +77,23 @@ def _terminate(server: PostgresServer, database: str) -> None:
 
 
 @asynccontextmanager
-async def terminated(trial: Trial) -> AsyncIterator[None]:
+async def terminated(trial: Trial, *, whose: Whose) -> AsyncIterator[None]:
     for _ in range(5):
         await trial.a_moment(0.05)
-        await asyncio.to_thread(_terminate, *_server(trial))
+        await asyncio.to_thread(_terminate, *_server(trial, whose))
     yield
 
 
 @asynccontextmanager
-async def read_only(trial: Trial) -> AsyncIterator[None]:
+async def read_only(trial: Trial, *, whose: Whose) -> AsyncIterator[None]:
     """Every write is refused the way a server refuses it that has become a standby."""
-    server, database = _server(trial)
+    server, database = _server(trial, whose)
     for statement in (
         "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
         "RAISE EXCEPTION 'read-only' USING ERRCODE = '25006'; END $$",
         "CREATE TRIGGER refuse BEFORE INSERT ON log_entry EXECUTE FUNCTION refuse()",
     ):
-        # The city's connections run through this loop, and one may hold the lock that is waited for.
+        # The node's connections run through this loop, and one may hold the lock that is waited for.
         await asyncio.to_thread(server.execute, statement, database)
     try:
         yield
@@ -83,9 +102,8 @@ async def read_only(trial: Trial) -> AsyncIterator[None]:
 
 
 @asynccontextmanager
-async def away(trial: Trial) -> AsyncIterator[None]:
-    storage = trial.city.storage
-    assert storage is not None
+async def away(trial: Trial, *, whose: Whose) -> AsyncIterator[None]:
+    storage = _storage(whose(trial))
     storage.cut()
     try:
         yield
@@ -94,13 +112,13 @@ async def away(trial: Trial) -> AsyncIterator[None]:
 
 
 @asynccontextmanager
-async def crowded_out(trial: Trial) -> AsyncIterator[None]:
+async def crowded_out(trial: Trial, *, whose: Whose) -> AsyncIterator[None]:
     """Others take every connection that the server has."""
-    server, database = _server(trial)
+    server, database = _server(trial, whose)
     taken: list[psycopg.Connection] = []
     try:
         await asyncio.to_thread(_take_all, server, taken)
-        # The city may be quicker to take one back.
+        # The node may be quicker to take one back.
         while await asyncio.to_thread(_end_those_of, taken[0], database):
             await asyncio.to_thread(_take_all, server, taken)
         yield
@@ -122,31 +140,118 @@ def _end_those_of(one: psycopg.Connection, database: str) -> int:
     ).rowcount
 
 
+@asynccontextmanager
+async def left_behind(trial: Trial, broken: Break) -> AsyncIterator[None]:
+    """See to it that the registry stored nothing of what a city acknowledged meanwhile."""
+    async with broken(trial):
+        yield
+        held_by_city, held_by_registry = await asyncio.to_thread(trial.world.sizes, trial.city)
+        assert held_by_city > held_by_registry, "the registry's store was not harmed"
+
+
 POSTGRES = (
     Fault(
         "PostgreSQL lost at COMMIT, which did not arrive",
-        partial(commit_unanswered, arrives=False),
+        partial(commit_unanswered, whose=of_city, arrives=False),
         CHENGDU,
         long_rounds=30,
         group=_AT_COMMIT,
     ),
     Fault(
         "PostgreSQL lost at COMMIT, which was carried out",
-        partial(commit_unanswered, arrives=True),
+        partial(commit_unanswered, whose=of_city, arrives=True),
         CHENGDU,
         long_rounds=30,
         group=_AT_COMMIT,
     ),
-    Fault("PostgreSQL ends every connection", terminated, CHENGDU, rounds=0, long_rounds=10, group=_AT_COMMIT),
-    Fault("PostgreSQL read-only", read_only, CHENGDU, long_rounds=3, refusals=("STORE_UNAVAILABLE",), group=REFUSING),
+    Fault(
+        "PostgreSQL ends every connection",
+        partial(terminated, whose=of_city),
+        CHENGDU,
+        rounds=0,
+        long_rounds=10,
+        group=_AT_COMMIT,
+    ),
+    Fault(
+        "PostgreSQL read-only",
+        partial(read_only, whose=of_city),
+        CHENGDU,
+        long_rounds=3,
+        refusals=("STORE_UNAVAILABLE",),
+        group=REFUSING,
+    ),
     Fault(
         "PostgreSQL has no connection left",
-        crowded_out,
+        partial(crowded_out, whose=of_city),
         CHENGDU,
         rounds=0,
         long_rounds=3,
         refusals=("STORE_UNAVAILABLE",),
         group=REFUSING,
     ),
-    Fault("PostgreSQL away", away, CHENGDU, rounds=0, long_rounds=3, refusals=("STORE_UNAVAILABLE",), group=REFUSING),
+    Fault(
+        "PostgreSQL away",
+        partial(away, whose=of_city),
+        CHENGDU,
+        rounds=0,
+        long_rounds=3,
+        refusals=("STORE_UNAVAILABLE",),
+        group=REFUSING,
+    ),
 )
+
+#: Whatever happens to the registry's store, a city goes on.
+_GOES_ON = 3
+
+REGISTRY_ON_POSTGRES = (
+    Fault("kill -9 of a registry on PostgreSQL", registry_killed, SUZHOU, long_rounds=60, group=_REGISTRY),
+    Fault(
+        "registry's PostgreSQL lost at COMMIT, which did not arrive",
+        partial(commit_unanswered, whose=of_registry, arrives=False),
+        SUZHOU,
+        rounds=2,
+        long_rounds=60,
+        group=_REGISTRY,
+    ),
+    Fault(
+        "registry's PostgreSQL lost at COMMIT, which was carried out",
+        partial(commit_unanswered, whose=of_registry, arrives=True),
+        SUZHOU,
+        rounds=2,
+        long_rounds=60,
+        group=_REGISTRY,
+    ),
+    Fault(
+        "registry's PostgreSQL ends every connection",
+        partial(terminated, whose=of_registry),
+        SUZHOU,
+        long_rounds=20,
+        group=_REGISTRY,
+    ),
+    Fault(
+        "registry's PostgreSQL read-only",
+        partial(left_behind, broken=partial(read_only, whose=of_registry)),
+        SUZHOU,
+        long_rounds=5,
+        goes_on=_GOES_ON,
+        group=_REGISTRY,
+    ),
+    Fault(
+        "registry's PostgreSQL has no connection left",
+        partial(crowded_out, whose=of_registry),
+        SUZHOU,
+        rounds=0,
+        long_rounds=5,
+        goes_on=_GOES_ON,
+        group=_REGISTRY,
+    ),
+    Fault(
+        "registry's PostgreSQL away",
+        partial(left_behind, broken=partial(away, whose=of_registry)),
+        SUZHOU,
+        long_rounds=5,
+        goes_on=_GOES_ON,
+        group=_REGISTRY,
+    ),
+)
+"""Of a nation whose registry is on PostgreSQL; that of all other faults is on SQLite."""

@@ -33,7 +33,7 @@ _UNDECIDED = """
 @asynccontextmanager
 async def killed_while_refilled(trial: Trial) -> AsyncIterator[None]:
     registry, world = trial.world.registry, trial.world
-    url = registry.config.database.url
+    url = registry.database_url
     older = registry.folder.with_name("registry-older")
     await registry.kill()
     world.look_away(url)
@@ -64,7 +64,7 @@ async def killed_while_refilled(trial: Trial) -> AsyncIterator[None]:
 
 
 def _decided(trial: Trial) -> list[StoredEntry]:
-    database = trial.world.look(trial.world.registry.config.database.url)
+    database = trial.world.look(trial.world.registry.database_url)
     return database.read_now(lambda conn: RegistryStore().logs.entries(conn, _OWN, 0, _ALL))
 
 

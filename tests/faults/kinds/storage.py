@@ -92,7 +92,7 @@ async def disk_full(trial: Trial, *, side: str) -> AsyncIterator[None]:
     """Move a node's folder to a small disk of its own and fill that; no restart when there is room again."""
     world = trial.world
     node: Node = trial.city if side == "city" else world.registry
-    url = trial.city.database_url if side == "city" else world.registry.config.database.url
+    url = trial.city.database_url if side == "city" else world.registry.database_url
     aside = node.folder.with_name(f"{node.folder.name}-aside")
     await node.kill()
     world.look_away(url)
