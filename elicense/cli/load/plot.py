@@ -6,6 +6,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
 
+from elicense.cli.load.histogram import Histogram
 from elicense.cli.load.report import Report, rate
 from elicense.errors import Refused
 
@@ -46,19 +47,28 @@ def draw(report: Report, file: Path) -> None:
     seconds = report.tally.seconds
     title = f"{report.scenario.name}: {rate(report.tally.units, report.seconds):,.0f} {report.units} a second"
     figure.suptitle(f"{title}\n{report.cut}" if report.cut else title)
-    at = [second.at for second in seconds]
-    rates.step(at, [second.units for second in seconds], where="pre", label=report.units)
-    rates.step(at, [second.errors for second in seconds], where="pre", label="errors", color="tab:red")
-    rates.set(xlabel="seconds", ylabel="a second", ylim=(0, None))
-    rates.legend()
-    for name, values in (("p50", [s.p50_us for s in seconds]), ("p99", [s.p99_us for s in seconds])):
-        durations.plot(at, [value / 1_000 for value in values], label=name)
-    durations.set(xlabel="seconds", ylabel="milliseconds", ylim=(0, None))
-    durations.legend()
-    tally = report.tally
-    for name, histogram in (("from when it was due", tally.latency), ("from its start", tally.service)):
+    # A second is a step as wide as itself: also the only one of a short test, and the first.
+    edges = [0, *(second.at for second in seconds)]
+    rates.stairs([second.units for second in seconds], edges, label=report.units, linewidth=1.5)
+    rates.stairs([second.errors for second in seconds], edges, label="errors", color="tab:red", linewidth=1.5)
+    rates.set(title="What the calls of each second brought", xlabel="seconds", ylabel="a second", ylim=(0, None))
+    for name, values in (("p99", [s.p99_us for s in seconds]), ("p50", [s.p50_us for s in seconds])):
+        durations.stairs([value / 1_000 for value in values], edges, label=name, linewidth=1.5)
+    durations.set(title="How long they took", xlabel="seconds", ylabel="milliseconds", ylim=(0, None))
+    for name, histogram in _durations(report):
         tail.plot([f"{p:g}" for p in _TAIL], [histogram.percentile(p) / 1_000 for p in _TAIL], marker=".", label=name)
-    tail.set(xlabel="percentile", ylabel="milliseconds", yscale="log")
-    tail.legend()
+    tail.set(title="How long all of them took", xlabel="percentile", ylabel="milliseconds", yscale="log")
+    tail.yaxis.set_major_formatter("{x:,g}")
+    for axis in (rates, durations, tail):
+        axis.grid(alpha=0.3)
+        axis.legend()
     figure.savefig(file)
     pyplot.close(figure)
+
+
+def _durations(report: Report) -> list[tuple[str, Histogram]]:
+    """Return durations with from when they count: in a closed loop every call is due when it starts."""
+    from_start = ("from its start", report.tally.service)
+    if report.scenario.loop.kind == "closed":
+        return [from_start]
+    return [("from when it was due", report.tally.latency), from_start]
