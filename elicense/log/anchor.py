@@ -6,8 +6,11 @@ A write survives the end of the process at once and a power cut after the next
 flush, every second, which costs no commit anything.
 
 The file has two slots, written in turn, each with a checksum: a write that
-ended halfway leaves the head before it.  Processes take turns by a lock on the
-file, and none moves it back.
+ended halfway leaves the head before it.  Between two flushes both slots are
+written, many times over, and a power cut may then leave of each sector whatever
+it had held since.  So a head and its checksum share one sector, as far as they
+have room in it: of each slot there is a whole head, and none is older than what
+was flushed.  Processes take turns by a lock on the file, and none moves it back.
 """
 
 from __future__ import annotations
@@ -34,10 +37,15 @@ from elicense.trust.secret_file import SECRET_MODE, replace_file
 SLOT_SIZE: Final = 4_096
 """Bytes of a slot: a page of its own, so that a torn write can not reach the other one."""
 
+SECTOR_SIZE: Final = 512
+"""Bytes that every disk writes as one; a head whose origin has up to 150 characters fits in."""
+
 FLUSH_SECONDS: Final = 1.0
 
 _CHECKSUM_SIZE: Final = 32
 _FILE_SIZE: Final = 2 * SLOT_SIZE
+#: Where the checksum of a slot may end: with the last sector that the head needs.
+_SLOT_ENDS: Final = range(SECTOR_SIZE, SLOT_SIZE + 1, SECTOR_SIZE)
 
 _log = structlog.stdlib.get_logger(__name__)
 
@@ -197,11 +205,11 @@ def epoch_of(origin: str) -> int:
 
 
 def _slot(note: bytes) -> bytes:
-    room = SLOT_SIZE - _CHECKSUM_SIZE
-    if len(note) > room:
+    if len(note) > SLOT_SIZE - _CHECKSUM_SIZE:
         raise StoreCorrupt("a signed head is larger than the anchor has room for")
-    body = note.ljust(room, b"\0")
-    return body + sha256(body).digest()
+    end = next(end for end in _SLOT_ENDS if len(note) <= end - _CHECKSUM_SIZE)
+    body = note.ljust(end - _CHECKSUM_SIZE, b"\0")
+    return (body + sha256(body).digest()).ljust(SLOT_SIZE, b"\0")
 
 
 def _content(raw: bytes) -> _Content:
@@ -219,8 +227,8 @@ def _order(head: Checkpoint) -> tuple[int, int]:
 
 
 def _head(slot: bytes) -> Checkpoint | None:
-    body, checksum = slot[: SLOT_SIZE - _CHECKSUM_SIZE], slot[SLOT_SIZE - _CHECKSUM_SIZE :]
-    if sha256(body).digest() != checksum:
+    body = next((body for body in map(_body, (slot[:end] for end in _SLOT_ENDS)) if body is not None), None)
+    if body is None:
         return None
     try:
         head = parse_checkpoint(parse_note(body.rstrip(b"\0")).text)
@@ -228,6 +236,11 @@ def _head(slot: bytes) -> Checkpoint | None:
     except Error:
         return None
     return head
+
+
+def _body(sealed: bytes) -> bytes | None:
+    body, checksum = sealed[:-_CHECKSUM_SIZE], sealed[-_CHECKSUM_SIZE:]
+    return body if sha256(body).digest() == checksum else None
 
 
 @contextmanager

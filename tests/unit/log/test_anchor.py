@@ -6,11 +6,12 @@ import os
 import stat
 from hashlib import sha256
 from pathlib import Path
+from random import Random
 
 import pytest
 
 from elicense.errors import LogBehind, LogForked, NotFound
-from elicense.log.anchor import SLOT_SIZE, Anchor, create_anchor
+from elicense.log.anchor import SECTOR_SIZE, SLOT_SIZE, Anchor, create_anchor
 from elicense.log.checkpoint import Checkpoint, sign_checkpoint
 from elicense.log.decision import SignedHead
 from elicense.log.tree import EMPTY_ROOT
@@ -59,7 +60,7 @@ def test_another_head_of_the_same_size_is_a_fork(path: Path) -> None:
         Anchor(path, ORIGIN).keep(head(7, salt="other"))
 
 
-@pytest.mark.parametrize("torn", [1, 100, SLOT_SIZE - 1])
+@pytest.mark.parametrize("torn", [1, 100, SECTOR_SIZE - 1])
 def test_a_write_that_ended_halfway_leaves_the_head_before_it(path: Path, torn: int) -> None:
     anchor = Anchor(path, ORIGIN)
     anchor.keep(head(1))
@@ -71,6 +72,39 @@ def test_a_write_that_ended_halfway_leaves_the_head_before_it(path: Path, torn: 
     assert size_of(Anchor(path, ORIGIN)) == 1
     Anchor(path, ORIGIN).keep(head(3))
     assert size_of(Anchor(path, ORIGIN)) == 3
+
+
+def test_what_was_flushed_survives_a_power_cut_that_tears_both_slots_at_any_sector(path: Path) -> None:
+    anchor, random = Anchor(path, ORIGIN), Random(1)
+    anchor.keep(head(1))
+    anchor.keep(head(2))
+    anchor.flush()
+    states = [path.read_bytes()]
+    for size in range(3, 9):
+        anchor.keep(head(size))
+        states.append(path.read_bytes())
+    for _ in range(100):
+        sectors = range(0, len(states[0]), SECTOR_SIZE)
+        path.write_bytes(b"".join(random.choice(states)[start : start + SECTOR_SIZE] for start in sectors))
+        assert size_of(Anchor(path, ORIGIN)) >= 2
+
+
+def test_a_head_with_a_long_name_takes_more_than_a_sector(path: Path) -> None:
+    origin = f"{'a' * 250}.example/city/320500/1"
+    long = head(3, origin=origin)
+    assert len(long.note) > SECTOR_SIZE
+    Anchor(path, origin).keep(long)
+    assert size_of(Anchor(path, origin)) == 3
+
+
+def test_a_checksum_at_the_end_of_the_slot_is_read_too(path: Path) -> None:
+    body = head(5).note.ljust(SLOT_SIZE - 32, b"\0")
+    path.write_bytes((body + sha256(body).digest()).ljust(2 * SLOT_SIZE, b"\0"))
+    anchor = Anchor(path, ORIGIN)
+    assert size_of(anchor) == 5
+    for size in (6, 7, 8):
+        anchor.keep(head(size))
+        assert size_of(Anchor(path, ORIGIN)) == size
 
 
 @pytest.mark.parametrize("place", [0, SLOT_SIZE])
