@@ -11,8 +11,8 @@ from city_node.receipts import TrustedKeys
 from city_node.store import CityStore, EpochKey
 from elicense.errors import Malformed, StoreCorrupt
 from elicense.log.anchor import epoch_of
-from elicense.log.checkpoint import Checkpoint, log_verifier_key, sign_checkpoint
-from elicense.log.model import LogKey
+from elicense.log.checkpoint import Checkpoint, log_verifier_key, open_checkpoint, sign_checkpoint
+from elicense.log.model import FIRST_EPOCH, LogKey
 from elicense.log.tree import EMPTY_ROOT
 from elicense.log.verifier_key import VerifierKey, format_vkey, parse_vkey
 from elicense.rpc.errors import from_rpc_error
@@ -100,6 +100,23 @@ class Epochs:
             closed_size=record.opening.previous_size,
             closed_root=record.opening.previous_root,
         )
+
+
+def name_first_key(conn: Connection, store: CityStore, epochs: Epochs) -> None:
+    """Store which key signs the first epoch, for a log from before a city could open another one.
+
+    Raises:
+        NotFound: This node does not have that key.
+        Malformed: It has another one than the log was signed with.
+    """
+    first = LogKey(epochs.city, FIRST_EPOCH)
+    head = store.logs.head(conn, first)
+    if head is None or FIRST_EPOCH in store.epoch_keys(conn, epochs.city):
+        return
+    own = epochs.own_key(FIRST_EPOCH)
+    if head.note is not None:
+        open_checkpoint(head.note, origin=epochs.origin(FIRST_EPOCH), key=parse_vkey(own.log_key))
+    store.open_epoch(conn, own)
 
 
 class RegistryEpochs:

@@ -39,6 +39,7 @@ _VERBS: Final = {
     "token": "city_node.cli.trust:token",
     "transfer": "city_node.cli.transfer:transfer",
     "update": "city_node.cli.lifecycle:update",
+    "upgrade": "city_node.cli.upgrade:upgrade",
 }
 
 

@@ -1,13 +1,14 @@
 """Alembic migrations, run by a program and without an ``env.py``.
 
 A package keeps its migrations in ``<package>/migrations/versions``.  One
-process migrates at a time (an installation step or a job); each run is one
-transaction.
+process migrates at a time (an installation step or a job).  A new database gets
+them all in one transaction; one that holds something gets each in its own, so
+that whatever is interrupted leaves a schema that is known, and is gone on with.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -17,13 +18,13 @@ from alembic.operations.ops import UpgradeOps
 from alembic.runtime.environment import EnvironmentContext
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from sqlalchemy import create_engine, inspect
 
-from elicense.sql.schema_version import transaction, versions
+from elicense.errors import StoreUnavailable
+from elicense.sql.schema_version import held_revision, transaction, versions
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, MetaData
-
-_Step = Callable[[Any, Any], list[Any]]
 
 _DRAFT: Final = '''"""{message}."""
 
@@ -42,12 +43,26 @@ def upgrade() -> None:
 '''
 
 
-def upgrade(url: str, package: str) -> None:
-    """Bring a database to the newest schema of ``package``; a missing SQLite file is made.
+@dataclass(frozen=True, slots=True)
+class Revision:
+    """One step from a schema to the next.
+
+    Attributes:
+        number: Revision that it leads to, such as ``0002``.
+        about: What it is for, in a sentence.
+    """
+
+    number: str
+    about: str
+
+
+def upgrade(url: str, package: str, *, to: str = "head") -> None:
+    """Bring a database to the newest schema of ``package``, in one transaction; a missing SQLite file is made.
 
     Args:
         url: As for :class:`~elicense.sql.database.Database`.
         package: Import name of the package that holds ``migrations``.
+        to: Revision to stop at.
 
     Raises:
         StoreUnavailable: The database can not be reached.
@@ -56,7 +71,22 @@ def upgrade(url: str, package: str) -> None:
     """
     script = _script(package)
     with transaction(url, create=True) as connection:
-        _run(connection, script, lambda revision, _context: script._upgrade_revs("head", revision))
+        _run(connection, script, to)
+
+
+def missing(url: str, package: str) -> list[Revision]:
+    """Return the steps that lead from a database's schema to the newest one of ``package``, the next one first.
+
+    Raises:
+        StoreUnavailable: No release has set it up, a newer one has, it has not the tables of the schema
+            that it claims, or it can not be reached.
+        StoreCorrupt: The file is not a database or is damaged.
+    """
+    script, held = _script(package), held_revision(url, package)
+    steps = [Revision(each.revision, each.doc.partition("\n")[0]) for each in script.iterate_revisions("head", held)]
+    if steps:
+        _require_tables(url, script, held)
+    return steps[::-1]
 
 
 def differences(url: str, metadata: MetaData) -> list[Any]:
@@ -89,12 +119,40 @@ def draft(url: str, package: str, metadata: MetaData, *, number: str, message: s
     return path
 
 
+def _require_tables(url: str, script: ScriptDirectory, number: str) -> None:
+    """Refuse a database without the tables and columns that the migrations up to ``number`` make.
+
+    Both sides number their revisions alike: one side's steps in a database of the
+    other would do harm before the first of them fails.
+    """
+    engine = create_engine("sqlite://")
+    try:
+        with engine.begin() as connection:
+            _run(connection, script, number)
+            wanted = _columns(connection)
+    finally:
+        engine.dispose()
+    with transaction(url) as connection:
+        lacking = sorted(wanted - _columns(connection))
+    if lacking:
+        table, column = lacking[0]
+        raise StoreUnavailable(
+            f"the database says that it has the schema {number}, but has no {table}.{column}; "
+            "is it the one of another node?"
+        )
+
+
+def _columns(connection: Connection) -> set[tuple[str, str]]:
+    found = inspect(connection).get_multi_columns()
+    return {(table, str(column["name"])) for (_, table), columns in found.items() for column in columns}
+
+
 def _script(package: str) -> ScriptDirectory:
     return ScriptDirectory(str(versions(package).parent))
 
 
-def _run(connection: Connection, script: ScriptDirectory, step: _Step) -> None:
-    environment = EnvironmentContext(Config(), script, fn=step)
+def _run(connection: Connection, script: ScriptDirectory, to: str) -> None:
+    environment = EnvironmentContext(Config(), script, fn=lambda revision, _context: script._upgrade_revs(to, revision))
     # SQLite rolls DDL back like PostgreSQL once BEGIN is ours, which alembic does not expect of it.
     environment.configure(connection=connection, transactional_ddl=True)
     with environment.begin_transaction():

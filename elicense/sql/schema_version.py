@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 _TABLE: Final = "alembic_version"
 _NOTED: Final = "SELECT version_num FROM alembic_version"
 
+_COMMANDS: Final = {"registry": "elicense-registry", "city_node": "elicense-city"}
+"""The command of each package that has migrations."""
+
 
 def is_current(url: str, package: str) -> bool:
     """Tell whether a database has the newest schema of ``package``."""
@@ -47,13 +50,37 @@ def require_current(url: str, package: str) -> None:
     Raises:
         StoreUnavailable: It is older or newer, or the database can not be reached.
     """
-    if not is_current(url, package):
-        raise StoreUnavailable("the database has another schema than this release; run `init` of this release first")
+    wanted = newest(package)
+    held = held_revision(url, package)
+    if held != wanted:
+        raise StoreUnavailable(
+            f"the database has the schema of an older release, {held}, and this one needs {wanted}; "
+            f"stop the node, back the database up and run `{_COMMANDS.get(package, package)} upgrade`"
+        )
+
+
+def held_revision(url: str, package: str) -> str:
+    """Return the revision of a database's schema, which is one that ``package`` knows.
+
+    Raises:
+        StoreUnavailable: No release has set it up, a newer one has, or the database can not be reached.
+        StoreCorrupt: The file is not a database or is damaged.
+    """
+    held = _held(url)
+    if not held:
+        raise StoreUnavailable("no release has set up this database; does the configuration name the right one?")
+    unknown = held - {path.name.partition("_")[0] for path in _migrations(package)}
+    if unknown or len(held) > 1:
+        raise StoreUnavailable(
+            f"the database has the schema {' and '.join(sorted(held))}, and this release knows none after "
+            f"{newest(package)}: a newer release wrote it; run that one, or put a backup of before in its place"
+        )
+    return held.pop()
 
 
 def newest(package: str) -> str:
     """Return the newest revision of ``package``: the highest number that a migration's file name begins with."""
-    return max(path.name.partition("_")[0] for path in versions(package).glob("[0-9]*_*.py"))
+    return max(path.name.partition("_")[0] for path in _migrations(package))
 
 
 def versions(package: str) -> Path:
@@ -81,6 +108,10 @@ def transaction(url: str, *, create: bool = False) -> Iterator[Connection]:
         raise fault from error
     finally:
         engine.dispose()
+
+
+def _migrations(package: str) -> Iterator[Path]:
+    return versions(package).glob("[0-9]*_*.py")
 
 
 def _held(url: str, *, create: bool = False) -> set[str]:

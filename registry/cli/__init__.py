@@ -23,6 +23,7 @@ _VERBS: Final = {
     "revoke": "registry.cli.trust:revoke",
     "serve": "registry.cli.serve:serve",
     "token": "registry.cli.trust:token",
+    "upgrade": "registry.cli.upgrade:upgrade",
 }
 
 

@@ -81,7 +81,7 @@ def test_a_second_migration_leads_on_from_the_first(database_url: str, package: 
     assert differences(database_url, wider) != []
     draft(database_url, package, wider, number="0002", message="An extra table")
     assert not is_current(database_url, package)
-    with pytest.raises(StoreUnavailable, match="init"):
+    with pytest.raises(StoreUnavailable, match="upgrade"):
         require_current(database_url, package)
     upgrade(database_url, package)
     assert differences(database_url, wider) == []

@@ -1,0 +1,76 @@
+"""What the `upgrade` verbs of both sides share."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+import click
+
+from elicense.cli.backup import back_up
+from elicense.log.store import LogStore
+from elicense.sql.in_use import require_unused
+from elicense.sql.migrations import missing, upgrade
+from elicense.sql.schema_version import is_new, newest
+
+BACKUP: Final = click.option(
+    "--backup",
+    "copy",
+    metavar="FILE",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Copy the database into this new file first; SQLite only.",
+)
+YES: Final = click.option("--yes", is_flag=True, help="Do not ask whether there is a backup.")
+
+
+def upgrade_stores(
+    package: str,
+    *,
+    url: str,
+    access_log_url: str,
+    make_access_tables: Callable[[], None],
+    logs: LogStore,
+    copy: Path | None,
+    yes: bool,
+) -> None:
+    """Bring the databases of a stopped node from an older release's schema to this one's, and say what is done.
+
+    Quota leases have a file of their own on SQLite, which every start completes.
+
+    Args:
+        package: Import name of the package that holds ``migrations``.
+        url: The node's database.
+        access_log_url: Its access log, whose tables have no revisions: what is missing is added.
+        make_access_tables: Adds it.
+        logs: The tables of logs in the database.
+        copy: File to back the database up into first; None for none.
+        yes: Whether the person at the terminal need not be asked for a backup.
+
+    Raises:
+        DatabaseInUse: The node runs, or a command works on it.
+        BackupElsewhere: A copy is asked for of a PostgreSQL database.
+        StoreUnavailable: A newer release wrote the database, or it is not this node's, or can not be reached.
+        StoreFull: There is no room.
+        StoreCorrupt: A database is damaged.
+    """
+    # Alembic names what it runs to whoever reads the log; here it is said below.
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    steps = missing(url, package)
+    if not steps:
+        click.echo(f"the database has the schema of this release already, {newest(package)}; nothing to do")
+        return
+    is_new(access_log_url, create=False)
+    require_unused(url)
+    click.echo(f"{len(steps)} steps lead to the schema of this release, {newest(package)}; none can be taken back")
+    if copy is not None:
+        entries = back_up(url, copy, logs)
+        click.echo(f"{copy}: a whole and checked copy, with {entries:,} entries of logs")
+    elif not yes:
+        click.confirm("Only a backup leads back to the older release. Is there one?", abort=True)
+    make_access_tables()
+    for step in steps:
+        upgrade(url, package, to=step.number)
+        click.echo(f"{step.number}  {step.about}")
+    click.echo("the database has the schema of this release; check it with fsck, then start the node")

@@ -1,0 +1,355 @@
+"""A registry's database that an older release wrote is brought to this release's schema, and nothing is lost."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from alembic import op
+from click.testing import CliRunner, Result
+from sqlalchemy import Connection, column, table
+
+import elicense.cli.upgrade
+from elicense.sql.database import Database
+from elicense.sql.engines import sqlite_url
+from elicense.sql.in_use import require_unused
+from elicense.sql.migrations import missing, upgrade
+from elicense.sql.schema import create_tables
+from elicense.sql.schema_version import is_current, newest, transaction
+from elicense.v1 import verification_pb2
+from registry.cli import main
+from registry.config import load
+from registry.store import access_metadata, metadata
+from tests.integration.registry.world import CHENGDU, SUZHOU, TIANJIN, World, set_up
+from tests.support.city import DEADLINE_S
+from tests.support.older import rows, shape, write_as_older
+from tests.support.postgres import PostgresServer
+from tests.support.stores import EmptyStore
+
+FIRST, OTHER_PERSON = bytes([1]) * 16, bytes([2]) * 16
+LICENSE, UNHEARD = bytes([3]) * 16, bytes([4]) * 16
+NUMBERS = [f"11010519900101{number:04d}" for number in range(6)]
+RENUMBERED = "110101199003074514"
+VALID, INVALID = verification_pb2.OUTCOME_VALID, verification_pb2.OUTCOME_INVALID
+
+
+class Died(BaseException):
+    """The process is gone: nothing that follows in it runs."""
+
+
+@pytest.fixture
+def url(empty_store: EmptyStore) -> str:
+    """An empty database of each kind that migrations make."""
+    if empty_store.engine == "postgresql-partitioned":
+        pytest.skip("partitions are made from the metadata, not by a migration")
+    return empty_store.url
+
+
+@pytest.fixture
+def config(url: str, tmp_path: Path) -> Path:
+    """Configuration of a registry whose database is at ``url``."""
+    return configured(tmp_path / "node", url)
+
+
+@pytest.fixture(autouse=True)
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wait for nobody to leave a database who is not about to."""
+    assert require_unused.__kwdefaults__ is not None
+    monkeypatch.setitem(require_unused.__kwdefaults__, "wait_s", 0.5)
+
+
+def configured(folder: Path, url: str) -> Path:
+    held = set_up(folder)
+    return pointed_at(folder / "config.toml", held.database.url, url)
+
+
+def pointed_at(path: Path, before: str, url: str) -> Path:
+    text = path.read_text(encoding="utf-8")
+    assert before in text
+    path.write_text(text.replace(before, url), encoding="utf-8")
+    return path
+
+
+def run(verb: str, config: Path, *arguments: str, typed: str | None = None) -> Result:
+    return CliRunner().invoke(main, [verb, "--config", str(config), *arguments], input=typed)
+
+
+def put(conn: Connection, name: str, *found: Mapping[str, object]) -> None:
+    """Insert rows as code of that time did: with the columns that there were."""
+    conn.execute(table(name, *map(column, found[0])).insert(), list(found))
+
+
+def fill_as_the_first_release(url: str) -> None:
+    """Write rows of each schema on the way, each as the release with that schema had them."""
+    upgrade(url, "registry", to="0001")
+    with transaction(url) as conn:
+        put(
+            conn,
+            "city_state",
+            # One that was heard to its end, one of whose clock was fast, one that is behind.
+            state(SUZHOU, next_index=7, tip_size=7, city_clock_us=900, received_us=1_000),
+            state(TIANJIN, next_index=5, tip_size=5, city_clock_us=9_000, received_us=2_000),
+            state(CHENGDU, next_index=3, tip_size=8, city_clock_us=800, received_us=3_000),
+        )
+        put(conn, "disposition_feed", {"city": SUZHOU, "seq": 4}, {"city": CHENGDU, "seq": 1})
+        word = {"epoch": 1, "idx": 6, "kind": 1, "license_id": LICENSE, "detail": "it counts"}
+        put(conn, "disposition", {"city": SUZHOU, "seq": 4, **word})
+        # An id is each city's own choice: two persons may have licences of one id.
+        put(conn, "license_revision", revision(SUZHOU, 0, FIRST), revision(SUZHOU, 1, FIRST))
+        put(conn, "license_revision", revision(CHENGDU, 0, OTHER_PERSON))
+    upgrade(url, "registry", to="0004")
+    with transaction(url) as conn:
+        ruling = {"before": 1, "after": 0}
+        put(conn, "license_ruling", {"license_id": LICENSE, "decided_us": 50, **ruling})
+        put(conn, "license_ruling", {"license_id": LICENSE, "decided_us": 60, **ruling})
+        put(conn, "license_ruling", {"license_id": UNHEARD, "decided_us": 70, **ruling})
+    upgrade(url, "registry", to="0008")
+    with transaction(url) as conn:
+        put(conn, "transfer_offer", OFFER)
+
+
+def state(city: int, **found: int) -> dict[str, object]:
+    return {"city": city, "epoch": 1, "recorded_us": 5, **found}
+
+
+def revision(city: int, index: int, person: bytes) -> dict[str, object]:
+    place = {"license_id": LICENSE, "city": city, "epoch": 1, "idx": index, "revision": index + 1, "event": 1}
+    return {**place, "effective_us": 1, "recorded_us": 2, "received_us": 3, "person_key": person}
+
+
+OFFER: dict[str, object] = {
+    "to_city": CHENGDU,
+    "license_id": LICENSE,
+    "from_city": SUZHOU,
+    "epoch": 1,
+    "idx": 6,
+    "offered_us": 40,
+    "person_key": FIRST,
+}
+
+
+def held(url: str, name: str, *columns: str) -> set[tuple[Any, ...]]:
+    with transaction(url) as conn:
+        return {tuple(row) for row in conn.exec_driver_sql(f"SELECT {', '.join(columns)} FROM {name}")}
+
+
+def check_what_was_filled(url: str) -> None:
+    assert is_current(url, "registry")
+    assert held(url, "transfer_offer", *OFFER) == {tuple(OFFER.values())}
+    assert held(url, "license_ruling", "license_id", "person_key", "decided_us", "before", "after") == {
+        (LICENSE, person, decided_us, 1, 0) for person in (FIRST, OTHER_PERSON) for decided_us in (50, 60)
+    }
+    clocks = ("city_clock_us", "received_us", "as_of_us", "awaited_size", "awaited_us")
+    assert held(url, "city_state", "city", "next_index", "tip_size", *clocks) == {
+        (SUZHOU, 7, 7, 900, 1_000, 900, 7, 900),
+        (TIANJIN, 5, 5, 9_000, 2_000, 2_000, 5, 2_000),
+        (CHENGDU, 3, 8, 800, 3_000, 0, 8, 800),
+    }
+    assert held(url, "feed_mark", "city", "what", "epoch", "seq") == {(SUZHOU, 4, 0, 4), (CHENGDU, 4, 0, 1)}
+    assert held(url, "disposition", "city", "seq", "other_city") == {(SUZHOU, 4, None)}
+    assert len(held(url, "license_revision", "license_id", "city", "epoch", "idx")) == 3
+
+
+def test_what_the_first_release_wrote_is_there_in_the_schema_of_this_one(url: str, config: Path) -> None:
+    fill_as_the_first_release(url)
+    done = run("upgrade", config, "--yes")
+    assert done.exit_code == 0, done.output
+    assert "0013  Keep rulings by person too" in done.output
+    check_what_was_filled(url)
+    assert run("check-config", config).exit_code == 0
+    kept = rows(url)
+    again = run("upgrade", config)
+    assert again.exit_code == 0
+    assert f"already, {newest('registry')}" in again.output
+    assert rows(url) == kept
+
+
+def test_the_schema_after_an_upgrade_is_the_one_that_is_made_fresh(
+    url: str, config: Path, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    upgrade(url, "registry", to="0001")
+    assert run("upgrade", config, "--yes").exit_code == 0
+    if url.startswith("sqlite"):
+        create_tables(sqlite_url(tmp_path / "fresh.db"), metadata)
+        assert shape(url) == shape(sqlite_url(tmp_path / "fresh.db"))
+        return
+    server: PostgresServer = request.getfixturevalue("postgres")
+    with server.database() as fresh:
+        create_tables(fresh, metadata)
+        assert shape(url) == shape(fresh)
+
+
+def test_an_upgrade_that_ends_between_any_two_steps_is_gone_on_with(
+    url: str, config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill_as_the_first_release(url)
+    left = [step.number for step in missing(url, "registry")]
+
+    def once(at: str, package: str, *, to: str) -> None:
+        upgrade(at, package, to=to)
+        raise Died
+
+    with monkeypatch.context() as dying:
+        dying.setattr(elicense.cli.upgrade, "upgrade", once)
+        while left:
+            with pytest.raises(Died):
+                run("upgrade", config, "--yes")
+            left.pop(0)
+            assert [step.number for step in missing(url, "registry")] == left
+    assert run("upgrade", config, "--yes").exit_code == 0
+    check_what_was_filled(url)
+
+
+@pytest.mark.parametrize("number", ["0012", "0013", "0016"])
+def test_an_upgrade_that_ends_while_a_table_is_made_anew_leaves_the_one_before(
+    url: str, config: Path, number: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill_as_the_first_release(url)
+    before = [step.number for step in missing(url, "registry")]
+    upgrade(url, "registry", to=before[before.index(number) - 1])
+    filled, shaped = rows(url), shape(url)
+
+    def die(*_: object) -> None:
+        raise Died
+
+    with monkeypatch.context() as dying:
+        dying.setattr(op, "bulk_insert", die)
+        with pytest.raises(Died):
+            run("upgrade", config, "--yes")
+    assert missing(url, "registry")[0].number == number
+    assert (rows(url), shape(url)) == (filled, shaped)
+    assert run("upgrade", config, "--yes").exit_code == 0
+    check_what_was_filled(url)
+
+
+def test_every_command_that_needs_the_schema_names_the_one_that_makes_it(url: str, config: Path) -> None:
+    upgrade(url, "registry", to="0012")
+    for verb in ("serve", "fsck", "check-config"):
+        refused = subprocess.run(
+            [sys.executable, "-m", "registry.cli", verb, "--config", str(config)],
+            capture_output=True,
+            text=True,
+            timeout=DEADLINE_S,
+            check=False,
+        )
+        assert refused.returncode == 1
+        assert "older release, 0012" in refused.stderr
+        assert "`elicense-registry upgrade`" in refused.stderr
+
+
+def test_a_database_of_a_newer_release_is_refused_and_left_as_it_is(url: str, config: Path) -> None:
+    upgrade(url, "registry")
+    with transaction(url) as conn:
+        conn.exec_driver_sql("UPDATE alembic_version SET version_num = '0999'")
+    kept = rows(url)
+    for verb in ("upgrade", "fsck", "check-config"):
+        refused = run(verb, config)
+        assert refused.exit_code == 1
+        assert "a newer release wrote it" in refused.output
+    assert rows(url) == kept
+
+
+def test_a_database_of_a_city_or_of_nobody_is_not_upgraded(url: str, config: Path) -> None:
+    if url.startswith("postgresql"):
+        assert "no release has set up" in run("upgrade", config, "--yes").output
+    upgrade(url, "city_node", to="0005")
+    kept = shape(url)
+    refused = run("upgrade", config, "--yes")
+    assert refused.exit_code == 1
+    assert "the one of another node" in refused.output
+    assert shape(url) == kept
+
+
+def test_a_database_that_somebody_works_with_is_not_upgraded(url: str, config: Path) -> None:
+    upgrade(url, "registry", to="0012")
+    node = Database(url)
+    try:
+        node.read_now(lambda conn: conn.exec_driver_sql("SELECT 1").scalar_one())
+        refused = run("upgrade", config, "--yes")
+        assert refused.exit_code == 1
+        assert "DATABASE_IN_USE" in refused.output
+        assert missing(url, "registry")[0].number == "0013"
+    finally:
+        node.close()
+    assert run("upgrade", config, "--yes").exit_code == 0
+
+
+def test_without_a_backup_nothing_is_changed(url: str, config: Path, tmp_path: Path) -> None:
+    fill_as_the_first_release(url)
+    kept = rows(url)
+    asked = run("upgrade", config, typed="n\n")
+    assert asked.exit_code == 1
+    assert "Only a backup leads back" in asked.output
+    assert rows(url) == kept
+    copied = run("upgrade", config, "--backup", str(tmp_path / "before.db"))
+    if url.startswith("postgresql"):
+        assert "BACKUP_ELSEWHERE" in copied.output
+        assert rows(url) == kept
+        assert run("upgrade", config, typed="y\n").exit_code == 0
+    else:
+        assert copied.exit_code == 0
+        assert rows(sqlite_url(tmp_path / "before.db")) == kept
+    check_what_was_filled(url)
+
+
+def test_tables_that_the_access_log_lacks_are_added(url: str, config: Path) -> None:
+    upgrade(url, "registry", to="0012")
+    access_url = load(config).access_log.url
+    wanted = shape(access_url)
+    last = access_metadata.sorted_tables[-1].name
+    with transaction(access_url) as conn:
+        conn.exec_driver_sql(f"DROP TABLE {last}")
+    assert run("upgrade", config, "--yes").exit_code == 0
+    assert shape(access_url) == wanted
+
+
+async def test_a_registry_of_an_older_release_goes_on_in_this_one(world: World, url: str) -> None:
+    suzhou, tianjin = await world.city(SUZHOU), await world.city(TIANJIN)
+    claims = await suzhou.claim(*NUMBERS)
+    licenses = [suzhou.issue(number, claim=claim) for number, claim in zip(NUMBERS, claims, strict=True)]
+    await suzhou.replicate()
+    suzhou.change(licenses[0], ["D"])
+    suzhou.change(licenses[1], ["F"])
+    suzhou.offer(licenses[2], CHENGDU)
+    suzhou.renumber(licenses[3], RENUMBERED, (await suzhou.claim(RENUMBERED))[0])
+    await suzhou.replicate()
+    tianjin.issue(NUMBERS[4])
+    tianjin.issue("44052418800101001X")
+    await tianjin.replicate()
+    await tianjin.decided(2)
+    police = await world.verifier()
+    await world.node.stop(grace_s=0)
+    before = world.config.database.url
+    write_as_older(before, url, "registry", "0011")
+    assert held(url, "license_ruling", "license_id")
+    assert held(url, "transfer_offer", "license_id")
+    config = pointed_at(world.config.node.data_dir / "config.toml", before, url)
+
+    done = await asyncio.to_thread(run, "upgrade", config, "--yes")
+    assert done.exit_code == 0, done.output
+    clean = await asyncio.to_thread(run, "fsck", config)
+    assert clean.exit_code == 0, clean.output
+    database = world.config.database.model_copy(update={"url": url})
+    world.config = world.config.model_copy(update={"database": database})
+    await world.start_again()
+    suzhou.change(licenses[5], ["D"])
+    await suzhou.replicate()
+    told = {number: (await police.ask(number)).outcome for number in NUMBERS}
+    assert {number for number in NUMBERS if told[number] == VALID} == set(NUMBERS[2:5])
+    assert {number for number in NUMBERS if told[number] == INVALID} == {*NUMBERS[:2], NUMBERS[5]}
+    await police.channel.close()
+    clean = await asyncio.to_thread(run, "fsck", config)
+    assert clean.exit_code == 0, clean.output
+
+
+async def test_a_registry_that_runs_is_not_upgraded(world: World) -> None:
+    with transaction(world.config.database.url) as conn:
+        conn.exec_driver_sql("UPDATE alembic_version SET version_num = '0020'")
+    refused = await asyncio.to_thread(run, "upgrade", world.config.node.data_dir / "config.toml", "--yes")
+    assert refused.exit_code == 1
+    assert "stop the node" in refused.output
