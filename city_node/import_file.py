@@ -11,9 +11,12 @@ from typing import IO, Final, NamedTuple
 
 from elicense.errors import Error, Malformed
 from elicense.license.csv_format import check_header, to_columns
-from elicense.license.csv_line import cells_of, check_length
+from elicense.license.csv_line import MAX_LINE_LENGTH, cells_of, check_length
 
 _BOM: Final = b"\xef\xbb\xbf"
+_MAX_LINE_BYTES: Final = 4 * (MAX_LINE_LENGTH + 1)
+"""Most bytes of a line that are kept: no character takes more than four, so whatever is longer is refused."""
+
 _REJECT_COLUMNS: Final = ("row", "reasons")
 
 
@@ -47,7 +50,7 @@ class DriverFile:
 
     def __init__(self, source: IO[bytes]) -> None:
         self._source = source
-        first = source.readline()
+        first = source.readline(_MAX_LINE_BYTES)
         self._start = len(first)
         try:
             columns = cells_of(first.removeprefix(_BOM).decode())
@@ -64,12 +67,21 @@ class DriverFile:
         """
         offset = offset or self._start
         self._source.seek(offset)
-        for line in self._source:
-            offset += len(line)
+        while line := self._source.readline(_MAX_LINE_BYTES):
+            rest = self._skip(line)
+            offset += len(line) + rest
             bare = line.rstrip(b"\r\n")
             if bare:
-                yield _read(number, offset, bare)
+                yield _read(number, offset, bare, rest)
                 number += 1
+
+    def _skip(self, line: bytes) -> int:
+        """Go on to the end of a line that may have been cut; return how many bytes of it that left out."""
+        skipped = 0
+        while len(line) == _MAX_LINE_BYTES and not line.endswith(b"\n"):
+            line = self._source.readline(_MAX_LINE_BYTES)
+            skipped += len(line)
+        return skipped
 
 
 class RejectsFile:
@@ -131,16 +143,18 @@ def reasons_of(error: Error) -> str:
     )
 
 
-def _read(number: int, end: int, line: bytes) -> ReadRow:
+def _read(number: int, end: int, line: bytes, left_out: int) -> ReadRow:
+    size = len(line) + left_out
     try:
-        text = line.decode()
+        # The cut may have gone through a character.
+        text = line.decode(errors="ignore" if left_out else "strict")
     except UnicodeDecodeError:
-        return ReadRow(number, end, len(line), "", Malformed("the row is not UTF-8; save the file as UTF-8"))
+        return ReadRow(number, end, size, "", Malformed("the row is not UTF-8; save the file as UTF-8"))
     try:
         check_length(text)
     except Malformed as error:
-        return ReadRow(number, end, len(line), "", error)
-    return ReadRow(number, end, len(line), text)
+        return ReadRow(number, end, size, "", error)
+    return ReadRow(number, end, size, text)
 
 
 def _csv_line(cells: Sequence[str | int]) -> bytes:

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 import grpc
 import structlog
+from google.protobuf.message import DecodeError
 from prometheus_client import CollectorRegistry, Gauge
 
 from city_node.mirrored_evidence import MirroredEvidence
@@ -29,7 +30,7 @@ from elicense.clock import from_timestamp
 from elicense.errors import Error, Malformed, RootMismatch, StoreCorrupt
 from elicense.log.checkpoint import Checkpoint, log_verifier_key, open_checkpoint
 from elicense.log.model import FIRST_EPOCH, REGISTRY_LOG, Head, LogKey
-from elicense.log.pages import Page, Part, check_part, parts_of, read_page
+from elicense.log.pages import Page, Part, SentPage, check_part, parts_of, read_page
 from elicense.log.store import LogStore
 from elicense.log.tree import CompactRange
 from elicense.log.verifier_key import VerifierKey
@@ -41,6 +42,7 @@ from elicense.v1 import log_pb2, recovery_pb2, recovery_pb2_grpc
 from elicense.verification.cited import EVIDENCE_WANTED, cited
 from elicense.verification.evidence_file import confirm, format_evidence
 from elicense.verification.head_evidence import HeadEvidence, NoteStatement
+from elicense.view.fold import MAX_SECONDS, NANOS
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -239,7 +241,8 @@ class Mirror:
         # Signatures are checked beside the writer, and all of a page before any of it is kept: whoever
         # waits at a counter waits for the writer.
         try:
-            checked = await asyncio.to_thread(self._checked, held, answer)
+            key = self._history.key(held.key.epoch)
+            checked = await asyncio.to_thread(check_page, answer, held.frontier, key)
         except RootMismatch:
             await self._accuse(held, answer.head)
             raise
@@ -250,26 +253,14 @@ class Mirror:
             held = await self._database.write_then(append, lambda head: head, gives_way=True)
             self._size.set(held.size)
 
-    def _checked(self, held: Head, answer: recovery_pb2.ReadRegistryLogResponse) -> list[tuple[Part, CompactRange]]:
-        """Return the parts of a page, each with the tree behind it."""
-        parts = parts_of(answer, held.size)
-        if not parts:
-            raise Malformed("the registry sent nothing of the log that it says it has")
-        key = self._history.key(held.key.epoch)
-        checked, tree = [], held.frontier
-        for part in parts:
-            tree = check_part(part, tree, origin=key.name, key=key)
-            checked.append((part, tree))
-        return checked
-
     def _append(self, before: Head, checked: list[tuple[Part, CompactRange]], conn: Connection) -> Head:
         head = self._logs.head(conn, before.key, lock=True)
         if head is None or (head.size, head.root) != (before.size, before.root):
             raise StoreCorrupt("the mirror of the registry's log has changed meanwhile; run fsck")
         for part, tree in checked:
-            recorded_us = max(head.recorded_us, _recorded_us(part))
+            later_us = max(head.recorded_us, recorded_us(part))
             head = self._logs.advance(
-                conn, head, part.entries, recorded_us=recorded_us, note=part.head.note, frontier=tree
+                conn, head, part.entries, recorded_us=later_us, note=part.head.note, frontier=tree
             )
         return head
 
@@ -340,6 +331,37 @@ class Mirror:
         return head
 
 
-def _recorded_us(part: Part) -> int:
-    """Return when the last decision of a part was taken."""
-    return from_timestamp(log_pb2.RegistryRecord.FromString(part.entries[-1].record or b"").record_time)
+def check_page(answer: SentPage, before: CompactRange, key: VerifierKey) -> list[tuple[Part, CompactRange]]:
+    """Return the parts of a page, each with the tree behind it.
+
+    Args:
+        answer: The page.
+        before: The tree that it goes on from.
+        key: Key of the log, which bears the name of its origin.
+
+    Raises:
+        Malformed: It is no page, or holds nothing.
+        CheckpointInvalid: A head is not one of this log.
+        SignatureInvalid: The log did not sign a head.
+        RootMismatch: The entries do not lead to a head.
+    """
+    parts = parts_of(answer, before.size)
+    if not parts:
+        raise Malformed("the registry sent nothing of the log that it says it has")
+    checked, tree = [], before
+    for part in parts:
+        tree = check_part(part, tree, origin=key.name, key=key)
+        checked.append((part, tree))
+    return checked
+
+
+def recorded_us(part: Part) -> int:
+    """Return when the last decision of a part was taken, microseconds UTC.
+
+    0 where the registry signed something that says no such time: it is part of its log, and is kept as that.
+    """
+    try:
+        taken = log_pb2.RegistryRecord.FromString(part.entries[-1].record or b"").record_time
+    except DecodeError:
+        return 0
+    return from_timestamp(taken) if 0 <= taken.seconds <= MAX_SECONDS and 0 <= taken.nanos < NANOS else 0

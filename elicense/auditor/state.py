@@ -64,10 +64,16 @@ def parse_state(data: bytes) -> AuditState:
             version == _FORMAT and len(values) == 2 and all(isinstance(note, str) for note in heads.values())
         ):
             try:
-                return AuditState({origin: note.encode() for origin, note in heads.items()})
+                return AuditState({_text(origin): note.encode() for origin, note in heads.items()})
             except UnicodeEncodeError:
-                pass
+                pass  # JSON can spell what is no character
     raise Malformed("the file is not the state of an auditor")
+
+
+def format_state(state: AuditState) -> bytes:
+    """Return a state as a file."""
+    values = {"audit": _FORMAT, "heads": {origin: note.decode() for origin, note in sorted(state.heads.items())}}
+    return json.dumps(values, ensure_ascii=False, indent=1).encode()
 
 
 def write_state(path: Path, state: AuditState) -> None:
@@ -76,13 +82,17 @@ def write_state(path: Path, state: AuditState) -> None:
     Raises:
         Error: It can not be written.
     """
-    values = {"audit": _FORMAT, "heads": {origin: note.decode() for origin, note in sorted(state.heads.items())}}
     scratch = path.with_name(path.name + ".new")
     try:
-        with scratch.open("w", encoding="utf-8") as file:
-            json.dump(values, file, ensure_ascii=False, indent=1)
+        with scratch.open("wb") as file:
+            file.write(format_state(state))
             file.flush()
             os.fsync(file.fileno())
         scratch.replace(path)
     except OSError as error:
         raise Error(f"{path} can not be written: {error.strerror}") from error
+
+
+def _text(origin: str) -> str:
+    origin.encode()
+    return origin

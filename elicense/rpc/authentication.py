@@ -5,11 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from cryptography import x509
-
 from elicense.errors import Malformed, Unauthenticated
 from elicense.trust.spiffe import ActiveCertificate, Caller, parse_spiffe_id
-from elicense.trust.x509 import fingerprint, not_after_us, spiffe_id_of
+from elicense.trust.x509 import chain_from_pem, fingerprint, not_after_us, spiffe_id_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -105,8 +103,8 @@ def shown_certificate(context: grpc.aio.ServicerContext[Any, Any]) -> bytes:
 
 def _parse(pem: bytes) -> _Peer:
     try:
-        certificate = x509.load_pem_x509_certificate(pem)
+        certificate = chain_from_pem(pem)[0]
         subject = str(spiffe_id_of(certificate))
-    except (ValueError, Malformed) as error:
+    except Malformed as error:
         raise Unauthenticated("the client certificate must carry exactly one SPIFFE ID") from error
     return _Peer(fingerprint(certificate), subject, not_after_us(certificate))

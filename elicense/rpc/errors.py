@@ -21,6 +21,8 @@ from elicense.errors import Error, Violation
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+    from google.protobuf.message import Message
+
 DOMAIN: Final = "elicense"
 INTERNAL_TEXT: Final = "internal error; its details are in the server's log"
 """The only text that an unexpected exception is answered with: its own may hold personal data."""
@@ -41,6 +43,9 @@ RETRY_AFTER_S: Final = 1
 
 RETRY_AFTER_KEY: Final = "retryAfterSeconds"
 """Metadata of an error that knows better."""
+
+RETRY_AFTER_DIGITS: Final = 6
+"""Digits of the longest time that an error may state: eleven days; a quota is full again after one."""
 
 CODES: Mapping[type[Error], grpc.StatusCode] = MappingProxyType(
     {
@@ -106,6 +111,13 @@ def _violations(code: grpc.StatusCode, violations: Sequence[Violation]) -> any_p
     return packed
 
 
+def _retry_after_s(error: Error) -> int:
+    # Of an error that a peer raised the metadata is the peer's, and may hold anything.
+    text = error.metadata.get(RETRY_AFTER_KEY, "")
+    stated = text.isascii() and text.isdigit() and len(text) <= RETRY_AFTER_DIGITS
+    return int(text) if stated else RETRY_AFTER_S
+
+
 def to_status(error: Error) -> status_pb2.Status:
     """Return the ``google.rpc.Status`` that stands for an error."""
     code = code_of(error)
@@ -118,8 +130,7 @@ def to_status(error: Error) -> status_pb2.Status:
     if error.violations:
         status.details.append(_violations(code, error.violations))
     if code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED):
-        seconds = int(error.metadata.get(RETRY_AFTER_KEY, RETRY_AFTER_S))
-        retry = error_details_pb2.RetryInfo(retry_delay=duration_pb2.Duration(seconds=seconds))
+        retry = error_details_pb2.RetryInfo(retry_delay=duration_pb2.Duration(seconds=_retry_after_s(error)))
         status.details.append(_pack(retry))
     return status
 
@@ -139,23 +150,21 @@ def status_code(status: status_pb2.Status) -> grpc.StatusCode:
 def from_status(status: status_pb2.Status) -> Error | None:
     """Return the error that a status stands for, of the class that was raised; None for OK.
 
-    A reason that this version does not know gives the class of the code's family.
+    A reason that this version does not know gives the class of the code's family, and a
+    detail that can not be read is left out.
     """
     if status.code == code_pb2.OK:
         return None
     info = error_details_pb2.ErrorInfo()
     violations: list[Violation] = []
     for detail in status.details:
-        if detail.Is(error_details_pb2.ErrorInfo.DESCRIPTOR):
-            detail.Unpack(info)
-        elif detail.Is(error_details_pb2.BadRequest.DESCRIPTOR):
-            request = error_details_pb2.BadRequest()
-            detail.Unpack(request)
-            violations += [Violation(v.field, v.reason, v.description) for v in request.field_violations]
-        elif detail.Is(error_details_pb2.PreconditionFailure.DESCRIPTOR):
-            failure = error_details_pb2.PreconditionFailure()
-            detail.Unpack(failure)
-            violations += [Violation(v.subject, v.type, v.description) for v in failure.violations]
+        match _unpacked(detail):
+            case error_details_pb2.ErrorInfo() as found:
+                info = found
+            case error_details_pb2.BadRequest() as request:
+                violations += [Violation(v.field, v.reason, v.description) for v in request.field_violations]
+            case error_details_pb2.PreconditionFailure() as failure:
+                violations += [Violation(v.subject, v.type, v.description) for v in failure.violations]
     family = _FAMILY.get(status.code)
     cls = _BY_REASON.get(info.reason) if info.domain == DOMAIN else None
     # Code and reason must agree; a peer that mixes them up is trusted in its code.
@@ -164,6 +173,18 @@ def from_status(status: status_pb2.Status) -> Error | None:
     error = cls(status.message, violations=violations)
     error.metadata.update(info.metadata)
     return error
+
+
+def _unpacked(detail: any_pb2.Any) -> Message | None:
+    """Return a detail of a kind that is read here; None for another kind, and for bytes that are no message."""
+    for kind in (error_details_pb2.ErrorInfo, error_details_pb2.BadRequest, error_details_pb2.PreconditionFailure):
+        if detail.Is(kind.DESCRIPTOR):
+            try:
+                unpacked: Message = kind.FromString(detail.value)
+            except DecodeError:
+                return None
+            return unpacked
+    return None
 
 
 def from_rpc_error(error: grpc.RpcError) -> Error:

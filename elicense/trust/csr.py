@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from elicense.errors import CsrInvalid
+from elicense.trust.x509 import UNREADABLE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -60,7 +61,7 @@ def parse_request(der: bytes) -> CertificateRequest:
         public_key = request.public_key()
         signed = request.is_signature_valid
         names = _names(request)
-    except (ValueError, TypeError, UnsupportedAlgorithm, InvalidSignature, x509.DuplicateExtension) as error:
+    except (*UNREADABLE, InvalidSignature) as error:
         raise CsrInvalid("the certificate request can not be read") from error
     if not isinstance(public_key, ec.EllipticCurvePublicKey) or not isinstance(public_key.curve, ec.SECP256R1):
         raise CsrInvalid("the certificate request must be for a P-256 key")

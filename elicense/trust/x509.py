@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
@@ -34,6 +35,17 @@ BACKDATE_US: Final = 5 * 60 * 1_000_000
 ROOT_PATH_LENGTH: Final = 2
 REGISTRY_PATH_LENGTH: Final = 1
 CITY_PATH_LENGTH: Final = 0
+
+
+UNREADABLE: Final = (
+    ValueError,
+    TypeError,
+    UnsupportedAlgorithm,
+    x509.InvalidVersion,
+    x509.DuplicateExtension,
+    x509.UnsupportedGeneralNameType,
+)
+"""What the library raises upon what it can not read; most parts it reads when they are first asked for."""
 
 
 def generate_key() -> ec.EllipticCurvePrivateKey:
@@ -81,7 +93,7 @@ def from_der(der: bytes) -> x509.Certificate:
     """
     try:
         return x509.load_der_x509_certificate(der)
-    except ValueError as error:
+    except UNREADABLE as error:
         raise Malformed("this is not a DER certificate") from error
 
 
@@ -93,7 +105,7 @@ def chain_from_pem(pem: bytes) -> tuple[x509.Certificate, ...]:
     """
     try:
         return tuple(x509.load_pem_x509_certificates(pem))
-    except ValueError as error:
+    except UNREADABLE as error:
         raise Malformed("the file holds no readable PEM certificate") from error
 
 
@@ -121,7 +133,7 @@ def spiffe_id_of(certificate: x509.Certificate) -> SpiffeId:
     try:
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
         uris = names.get_values_for_type(x509.UniformResourceIdentifier)
-    except (x509.ExtensionNotFound, x509.DuplicateExtension, ValueError) as error:
+    except (x509.ExtensionNotFound, *UNREADABLE) as error:
         raise Malformed("the certificate has no readable subject alternative name") from error
     if len(uris) != 1:
         raise Malformed("the certificate must carry exactly one URI name")
@@ -129,9 +141,13 @@ def spiffe_id_of(certificate: x509.Certificate) -> SpiffeId:
 
 
 def public_key_matches(certificate: x509.Certificate, key: ec.EllipticCurvePrivateKey) -> bool:
-    """Whether a certificate is for that key."""
+    """Whether a certificate is for that key; one whose key can not be read is not."""
     encoding, form = serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
-    return certificate.public_key().public_bytes(encoding, form) == key.public_key().public_bytes(encoding, form)
+    try:
+        certified = certificate.public_key().public_bytes(encoding, form)
+    except UNREADABLE:
+        return False
+    return certified == key.public_key().public_bytes(encoding, form)
 
 
 def verify_chain(chain: Sequence[x509.Certificate], root: x509.Certificate, *, at_us: int) -> SpiffeId:
@@ -156,7 +172,7 @@ def verify_chain(chain: Sequence[x509.Certificate], root: x509.Certificate, *, a
     )
     try:
         verifier.verify(chain[0], list(chain[1:]))
-    except VerificationError as error:
+    except (VerificationError, *UNREADABLE) as error:
         raise Malformed("the certificate chain does not lead to the root, or is not in force") from error
     return spiffe_id_of(chain[0])
 

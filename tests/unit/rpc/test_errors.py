@@ -146,3 +146,20 @@ def test_details_that_can_not_be_read_or_do_not_fit_are_passed_over() -> None:
 
 def test_a_number_that_grpc_does_not_have_is_unknown() -> None:
     assert status_code(status_pb2.Status(code=99)) is grpc.StatusCode.UNKNOWN
+
+
+def test_a_detail_that_is_no_message_is_left_out_and_the_error_is_of_its_codes_family() -> None:
+    status = to_status(NotEligible("not yet", violations=[Violation("license", "TOO_YOUNG", "wait")]))
+    for detail in status.details:
+        detail.value = b"\xff" + detail.value
+    rebuilt = from_rpc_error(rpc_error(grpc.StatusCode.FAILED_PRECONDITION, "not yet", status))
+    assert type(rebuilt) is errors.Refused
+    assert not rebuilt.violations
+
+
+@pytest.mark.parametrize("stated", ["soon", "", "-1", "٣", "9" * 30])
+def test_a_peers_error_that_states_no_time_to_come_again_can_be_handed_on(stated: str) -> None:
+    error = errors.QuotaExceeded("later")
+    error.metadata["retryAfterSeconds"] = stated
+    handed_on = to_status(error)
+    assert any(detail.Is(error_details_pb2.RetryInfo.DESCRIPTOR) for detail in handed_on.details)

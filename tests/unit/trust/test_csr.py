@@ -94,3 +94,17 @@ def test_server_and_authority_need_different_keys() -> None:
     key = generate_key()
     with pytest.raises(CsrInvalid, match="different keys"):
         check_server_names(SUZHOU, parse_request(build_request(key)), parse_request(build_request(key)))
+
+
+@pytest.mark.parametrize(
+    ("part", "damaged"),
+    [
+        pytest.param(b"\x02\x01\x00", b"\x02\x01\x07", id="a version that there is not"),
+        pytest.param(b"\x82\x09a.example", b"\xa3\x09a.example", id="a kind of name that nobody reads"),
+    ],
+)
+def test_a_request_that_can_be_read_in_part_alone_is_refused(part: bytes, damaged: bytes) -> None:
+    whole = build_request(generate_key(), dns_names=("a.example",))
+    assert part in whole
+    with pytest.raises(CsrInvalid):
+        parse_request(whole.replace(part, damaged, 1))

@@ -175,3 +175,34 @@ def test_a_certificate_with_two_uris_names_nobody(pki: TestAuthority) -> None:
 
 def test_an_authority_does_not_print_its_key(pki: TestAuthority) -> None:
     assert "key" not in repr(pki.root)
+
+
+@pytest.mark.parametrize(
+    ("part", "damaged"),
+    [
+        pytest.param(b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x07", id="a version that there is not"),
+        pytest.param(b"\x86\x22spiffe", b"\xa3\x22spiffe", id="a kind of name that nobody reads"),
+    ],
+)
+def test_a_certificate_that_can_be_read_in_part_alone_is_refused_as_malformed(
+    pki: TestAuthority, part: bytes, damaged: bytes
+) -> None:
+    key, name = generate_key(), spiffe("/city/320500")
+    whole = to_der(pki.registry.issue_leaf(subject=name, public_key=key.public_key(), validity=pki.validity))
+    assert part in whole
+
+    def read() -> None:
+        leaf = from_der(whole.replace(part, damaged))
+        spiffe_id_of(leaf)
+        verify_chain([leaf, pki.registry.certificate], pki.root.certificate, at_us=NOW_US)
+
+    with pytest.raises(Malformed):
+        read()
+
+
+def test_a_certificate_on_a_curve_that_is_not_known_is_for_no_key(pki: TestAuthority) -> None:
+    key, name = generate_key(), spiffe("/city/320500")
+    whole = to_der(pki.registry.issue_leaf(subject=name, public_key=key.public_key(), validity=pki.validity))
+    curve = bytes.fromhex("2a8648ce3d030107")
+    assert public_key_matches(from_der(whole), key)
+    assert not public_key_matches(from_der(whole.replace(curve, curve[:-1] + b"\x63")), key)
