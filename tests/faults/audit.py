@@ -56,13 +56,20 @@ class Findings:
     forks: int = 0
     fsck: list[str] = field(default_factory=list)
 
+    def add(self, other: Findings) -> None:
+        """Take in a later audit: the worst of each, since what was lost once is lost in every audit after it."""
+        self.acknowledged = other.acknowledged
+        for name in ("lost", "duplicates", "gaps", "forks"):
+            setattr(self, name, max(getattr(self, name), getattr(other, name)))
+        self.fsck += other.fsck
+
     @property
     def clean(self) -> bool:
         return not (self.lost or self.duplicates or self.gaps or self.forks or self.fsck)
 
 
 @dataclass
-class _Log:
+class HeldLog:
     """One epoch of a log as one side holds it."""
 
     entries: list[StoredEntry]
@@ -71,7 +78,8 @@ class _Log:
     notes: list[bytes]
 
 
-def _read(conn: Connection, store: CityStore | RegistryStore, code: int) -> dict[int, _Log]:
+def read_log(conn: Connection, store: CityStore | RegistryStore, code: int) -> dict[int, HeldLog]:
+    """Return what one side holds of a city's log, by epoch."""
     held = {}
     for key in store.logs.keys(conn):
         if key.log != code:
@@ -85,7 +93,7 @@ def _read(conn: Connection, store: CityStore | RegistryStore, code: int) -> dict
         notes = [note for row in rows for note in (row.note, row.cosigned) if note is not None]
         latest = store.logs.commits.latest_cosigned(conn, key)
         notes += [note for note in (head.note, None if latest is None else latest[1]) if note]
-        held[key.epoch] = _Log(entries, head.size, head.root, notes)
+        held[key.epoch] = HeldLog(entries, head.size, head.root, notes)
     return held
 
 
@@ -103,15 +111,15 @@ async def audit(world: World, ledgers: Sequence[Ledger], *, fsck: bool = True) -
 
 def _audit_city(world: World, ledger: Ledger, found: Findings) -> None:
     city = ledger.city
-    ours = world.look(city.database_url).read_now(partial(_read, store=CityStore(), code=city.code))
-    theirs = world.look(world.registry.database_url).read_now(partial(_read, store=RegistryStore(), code=city.code))
+    ours = world.look(city.database_url).read_now(partial(read_log, store=CityStore(), code=city.code))
+    theirs = world.look(world.registry.database_url).read_now(partial(read_log, store=RegistryStore(), code=city.code))
     found.acknowledged += sum(1 for ask in ledger.asks if ask.name)
     _compare(ours, theirs, found)
-    _look_for_asks(ledger, ours, found)
-    _look_for_forks(ledger, city, ours, theirs, found)
+    look_for_asks(ledger, ours, found)
+    look_for_forks(ledger, city, ours, theirs, found)
 
 
-def _compare(ours: dict[int, _Log], theirs: dict[int, _Log], found: Findings) -> None:
+def _compare(ours: dict[int, HeldLog], theirs: dict[int, HeldLog], found: Findings) -> None:
     for epoch in ours.keys() | theirs.keys():
         if epoch not in ours or epoch not in theirs:
             found.gaps += 1
@@ -124,7 +132,8 @@ def _compare(ours: dict[int, _Log], theirs: dict[int, _Log], found: Findings) ->
         found.gaps += (mine.size, mine.root) != (other.size, other.root)
 
 
-def _look_for_asks(ledger: Ledger, ours: dict[int, _Log], found: Findings) -> None:
+def look_for_asks(ledger: Ledger, ours: dict[int, HeldLog], found: Findings) -> None:
+    """Count the acknowledged licences that are not in the city's log, and what stands there twice or unasked."""
     places: dict[str, tuple[int, int]] = {}
     numbers: Counter[str] = Counter()
     requests: Counter[str] = Counter()
@@ -161,9 +170,10 @@ def _look_for_asks(ledger: Ledger, ours: dict[int, _Log], found: Findings) -> No
             found.lost += (proof.position.epoch, proof.position.index) != place
 
 
-def _look_for_forks(
-    ledger: Ledger, city: CityNode, ours: dict[int, _Log], theirs: dict[int, _Log], found: Findings
+def look_for_forks(
+    ledger: Ledger, city: CityNode, ours: dict[int, HeldLog], theirs: dict[int, HeldLog], found: Findings
 ) -> None:
+    """Count the sizes for which something is signed that the city's log does not have."""
     notes = [ask.answer.proof.checkpoint for ask in ledger.asks if ask.answer is not None]
     notes += [note for side in (ours, theirs) for log in side.values() for note in log.notes]
     signed: defaultdict[tuple[int, int], set[bytes]] = defaultdict(set)

@@ -19,7 +19,7 @@ from random import Random
 
 from tests.faults import report
 from tests.faults.audit import audit
-from tests.faults.fault import Attack, Fault, NotPossibleHere, Trial
+from tests.faults.fault import Apart, Attack, Fault, NotPossibleHere, Trial, Trouble
 from tests.faults.report import Row
 from tests.faults.table import FAULTS, ON_POSTGRES, short
 from tests.faults.workload import Ledger
@@ -53,7 +53,7 @@ class Campaign:
     seed: int = 20210601
     ledgers: dict[int, Ledger] = field(default_factory=dict)
 
-    async def run(self, fault: Fault | Attack) -> Row:
+    async def run(self, fault: Trouble) -> Row:
         """Run one fault and audit; a machine that can not bring it about skips it."""
         row = Row(fault.name)
         if fault.city not in self.world.cities:
@@ -70,9 +70,10 @@ class Campaign:
             turns=max(1, round(_TURNS * self.share)) if self.long else 1,
             seconds_a_turn=_TURN_S if self.long else 1.0,
             flips=max(1, round(_FLIPS * self.share)) if self.long else 1,
+            long=self.long,
         )
         try:
-            await (self._attack(fault, trial, row) if isinstance(fault, Attack) else self._break(fault, trial, row))
+            await self._strike(fault, trial, row)
         except NotPossibleHere as error:
             row.skipped = str(error)
         row.notes, row.felt = trial.notes, list(trial.felt)
@@ -80,6 +81,17 @@ class Campaign:
 
     def _ledger(self, code: int) -> Ledger:
         return self.ledgers.setdefault(code, Ledger(self.world.cities[code]))
+
+    async def _strike(self, fault: Trouble, trial: Trial, row: Row) -> None:
+        match fault:
+            case Attack():
+                await self._attack(fault, trial, row)
+            case Apart():
+                came = await fault.happen(trial)
+                row.times, row.findings, row.broken = came.times, came.findings, came.broken
+                row.answering, row.catching_up = came.answering, came.catching_up
+            case Fault():
+                await self._break(fault, trial, row)
 
     async def _break(self, fault: Fault, trial: Trial, row: Row) -> None:
         rounds = max(1, round(fault.long_rounds * self.share)) if self.long else fault.rounds
@@ -133,11 +145,7 @@ class Campaign:
             await trial.healthy.settle()
             await self.world.caught_up(trial.healthy.city)
         found = await audit(self.world, ledgers, fsck=fsck)
-        worst = row.findings
-        worst.acknowledged = found.acknowledged
-        for name in ("lost", "duplicates", "gaps", "forks"):
-            setattr(worst, name, max(getattr(worst, name), getattr(found, name)))
-        worst.fsck += found.fsck
+        row.findings.add(found)
 
 
 @asynccontextmanager
@@ -171,7 +179,7 @@ async def _main(words: argparse.Namespace) -> int:
 async def _nation(
     words: argparse.Namespace,
     postgres: PostgresServer,
-    chosen: Sequence[Fault | Attack],
+    chosen: Sequence[Trouble],
     *,
     registry_on_postgres: bool,
 ) -> list[Row]:

@@ -8,7 +8,9 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
+from typing import TypeAlias
 
+from tests.faults.audit import Findings
 from tests.faults.bystanders import Felt
 from tests.faults.processes import DEADLINE_S, until
 from tests.faults.workload import Ledger
@@ -38,6 +40,7 @@ class Trial:
         seconds_a_turn: How long each of them lasts.
         felt: What others felt.
         flips: Bits that are flipped in each column.
+        long: Whether this is the long form.
     """
 
     world: World
@@ -53,6 +56,7 @@ class Trial:
     notes: list[str] = field(default_factory=list)
     felt: Sequence[Felt] = ()
     flips: int = 1
+    long: bool = False
 
     async def a_moment(self, within_s: float) -> None:
         """Let a drawn time pass, so that the fault strikes at any point of the work."""
@@ -143,6 +147,48 @@ class Attack:
     city: int
     short: bool = True
     group: str = ""
+
+
+@dataclass
+class Aftermath:
+    """What came of a fault that had a nation of its own.
+
+    Attributes:
+        times: How often it struck.
+        findings: What the audits found; the worst of each.
+        answering: Seconds until the first licence was acknowledged again, each time it was waited for.
+        catching_up: Seconds from there until the registry held everything.
+        broken: Expectations that did not hold.
+    """
+
+    times: int = 0
+    findings: Findings = field(default_factory=Findings)
+    answering: list[float] = field(default_factory=list)
+    catching_up: list[float] = field(default_factory=list)
+    broken: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Apart:
+    """Something that needs a nation of its own, because it leaves none that could go on.
+
+    Attributes:
+        name: Its line in the table.
+        happen: Makes the nation, does it, and says what came of it.
+        city: Whose name the nation's city under attack has.
+        short: Whether the test suite runs it too.
+        group: Line of the short table that it belongs to; its own name when empty.
+    """
+
+    name: str
+    happen: Callable[[Trial], Awaitable[Aftermath]]
+    city: int
+    short: bool = True
+    group: str = ""
+
+
+Trouble: TypeAlias = Fault | Attack | Apart
+"""Whatever has a line in the table."""
 
 
 def log_of(folder: Path) -> str:

@@ -29,6 +29,7 @@ from city_node.config import CityConfig
 from elicense.clock import utc_micros
 from elicense.rpc.server import run, stop_on_signals
 from elicense.rpc.telemetry import LineWriter, configure_logging
+from elicense.sql import engines
 from registry.config import RegistryConfig
 
 _PR_SET_PDEATHSIG: Final = 1
@@ -58,6 +59,8 @@ async def _serve(side: str, config: str, clock: Callable[[], int], log: LineWrit
 
 
 def serve(order: dict[str, Any]) -> int:
+    # Behind the product's own, so that they win; this process has nobody else's connections.
+    engines._SQLITE_PRAGMAS += tuple(order["pragmas"])  # type: ignore[misc]
     log = LineWriter(sys.stdout)
     configure_logging(log)
     logging.getLogger("alembic").setLevel(logging.WARNING)

@@ -8,7 +8,7 @@ import os
 import signal
 import struct
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import count
@@ -77,6 +77,10 @@ class Process:
         self.signal(signal.SIGSTOP)
         await until(lambda: self._status()[0] in "TZX")
 
+    def go_on(self) -> None:
+        """Have it go on after :meth:`pause`."""
+        self.signal(signal.SIGCONT)
+
     def processor_s(self) -> float:
         """Return how much processor time it has used so far, seconds."""
         user, system = self._status()[11:13]
@@ -115,9 +119,11 @@ class Nursery:
     _starting: dict[int, asyncio.Future[Process]] = field(default_factory=dict)
     _running: dict[int, Process] = field(default_factory=dict)
 
-    async def serve(self, side: str, config: str, *, clock: SteppingClock, log: Path) -> Process:
-        """Start a node of the registry or of a city."""
-        return await self._start(log, serve=side, config=config, clock=str(clock.path))
+    async def serve(
+        self, side: str, config: str, *, clock: SteppingClock, log: Path, pragmas: Sequence[str] = ()
+    ) -> Process:
+        """Start a node of the registry or of a city; ``pragmas`` follow those that it gives SQLite itself."""
+        return await self._start(log, serve=side, config=config, clock=str(clock.path), pragmas=pragmas)
 
     async def command(self, main: str, *arguments: str) -> tuple[int, str]:
         """Run a console command to its end; return its exit status and what it wrote."""

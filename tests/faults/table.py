@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from tests.faults.fault import Attack, Fault
+from tests.faults.fault import Trouble
 from tests.faults.kinds.broken_custody import BROKEN_CUSTODY
 from tests.faults.kinds.certificates import CERTIFICATES
 from tests.faults.kinds.clocks import CLOCKS
@@ -19,14 +19,16 @@ from tests.faults.kinds.neighbours import NEIGHBOURS
 from tests.faults.kinds.network import NETWORK
 from tests.faults.kinds.nonsense import NONSENSE
 from tests.faults.kinds.postgres import POSTGRES, REGISTRY_ON_POSTGRES
+from tests.faults.kinds.power_cuts import POWER_CUTS
 from tests.faults.kinds.refills import REFILLS
 from tests.faults.kinds.storage import STORAGE
 
-FAULTS: Final[tuple[Fault | Attack, ...]] = (
+FAULTS: Final[tuple[Trouble, ...]] = (
     *KILLS,
     *HAND_OVERS,
     *REFILLS,
     *STORAGE,
+    *POWER_CUTS,
     *HISTORIES,
     *POSTGRES,
     *NETWORK,
@@ -40,10 +42,10 @@ FAULTS: Final[tuple[Fault | Attack, ...]] = (
     *NEIGHBOURS,
 )
 
-ON_POSTGRES: Final[tuple[Fault | Attack, ...]] = REGISTRY_ON_POSTGRES
+ON_POSTGRES: Final[tuple[Trouble, ...]] = REGISTRY_ON_POSTGRES
 """Those of a second nation, whose registry is on PostgreSQL."""
 
 
-def short(faults: Iterable[Fault | Attack]) -> tuple[Fault | Attack, ...]:
+def short(faults: Iterable[Trouble]) -> tuple[Trouble, ...]:
     """Return those that the test suite runs."""
     return tuple(fault for fault in faults if fault.short)

@@ -9,7 +9,7 @@ import pytest_asyncio
 
 from tests.faults.audit import audit
 from tests.faults.campaign import Campaign, campaign
-from tests.faults.fault import Attack, Fault
+from tests.faults.fault import Trouble
 from tests.faults.table import ON_POSTGRES, short
 from tests.support.postgres import PostgresServer
 
@@ -23,7 +23,7 @@ async def nation(tmp_path_factory: pytest.TempPathFactory, postgres: PostgresSer
 
 
 @pytest.mark.parametrize("fault", short(ON_POSTGRES), ids=lambda fault: fault.name)
-async def test_nothing_acknowledged_is_lost_doubled_or_forked_by(fault: Fault | Attack, nation: Campaign) -> None:
+async def test_nothing_acknowledged_is_lost_doubled_or_forked_by(fault: Trouble, nation: Campaign) -> None:
     row = await nation.run(fault)
     assert row.times, row
     assert row.passed, row

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 import uuid
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Container, Iterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import TypeVar
 
@@ -40,6 +41,8 @@ class Ask:
         bulk: Whether it is part of an import.
         answer: What the city acknowledged with its proof; None for an import, and before.
         name: Resource name once it is acknowledged.
+        asked_at: When it was thought of, seconds of Unix time.
+        answered_at: When it was acknowledged first.
     """
 
     request_id: str
@@ -47,6 +50,8 @@ class Ask:
     bulk: bool
     answer: pb.CreateLicenseResponse | None = None
     name: str = ""
+    asked_at: float = field(default_factory=time.time)
+    answered_at: float = math.inf
 
     @property
     def number(self) -> str:
@@ -131,6 +136,18 @@ class Ledger:
         finally:
             self.waiting -= 1
 
+    def as_of(self, moment: float) -> Ledger:
+        """Return what was asked for, and acknowledged, up to a moment, seconds of Unix time."""
+        self.person()
+        then = Ledger(self.city, _people=self._people)
+        then.asks = [replace(ask) for ask in self.asks if ask.asked_at <= moment]
+        for ask in then.asks:
+            if ask.answered_at > moment:
+                ask.name, ask.answer = "", None
+                then._open.add(ask)
+        then.acknowledged = len(then.asks) - len(then._open)
+        return then
+
     def lose(self, request_ids: Container[str]) -> None:
         """Have everything under these ids asked for again: the city was allowed to lose it, and has."""
         for ask in self.asks:
@@ -140,6 +157,7 @@ class Ledger:
 
     def _acknowledge(self, ask: Ask, name: str) -> None:
         ask.name = name
+        ask.answered_at = min(ask.answered_at, time.time())
         self.acknowledged += ask in self._open
         self._open.discard(ask)
 

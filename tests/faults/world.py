@@ -45,6 +45,7 @@ class Node:
         process: Its process; the last one, if it has ended.
         storage: The way to its PostgreSQL; None for SQLite.
         database_url: Its database without the proxy before it, for whoever looks from outside.
+        pragmas: What SQLite is told there beside what the product tells it.
     """
 
     side: str
@@ -54,6 +55,7 @@ class Node:
     process: Process | None = None
     storage: Proxy | None = field(default=None, kw_only=True)
     database_url: str = field(kw_only=True)
+    pragmas: tuple[str, ...] = ()
 
     @property
     def running(self) -> Process:
@@ -65,11 +67,20 @@ class Node:
 
     async def start(self) -> None:
         self.process = await self.nursery.serve(
-            self.side, self.configuration(), clock=self.clock, log=self.folder.with_suffix(".log")
+            self.side,
+            self.configuration(),
+            clock=self.clock,
+            log=self.folder.with_suffix(".log"),
+            pragmas=self.pragmas,
         )
 
     async def kill(self) -> None:
         await self.running.kill()
+
+    async def stop(self) -> None:
+        """End it in order."""
+        self.running.terminate()
+        await self.running.wait()
 
     async def restart(self) -> None:
         await self.kill()
