@@ -51,7 +51,7 @@ class Cuts:
         path, to = self.folder / file, self.folder / target if target else None
         self._calls.append(Call(name, began, began + 0.5, path, data, offset, to))
 
-    def after(self, survival: float, draws: int = 200) -> Iterator[dict[str, bytes]]:
+    def after(self, survival: float, draws: int = 100) -> Iterator[dict[str, bytes]]:
         disk = Disk(self._before, self.folder, self._calls)
         disk.forward(len(self._calls) + 0.9)
         for seed in range(draws):
