@@ -30,6 +30,14 @@ _RATE = 12
 #: Licences asked about in turn.
 _HOLDERS = 200
 
+MOST_AT_P50 = 1.5
+"""How many times as long the median call of those who are not attacked may take during an attack.
+
+Of the slowest in a hundred nothing is asked: they are four of some 360 calls, on processors that the attack shares.
+"""
+#: Fewer calls than these say nothing: the short form has a dozen.
+_JUDGED_FROM = 100
+
 
 @dataclass(frozen=True, slots=True)
 class Spread:
@@ -65,6 +73,14 @@ class Felt:
     def ratios(self) -> tuple[float, float]:
         """How much longer a call took during the attack: the median, and all but one in a hundred."""
         return self.attack.p50_ms / self.peace.p50_ms, self.attack.p99_ms / self.peace.p99_ms
+
+    @property
+    def too_long(self) -> str:
+        """What to say where the median call took longer than it may; empty where it did not, or calls were too few."""
+        p50, _ = self.ratios
+        if min(self.peace.calls, self.attack.calls) < _JUDGED_FROM or p50 <= MOST_AT_P50:
+            return ""
+        return f"{self.call} took {p50:.2f} times as long at p50, more than {MOST_AT_P50:g}"
 
     def text(self) -> str:
         p50, p99 = self.ratios

@@ -73,12 +73,23 @@ class Row:
 
     @property
     def passed(self) -> bool:
-        return self.findings.clean and not self.accepted and not self.broken
+        """Whether everything was as it should be; of a fault that was skipped nobody knows."""
+        return not self.skipped and not self.failed
+
+    @property
+    def failed(self) -> bool:
+        """Whether anything was not as it should be, also before it was skipped."""
+        return not self.findings.clean or bool(self.failures)
+
+    @property
+    def too_long(self) -> list[str]:
+        """What those who were not attacked waited for too long."""
+        return [felt.too_long for felt in self.felt if felt.too_long]
 
     @property
     def failures(self) -> list[str]:
         """Whatever was not as it should be, in words."""
-        return [*self.broken, *self.accepted, *self.findings.fsck]
+        return [*self.broken, *self.accepted, *self.findings.fsck, *self.too_long]
 
     def line(self) -> str:
         if self.skipped:
@@ -127,7 +138,14 @@ def markdown(rows: Sequence[Row]) -> str:
     for row in rows:
         lines += [f"\n{row.name}: {note}" for note in row.notes]
         lines += [f"\n{row.name}: {felt.text()}" for felt in row.felt]
-    return "\n".join([*lines, *_failures(rows)]) + "\n"
+    return "\n".join([*lines, *_failures(rows), *(f"\n{line}" for line in _skipped(rows))]) + "\n"
+
+
+def exit_status(rows: Sequence[Row], *, allow_skips: bool) -> int:
+    """Return 1 if anything was not as it should be, else 2 if a fault was skipped and may not be, else 0."""
+    if any(row.failed for row in rows):
+        return 1
+    return 0 if allow_skips or not _skipped(rows) else 2
 
 
 def grouped(rows: Sequence[Row]) -> str:
@@ -138,7 +156,7 @@ def grouped(rows: Sequence[Row]) -> str:
         [recovery(ran)],
         [_SENT_HEAD, *_by_group((row for row in ran if row.sent and not row.felt), _sent_line)],
         _felt_table([row for row in ran if row.felt]),
-        [f"Not run: {row.name}: {row.skipped}" for row in rows if row.skipped],
+        _skipped(rows),
         _failures(rows),
     ]
     return "\n\n".join("\n".join(part) for part in parts if part) + "\n"
@@ -200,6 +218,10 @@ def _felt_table(rows: Sequence[Row]) -> list[str]:
         ratios = [" / ".join(f"{ratio:.2f} ×" for ratio in felt.ratios) for felt in row.felt]
         lines.append(_line(row.name, f"{row.times:,}", *ratios))
     return lines
+
+
+def _skipped(rows: Sequence[Row]) -> list[str]:
+    return [f"SKIPPED {row.name}: {row.skipped}" for row in rows if row.skipped]
 
 
 def _failures(rows: Sequence[Row]) -> list[str]:
