@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
@@ -117,6 +117,18 @@ class ConflictCheck:
     def _put(self, conflict: Conflict) -> None:
         self._conflicts.put([(conflict.license_id, *conflict.as_dict().values())])
 
+    def pages(self, conn: Connection, store: RegistryStore, limit: int) -> Iterator[list[Conflict]]:
+        """Yield every conflict as it stands, under the tag that its person is known by."""
+        after: bytes | None = None
+        while ids := self._conflicts.firsts(after, limit):
+            yield self._told(conn, store, ids)
+            after = ids[-1]
+
+    def _told(self, conn: Connection, store: RegistryStore, ids: Iterable[bytes]) -> list[Conflict]:
+        held = self._of(ids)
+        roots = store.view.links.of(conn, {each.person_key for each in held})
+        return [replace(each, person_key=roots.get(each.person_key, each.person_key)) for each in held]
+
     # -- pages: each returns where it ended, and None at the end -------------------------------------------------------
 
     def compare(
@@ -124,9 +136,7 @@ class ConflictCheck:
     ) -> bytes | None:
         """Compare some conflicts of the log with what is stored."""
         ids: list[bytes] = self._conflicts.firsts(after, _PAGE)
-        held = self._of(ids)
-        roots = store.view.links.of(conn, {each.person_key for each in held})
-        told = {replace(each, person_key=roots.get(each.person_key, each.person_key)) for each in held}
+        told = set(self._told(conn, store, ids))
         # Whether a city has stored a word is the one thing that the log does not tell.
         stored = {replace(each, notice_city=0, notice_seq=0) for each in store.conflicts.by_id(conn, ids)}
         for license_id in sorted({each.license_id for each in told ^ stored}):

@@ -24,6 +24,11 @@ class PublishedCheck:
         self._last: tuple[LogKey, int, log_pb2.HeadVector] | None = None
         self._expected: dict[LogKey, PublishedHead] = {}
 
+    @property
+    def heads(self) -> list[PublishedHead]:
+        """How far every log is public."""
+        return list(self._expected.values())
+
     def read(self, key: LogKey, index: int, record: log_pb2.RegistryRecord) -> None:
         """Note a vector."""
         vector = record.head_vector

@@ -12,7 +12,6 @@ from city_node.epochs import Epochs, name_first_key
 from city_node.keys import LogSigners
 from city_node.store import CityStore, access_metadata
 from elicense.cli.upgrade import BACKUP, YES, upgrade_stores
-from elicense.sql.database import Database
 from elicense.sql.schema import create_tables
 
 
@@ -28,19 +27,15 @@ def upgrade(config_path: Path, copy: Path | None, yes: bool) -> None:
     in the place of the database, before `restore`.
     """
     config = load_city_config(config_path)
+    # No migration can say which key signs the log: it is not in the database.
+    epochs = Epochs(config.node.trust_domain, config.city.code, LogSigners(config).of)
     upgrade_stores(
         "city_node",
         url=config.database_url,
         access_log_url=config.access_log_url,
         make_access_tables=lambda: create_tables(config.access_log_url, access_metadata),
+        complete=lambda conn: name_first_key(conn, CityStore(), epochs),
         logs=CityStore().logs,
         copy=copy,
         yes=yes,
     )
-    # No migration can do it: the key is not in the database.
-    epochs = Epochs(config.node.trust_domain, config.city.code, LogSigners(config).of)
-    database = Database(config.database_url, readers=1, writers=1)
-    try:
-        database.write_now(lambda conn: name_first_key(conn, CityStore(), epochs))
-    finally:
-        database.close()

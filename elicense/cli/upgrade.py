@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import click
 
@@ -31,6 +31,7 @@ def upgrade_stores(
     url: str,
     access_log_url: str,
     make_access_tables: Callable[[], None],
+    complete: Callable[[Any], None],
     logs: LogStore,
     copy: Path | None,
     yes: bool,
@@ -44,6 +45,7 @@ def upgrade_stores(
         url: The node's database.
         access_log_url: Its access log, whose tables have no revisions: what is missing is added.
         make_access_tables: Adds it.
+        complete: Fills, in the transaction of the last step, what no migration can out of tables alone.
         logs: The tables of logs in the database.
         copy: File to back the database up into first; None for none.
         yes: Whether the person at the terminal need not be asked for a backup.
@@ -70,7 +72,10 @@ def upgrade_stores(
     elif not yes:
         click.confirm("Only a backup leads back to the older release. Is there one?", abort=True)
     make_access_tables()
-    for step in steps:
+    *others, last = steps
+    for step in others:
         upgrade(url, package, to=step.number)
         click.echo(f"{step.number}  {step.about}")
+    upgrade(url, package, to=last.number, and_then=complete)
+    click.echo(f"{last.number}  {last.about}")
     click.echo("the database has the schema of this release; check it with fsck, then start the node")

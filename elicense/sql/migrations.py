@@ -8,6 +8,7 @@ that whatever is interrupted leaves a schema that is known, and is gone on with.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -56,13 +57,16 @@ class Revision:
     about: str
 
 
-def upgrade(url: str, package: str, *, to: str = "head") -> None:
+def upgrade(
+    url: str, package: str, *, to: str = "head", and_then: Callable[[Connection], None] = lambda _: None
+) -> None:
     """Bring a database to the newest schema of ``package``, in one transaction; a missing SQLite file is made.
 
     Args:
         url: As for :class:`~elicense.sql.database.Database`.
         package: Import name of the package that holds ``migrations``.
         to: Revision to stop at.
+        and_then: What else belongs to it.
 
     Raises:
         StoreUnavailable: The database can not be reached.
@@ -72,6 +76,7 @@ def upgrade(url: str, package: str, *, to: str = "head") -> None:
     script = _script(package)
     with transaction(url, create=True) as connection:
         _run(connection, script, to)
+        and_then(connection)
 
 
 def missing(url: str, package: str) -> list[Revision]:

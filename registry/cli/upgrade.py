@@ -10,6 +10,7 @@ from elicense.cli.upgrade import BACKUP, YES, upgrade_stores
 from elicense.sql.schema import create_tables
 from registry.cli.options import CONFIG
 from registry.config import load
+from registry.older_release import fill_from_logs
 from registry.store import RegistryStore, access_metadata
 
 
@@ -30,6 +31,7 @@ def upgrade(config_path: Path, copy: Path | None, yes: bool) -> None:
         url=config.database.url,
         access_log_url=config.access_log.url,
         make_access_tables=lambda: create_tables(config.access_log.url, access_metadata),
+        complete=lambda conn: fill_from_logs(conn, RegistryStore()),
         logs=RegistryStore().logs,
         copy=copy,
         yes=yes,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
@@ -94,8 +95,8 @@ async def test_an_upgrade_that_ends_between_any_two_steps_loses_nothing(
     await written_by_the_first_release(suzhou, url)
     kept, left = rows(url), len(missing(url, "city_node"))
 
-    def once(at: str, package: str, *, to: str) -> None:
-        upgrade(at, package, to=to)
+    def once(at: str, package: str, **step: Any) -> None:
+        upgrade(at, package, **step)
         raise Died
 
     with monkeypatch.context() as dying:

@@ -190,8 +190,8 @@ def test_an_upgrade_that_ends_between_any_two_steps_is_gone_on_with(
     fill_as_the_first_release(url)
     left = [step.number for step in missing(url, "registry")]
 
-    def once(at: str, package: str, *, to: str) -> None:
-        upgrade(at, package, to=to)
+    def once(at: str, package: str, **step: Any) -> None:
+        upgrade(at, package, **step)
         raise Died
 
     with monkeypatch.context() as dying:
@@ -345,6 +345,40 @@ async def test_a_registry_of_an_older_release_goes_on_in_this_one(world: World, 
     await police.channel.close()
     clean = await asyncio.to_thread(run, "fsck", config)
     assert clean.exit_code == 0, clean.output
+
+
+@pytest.mark.parametrize("number", ["0001", "0008"])
+async def test_bars_conflicts_rulings_and_public_heads_of_before_their_tables_are_brought_out_of_the_log(
+    world: World, url: str, number: str
+) -> None:
+    suzhou, tianjin = await world.city(SUZHOU), await world.city(TIANJIN)
+    claims = await suzhou.claim(*NUMBERS)
+    licenses = [suzhou.issue(number, claim=claim) for number, claim in zip(NUMBERS, claims, strict=True)]
+    await suzhou.replicate()
+    suzhou.change(licenses[1], ["F"])
+    await suzhou.replicate()
+    tianjin.issue(NUMBERS[4])
+    tianjin.issue("44052418800101001X")
+    await tianjin.replicate()
+    await tianjin.decided(2)
+    await world.node.publish_heads()
+    await world.node.stop(grace_s=0)
+    before = world.config.database.url
+    wanted = rows(before)
+    write_as_older(before, url, "registry", number)
+    config = pointed_at(world.config.node.data_dir / "config.toml", before, url)
+
+    done = await asyncio.to_thread(run, "upgrade", config, "--yes")
+    assert done.exit_code == 0, done.output
+    found = rows(url)
+    for name in ("person_ban", "conflict", "published_head", "license_ruling"):
+        assert wanted[name]
+        assert found[name] == wanted[name]
+    clean = await asyncio.to_thread(run, "fsck", config)
+    assert clean.exit_code == 0, clean.output
+    database = world.config.database.model_copy(update={"url": url})
+    world.config = world.config.model_copy(update={"database": database})
+    await world.start_again()
 
 
 async def test_a_registry_that_runs_is_not_upgraded(world: World) -> None:
