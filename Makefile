@@ -10,7 +10,7 @@ BUF_VERSION := 1.75.0
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test faults simulate check lint-protos clean help
+.PHONY: demo test faults simulate fuzz check lint-protos clean help
 
 help:  ## List the targets.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -35,6 +35,10 @@ faults: $(INSTALLED)  ## Break everything that can break, a thousand kills among
 
 simulate: $(INSTALLED)  ## Run registry and cities through SEEDS simulated disasters from FIRST on, each of which replays exactly.
 	@$(BIN)/python -m tests.simulation.run $(or $(SEEDS),1000) --first $(or $(FIRST),0) $(if $(JOBS),--jobs $(JOBS))
+
+fuzz: $(INSTALLED)  ## Throw EXAMPLES random inputs at every parser, and requests at every method of running nodes; minutes.
+	@ELICENSE_FUZZ=$(or $(EXAMPLES),5000) $(BIN)/python -m pytest -q --numprocesses auto --maxprocesses 4 tests/unit/fuzz \
+	  tests/integration/city/test_wire_fuzz.py tests/integration/registry/test_wire_fuzz.py
 
 check: $(INSTALLED) lint-protos  ## Lint, type-check and verify the import contracts.
 	$(BIN)/ruff check .

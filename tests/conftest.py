@@ -8,12 +8,20 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from tests.support.fuzzing import summary
 from tests.support.postgres import PostgresServer, running_postgres
 from tests.support.stores import ENGINES, EmptyStore
 
 # A deadline times the machine, not the rule under test.
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say how much was thrown at what, after a run that was asked to fuzz."""
+    reports = [each for kind in ("passed", "failed") for each in terminalreporter.stats.get(kind, ())]
+    for line in summary(reports):
+        terminalreporter.write_line(line)
 
 
 @pytest.fixture(scope="session")

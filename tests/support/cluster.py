@@ -295,16 +295,19 @@ class Cluster:
 
     async def enroll_at(self, city: City, path: tuple[str, ...], folder: Path) -> Credentials:
         """Return credentials that a city gave out."""
+        return await asyncio.to_thread(join_person, await self.token_at(city, path), folder)
+
+    async def token_at(self, city: City, path: tuple[str, ...]) -> str:
+        """Return a token of a city."""
         keys = load_city_keys(city.config, random=secrets.token_bytes)
         database = Database(city.config.database_url, readers=1, writers=1)
         try:
             use_case = city_node.enrollment.enrollment(
                 city.config, keys, database, CityStore(), clock=self.clock, random=secrets.token_bytes
             )
-            token = await _token(use_case, SpiffeId(TRUST_DOMAIN, path), city.running.address)
+            return await _token(use_case, SpiffeId(TRUST_DOMAIN, path), city.running.address)
         finally:
             await asyncio.to_thread(database.close)
-        return await asyncio.to_thread(join_person, token, folder)
 
     async def verify(
         self,

@@ -28,6 +28,7 @@ ELSEWHERE = {
     "make test": "is what runs this test",
     "make faults": "tests/faults runs its short form",
     "make simulate SEEDS=10000": "tests/simulation runs the first seeds",
+    "make fuzz": "tests/unit/fuzz and each test_wire_fuzz.py run a short form",
     "elicense load deploy/load/verify.toml --seconds 10": "tests/system/test_load.py runs the shortest of them",
     "elicense-registry serve --config registry/config.toml --workers 4 &": "tests/system/test_workers.py runs workers",
     "docker compose -f deploy/container/compose.yaml up --build": "needs Docker; tests/unit/deploy checks the files",

@@ -64,7 +64,7 @@ def attack(parse: Callable[[bytes], object], valid: bytes, record_property: Reco
             refused += 1
         except Exception as error:  # every kind is a finding, and its input is what counts
             pytest.fail(f"{type(error).__name__} upon {data.hex()}: {traceback.format_exc()}")
-    record_property(FUZZED, ("parsers", COUNT, refused))
+    record_property(FUZZED, ("parsers", 1, COUNT, refused))
 
 
 @pytest.mark.parametrize("kind", PARSERS)
