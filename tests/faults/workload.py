@@ -142,7 +142,7 @@ class Ledger:
         then = Ledger(self.city, _people=self._people)
         then.asks = [replace(ask) for ask in self.asks if ask.asked_at <= moment]
         for ask in then.asks:
-            if ask.answered_at > moment:
+            if not ask.name or ask.answered_at > moment:
                 ask.name, ask.answer = "", None
                 then._open.add(ask)
         then.acknowledged = len(then.asks) - len(then._open)
