@@ -3,19 +3,56 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 #: Longer than any of them takes on a machine that is slow and busy with other tests.
 DEADLINE_S = 600
 
 
+README = (Path(__file__).resolve().parents[2] / "README.md").read_text(encoding="utf-8")
+
+SMALL = {
+    "--calls": "200",
+    "--rounds": "1",
+    "--rows": "500",
+    "--sizes": "1000,3000",
+    "--cities": "2",
+    "--citizens": "20",
+    "--counter-seconds": "0.5",
+}
+"""What stands for the numbers of the README's commands, which take minutes."""
+
+
+def shown() -> dict[str, list[list[str]]]:
+    """The options of every ``elicense bench`` command that the README shows, by verb."""
+    commands: dict[str, list[list[str]]] = {}
+    for words in re.findall(r"`elicense bench ([^`]+)`", README.replace("\n", " ")):
+        verb, *options = words.split()
+        commands.setdefault(verb, []).append(options)
+    return commands
+
+
+def as_shown(verb: str) -> list[str]:
+    """The options of the README's command of this verb that has most of them, with small numbers."""
+    options = max(shown()[verb], key=len)
+    return [SMALL.get(before, word) for before, word in zip(["", *options], options, strict=False)]
+
+
+def called(verb: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """The verb, ended."""
+    command = [sys.executable, "-c", "from elicense.cli.main import main; main()", "bench", verb, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE_S, check=False)
+
+
 def run(verb: str, *arguments: str) -> str:
     """What the verb printed."""
-    command = [sys.executable, "-c", "from elicense.cli.main import main; main()", "bench", verb, *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE_S, check=False)
+    done = called(verb, *arguments)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -32,9 +69,15 @@ def measured(verb: str, *small: str) -> tuple[dict[str, Any], dict[str, Any]]:
     return report["setting"], {each["name"]: each for each in report["figures"]}
 
 
+def test_every_bench_command_of_the_readme_is_run_here_with_small_numbers() -> None:
+    assert set(shown()) == {"verify", "scale", "replicate", "issue", "pilot", "enumeration"}
+    assert as_shown("verify") == ["--calls", "200", "--rounds", "1"]
+    assert as_shown("scale") == ["--sizes", "1000,3000", "--cities", "2", "--calls", "200", "--rounds", "1"]
+
+
 def test_bench_measures_verifications_beside_a_bare_call_idle_and_under_ingest() -> None:
-    small = ["--licenses", "1000", "--calls", "200", "--rounds", "1", "--batch", "100", "--ingest-seconds", "0.5"]
-    setting, figures = measured("verify", *small)
+    small = ["--licenses", "1000", "--batch", "100", "--ingest-seconds", "0.5"]
+    setting, figures = measured("verify", *as_shown("verify"), *small)
     alone = {"bare echo", "VerifyLicense", "VerifyLicense, access log off", "batch of 100"}
     assert set(figures) == alone | {"ingest alone", "VerifyLicense under ingest"}
     # A ratio that was not measured, or a bare call that costs as much as a verification, would be wrong.
@@ -47,16 +90,17 @@ def test_bench_measures_verifications_beside_a_bare_call_idle_and_under_ingest()
 
 
 def test_bench_brings_a_postgresql_of_its_own() -> None:
-    small = ["--licenses", "1000", "--calls", "200", "--rounds", "1", "--batch", "100", "--ingest", "0"]
-    setting, figures = measured("verify", *small, "--postgres")
+    small = ["--licenses", "1000", "--batch", "100", "--ingest", "0"]
+    setting, figures = measured("verify", *as_shown("verify"), *small, "--postgres")
     assert setting["store"] == "PostgreSQL"
     # Its backends are asked, and what they take counts.
     assert figures["VerifyLicense"]["cpu_us_database"] > 0
 
 
-def test_bench_measures_replication_beside_a_signature_check_a_record() -> None:
-    small = ["--licenses", "1000", "--cities", "2", "--batches", "1", "--rounds", "1"]
-    _, figures = measured("replicate", *small)
+@pytest.mark.parametrize("store", [(), ("--postgres",)])
+def test_bench_measures_replication_beside_a_signature_check_a_record(store: tuple[str, ...]) -> None:
+    small = ["--licenses", "1000", "--cities", "2", "--batches", "1"]
+    _, figures = measured("replicate", *as_shown("replicate"), *small, *store)
     appended = figures["AppendEntries"]
     assert appended["rounds"][0]["units"] == 2 * 2_048
     assert appended["reference_ratio"] > 0
@@ -64,8 +108,7 @@ def test_bench_measures_replication_beside_a_signature_check_a_record() -> None:
 
 
 def test_bench_measures_licences_issued_and_imported_beside_what_they_can_not_do_without() -> None:
-    small = ["--calls", "100", "--in-flight", "16", "--rows", "500", "--rounds", "1"]
-    _, figures = measured("issue", *small, "--citizens", "20", "--counter-seconds", "0.5")
+    _, figures = measured("issue", *as_shown("issue"), "--in-flight", "16")
     assert figures["import"]["rounds"][0]["units"] == 500
     assert 0 < figures["CreateLicense, 16 in flight"]["reference_ratio"] < 1
     alone = figures["CreateLicense, one at a time"]["notes"]
@@ -89,9 +132,17 @@ def test_bench_lets_an_empty_registry_take_in_what_the_cities_of_the_pilot_have_
     assert all(2**20 < cost["memory"] <= cost["memory_with_assistants"] for cost in costs.values())
 
 
+def test_bench_asks_registry_and_city_whether_an_unknown_number_shows_by_time() -> None:
+    done = called("enumeration", "--pairs", "100", "--json")
+    nodes = json.loads(done.stdout)
+    assert [node["node"] for node in nodes] == ["registry", "city"]
+    assert all(node["typical"] > 0 for node in nodes)
+    # So few pairs may show nothing, which it says.
+    assert done.returncode == 0 or "the planted delay does not stand out" in done.stderr
+
+
 def test_bench_shows_cost_against_the_number_of_licences_and_of_cities(tmp_path: Path) -> None:
-    small = ["--sizes", "1000,3000", "--cities", "2", "--calls", "200", "--rounds", "1", "--out", str(tmp_path)]
-    table = run("scale", *small)
+    table = run("scale", *as_shown("scale"), "--out", str(tmp_path))
     found = json.loads((tmp_path / "scale.json").read_text())
     assert [point["licenses"] for point in found["by_licenses"]] == [1_000, 3_000]
     assert [point["cities"] for point in found["by_cities"]] == [2]
