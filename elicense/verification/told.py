@@ -53,6 +53,19 @@ class Told:
         """Return what is signed."""
         return f"{_FIRST_LINE}\n{self.origin}\n{self.size}\n{self.epoch} {self.index}\n"
 
+    @property
+    def words(self) -> str:
+        """What it says, for people."""
+        return (
+            f"{self.origin}, of {self.size:,} entries then, knows that a license is another city's, "
+            f"of which its last record that counts is entry {self.index} of its epoch {self.epoch}"
+        )
+
+
+def is_told(note: bytes) -> bool:
+    """Return whether bytes claim to be such a note."""
+    return note.startswith(f"{_FIRST_LINE}\n".encode())
+
 
 def sign_told(told: Told, signer: Signer) -> bytes:
     """Sign as the city; sign only what is stored.

@@ -9,19 +9,20 @@ import click
 from elicense.cli.evidence_files import read_bounded
 from elicense.errors import Malformed
 from elicense.log.checkpoint import parse_checkpoint
-from elicense.log.note import parse_note
+from elicense.log.note import Note, parse_note
 from elicense.log.proof_file import parse_proof
 from elicense.log.tile_folder import TileFolder
 from elicense.log.tlog_proof import HEADER, parse_tlog_proof
 from elicense.verification.custody_evidence import CustodyEvidence
 from elicense.verification.evidence_file import MAX_FILE_SIZE, is_evidence, parse_evidence
 from elicense.verification.head_evidence import HeadEvidence, HeadStatement, NoteStatement
+from elicense.verification.told import is_told, parse_told
 
 
 @click.command()
 @click.argument("path", type=click.Path(path_type=Path, exists=True))
 def inspect(path: Path) -> None:
-    """Print what PATH says: a head, a proof, an evidence file, or the folder of an export.
+    """Print what PATH says: a head, a proof, an evidence file, a city's word on custody, or the folder of an export.
 
     Nothing is checked but the form; `elicense log verify` checks the rest.
     """
@@ -50,6 +51,9 @@ def _describe(path: Path) -> str:
     if data.startswith(HEADER.encode()):
         inclusion = parse_tlog_proof(data)
         return f"entry {inclusion.index} in\n" + describe_note(inclusion.checkpoint)
+    if is_told(data):
+        lines = _signature_lines(parse_note(data))
+        return "\n".join([f"word on custody: {parse_told(data).words}", *lines])
     return describe_note(data)
 
 
@@ -72,5 +76,8 @@ def describe_note(data: bytes) -> str:
     except Malformed as error:
         raise Malformed(f"the file is none of a head, a proof, evidence or an export: {error.message}") from error
     lines = [f"head of {head.origin}: {head.size:,} entries, root {head.root.hex()}"]
-    lines += [f"signature line of {line.name}, key {line.key_id.hex()}" for line in note.signatures]
-    return "\n".join(lines)
+    return "\n".join([*lines, *_signature_lines(note)])
+
+
+def _signature_lines(note: Note) -> list[str]:
+    return [f"signature line of {line.name}, key {line.key_id.hex()}" for line in note.signatures]

@@ -29,6 +29,7 @@ from elicense.presentation.cose import MAX_SIZE
 from elicense.verification.contradiction import RevealedQuestion, contradicts
 from elicense.verification.evidence import Statement, open_evidence, opens
 from elicense.verification.evidence_file import MAX_FILE_SIZE, confirm, is_evidence, parse_evidence
+from elicense.verification.told import is_told, parse_told
 
 _FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
 _PATH = click.Path(path_type=Path, exists=True)
@@ -55,7 +56,7 @@ def verify_command(
     document_type: str | None,
     opening: Path | None,
 ) -> None:
-    """Check EVIDENCE: a signed verdict, a proof, a head, an evidence file, or the folder of an exported log.
+    """Check EVIDENCE: a signed verdict, head or word on custody, a proof, an evidence file, or the folder of an export.
 
     Needs no network and no database.  Exit status 0: it is genuine, and nothing
     given here contradicts it.  3: it proves somebody wrong, who is named.  1: it is
@@ -98,7 +99,7 @@ def verify_command(
 
 
 def _describe_proof(data: bytes, keys: list[VerifierKey], leaf: str | None) -> str | None:
-    """Check what is a proof or a head, and describe it; None for anything else."""
+    """Check what is a proof, a head or a word on custody, and describe it; None for anything else."""
     if data.startswith(TLOG_HEADER.encode()):
         if leaf is None or re.fullmatch("[0-9a-f]{64}", leaf) is None:
             raise Malformed("a tlog-proof is about an entry: give its leaf hash with --leaf, 64 hex digits")
@@ -111,6 +112,11 @@ def _describe_proof(data: bytes, keys: list[VerifierKey], leaf: str | None) -> s
             f"genuine: entry {entry.proof.index} of city {entry.proof.city}, epoch {entry.proof.epoch}, "
             f"leaf hash {entry.leaf_hash.hex()}"
         )
+    if is_told(data):
+        told = parse_told(data)
+        # The key of the log that it is about alone: nobody else's word on it counts.
+        open_note(data, [key for key in keys if key.name == told.origin])
+        return f"genuine: {told.words}"
     return describe_head(data, keys) if _SIGNATURE_LINE in data else None
 
 

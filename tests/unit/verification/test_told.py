@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-import pytest
+from pathlib import Path
 
+import pytest
+from click.testing import CliRunner, Result
+
+from elicense.cli.main import main
 from elicense.errors import CheckpointInvalid, SignatureInvalid
-from elicense.log.checkpoint import open_checkpoint
+from elicense.log.checkpoint import log_verifier_key, open_checkpoint
 from elicense.log.model import LogKey
-from elicense.log.note import sign_note
+from elicense.log.note import format_vkey, sign_note
 from elicense.verification.told import MAX_TOLD_SIZE, Told, open_told, parse_told, sign_told
 from tests.support.histories import History, keys_of, origin_of, signer
 
@@ -50,6 +54,29 @@ def test_a_word_of_another_epoch_or_by_another_key_is_refused() -> None:
         open_told(sign_told(other, signer(OTHER_ORIGIN)), key=KEY)
     with pytest.raises(SignatureInvalid):
         open_told(sign_note(TOLD.text(), OTHER_ORIGIN, signer(OTHER_ORIGIN)), key=KEY)
+
+
+def test_files_alone_show_what_a_city_signed_that_it_knows_and_that_it_did(tmp_path: Path) -> None:
+    file = tmp_path / "told"
+    file.write_bytes(sign_told(TOLD, signer(ORIGIN)))
+
+    def run(*words: str) -> Result:
+        return CliRunner().invoke(main, ["log", words[0], str(file), *words[1:]])
+
+    inspected = run("inspect")
+    assert inspected.exit_code == 0, inspected.output
+    assert f"word on custody: {TOLD.words}" in inspected.output
+    assert f"signature line of {ORIGIN}" in inspected.output
+    verified = run("verify", "--key", format_vkey(KEY))
+    assert (verified.exit_code, verified.output) == (0, f"genuine: {TOLD.words}\n")
+
+    # Another log's key says nothing about this one, and what was changed is not what was signed.
+    other = format_vkey(log_verifier_key(OTHER_ORIGIN, signer(OTHER_ORIGIN).public_key()))
+    file.write_bytes(sign_note(TOLD.text(), OTHER_ORIGIN, signer(OTHER_ORIGIN)))
+    refused = run("verify", "--key", other)
+    assert (refused.exit_code, "no known key has signed" in refused.output) == (1, True)
+    file.write_bytes(sign_told(TOLD, signer(ORIGIN)).replace(b"\n9\n", b"\n8\n"))
+    assert run("verify", "--key", format_vkey(KEY)).exit_code == 1
 
 
 def test_what_is_too_large_is_not_read() -> None:
