@@ -93,6 +93,8 @@ def test_bench_brings_a_postgresql_of_its_own() -> None:
     small = ["--licenses", "1000", "--batch", "100", "--ingest", "0"]
     setting, figures = measured("verify", *as_shown("verify"), *small, "--postgres")
     assert setting["store"] == "PostgreSQL"
+    # A record alone is half a kilobyte; what a database has of its own is some eight million.
+    assert 500 < setting["bytes a license"] < 20_000
     # Its backends are asked, and what they take counts.
     assert figures["VerifyLicense"]["cpu_us_database"] > 0
 
@@ -107,8 +109,12 @@ def test_bench_measures_replication_beside_a_signature_check_a_record(store: tup
     assert appended["notes"]["times the rate of the check"] > 0
 
 
-def test_bench_measures_licences_issued_and_imported_beside_what_they_can_not_do_without() -> None:
-    _, figures = measured("issue", *as_shown("issue"), "--in-flight", "16")
+@pytest.mark.parametrize("store", ["SQLite", "PostgreSQL"])
+def test_bench_measures_licences_issued_and_imported_beside_what_they_can_not_do_without(store: str) -> None:
+    options = ["--postgres"] if store == "PostgreSQL" else []
+    setting, figures = measured("issue", *as_shown("issue"), "--in-flight", "16", *options)
+    assert setting["store"] == store
+    assert (figures["import"]["cpu_us_database"] > 0) is (store == "PostgreSQL")
     assert figures["import"]["rounds"][0]["units"] == 500
     assert 0 < figures["CreateLicense, 16 in flight"]["reference_ratio"] < 1
     alone = figures["CreateLicense, one at a time"]["notes"]
@@ -116,6 +122,8 @@ def test_bench_measures_licences_issued_and_imported_beside_what_they_can_not_do
     assert alone["times their time"] > 0
     quiet, busy = (figures[f"CreateLicense, 20 a second{when}"]["notes"] for when in ("", ", during an import"))
     assert quiet["p50 ms"] <= quiet["p99 ms"]
+    # A process of Python, but not a leak.
+    assert all(20 < busy[f"anonymous MiB of the {node}"] < 1_000 for node in ("city", "registry"))
     # Printed figures are rounded.
     assert abs(busy["times the p99 without an import"] - busy["p99 ms"] / quiet["p99 ms"]) < 0.01
 

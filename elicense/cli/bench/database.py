@@ -34,6 +34,15 @@ class Database:
         """What to call it."""
         return "SQLite" if self.url is None else "PostgreSQL"
 
+    @contextmanager
+    def beside(self) -> Iterator[Database]:
+        """Yield where another node keeps its own: an empty database of the same server of ours, or SQLite."""
+        if self.server is None:
+            yield Database()
+            return
+        with self.server.database() as url:
+            yield Database(url, self.pid, self.server)
+
     def settle(self) -> None:
         """Do at once, on a server of ours, what autovacuum would do within minutes of a table being filled."""
         if self.server is not None and self.url is not None:

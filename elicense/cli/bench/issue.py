@@ -16,7 +16,7 @@ import asyncio
 import csv
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -27,7 +27,7 @@ from elicense.cli.bench.counter import Counter, percentile_ms
 from elicense.cli.bench.drive import Driver
 from elicense.cli.bench.echo import METHOD, request_of
 from elicense.cli.bench.house import run_echo
-from elicense.cli.bench.rounds import SERVER, Figure, Row, measure
+from elicense.cli.bench.rounds import DATABASE, SERVER, Figure, Row, measure
 from elicense.cli.bench.usage import Processes
 from elicense.cli.demo.drivers import generate
 from elicense.cli.demo.figures import ExpectationFailed
@@ -49,6 +49,7 @@ IMPORT: Final = "import"
 AT_COUNTER: Final = "CreateLicense, {} a second"
 DURING_IMPORT: Final = "CreateLicense, {} a second, during an import"
 REGISTRY_PART: Final = "registry"
+_NODES: Final = ((SERVER, "city"), (REGISTRY_PART, "registry"))
 _CREATE: Final = "/elicense.v1.IssuanceService/CreateLicense"
 _SEED: Final = 20_210_601
 
@@ -83,10 +84,12 @@ class Issuing:
     Args:
         nation: Laid out; nothing runs yet.
         size: How much is measured.
+        database_pid: Process id of the PostgreSQL server of both nodes, whose CPU counts; None for SQLite.
     """
 
-    def __init__(self, nation: Nation, size: Size) -> None:
+    def __init__(self, nation: Nation, size: Size, *, database_pid: int | None = None) -> None:
         self._nation = nation
+        self._database_pid = database_pid
         self._size = size
         self._drivers: Iterator[dict[str, str]] = (
             row for row, _ in generate(SUZHOU.code, 10_000_000, seed=_SEED, on=china_date(utc_micros()))
@@ -105,6 +108,9 @@ class Issuing:
         await nation.admit(city, folder, "clerk", "window-1")
         assert city.child is not None and registry.child is not None  # noqa: S101, PT018  # both were started
         payers = {SERVER: Processes(city.child.pid), REGISTRY_PART: Processes(registry.child.pid)}
+        nodes = dict(payers)
+        if self._database_pid is not None:
+            payers[DATABASE] = Processes(self._database_pid)
         credentials = load_credentials(folder)
         together, alone = (Driver(credentials, _CREATE, in_flight=count) for count in (size.in_flight, 1))
         echo, address = await run_echo(nation.household, city.folder / "credentials", nation.folder / "echo.log")
@@ -136,20 +142,25 @@ class Issuing:
         ]
         try:
             figures = await measure(rows, rounds=rounds)
+            memory = {
+                f"anonymous MiB of the {name}": round(nodes[part].anonymous_bytes() / 2**20) for part, name in _NODES
+            }
         finally:
             for caller in self._callers:
                 await caller.close()
             await echo.stop()
-        return self._noted({figure.name: figure for figure in figures}, at_counter, during)
+        return self._noted({figure.name: figure for figure in figures}, at_counter, during, memory)
 
-    def _noted(self, figures: dict[str, Figure], at_counter: str, during: str) -> list[Figure]:
+    def _noted(
+        self, figures: dict[str, Figure], at_counter: str, during: str, memory: Mapping[str, float]
+    ) -> list[Figure]:
         """Say beside the figures what is derived from several of them."""
         needed = _Needed(figures[ECHO_ALONE], figures[FLUSH])
         quiet, busy = (self._percentiles(name) for name in (at_counter, during))
         notes = {
             ALONE: needed.notes(figures[ALONE]),
             at_counter: quiet,
-            during: {**busy, "times the p99 without an import": round(busy["p99 ms"] / quiet["p99 ms"], 2)},
+            during: {**busy, "times the p99 without an import": round(busy["p99 ms"] / quiet["p99 ms"], 2), **memory},
         }
         for name, figure in figures.items():
             own = dict(figure.notes)

@@ -9,9 +9,10 @@ from tempfile import mkdtemp
 
 import click
 
+from elicense.cli.bench.database import Database, open_database
 from elicense.cli.bench.issue import Issuing, Size
 from elicense.cli.bench.report import Report
-from elicense.cli.demo.nation import plan_nation
+from elicense.cli.demo.nation import SUZHOU, plan_nation
 from elicense.cli.demo.processes import Household
 
 
@@ -30,38 +31,56 @@ from elicense.cli.demo.processes import Household
     help="How long they come with nothing else going on; during an import, as long as it lasts.",
 )
 @click.option("--rounds", type=click.IntRange(1), default=3, show_default=True, help="Rounds that count.")
+@click.option(
+    "--postgres",
+    is_flag=True,
+    help="Keep what both nodes have in a PostgreSQL that is started for this run (needs the extra `dev`); SQLite "
+    "otherwise.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print every round as one JSON object.")
 def issue(
-    calls: int, in_flight: int, rows: int, citizens: int, counter_seconds: float, rounds: int, as_json: bool
+    calls: int,
+    in_flight: int,
+    rows: int,
+    citizens: int,
+    counter_seconds: float,
+    rounds: int,
+    *,
+    postgres: bool,
+    as_json: bool,
 ) -> None:
     """Measure licences issued at the counter and imported from a file, beside a bare call.
 
-    A registry and one city run on SQLite. What counts is the CPU of both a licence;
-    each is claimed at the registry, durable, signed and answered.
+    A registry and one city run. What counts is the CPU of both a licence, and of their
+    PostgreSQL if they are on it; each is claimed at the registry, durable, signed and
+    answered.
 
     One at a time, a licence is compared with two bare calls, one at a time too, and
-    one flush of the store: what it could not do without. Below the table stand how
-    often their CPU it takes, and how often their time.
+    one flush of the store, SQLite's in either case: what it could not do without.
+    Below the table stand how often their CPU it takes, and how often their time.
 
     Citizens come at a steady rate, with and without an import that runs; how long
     half of them (p50) and all but one in a hundred (p99) wait at most stands below
-    the table. The CPU of their row is without that of the import, measured alone.
+    the table, and the anonymous memory of both nodes in the end. The CPU of their row
+    is without that of the import, measured alone.
     """
     size = Size(calls=calls, in_flight=in_flight, rows=rows, citizens=citizens, counter_s=counter_seconds)
     folder = Path(mkdtemp(prefix="elicense-bench-"))
     household = Household()
     nation = plan_nation(folder, household)
 
-    async def run() -> Report:
+    async def run(where: Database) -> Report:
         try:
-            figures = await Issuing(nation, size).run(rounds=rounds)
+            figures = await Issuing(nation, size, database_pid=where.pid).run(rounds=rounds)
         finally:
             await nation.close()
-        return Report("Issuing", {"store": "SQLite", "in flight": in_flight, "drivers of a file": rows}, figures)
+        return Report("Issuing", {"store": where.store, "in flight": in_flight, "drivers of a file": rows}, figures)
 
-    try:
-        report = asyncio.run(run())
-    finally:
-        household.kill_all()
-        shutil.rmtree(folder, ignore_errors=True)
+    with open_database(postgres=postgres, database=None, database_pid=None) as where, where.beside() as city:
+        nation.registry.database, nation.nodes[SUZHOU].database = where.url, city.url
+        try:
+            report = asyncio.run(run(where))
+        finally:
+            household.kill_all()
+            shutil.rmtree(folder, ignore_errors=True)
     click.echo(report.json() if as_json else report.markdown())

@@ -30,6 +30,7 @@ from elicense.cli.bench.sending import SENDERS, SendingCity, join_sender
 from elicense.cli.bench.usage import Processes, disk_bytes
 from elicense.cli.demo.figures import ExpectationFailed
 from elicense.cli.demo.processes import Child
+from elicense.sql.embedded import database_bytes
 from elicense.trust.credentials import Credentials
 from elicense.v1 import license_pb2
 from elicense.v1 import verification_pb2 as pb
@@ -262,6 +263,7 @@ async def facts(house: House, *, keys: int) -> dict[str, str | int | float]:
     raw = json.loads(await house.raw_reads(keys))
     told: dict[str, str | int | float] = {"store": house.database.store, "licenses": house.licenses}
     told["filled in s"] = round(house.loaded_s)
-    if house.database.url is None:
-        told["bytes a license"] = round(disk_bytes(house.files()) / house.licenses)
-    return told | {f"raw look-up by {size}, µs": round(float(taken), 1) for size, taken in raw.items()}
+    url = house.database.url
+    size = disk_bytes(house.files()) if url is None else await asyncio.to_thread(database_bytes, url)
+    told["bytes a license"] = round(size / house.licenses)
+    return told | {f"raw look-up by {key}, µs": round(float(taken), 1) for key, taken in raw.items()}

@@ -69,6 +69,7 @@ class Node:
         command: Its console command.
         log: File with its output.
         workers: Processes that serve it.
+        database: URL of its PostgreSQL database; None for SQLite in its folder.
         child: The process while it runs.
     """
 
@@ -78,6 +79,7 @@ class Node:
     command: tuple[str, ...]
     log: Path
     workers: int = 1
+    database: str | None = None
     child: Child | None = None
 
     @property
@@ -89,6 +91,12 @@ class Node:
     def config(self) -> str:
         """Its configuration file."""
         return str(self.folder / "config.toml")
+
+    @property
+    def where(self) -> tuple[str, ...]:
+        """The options of a command that sets it up which say where it lies and listens."""
+        database = () if self.database is None else ("--database", self.database)
+        return ("--data", str(self.folder), "--listen", self.address, *database)
 
     @property
     def credentials(self) -> Credentials:
@@ -130,16 +138,14 @@ class Nation:
     async def found(self) -> None:
         """Make the national root and the registry's keys, and start the registry."""
         node = self.registry
-        await self._run(
-            node, "init", "--data", str(node.folder), "--trust-domain", TRUST_DOMAIN, "--listen", node.address
-        )
+        await self._run(node, "init", "--trust-domain", TRUST_DOMAIN, *node.where)
         await self.start(node)
 
     async def enroll_city(self, city: City) -> None:
         """Join a city with a one-time token, and start its node."""
         node = self.nodes[city]
         token = await self._token(self.registry, "city", str(city.code))
-        await self._run(node, "join", token, "--data", str(node.folder), "--listen", node.address)
+        await self._run(node, "join", token, *node.where)
         await self.start(node)
 
     async def enroll_people(self) -> None:
