@@ -65,7 +65,7 @@ def upgrade_stores(
         return
     is_new(access_log_url, create=False)
     require_unused(url)
-    click.echo(f"{len(steps)} steps lead to the schema of this release, {newest(package)}; none can be taken back")
+    click.echo(f"steps to the schema of this release, {newest(package)}: {len(steps)}; none can be taken back")
     if copy is not None:
         entries = back_up(url, copy, logs)
         click.echo(f"{copy}: a whole and checked copy, with {entries:,} entries of logs")
