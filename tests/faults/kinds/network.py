@@ -10,12 +10,14 @@ from tests.faults.fault import Fault, Trial
 from tests.faults.processes import until
 from tests.faults.world import SUZHOU
 
-#: Licences of a backlog; a city of the first wave issued some 2,000 a day.
-_BACKLOG = 6_000
+#: Licences of a backlog: more than a city of the first wave issued in three days, some 2,000 a day.
+_BACKLOG = 10_000
 #: Windows at which they are issued.
 _WINDOWS = 32
-#: A generous time for that: six a second.
-_FILLING_S = 1_000.0
+#: A generous time for that: five a second.
+_FILLING_S = 2_000.0
+#: What sending it may add to the city's memory: some batches on their way, however many wait behind them.
+_GROWTH_MIB = 64.0
 
 
 @asynccontextmanager
@@ -92,6 +94,7 @@ async def backlog(trial: Trial) -> AsyncIterator[None]:
     took = time.perf_counter() - started
     grown = resident_mib(city.running.pid) - memory
     trial.notes.append(f"{waiting:,} entries caught up in {took:.1f} s; the city's memory grew by {grown:.0f} MiB")
+    assert grown <= _GROWTH_MIB, f"sending a backlog took {grown:.0f} MiB"
 
 
 def _waiting(trial: Trial) -> int:
