@@ -27,8 +27,8 @@ class GivenReceipts:
         self._commits = store.logs.commits
         self._cosigner = cosigner
         self._name = name
-        # Given out and not stored yet: (size, note) by log; one that is lost is made again.
-        self._unstored: dict[LogKey, tuple[int, bytes]] = {}
+        # Given out and not stored yet: (size, root, note) by log; one that is lost is made again.
+        self._unstored: dict[LogKey, tuple[int, bytes, bytes]] = {}
 
     def stored(self, conn: Connection, head: Head) -> bytes | None:
         """Return the stored receipt of a head; None when there is none."""
@@ -37,9 +37,13 @@ class GivenReceipts:
 
     def store_due(self, conn: Connection, key: LogKey) -> None:
         """Store what was given out for a log and is not stored yet."""
-        unstored = self._unstored.get(key)
-        if unstored is not None:
-            self._commits.store_cosigned(conn, key, *unstored)
+        if key not in self._unstored:
+            return
+        size, root, note = self._unstored[key]
+        commit = self._commits.at(conn, key, size)
+        # There is no such head in a database that was set back beneath this process and filled again in other batches.
+        if commit is not None and commit.root == root:
+            self._commits.store_cosigned(conn, key, size, note)
 
     def receipt(self, head: Head, stored: bytes | None, *, now_us: int) -> bytes:
         """Return the receipt of a durable head; empty while nothing is held.
@@ -52,10 +56,10 @@ class GivenReceipts:
         if stored is not None:
             return stored
         unstored = self._unstored.get(head.key)
-        if unstored is not None and unstored[0] == head.size:
-            return unstored[1]
+        if unstored is not None and unstored[:2] == (head.size, head.root):
+            return unstored[2]
         if head.note is None:
             return b""
         receipt = cosign(head.note, name=self._name, signer=self._cosigner, time_s=now_us // 1_000_000)
-        self._unstored[head.key] = (head.size, receipt)
+        self._unstored[head.key] = (head.size, head.root, receipt)
         return receipt

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 from elicense.errors import DataLoss, Error, LogBehind, LogForked, Malformed, NotFound, StoreCorrupt, Unavailable
 from elicense.log.checkpoint import Checkpoint, log_verifier_key, open_checkpoint, sign_checkpoint
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 C = TypeVar("C")
 R = TypeVar("R")
+
+_LACKING: Final = "the database lacks entries that were signed; it was set back"
 
 
 class BatchTooLarge(Malformed):
@@ -107,6 +109,7 @@ class Appender(Generic[C, R]):
         Raises:
             NotFound: The log was never created.
             LogForked: The database holds another history than the one that was signed.
+            LogBehind: It lacks entries that were signed.
             StoreCorrupt: The stored head contradicts itself.
         """
         head = self._store.head(conn, self._key, lock=lock)  # (1)
@@ -114,8 +117,10 @@ class Appender(Generic[C, R]):
             raise NotFound("the log does not exist; create it first", log=self._key.log)
         if signed is None or (head.size, head.root) == (signed.size, signed.root):
             return head
+        if signed.size > head.size:
+            raise LogBehind(_LACKING, log=self._key.log)
         # (2) Another process may have appended; then the signed head is one of the commits before.
-        earlier = self._store.commits.at(conn, self._key, signed.size) if signed.size < head.size else None
+        earlier = self._store.commits.at(conn, self._key, signed.size)
         # No commit leaves an empty log, so there is no row for it.
         if signed.size and (earlier is None or earlier.root != signed.root):
             raise LogForked("the database does not hold the head that was signed last", log=self._key.log)
@@ -186,7 +191,7 @@ class Appender(Generic[C, R]):
         if last.origin != self._origin:
             raise LogBehind("another epoch of this log is open; restart this node", log=self._key.log)
         if last.size > head.size:
-            raise LogBehind("the database lacks entries that were signed; it was set back", log=self._key.log)
+            raise LogBehind(_LACKING, log=self._key.log)
         if self._store.root_at(conn, head, last.size) != last.root:
             raise LogForked("the database does not hold the head that was signed last", log=self._key.log)
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import pytest
 from sqlalchemy import Connection, func, select, update
 
-from elicense.errors import Error, LogForked, StoreCorrupt, StoreFull, StoreUnavailable
+from elicense.errors import Error, LogBehind, LogForked, StoreCorrupt, StoreFull, StoreUnavailable
 from elicense.log.appender import SigningFailed
 from elicense.log.checkpoint import open_checkpoint, parse_checkpoint
 from elicense.log.decision import Decision, SignedHead
@@ -296,10 +296,10 @@ async def test_a_database_that_went_back_is_not_signed_upon(world: LogWorld, sho
 
     world.open().write_now(go_back)
     asked = writer.submit(b"c", weight=1) if shown_by == "submit" else writer.head_signed()
-    with pytest.raises(LogForked):
+    with pytest.raises(LogBehind):
         await asked
     assert len(signatures) == signed
-    assert [type(error) for error in fatal] == [LogForked]
+    assert [type(error) for error in fatal] == [LogBehind]
     assert world.records() == [b"a"]
 
 
