@@ -31,7 +31,7 @@ class Batch:
         checkpoint: Signed head after the last of them; empty while the log is empty.
         size: Size of that head.
         oldest_us: When the first entry was recorded; 0 for a heartbeat.
-        held_before: Shows that the registry has held those of them that are erased; None where none is.
+        held_before: Shows that the registry has held them; None where it has given no receipt for them.
     """
 
     entries: Sequence[log_pb2.LogEntry]
@@ -88,11 +88,14 @@ class BatchReader:
 
         # Messages are made on the reader's thread: a full batch has thousands.
         def read(conn: Connection) -> _Read:
-            end, entries = self._read(conn, key, start, wanted)
+            receipt = self._logs.commits.latest_cosigned(conn, key)
+            # What the registry has lost goes by itself: it takes that also where it takes nothing more of this log.
+            lost = 0 if receipt is None else max(0, receipt[0] - start)
+            end, entries = self._read(conn, key, start, wanted, lost or self._max_entries)
             oldest_us = _recorded_us(entries[0], end) if entries and end is not None else 0
             shown = None
-            if end is not None and any(entry.record is None for entry in entries):
-                shown = self._held_before(conn, key, end.size)
+            if end is not None and receipt is not None and start < receipt[0]:
+                shown = self._held_before(conn, key, end.size, receipt)
             return _Read(end, oldest_us, [_to_message(entry) for entry in entries], shown)
 
         end, oldest_us, messages, shown = await self._database.read(read)
@@ -113,9 +116,10 @@ class BatchReader:
         return 0 if head is None else head.size
 
     def _read(
-        self, conn: Connection, key: LogKey, start: int, wanted: int
+        self, conn: Connection, key: LogKey, start: int, wanted: int, most: int
     ) -> tuple[CheckpointRow | None, list[StoredEntry]]:
-        end = self._logs.commits.batch_end(conn, key, start, min(wanted or self._max_entries, self._max_entries))
+        most = min(most, self._max_entries)
+        end = self._logs.commits.batch_end(conn, key, start, min(wanted or most, most))
         if end is None and wanted:
             # One commit that has more than was wanted.
             end = self._logs.commits.of(conn, key, start)
@@ -130,11 +134,10 @@ class BatchReader:
             return shorter, entries[: shorter.size - start]
         return end, self._logs.entries(conn, key, start, end.size - start)
 
-    def _held_before(self, conn: Connection, key: LogKey, size: int) -> replication_pb2.HeldBefore | None:
-        """Return what shows which entries the registry has held; erased ones are among them, or it has given none."""
-        receipt = self._logs.commits.latest_cosigned(conn, key)
-        if receipt is None:
-            return None
+    def _held_before(
+        self, conn: Connection, key: LogKey, size: int, receipt: tuple[int, bytes]
+    ) -> replication_pb2.HeldBefore:
+        """Return what shows which entries the registry has held; erased ones are among them."""
         first, second = sorted((receipt[0], size))
         hashes = self._logs.consistency_proof(conn, key, first, second)
         return replication_pb2.HeldBefore(receipt=receipt[1], hashes=hashes)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
+import grpc
 from prometheus_client import CollectorRegistry
 
 from city_node.batches import BatchReader
@@ -18,13 +19,14 @@ from city_node.keys import CityKeys
 from city_node.metrics import ReplicationMetrics
 from city_node.progress import own_head
 from city_node.receipts import Receipts
-from city_node.replicator import Replicator
+from city_node.replicator import CALL_SECONDS, Replicator
 from city_node.store import CityStore
 from city_node.verify_only import verify_only_mark
 from elicense.errors import EpochNotBound, Quarantined
 from elicense.log.anchor import Anchor
+from elicense.rpc.errors import from_rpc_error
 from elicense.sql.database import Database
-from elicense.v1 import recovery_pb2_grpc, replication_pb2_grpc
+from elicense.v1 import recovery_pb2_grpc, replication_pb2, replication_pb2_grpc
 
 _PEOPLE: Final = (
     "whom this city enrolled and revoked stands in the database that is moved aside alone: revoke once more whom a "
@@ -84,30 +86,40 @@ class HandingIn:
         self._replication = replication
         self._clock = clock
 
-    async def all(self, held: tuple[int, int]) -> bool:
+    async def all(self) -> bool:
         """Give the registry everything that it lacks; return whether it has ended the open epoch for good.
-
-        Args:
-            held: Epoch and size of what it holds.
 
         Raises:
             Quarantined: It takes nothing of this city, or nothing of what the database holds beyond it.
         """
         try:
             await self.carry()
+            # What it had lost the registry takes also where it takes nothing more: a call that brings nothing tells.
+            await self.carry()
         except Quarantined as error:
             if "released" not in error.metadata:
                 raise
             head = await self._database.read(lambda conn: own_head(conn, self._store, self._config.city.code))
-            if (head.key.epoch, head.size) != held:
+            # What it had lost it has taken before it refused the rest.
+            epoch, size = await self._held()
+            if (head.key.epoch, head.size) != (epoch, size):
                 raise Quarantined(
                     "the registry takes nothing more of this epoch, but the database holds more of it; "
                     f"move the database aside, restore again, and have what is lost issued anew; {_PEOPLE}",
                     size=head.size,
-                    heldSize=held[1],
+                    heldSize=size,
                 ) from error
             return True
         return False
+
+    async def _held(self) -> tuple[int, int]:
+        """Return epoch and size of what the registry holds."""
+        request = replication_pb2.GetReplicationStateRequest()
+        try:
+            state = await self._replication.GetReplicationState(request, timeout=CALL_SECONDS)
+        except grpc.RpcError as error:
+            raise from_rpc_error(error) from error
+        return state.epoch, state.next_index
 
     async def carry(self) -> None:
         """Give the registry everything that it lacks, as the running node would.

@@ -38,6 +38,7 @@ from elicense.errors import (
     Error,
     LogBehind,
     LogForked,
+    Quarantined,
     RootMismatch,
     SequenceGap,
     Unavailable,
@@ -251,12 +252,13 @@ class Replicator:
         """Bring the registry to the end of an epoch that has ended here, and open the next one there."""
         batch = await self._batches.read(there, next_index)
         if not batch.entries:
+            # Whatever comes of it, ask: a registry that decides nothing yet may get this epoch back with its own log.
+            self._next_index = None
             try:
                 await self._opening(there.epoch + 1)
             except EpochNotBound as error:
                 self._gate.shut(error)
                 raise
-            self._next_index = None
             return
         # One more than it will ever have: nothing is vouched for while a later epoch is not there.  One more than this
         # batch has would come true with the next one.
@@ -306,8 +308,9 @@ class Replicator:
             )
         except grpc.RpcError as error:
             raised = from_rpc_error(error)
-            if isinstance(raised, SequenceGap):
-                # The registry holds something else than we thought: ask, compare, and send from there.
+            if isinstance(raised, SequenceGap | Quarantined):
+                # The registry holds something else than we thought, or takes nothing but what it has lost: ask,
+                # compare, and send from there.
                 self._next_index = None
             elif isinstance(raised, EpochClosed):
                 # Another process of this node was faster, or the registry was set back to before this

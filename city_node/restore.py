@@ -6,8 +6,8 @@ may be run again:
 1. The registry tells every epoch that it holds of this city.
 2. Each epoch's log is filled up to what the registry holds, and compared with it.
 3. What the database holds beyond, the registry gets: it is true, and must not be lost.
-   After the release of a fork it takes nothing more of that epoch: then the next one
-   begins at what it holds.
+   After the release of a fork it takes nothing more of that epoch but what it had
+   given a receipt for: then the next one begins at what it holds.
 4. Where the anchor survived and its head lies inside the open epoch's log, that epoch
    goes on.  An anchor that is behind the registry did not survive: it was set back too.
 5. Else the next epoch begins, under a key of its own.  Its first entry binds it to
@@ -169,7 +169,7 @@ class Restore:
             clock=self._clock,
         )
         refilled = await self._refill(registry.recovery)
-        ended = await handing_in.all(self._registry_position)  # (3)
+        ended = await handing_in.all()  # (3)
         restored = await self._go_on(ended=ended)
         registered = True
         try:

@@ -1,8 +1,8 @@
-"""Whose batch is read at all: one at a time of each city, and none of a city that is known to have forked.
+"""Whose batch is read when: one at a time of each city, and with a doubt where the one before was refused.
 
 To hash and parse a batch takes longer than anything else that a city can ask for.
-So no city has more than one read at a time, also when it gives up its calls, and one whose log will not be taken in
-whatever it sends is told so before: what it sends costs the others nothing.
+So no city has more than one read at a time, also when it gives up its calls, and of one that may be in quarantine
+nothing is read that will not be taken in (:mod:`registry.explanation`): what it sends costs the others nothing.
 """
 
 from __future__ import annotations
@@ -14,9 +14,6 @@ from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
 from elicense.errors import LogForked, Quarantined, QueueFull, RootMismatch
-from elicense.sql.database import Database
-from registry.quarantine_model import Kind, refusal
-from registry.store import RegistryStore
 
 T = TypeVar("T")
 
@@ -31,7 +28,7 @@ class _Line:
     Attributes:
         turn: Held by the one that is read.
         held: How many there are.
-        refused: Whether the last one was refused over its head: only then it is asked whether the city has forked.
+        refused: Whether the last one was refused over its head: only then it is asked whether it is in quarantine.
     """
 
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -40,29 +37,20 @@ class _Line:
 
 
 class Admission:
-    """Lets batches in.
+    """Lets batches in."""
 
-    Args:
-        database: The registry's database.
-        store: Its tables.
-    """
-
-    def __init__(self, *, database: Database, store: RegistryStore) -> None:
-        self._database = database
-        self._store = store
+    def __init__(self) -> None:
         self._lines: dict[int, _Line] = {}
 
     @asynccontextmanager
-    async def turn(self, city: int, epoch: int) -> AsyncIterator[bool]:
+    async def turn(self, city: int) -> AsyncIterator[bool]:
         """Wait for a city's turn; the batch is to be taken in meanwhile.
 
         Yields:
-            Whether the one before was refused over its head: this one need not be read unless it explains that.
+            Whether the one before was refused over its head: this one need not be read if the city is in quarantine.
 
         Raises:
             QueueFull: Too many of its batches wait already.
-            Quarantined: The city has signed two histories of this epoch.
-            StoreUnavailable: The database is away.
         """
         line = self._lines.setdefault(city, _Line())
         if line.held >= MOST_WAITING:
@@ -70,8 +58,6 @@ class Admission:
         line.held += 1
         try:
             async with line.turn:
-                if line.refused:
-                    await self._require_one_history(city, epoch)
                 try:
                     yield line.refused
                 except (LogForked, RootMismatch, Quarantined):
@@ -80,12 +66,6 @@ class Admission:
                 line.refused = False
         finally:
             line.held -= 1
-
-    async def _require_one_history(self, city: int, epoch: int) -> None:
-        held = await self._database.read(lambda conn: self._store.quarantines.of(conn, city))
-        if held is not None and held.open and (held.epoch, held.kind) == (epoch, Kind.FORK):
-            # One proof is enough, and nothing that it sends can take that back.
-            raise refusal(held)
 
 
 async def to_its_end(work: Coroutine[Any, Any, T]) -> T:

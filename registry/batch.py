@@ -82,7 +82,7 @@ class Batch:
         left_us: What the registry's clock showed when the call was made, or less; None if the city could not tell.
         dispositions_after: Last number of the feed that the city has.
         told: Notes in which it signs what it knows.
-        held_before: Shows that the registry has held what comes emptied; None for a city that has nothing to show.
+        held_before: Shows what the registry has held; None for a city that has nothing to show.
     """
 
     city: int

@@ -85,7 +85,7 @@ class Disputes:
             StoreCorrupt: The registry's own log can not be derived again: that is its own damage.
             StoreUnavailable: The database is away.
         """
-        judgement = await self._database.read(lambda conn: self._judge(conn, batch))
+        judgement = await self._database.read(lambda conn: self._judge(conn, batch, reason))
         if judgement is None or (judgement.evidence is None and reason == Quarantined.reason):
             return
         kind = Kind.UNEXPLAINED if judgement.evidence is None else Kind.FORK
@@ -182,7 +182,11 @@ class Disputes:
         await self.refresh()
         return decided
 
-    def _judge(self, conn: Connection, batch: Batch) -> Judgement | None:
+    def _judge(self, conn: Connection, batch: Batch, reason: str) -> Judgement | None:
+        quarantine = self._store.quarantines.of(conn, batch.city)
+        forked = quarantine is not None and (quarantine.epoch, quarantine.kind) == (batch.epoch, Kind.FORK)
+        if forked and reason == Quarantined.reason:
+            return None  # one proof is enough, and to look for another costs a hash of each entry
         enrolled = self._store.city(conn, batch.city)
         head = self._store.logs.head(conn, LogKey(batch.city, batch.epoch))
         if enrolled is None or head is None or enrolled.epoch != batch.epoch or not batch.checkpoint:

@@ -7,18 +7,16 @@ no slot emptied that it has not held in full, by this very rule.  Whatever was i
 slot has thus been judged once.  A registry that was not set back holds all that it ever
 cosigned, and takes no new slot emptied at all.
 
-1. The receipt is of this log and epoch, and both city and registry signed it.
-2. Its head and that of the batch are of one history: it is these slots that were held.
-3. Every new slot that comes emptied lies below it.
+The receipt must be of this very log (:mod:`registry.held_before`), and every new slot that comes emptied lie below it.
 """
 
 from __future__ import annotations
 
-from elicense.errors import RootMismatch, SlotNotHeld
-from elicense.log.checkpoint import Checkpoint, open_cosigned
-from elicense.log.merkle import verify_consistency
-from elicense.log.verifier_key import VerifierKey, parse_vkey
-from registry.batch import Batch, HeldBefore
+from elicense.errors import SlotNotHeld
+from elicense.log.checkpoint import Checkpoint
+from elicense.log.verifier_key import VerifierKey
+from registry.batch import Batch
+from registry.held_before import held_before
 from registry.model import City
 
 
@@ -44,7 +42,7 @@ def require_held(batch: Batch, signed: Checkpoint, enrolled: City, *, held: int,
     empty = [index for index, entry in enumerate(new, held) if entry.erased]
     if not empty:
         return
-    covered = 0 if batch.held_before is None else _covered(batch.held_before, signed, enrolled, cosigner)
+    covered = held_before(batch, signed, enrolled, cosigner)
     lost = next((index for index in empty if index >= covered), None)
     if lost is not None:
         raise SlotNotHeld(
@@ -52,19 +50,3 @@ def require_held(batch: Batch, signed: Checkpoint, enrolled: City, *, held: int,
             "send it in full, or with the receipt that covers it",
             index=lost,
         )
-
-
-def _covered(shown: HeldBefore, signed: Checkpoint, enrolled: City, cosigner: VerifierKey) -> int:
-    """Return how many of the log's first entries the registry has held once."""
-    head = open_cosigned(  # (1)
-        shown.receipt, origin=signed.origin, log_key=parse_vkey(enrolled.log_key), cosigner_key=cosigner
-    ).checkpoint
-    older, newer = sorted((head, signed), key=lambda each: each.size)
-    try:
-        verify_consistency(  # (2)
-            first=older.size, first_root=older.root, second=newer.size, second_root=newer.root, proof=shown.hashes
-        )
-    except RootMismatch as error:
-        # Nothing was taken, so it is no dispute.
-        raise SlotNotHeld("the receipt is not shown to be of this very log; send the consistency proof") from error
-    return head.size

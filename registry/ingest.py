@@ -2,8 +2,8 @@
 
 The steps, numbered in the code:
 
-1. The city is enrolled, its epoch is open, its clock is sane, and it is not in quarantine; from one over an
-   unexplained head only what explains that head is taken.
+1. The city is enrolled, its epoch is open, its clock is sane, and it is not in quarantine; from one that is, only what
+   the registry had cosigned and lost is taken, or what explains its unexplained head.
 2. The checkpoint is in form, for this log, of the right size and signed by the city.
 3. Held entries equal those sent, and so does the signed head where it says nothing new; a gap or a fork is refused.
 4. The new entries lead to the signed root, recomputed from the record bytes, and those that come emptied were held
@@ -39,13 +39,14 @@ from registry.disputes import Disputes
 from registry.empty_slots import require_held
 from registry.epochs import previous_head
 from registry.erasure import Erasures
-from registry.explanation import explained_by, require_explanation
+from registry.explanation import explained_by, quarantine_over, require_worth_reading
 from registry.feed_numbers import FeedNumbers
 from registry.folding import Folding
 from registry.given_receipts import GivenReceipts
 from registry.heads import open_head
+from registry.held_before import brings_back
 from registry.held_entries import held_of, require_ours
-from registry.model import City, NotedDisposition, state_heard
+from registry.model import City, NotedDisposition, no_fresher, state_heard
 from registry.readers import Readers
 from registry.reading import Reading
 from registry.store import RegistryStore
@@ -127,8 +128,8 @@ class Ingest:
 
         Args:
             batch: The batch.
-            doubted: Whether the city may be in quarantine over an unexplained head: then the records of a batch
-                are not read unless it explains that head.
+            doubted: Whether the city may be in quarantine: then the records of a batch are not read unless it will
+                be taken in all the same.
 
         Raises:
             CityNotFound: The city is not enrolled.
@@ -167,7 +168,7 @@ class Ingest:
 
         try:
             if doubted:
-                await self._database.read(lambda conn: require_explanation(conn, self._store, batch))
+                await self._database.read(lambda conn: self._require_worth_reading(conn, batch))
             # Cities come at the same time: what needs no database is done before the writer's turn.
             reading = await self._readers.read(batch)
             taken = await self._database.write_then(append, answer, gives_way=True)
@@ -212,7 +213,13 @@ class Ingest:
         if signed is not None and signed.size <= head.size:
             require_ours(conn, self._store, head, signed)  # (3)
         fresh = held_of(conn, self._store, head, batch, leaves)
-        explained = explained_by(conn, self._store, head, batch, leaves[fresh:])  # (1)
+        explained = 0
+        quarantine = quarantine_over(conn, self._store, batch)  # (1)
+        is_lost = quarantine is not None and brings_back(
+            batch, signed, enrolled, held=head.size, cosigner=self._cosigner
+        )
+        if quarantine is not None and not is_lost:
+            explained = explained_by(conn, self._store, quarantine, head, leaves[fresh:])
         undecided = False
         erased.become(Erasures())  # the transaction may run again
         if signed is not None and fresh < len(leaves):
@@ -225,8 +232,9 @@ class Ingest:
             )  # (5)
             erased.become(emptied)
         self._receipts.store_due(conn, head.key)
+        before = self._store.state(conn, batch.city)
         state = state_heard(
-            self._store.state(conn, batch.city),
+            before,
             city=batch.city,
             epoch=batch.epoch,
             next_index=head.size,
@@ -234,15 +242,24 @@ class Ingest:
             city_clock_us=batch.city_us,
             received_us=batch.said_us(now_us),
         )
+        if is_lost:
+            # Whoever may say nothing more says nothing by what comes back of what was said.
+            state = no_fresher(before, state)
         self._store.put_state(conn, state)
         # A bar that the city recorded before it stored the word must be here before the other licence counts.
-        is_whole = head.size >= batch.tip_size
+        is_whole = head.size >= batch.tip_size and not is_lost
         if is_whole and self._store.conflicts.stored_by(conn, batch.city, batch.dispositions_after):
             undecided = True
         dispositions = self._feeds.answer(conn, batch.city, batch.dispositions_after, answered=answered)
-        unsigned = take_told(conn, self._store, batch, enrolled, held=head.size)
+        unsigned = () if is_lost else take_told(conn, self._store, batch, enrolled, held=head.size)
         held = self._held(conn, head, dispositions, undecided=undecided)
         return replace(held, explained=explained, as_of_us=state.as_of_us, unsigned=unsigned, lacking=lacking)
+
+    def _require_worth_reading(self, conn: Connection, batch: Batch) -> None:
+        enrolled = self._enrolled(conn, batch.city)
+        self._require_open(batch, enrolled)
+        signed = self._open(batch, enrolled)
+        require_worth_reading(conn, self._store, batch, signed, enrolled, self._cosigner)
 
     def _apply(
         self,

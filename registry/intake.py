@@ -81,7 +81,7 @@ class Intake:
                 log_is_whole=log_is_whole,
                 count_erasures=count_erasures,
             ),
-            admission=Admission(database=ground.database, store=ground.store),
+            admission=Admission(),
             decisions=decisions,
             log=log,
             freshness=freshness,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from typing import Final
 
@@ -92,6 +92,21 @@ def state_heard(
     if next_index >= tip_size:
         as_of_us, awaited = said_us, (tip_size, said_us)
     return CityState(city, epoch, next_index, tip_size, city_clock_us, received_us, as_of_us, *awaited)
+
+
+def no_fresher(before: CityState | None, heard: CityState) -> CityState:
+    """Return the state of a city of which something was heard that makes it no fresher than it was before.
+
+    It counts as ahead, and what is awaited tells nothing new when it comes.
+    """
+    as_of_us, more = 0 if before is None else before.as_of_us, heard.next_index + 1
+    return replace(
+        heard,
+        tip_size=max(heard.tip_size, more),
+        as_of_us=as_of_us,
+        awaited_size=max(heard.awaited_size, more),
+        awaited_us=as_of_us,
+    )
 
 
 class ClaimState(IntEnum):

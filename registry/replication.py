@@ -206,7 +206,7 @@ class Replication:
         Raises:
             QueueFull: The city sends several at once.
         """
-        async with self._admission.turn(batch.city, batch.epoch) as doubted:
+        async with self._admission.turn(batch.city) as doubted:
             taken = await to_its_end(self._ingest.append(batch, doubted=doubted))
             # What others wait for is the transaction; to read a batch, and to wait for its turn, keeps nobody waiting.
             self._pace.note_commit(len(batch.entries), taken.seconds)

@@ -119,7 +119,7 @@ class RegistryNode(Node):
                 clock=self.clock,
                 log_is_whole=self.log_is_whole,
             ),
-            admission=Admission(database=database, store=store),
+            admission=Admission(),
             decisions=self.decisions,
             log=log,
             freshness=freshness,

@@ -298,9 +298,8 @@ def ends_by_anybody(
 _explained = explanation.explained_by
 
 
-def lets_all_in(conn: Connection, store: RegistryStore, head: Head, batch: Batch, fresh: Sequence[bytes]) -> int:
-    held = store.quarantines.of(conn, batch.city)
-    return _explained(conn, store, head, batch, fresh) if held is None or held.open else 0
+def lets_all_in(conn: Connection, store: RegistryStore, held: Quarantine, head: Head, fresh: Sequence[bytes]) -> int:
+    return _explained(conn, store, held, head, fresh) if held.open else 0
 
 
 @pytest.mark.parametrize(

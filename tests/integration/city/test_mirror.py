@@ -6,6 +6,7 @@ import asyncio
 from contextlib import closing
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
@@ -16,6 +17,8 @@ import city_node.mirror
 import city_node.mirrored_evidence
 import registry.cli
 import registry.mirrored
+from city_node.epochs import RegistryEpochs
+from city_node.mirror import Mirror
 from city_node.mirrored_evidence import MirroredEvidence
 from city_node.store import CityStore
 from elicense import errors
@@ -27,7 +30,7 @@ from elicense.trust.spiffe import city_id
 from elicense.trust.token import parse_token
 from elicense.v1 import log_pb2
 from registry.store import RegistryStore
-from tests.integration.city.test_restore import all_is_well, command, copy_registry, set_registry_back
+from tests.integration.city.test_restore import all_is_well, command, copy_registry, restore, set_registry_back
 from tests.support.city import City as RawCity
 from tests.support.cluster import CHENGDU, SUZHOU, TIANJIN, TRUST_DOMAIN, City, Cluster, drivers, eventually
 
@@ -191,6 +194,48 @@ async def test_a_registry_that_lost_decisions_for_good_goes_on_in_a_new_epoch_an
     printed = await command(registry.cli.main, "keys", "--config", str(cluster.folder / "registry" / "config.toml"))
     assert f"{TRUST_DOMAIN}/registry/1+" in printed
     assert f"{TRUST_DOMAIN}/registry/2+" in printed
+    await all_is_well(cluster, suzhou)
+
+
+async def test_a_registry_that_gets_an_epoch_back_with_its_own_log_gets_what_was_written_in_it_too(
+    cluster: Cluster, suzhou: City, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = drivers(SUZHOU, 2)
+    await suzhou.issue(first)
+    await suzhou.replicated()
+    before = await caught_up(cluster, suzhou)
+    await suzhou.stop()
+    await cluster.stop_registry()
+    kept = copy_registry(cluster)
+    await cluster.start_registry()
+    suzhou.config.anchor_path.unlink()
+    assert (await restore(suzhou))["epoch"] == 2
+    await cluster.stop_registry()
+    await suzhou.start()
+    # Without a grant: the registry's decision rests on the record.
+    await suzhou.issue(second)
+    await cluster.start_registry()
+    await suzhou.replicated()
+    decided = await caught_up(cluster, suzhou, least=before + 2)
+    await cluster.stop_registry()
+    set_whole_back(cluster, kept)
+    refused, opening, show = asyncio.Event(), RegistryEpochs.__call__, Mirror._show
+
+    async def noted(self: RegistryEpochs, epoch: int) -> None:
+        try:
+            await opening(self, epoch)
+        finally:
+            refused.set()
+
+    async def later(self: Mirror, *arguments: Any) -> int:
+        await refused.wait()
+        return await show(self, *arguments)
+
+    monkeypatch.setattr(RegistryEpochs, "__call__", noted)
+    monkeypatch.setattr(Mirror, "_show", later)
+    await cluster.start_registry()
+    # The city wants to open its epoch there while nothing is decided yet; then that comes out of the mirror.
+    assert await caught_up(cluster, suzhou, least=decided) == decided
     await all_is_well(cluster, suzhou)
 
 

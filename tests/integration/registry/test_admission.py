@@ -48,12 +48,12 @@ async def test_a_batch_that_was_refused_by_mistake_does_not_keep_the_next_one_ou
     assert (await city.replicate()).next_index == 4
 
 
-async def test_batches_of_one_city_take_turns_and_few_of_them_wait(world: World) -> None:
-    admission, order = Admission(database=world.database, store=world.store), list[str]()
+async def test_batches_of_one_city_take_turns_and_few_of_them_wait() -> None:
+    admission, order = Admission(), list[str]()
     free = asyncio.Event()
 
     async def hold(name: str) -> None:
-        async with admission.turn(SUZHOU, 1):
+        async with admission.turn(SUZHOU):
             order.append(f"{name} begins")
             await free.wait()
             order.append(f"{name} ends")
@@ -62,7 +62,7 @@ async def test_batches_of_one_city_take_turns_and_few_of_them_wait(world: World)
     await asyncio.sleep(0)
     with pytest.raises(errors.QueueFull):
         await hold("one more")
-    async with admission.turn(TIANJIN, 1):
+    async with admission.turn(TIANJIN):
         assert order == ["0 begins"]
     # One that is given up while it waits leaves its place.
     held[1].cancel()
@@ -73,8 +73,8 @@ async def test_batches_of_one_city_take_turns_and_few_of_them_wait(world: World)
     assert order == [f"{name} {what}" for name in ("0", "2", "3", "last") for what in ("begins", "ends")]
 
 
-async def test_a_batch_that_is_given_up_while_it_is_read_keeps_its_turn_until_that_has_ended(world: World) -> None:
-    admission, order = Admission(database=world.database, store=world.store), list[str]()
+async def test_a_batch_that_is_given_up_while_it_is_read_keeps_its_turn_until_that_has_ended() -> None:
+    admission, order = Admission(), list[str]()
     begun, end = threading.Event(), threading.Event()
 
     def read() -> None:
@@ -83,11 +83,11 @@ async def test_a_batch_that_is_given_up_while_it_is_read_keeps_its_turn_until_th
         order.append("read")
 
     async def give_up() -> None:
-        async with admission.turn(SUZHOU, 1):
+        async with admission.turn(SUZHOU):
             await to_its_end(asyncio.to_thread(read))
 
     async def follow() -> None:
-        async with admission.turn(SUZHOU, 1):
+        async with admission.turn(SUZHOU):
             order.append("next")
 
     given_up = asyncio.create_task(give_up())

@@ -718,3 +718,63 @@ async def test_a_quarantine_comes_back_too_with_what_it_rests_on(nation: Nation,
     assert not nation.world.fsck().findings
     with pytest.raises(errors.Quarantined):
         await nation.suzhou.claim(NUMBERS[30])
+
+
+async def bring_into_quarantine(city: City, how: str) -> None:
+    """Have a city's fourth entry damaged on its way, or its first one written otherwise."""
+    city.issue(NUMBERS[3])
+    batch = city.batch(3)
+    if how == "unexplained":
+        batch.entries[0].salt = bytes(32)
+        with pytest.raises(errors.RootMismatch):
+            await city.send(batch)
+        return
+    honest = list(city.salts)
+    rewritten(city, 0)
+    with pytest.raises(errors.LogForked):
+        await city.send(city.batch(0, 3))
+    city.salts[:] = honest
+
+
+@pytest.mark.parametrize("how", ["fork", "unexplained"])
+async def test_what_the_registry_lost_of_a_city_in_quarantine_it_takes_again_upon_its_receipt_alone(
+    nation: Nation, how: str
+) -> None:
+    city = nation.suzhou
+    for number in NUMBERS[:3]:
+        await issued(city, number)
+    await bring_into_quarantine(city, how)
+    held = await nation.mirror()
+    await nation.set_back()
+    assert await nation.give(held) == len(held.entries)
+    before = nation.world.database.read_now(lambda conn: nation.world.store.state(conn, SUZHOU))
+    other = replace(city, salts=[bytes(32)] * city.size)
+    nation.world.has_held(other)
+    shown = [None, city.held_before(3), other.held_before(2)]
+    refused = [city.batch(0, 2), city.batch(0, 2), city.batch(0, 2)]
+    for batch, held_before in zip(refused, shown, strict=True):
+        if held_before is not None:
+            batch.held_before.CopyFrom(held_before)
+        with pytest.raises(errors.Quarantined):
+            await city.send(batch)
+    beyond = city.batch(0, 4)
+    beyond.held_before.CopyFrom(city.held_before(4))
+    if how == "fork":
+        with pytest.raises(errors.Quarantined):
+            await city.send(beyond)
+    for first, stop in ((0, 2), (2, 3)):
+        batch = city.batch(first, stop, tip_size=3)
+        batch.held_before.CopyFrom(city.held_before(stop))
+        assert (await city.send(batch)).next_index == stop
+    after = nation.world.database.read_now(lambda conn: nation.world.store.state(conn, SUZHOU))
+    assert after is not None
+    assert (after.as_of_us, after.next_index) == (0 if before is None else before.as_of_us, 3)
+    # That it has nothing to send makes it no fresher, and what the registry never held stays out.
+    with pytest.raises(errors.Quarantined):
+        await city.send(city.batch(3, 3, checkpoint=b""))
+    if how == "fork":
+        with pytest.raises(errors.Quarantined):
+            await city.send(city.batch(3))
+    else:
+        assert (await city.send(city.batch(3))).next_index == 4
+    assert not nation.world.fsck().findings
