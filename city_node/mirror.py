@@ -21,16 +21,15 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 import grpc
 import structlog
-from google.protobuf.message import DecodeError
 from prometheus_client import CollectorRegistry, Gauge
 
+from city_node.mirror_page import check_page, recorded_us
 from city_node.mirrored_evidence import MirroredEvidence
 from city_node.vectors import VectorCheck
-from elicense.clock import from_timestamp
 from elicense.errors import Error, Malformed, RootMismatch, StoreCorrupt
 from elicense.log.checkpoint import Checkpoint, log_verifier_key, open_checkpoint
 from elicense.log.model import FIRST_EPOCH, REGISTRY_LOG, Head, LogKey
-from elicense.log.pages import Page, Part, SentPage, check_part, parts_of, read_page
+from elicense.log.pages import Page, Part, read_page
 from elicense.log.store import LogStore
 from elicense.log.tree import CompactRange
 from elicense.log.verifier_key import VerifierKey
@@ -42,7 +41,6 @@ from elicense.v1 import log_pb2, recovery_pb2, recovery_pb2_grpc
 from elicense.verification.cited import EVIDENCE_WANTED, cited
 from elicense.verification.evidence_file import confirm, format_evidence
 from elicense.verification.head_evidence import HeadEvidence, NoteStatement
-from elicense.view.fold import MAX_SECONDS, NANOS
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -329,39 +327,3 @@ class Mirror:
         if head is None:
             raise StoreCorrupt("the mirror of the registry's log is missing; run fsck")
         return head
-
-
-def check_page(answer: SentPage, before: CompactRange, key: VerifierKey) -> list[tuple[Part, CompactRange]]:
-    """Return the parts of a page, each with the tree behind it.
-
-    Args:
-        answer: The page.
-        before: The tree that it goes on from.
-        key: Key of the log, which bears the name of its origin.
-
-    Raises:
-        Malformed: It is no page, or holds nothing.
-        CheckpointInvalid: A head is not one of this log.
-        SignatureInvalid: The log did not sign a head.
-        RootMismatch: The entries do not lead to a head.
-    """
-    parts = parts_of(answer, before.size)
-    if not parts:
-        raise Malformed("the registry sent nothing of the log that it says it has")
-    checked, tree = [], before
-    for part in parts:
-        tree = check_part(part, tree, origin=key.name, key=key)
-        checked.append((part, tree))
-    return checked
-
-
-def recorded_us(part: Part) -> int:
-    """Return when the last decision of a part was taken, microseconds UTC.
-
-    0 where the registry signed something that says no such time: it is part of its log, and is kept as that.
-    """
-    try:
-        taken = log_pb2.RegistryRecord.FromString(part.entries[-1].record or b"").record_time
-    except DecodeError:
-        return 0
-    return from_timestamp(taken) if 0 <= taken.seconds <= MAX_SECONDS and 0 <= taken.nanos < NANOS else 0

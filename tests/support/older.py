@@ -2,12 +2,32 @@
 
 from __future__ import annotations
 
+import pytest
 from sqlalchemy import Connection, MetaData, inspect, select
 
+from elicense.sql.in_use import require_unused
 from elicense.sql.migrations import upgrade
 from elicense.sql.schema_version import transaction
+from tests.support.stores import EmptyStore
 
 VERSION = "alembic_version"
+
+
+class Died(BaseException):
+    """The process is gone: nothing that follows in it runs."""
+
+
+def migrated_url(store: EmptyStore) -> str:
+    """Return the URL of an empty database of a kind that migrations make; skips the test for any other."""
+    if store.engine == "postgresql-partitioned":
+        pytest.skip("partitions are made from the metadata, not by a migration")
+    return store.url
+
+
+def wait_for_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have an upgrade wait for nobody to leave a database who is not about to."""
+    assert require_unused.__kwdefaults__ is not None
+    monkeypatch.setitem(require_unused.__kwdefaults__, "wait_s", 0.5)
 
 
 def shape(url: str) -> dict[str, object]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import random
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, cast
@@ -19,8 +20,11 @@ from google.rpc import error_details_pb2, status_pb2
 from google.type.date_pb2 import Date
 
 from elicense.errors import Error
+from elicense.rpc.channel import secure_channel
 from elicense.rpc.errors import DETAILS_KEY, DOMAIN
 from elicense.rpc.message_size import MAX_MESSAGE_BYTES
+from elicense.trust.credentials import Credentials
+from elicense.trust.roles import Role
 
 #: Longer than anything takes on a machine that is slow and busy with other tests.
 DEADLINE_S: Final = 120.0
@@ -189,6 +193,44 @@ async def attack(
                 codes[error.code()] += 1
             else:
                 codes[grpc.StatusCode.OK] += 1
+
+
+async def attack_all(
+    allowed: Mapping[str, Collection[Role]],
+    callers: Mapping[Role, Credentials],
+    requests: Requests,
+    count: int,
+    *,
+    address: str | None = None,
+) -> Outcomes:
+    """Send every method so many requests, twice; fail where an answer, or the memory, is not as it must be.
+
+    Args:
+        allowed: Who may call each method.
+        callers: Somebody of each role that is needed; each method is called by the first who may.
+        requests: Makes requests.
+        count: Requests of each method and round.
+        address: Where the node listens; what the credentials name when None.
+    """
+    outcomes, before = Outcomes(), 0
+    for _ in range(2):
+        # Caches and pools are filled by the first round; the second one must find room in them.
+        before = anonymous_memory()
+        for role, caller in callers.items():
+            paths = [path for path in allowed if next((r for r in callers if r in allowed[path]), None) is role]
+            async with secure_channel(caller, address=address, retries=False, local_pool=True) as channel:
+                await attack(channel, paths, requests, count, outcomes)
+        gc.collect()
+    grown = anonymous_memory() - before
+    assert grown < MEMORY_GROWTH_BYTES, f"{grown:,} bytes more after {outcomes.requests} requests"
+    # Else none of them would meet more than the rules of the form.
+    assert len(outcomes.understood) > len(allowed) // 2
+    for path, codes in outcomes.codes.items():
+        # Whoever may not call a method meets none of its rules.
+        assert codes[grpc.StatusCode.PERMISSION_DENIED] < codes.total(), (path, codes)
+        assert not codes[grpc.StatusCode.UNAUTHENTICATED], (path, codes)
+    assert outcomes.codes.keys() == allowed.keys()
+    return outcomes
 
 
 async def _call(channel: Any, method: MethodDescriptor, path: str, sent: Sequence[bytes]) -> None:

@@ -23,8 +23,14 @@ from tests.integration.city.test_restore import (
 from tests.support.cluster import SUZHOU, TIANJIN, City, Cluster, drivers, eventually
 
 
-async def set_back_in_quarantine(cluster: Cluster, suzhou: City) -> None:
-    """Set the registry back to one entry of a city that it had two of, and convict the city, which has three."""
+async def set_back_in_quarantine(cluster: Cluster, suzhou: City, *, beyond: bool) -> None:
+    """Set the registry back to one entry of a city that it had two of, and convict the city, which is stopped.
+
+    Args:
+        cluster: The registry, and Suzhou.
+        suzhou: The city.
+        beyond: Whether the city has a third entry, which the registry never had.
+    """
     tianjin = await cluster.add_city(TIANJIN)
     first, second, third = drivers(SUZHOU, 3)
     await suzhou.issue(first)
@@ -35,10 +41,12 @@ async def set_back_in_quarantine(cluster: Cluster, suzhou: City) -> None:
     await suzhou.issue(second)
     await suzhou.replicated()
     await caught_up(cluster, tianjin)
-    await cluster.stop_registry()
-    await suzhou.issue(third)
+    if beyond:
+        await cluster.stop_registry()
+        await suzhou.issue(third)
     await suzhou.stop()
-    await cluster.start_registry()
+    if beyond:
+        await cluster.start_registry()
     convicted = await caught_up(cluster, tianjin) + 1
     await show_a_fork(cluster, suzhou)
     await caught_up(cluster, tianjin, least=convicted)
@@ -59,7 +67,7 @@ async def holds(cluster: Cluster, suzhou: City) -> int:
 async def test_a_registry_that_was_set_back_gets_from_a_city_in_quarantine_what_it_gave_receipts_for(
     cluster: Cluster, suzhou: City, tmp_path: Path, is_running: bool
 ) -> None:
-    await set_back_in_quarantine(cluster, suzhou)
+    await set_back_in_quarantine(cluster, suzhou, beyond=True)
     assert await holds(cluster, suzhou) == 1
     if is_running:
         await suzhou.start()
@@ -84,23 +92,7 @@ async def test_a_registry_that_was_set_back_gets_from_a_city_in_quarantine_what_
 async def test_a_city_restored_after_its_fork_loses_nothing_that_it_had_a_receipt_for_at_a_registry_set_back(
     cluster: Cluster, suzhou: City, tmp_path: Path
 ) -> None:
-    first, second = drivers(SUZHOU, 2)
-    tianjin = await cluster.add_city(TIANJIN)
-    await suzhou.issue(first)
-    await suzhou.replicated()
-    await cluster.stop_registry()
-    kept = copy_registry(cluster)
-    await cluster.start_registry()
-    await suzhou.issue(second)
-    await suzhou.replicated()
-    await suzhou.stop()
-    convicted = await caught_up(cluster, tianjin) + 1
-    await show_a_fork(cluster, suzhou)
-    await caught_up(cluster, tianjin, least=convicted)
-    await cluster.stop_registry()
-    set_whole_back(cluster, kept)
-    await cluster.start_registry()
-    await caught_up(cluster, tianjin, least=convicted)
+    await set_back_in_quarantine(cluster, suzhou, beyond=False)
     await let_in(cluster, SUZHOU, tmp_path)
     # One restore hands in what was lost, and goes on behind it: nothing is moved aside.
     restored = await restore(suzhou)

@@ -14,36 +14,27 @@ from city_node.cli import main
 from city_node.store import metadata
 from elicense.errors import StoreUnavailable
 from elicense.sql.engines import sqlite_url
-from elicense.sql.in_use import require_unused
 from elicense.sql.migrations import missing, upgrade
 from elicense.sql.schema import create_tables
 from elicense.sql.schema_version import is_current, transaction
 from tests.integration.city.test_issuance import set_status, suspension
 from tests.support.cluster import SUZHOU, City, drivers
-from tests.support.older import rows, shape, write_as_older
+from tests.support.older import Died, migrated_url, rows, shape, wait_for_nobody, write_as_older
 from tests.support.postgres import PostgresServer
 from tests.support.stores import EmptyStore
 
 OLDEST = "0001"
 
 
-class Died(BaseException):
-    """The process is gone: nothing that follows in it runs."""
-
-
 @pytest.fixture
 def url(empty_store: EmptyStore) -> str:
     """An empty database of each kind that migrations make."""
-    if empty_store.engine == "postgresql-partitioned":
-        pytest.skip("partitions are made from the metadata, not by a migration")
-    return empty_store.url
+    return migrated_url(empty_store)
 
 
 @pytest.fixture(autouse=True)
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Wait for nobody to leave a database who is not about to."""
-    assert require_unused.__kwdefaults__ is not None
-    monkeypatch.setitem(require_unused.__kwdefaults__, "wait_s", 0.5)
+    wait_for_nobody(monkeypatch)
 
 
 async def run(city: City, verb: str, *arguments: str) -> Result:

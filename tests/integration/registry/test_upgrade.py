@@ -17,7 +17,6 @@ from sqlalchemy import Connection, column, table
 import elicense.cli.upgrade
 from elicense.sql.database import Database
 from elicense.sql.engines import sqlite_url
-from elicense.sql.in_use import require_unused
 from elicense.sql.migrations import missing, upgrade
 from elicense.sql.schema import create_tables
 from elicense.sql.schema_version import is_current, newest, transaction
@@ -27,7 +26,7 @@ from registry.config import load
 from registry.store import access_metadata, metadata
 from tests.integration.registry.world import CHENGDU, SUZHOU, TIANJIN, World, set_up
 from tests.support.city import DEADLINE_S
-from tests.support.older import rows, shape, write_as_older
+from tests.support.older import Died, migrated_url, rows, shape, wait_for_nobody, write_as_older
 from tests.support.postgres import PostgresServer
 from tests.support.stores import EmptyStore
 
@@ -38,16 +37,10 @@ RENUMBERED = "110101199003074514"
 VALID, INVALID = verification_pb2.OUTCOME_VALID, verification_pb2.OUTCOME_INVALID
 
 
-class Died(BaseException):
-    """The process is gone: nothing that follows in it runs."""
-
-
 @pytest.fixture
 def url(empty_store: EmptyStore) -> str:
     """An empty database of each kind that migrations make."""
-    if empty_store.engine == "postgresql-partitioned":
-        pytest.skip("partitions are made from the metadata, not by a migration")
-    return empty_store.url
+    return migrated_url(empty_store)
 
 
 @pytest.fixture
@@ -58,9 +51,7 @@ def config(url: str, tmp_path: Path) -> Path:
 
 @pytest.fixture(autouse=True)
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Wait for nobody to leave a database who is not about to."""
-    assert require_unused.__kwdefaults__ is not None
-    monkeypatch.setitem(require_unused.__kwdefaults__, "wait_s", 0.5)
+    wait_for_nobody(monkeypatch)
 
 
 def configured(folder: Path, url: str) -> Path:

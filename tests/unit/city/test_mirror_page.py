@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from city_node.mirror import check_page, recorded_us
+from city_node.mirror_page import check_page, recorded_us
 from elicense.clock import to_timestamp
 from elicense.log.model import LogKey
 from elicense.log.tree import EMPTY_RANGE

@@ -18,7 +18,7 @@ from google.rpc import status_pb2
 from grpc.aio import AioRpcError, Metadata
 
 from city_node.import_file import DriverFile
-from city_node.mirror import check_page, recorded_us
+from city_node.mirror_page import check_page, recorded_us
 from city_node.page_tokens import PageTokens
 from elicense.auditor.state import AuditState, format_state, parse_state
 from elicense.cli.demo.drivers import generate
