@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import re
-import shutil
-import signal
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from tests.faults.fault import NotPossibleHere
+from tests.faults.tracing import traced
 
 _WRITES: Final = "pwrite64,pwritev,pwritev2,write,writev,ftruncate,truncate,fallocate,sendfile,copy_file_range,splice"
 _NAMES: Final = "open,openat,creat,rename,renameat,renameat2,unlink,unlinkat,link,linkat,symlink,symlinkat"
@@ -95,25 +93,11 @@ async def recording(pid: int, folder: Path, traces: Path) -> AsyncIterator[Recor
     Raises:
         NotPossibleHere: strace is missing, or may not attach.
     """
-    strace = shutil.which("strace")
-    if strace is None:
-        raise NotPossibleHere("strace is not installed")
     await asyncio.to_thread(traces.mkdir)
-    tracer = await asyncio.create_subprocess_exec(
-        strace, "-ff", "-ttt", "-T", "-y", "-xx", "-s", str(1 << 24), "-e", f"trace={_CALLS}", "-e", "signal=none",
-        "-o", str(traces / "thread"), "-p", str(pid),
-        stderr=asyncio.subprocess.PIPE,
-    )  # fmt: skip
-    assert tracer.stderr is not None
-    try:
-        line = await tracer.stderr.readline()
-        if b"attached" not in line:
-            raise NotPossibleHere(f"strace can not attach: {line.decode().strip()}")
+    calls = ("-e", f"trace={_CALLS}", "-e", "signal=none")
+    whole = ("-ff", "-ttt", "-T", "-y", "-xx", "-s", str(1 << 24))
+    async with traced(pid, *whole, *calls, "-o", str(traces / "thread")):
         yield Recording(folder, traces)
-    finally:
-        with suppress(ProcessLookupError):
-            tracer.send_signal(signal.SIGINT)
-        await tracer.communicate()
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-import signal
 import sqlite3
 import subprocess
 from collections.abc import AsyncIterator
@@ -17,6 +16,7 @@ from pathlib import Path
 from tests.faults.fault import Fault, NotPossibleHere, Trial, log_of
 from tests.faults.operators import look_into_log
 from tests.faults.processes import until
+from tests.faults.tracing import traced
 from tests.faults.world import SUZHOU, Node, World
 
 REFUSING = "disk full or read-only, an INSERT refused in mid-batch, PostgreSQL read-only or away"
@@ -61,26 +61,11 @@ async def read_only_disk(trial: Trial) -> AsyncIterator[None]:
 @asynccontextmanager
 async def _traced(world: World, node: Node, injection: str) -> AsyncIterator[Path]:
     """Inject a fault into a node's system calls; yields the file that tells which were hit."""
-    strace = shutil.which("strace")
-    if strace is None:
-        raise NotPossibleHere("strace is not installed")
     trace = world.folder / f"{node.folder.name}.strace"
     trace.unlink(missing_ok=True)
-    tracer = await asyncio.create_subprocess_exec(
-        strace, "-f", "-e", f"trace={injection.partition(':')[0]}", "-e", f"inject={injection}",
-        "-o", str(trace), "-p", str(node.running.pid),
-        stderr=asyncio.subprocess.PIPE,
-    )  # fmt: skip
-    assert tracer.stderr is not None
-    try:
-        line = await tracer.stderr.readline()
-        if b"attached" not in line:
-            raise NotPossibleHere(f"strace can not attach: {line.decode().strip()}")
+    calls = ("-e", f"trace={injection.partition(':')[0]}", "-e", f"inject={injection}")
+    async with traced(node.running.pid, "-f", *calls, "-o", str(trace)):
         yield trace
-    finally:
-        with suppress(ProcessLookupError):
-            tracer.send_signal(signal.SIGINT)
-        await tracer.communicate()
 
 
 def _was_hit(trace: Path) -> bool:
