@@ -117,7 +117,12 @@ async def build(
     )
 
     # What the registry decides.
-    own_log = OwnLog(ground, set_ready=listening.server.set_ready)
+    async def say_ready(ready: bool) -> None:
+        await listening.server.set_ready(ready)
+        # What followers were told may not be certain any more.
+        answering.hub.wake_all()
+
+    own_log = OwnLog(ground, say_ready=say_ready)
     decision_log = DecisionLog(own_log.writer)
     erasures = ErasureMetrics(registry=metrics)
     scrubber = Scrubber(config.database.url, database=database, erased=store.logs.erased)

@@ -119,7 +119,7 @@ class Taken:
         explained: Size of the head that the batch explained, of a quarantined city; else 0.
         as_of_us: Up to when the city's records are complete now; 0 when that is not known.
         unsigned: Numbers of the feed of which the city has to sign that it knows them.
-        lacking: True while the registry lacks decisions that it made.
+        lacking: True while the registry may lack decisions that it made.
         seconds: How long the transaction took, without the wait for its turn.
     """
 

@@ -20,7 +20,7 @@ before a hand-over, it finds the licence with the old city, whose own ERASED ent
 names the order that it obeys: that must be held (:mod:`registry.erasure_orders`).  If
 the old city has not heard of it, it is told once more, and knows whether it gave the
 licence away; or the hand-over is given back, and the new city's entry counts then.
-While the registry knows that it lacks decisions nothing is emptied at all
+While the registry's own log is in doubt nothing is emptied at all
 (:mod:`registry.postponed`).
 """
 

@@ -4,8 +4,8 @@ A cached state says less than the database by now, never more: read it before
 the rows that it vouches for, and everything that the city had recorded up to
 its as-of time is in them.
 
-A registry that lacks decisions of its own does not know which city has a licence by
-now, whatever it holds of any: it vouches for none until it has them again.
+A registry whose own log is in doubt may lack decisions, and does not know which city
+has a licence by now, whatever it holds of any: it vouches for none until it decides again.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Freshness:
         self._reading: asyncio.Task[Mapping[int, CityFreshness]] | None = None
 
     async def of_cities(self) -> Mapping[int, CityFreshness]:
-        """Return the freshness of every city that was ever heard, by division code; none while decisions are missing.
+        """Return the freshness of every city that was ever heard, by division code; none while the log is in doubt.
 
         Raises:
             StoreUnavailable: The database is away.

@@ -103,10 +103,11 @@ def own_doubt(conn: Connection, logs: LogStore, key: LogKey, anchor: Anchor) -> 
     Raises:
         StoreCorrupt: Its own log is missing, or the head contradicts itself.
     """
+    # Before the head: another process may be at work, and what it signs meanwhile is not missing.
+    last = anchor.last()
     head = logs.head(conn, key)
     if head is None:
         raise StoreCorrupt("the registry's own log is missing; run fsck")
-    last = anchor.last()
     witness = None if last is None else (epoch_of(last.origin), last.size, last.root)
     return doubt(
         compare(epoch=key.epoch, size=head.size, root_at=lambda size: logs.root_at(conn, head, size), witness=witness)

@@ -147,8 +147,11 @@ class RunningNode:
         parts = self._parts
         port = await parts.server.start()
         self.address = f"{self._config.node.listen.rpartition(':')[0]}:{port}"
+        in_doubt = await self._is_in_doubt()
         if self._place.writes:
-            await self._start_writer()
+            self._flushing = asyncio.create_task(parts.anchor.flush_for_ever(), name="anchor")
+            if not in_doubt:
+                await parts.writer.start()
             parts.scrubber.start()
             parts.leadership.start(parts.decisions.task.wake, lambda: None)
             parts.decisions.task.start()
@@ -162,19 +165,21 @@ class RunningNode:
             self._metrics_server = MetricsServer(
                 self._metrics, host=host.strip("[]"), port=int(metrics_port), credentials=self._config.credentials_dir
             )
-        await parts.server.set_ready()
+        if parts.writer.failure is None:
+            await parts.server.set_ready()
         _log.info("registry_ready", address=self.address)
 
-    async def _start_writer(self) -> None:
-        """Compare the registry's own log with its anchor; one that was set back decides nothing until it is whole."""
-        parts = self._parts
-        self._flushing = asyncio.create_task(parts.anchor.flush_for_ever(), name="anchor")
-        reason = await parts.doubt()
-        if reason is not None:
-            _log.critical("history_in_doubt", reason=reason.reason, detail=reason.message)
-            parts.writer.halt(reason)
-            return
-        await parts.writer.start()
+    async def _is_in_doubt(self) -> bool:
+        """Compare the registry's own log with its anchor; in doubt it decides nothing and says VALID of nothing.
+
+        A process that only verifies compares too: the one that writes may not have done so yet.
+        """
+        reason = await self._parts.doubt()
+        if reason is None:
+            return False
+        _log.critical("history_in_doubt", reason=reason.reason, detail=reason.message)
+        self._parts.writer.halt(reason)
+        return True
 
     async def stop(self, grace_s: float = DRAIN_GRACE_S) -> None:
         """Take no new call, let running ones finish, and close everything."""

@@ -3,7 +3,8 @@
 One mark tells the other processes of this start; another, beside the keys, tells every
 later start that the registry signed two histories, or that its database reported damage:
 after that nothing is signed until the log has been read from the disk again and is whole.
-Whether the database lacks what was signed is found out anew each time.
+While anything stops it, decisions may be missing: nobody is told that a licence is valid, and
+nothing is erased.  Whether the database lacks what was signed is found out anew each time.
 """
 
 from __future__ import annotations
@@ -43,18 +44,19 @@ class OwnLog:
 
     Args:
         ground: What the registry stands on.
-        set_ready: Tells callers whether this process serves.
+        say_ready: Called when this process decides nothing more, and when it goes on: tells whoever asks or follows.
 
     Attributes:
         anchor: The head that was signed last.
         writer: Writes the log.
     """
 
-    def __init__(self, ground: Ground, *, set_ready: Callable[[bool], Coroutine[Any, Any, None]]) -> None:
+    def __init__(self, ground: Ground, *, say_ready: Callable[[bool], Coroutine[Any, Any, None]]) -> None:
         self._ground = ground
         config, place, clock = ground.config, ground.place, ground.clock
         origin = registry_origin(ground.trust_domain, ground.own_key.epoch)
-        self._set_ready = set_ready
+        self._say_ready = say_ready
+        self._compared = False
         self._signed_by = LogKeys(origin, log_verifier_key(origin, ground.keys.log.public_key()), None)
         self._mark = None if place.folder is None else StopMark(place.folder / STOP_MARK, clock)
         # What nothing here can put right must outlive a restart: no witness beside the database tells of it.
@@ -90,21 +92,17 @@ class OwnLog:
 
         Asked inside transactions; another process may have found the log in doubt a moment ago.
         """
-        if self.writer.last_signed is None or self.writer.failure is not None:
-            return False
-        return self._mark is None or self._mark.read() is None
+        return self.writer.last_signed is not None and not self.lacks_decisions()
 
     def lacks_decisions(self) -> bool:
-        """Whether decisions are known to be missing of the log, or nothing has been compared yet since the start.
+        """Whether decisions may be missing of the log: it is in doubt, or was not compared yet since the start.
 
-        A registry that stopped for anything else holds all of them.
+        Whatever the doubt is: a registry that signed two histories lacks what it decided in the other one, and one
+        whose database reports damage does not know what it holds.
         """
-        if self.writer.failure is not None:
-            return isinstance(self.writer.failure, LogBehind)
-        if self._mark is not None and isinstance(self._mark.read(), LogBehind):
+        if not self._compared or self.writer.failure is not None:
             return True
-        # A process that only verifies signs nothing: it goes by the mark of the one that does.
-        return self._ground.place.writes and self.writer.last_signed is None
+        return self._mark is not None and self._mark.read() is not None
 
     async def look_at_mark(self) -> None:
         """Stop signing once another process of the registry had to, and go on once the log is whole again."""
@@ -157,7 +155,9 @@ class OwnLog:
             kept = None
         if kept is not None:
             return kept
-        return await ground.database.read(lambda conn: own_doubt(conn, ground.store.logs, ground.own_key, self.anchor))
+        doubt = await ground.database.read(lambda conn: own_doubt(conn, ground.store.logs, ground.own_key, self.anchor))
+        self._compared = self._compared or doubt is None
+        return doubt
 
     async def go_on(self) -> bool:
         """Decide again if the database holds everything that was signed; tell whether it does.
@@ -171,7 +171,7 @@ class OwnLog:
         if self._mark is not None:
             self._mark.clear()
         await self.writer.resume()
-        await self._set_ready(True)
+        await self._say_ready(True)
         _log.info("deciding_again")
         return True
 
@@ -181,7 +181,7 @@ class OwnLog:
         marks = [self._mark] if self._mark is not None else []
         for mark in [*marks, self._kept] if isinstance(error, LogForked | StoreCorrupt) else marks:
             self._keep(mark, error)
-        task = asyncio.get_running_loop().create_task(self._set_ready(False))
+        task = asyncio.get_running_loop().create_task(self._say_ready(False))
         self._running.add(task)
         task.add_done_callback(self._running.discard)
 

@@ -1,6 +1,6 @@
-"""Erasing nothing while the registry lacks decisions of its own log, and all of it once it has them again.
+"""Erasing nothing while the registry's own log is in doubt, and all of it once it decides again.
 
-A registry that was set back does not know who has a licence: a hand-over may be among
+A registry whose log is in doubt does not know who has a licence: a hand-over may be among
 what it lacks.  What the former city erased then would be gone before the decision is
 back that tells that it was another's.  So, while the registry decides nothing:
 

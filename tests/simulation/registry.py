@@ -206,10 +206,8 @@ class RegistryNode(Node):
         return self.writer.last_signed is not None and self.writer.failure is None
 
     def lacks_decisions(self) -> bool:
-        """Whether decisions are known to be missing, or nothing has been compared yet since the start."""
-        if self.writer.failure is not None:
-            return isinstance(self.writer.failure, LogBehind)
-        return self.writer.last_signed is None
+        """Whether decisions may be missing: the log is in doubt, or nothing has been compared yet since the start."""
+        return not self.log_is_whole()
 
     async def _doubt(self) -> DataLoss | None:
         logs = self.around.template.registry_store.logs

@@ -164,6 +164,30 @@ async def attacked(nation: Nation, attack: Callable[[Nation, bytes], None]) -> N
     assert not nation.world.fsck().findings
 
 
+async def test_a_registry_that_signed_two_histories_empties_nothing_until_an_operator_lets_it_go_on(
+    nation: Nation,
+) -> None:
+    anchor = nation.world.config.anchor_path
+    nation.kept[anchor] = anchor.read_bytes()
+    license_id = await handed_over(nation)
+    mirror = await nation.mirror()
+    await nation.set_back()
+    for number in NUMBERS[10:20]:
+        await nation.tianjin.claim(number)
+    with pytest.raises(errors.LogForked):
+        await nation.give(mirror)
+    cancels_and_erases(nation, license_id)
+    await nation.send_again(nation.suzhou)
+    for _ in range(2):
+        assert all(held(nation, nation.suzhou))
+        assert [each.license_id for each in waiting(nation)] == [license_id]
+        await restart(nation)
+    await nation.allow_signing()
+    await carried_out(nation)
+    assert not any(held(nation, nation.suzhou)[:-1])
+    assert not nation.world.fsck().findings
+
+
 # -- honest cities -----------------------------------------------------------------------------------------------------
 
 

@@ -12,12 +12,16 @@ from typing import Any
 import grpc
 import pytest
 from click.testing import CliRunner
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 from sqlalchemy import Connection
 
 from elicense import errors
 from elicense.cli.join import join
 from elicense.log.anchor import Anchor
-from elicense.log.model import LogKey
+from elicense.log.checkpoint import Checkpoint, sign_checkpoint
+from elicense.log.decision import SignedHead
+from elicense.log.entry import leaf_hash
+from elicense.log.model import Head, LogKey, NewEntry
 from elicense.rpc.channel import secure_channel
 from elicense.rpc.errors import from_rpc_error
 from elicense.sql.database import Database
@@ -33,16 +37,18 @@ from elicense.v1 import (
     verification_pb2_grpc,
 )
 from elicense.v1 import recovery_pb2 as pb
+from elicense.workers.place import Duty, Place
 from registry.app import build
 from registry.breaches import CUSTODY_BROKEN
 from registry.cli import main as registry_command
+from registry.history import own_doubt
 from registry.names import registry_origin
 from tests.integration.registry.test_conflicts import CONTEST, NUMBER, WITHDRAW, Dispute
 from tests.integration.registry.test_custody_proof import knows
 from tests.integration.registry.test_epochs import open_epoch, wish
 from tests.integration.registry.test_past import ask, query
 from tests.integration.registry.test_quarantine import rewritten
-from tests.integration.registry.world import CHENGDU, SUZHOU, TIANJIN, TRUST_DOMAIN, World, running_world
+from tests.integration.registry.world import CHENGDU, SUZHOU, TIANJIN, TRUST_DOMAIN, Verifier, World, running_world
 from tests.support.city import DEADLINE_S, City
 from tests.support.postgres import PostgresServer
 
@@ -442,6 +448,128 @@ async def test_a_registry_that_lacks_decisions_says_valid_of_no_license_until_it
     assert (verdict.outcome, verdict.freshness.city) == (verification_pb2.OUTCOME_VALID, CHENGDU)
     assert (await police.ask(NUMBER)).outcome == verification_pb2.OUTCOME_VALID
     assert (await ask(police, NUMBER, at=moment)).verdict.outcome == verification_pb2.OUTCOME_VALID
+
+
+async def answers(police: Verifier, moment: int) -> list[verification_pb2.Verdict]:
+    """What the registry says of the number, asked in every way but a watch."""
+    context = verification_pb2.LookContext(purpose=verification_pb2.PURPOSE_ROADSIDE_CHECK, case_number="case-1")
+    many = verification_pb2.BatchVerifyLicensesRequest(queries=[query(NUMBER)], context=context)
+    stub = verification_pb2_grpc.VerificationServiceStub(police.channel)
+    return [
+        await police.ask(NUMBER),
+        (await ask(police, NUMBER, at=moment)).verdict,
+        (await ask(police, NUMBER, at=moment, sign=True)).verdict,
+        *(await stub.BatchVerifyLicenses(many, timeout=DEADLINE_S)).verdicts,
+    ]
+
+
+async def is_serving(nation: Nation) -> bool:
+    async with secure_channel(nation.chengdu.credentials, retries=False, local_pool=True) as channel:
+        request = health_pb2.HealthCheckRequest()
+        answer = await health_pb2_grpc.HealthStub(channel).Check(request, timeout=DEADLINE_S, wait_for_ready=True)
+        return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
+
+
+async def test_a_registry_that_signed_two_histories_says_valid_of_no_license_until_an_operator_lets_it_go_on(
+    nation: Nation,
+) -> None:
+    suzhou, chengdu, tianjin = nation.cities
+    moves = await issued(suzhou, NUMBER)
+    suzhou.offer(moves, CHENGDU)
+    await suzhou.replicate()
+    police = await nation.world.verifier()
+    anchor = nation.world.config.anchor_path
+    await nation.keep()
+    nation.kept[anchor] = anchor.read_bytes()
+    moment = nation.world.clock()
+    chengdu.take_over(moves, suzhou)
+    await chengdu.replicate()
+    await chengdu.decided(1)
+    other = await nation.mirror()
+    await nation.set_back()
+    await nation.send_again(suzhou)
+    # Nothing tells it that a hand-over is missing, and it signs anew.
+    for number in NUMBERS[10:20]:
+        await tianjin.claim(number)
+    context = verification_pb2.LookContext(purpose=verification_pb2.PURPOSE_ROADSIDE_CHECK, case_number="case-1")
+    watch = verification_pb2_grpc.VerificationServiceStub(police.channel).WatchLicense(
+        verification_pb2.WatchLicenseRequest(query=query(NUMBER), context=context),
+        timeout=DEADLINE_S,
+        wait_for_ready=True,
+    )
+    assert (await watch.read()).verdict.outcome == verification_pb2.OUTCOME_VALID
+    assert await is_serving(nation)
+    with pytest.raises(errors.LogForked):
+        await nation.give(other)
+    # Whoever follows the license hears it at once, not when the city has been silent for too long.
+    assert (await watch.read()).verdict.outcome == verification_pb2.OUTCOME_INDETERMINATE
+    await nation.send_again(suzhou)
+    assert {each.outcome for each in await answers(police, moment)} == {verification_pb2.OUTCOME_INDETERMINATE}
+    assert not await is_serving(nation)
+    await nation.stop()
+    await nation.start()
+    await nation.send_again(suzhou)
+    verdict = await police.ask(NUMBER)
+    assert verdict.outcome == verification_pb2.OUTCOME_INDETERMINATE
+    assert verdict.last_known.outcome == verification_pb2.OUTCOME_VALID
+    assert {each.outcome for each in await answers(police, moment)} == {verification_pb2.OUTCOME_INDETERMINATE}
+    assert not await is_serving(nation)
+    # It says VALID again where a person has it go on, and of the city that has the license by what it decides then.
+    await nation.allow_signing()
+    assert await is_serving(nation)
+    await nation.send_again()
+    await chengdu.decided(1)
+    verdict = await police.ask(NUMBER)
+    assert (verdict.outcome, verdict.freshness.city) == (verification_pb2.OUTCOME_VALID, CHENGDU)
+    assert not nation.world.fsck().findings
+
+
+async def test_a_process_that_only_verifies_says_valid_of_nothing_though_the_one_that_writes_has_not_started(
+    nation: Nation,
+) -> None:
+    await issued(nation.suzhou, NUMBER)
+    police = await nation.world.verifier()
+    await nation.keep()
+    assert (await police.ask(NUMBER)).outcome == verification_pb2.OUTCOME_VALID
+    await nation.tianjin.claim(NUMBERS[0])
+    await nation.set_back()
+    await nation.world.node.stop(grace_s=0)
+    folder = nation.world.folder / "processes"
+    folder.mkdir()
+    alone = Place(duty=Duty.VERIFIER, number=1, count=1, run="one", folder=folder)
+    nation.world.node = await build(nation.world.config, clock=nation.world.clock, place=alone)
+    await nation.world.node.start()
+    assert (await police.ask(NUMBER)).outcome == verification_pb2.OUTCOME_INDETERMINATE
+    assert not await is_serving(nation)
+
+
+async def test_what_another_process_decides_while_one_compares_is_not_missing(nation: Nation) -> None:
+    await nation.tianjin.claim(NUMBERS[0])
+    await nation.stop()
+    world, key = nation.world, LogKey(0, 1)
+    logs, origin = world.store.logs, registry_origin(TRUST_DOMAIN, 1)
+    database = Database(world.config.database.url)
+
+    def decide(conn: Connection) -> Head:
+        head = logs.head(conn, key, lock=True)
+        assert head is not None
+        entry = NewEntry(b"decided", bytes(32), leaf_hash(bytes(32), b"decided"))
+        return logs.advance(conn, head, [entry], recorded_us=head.recorded_us)
+
+    class Shared(Anchor):
+        """An anchor that another process moves on as it is read."""
+
+        def last(self) -> Checkpoint | None:
+            head = database.write_now(decide)
+            checkpoint = Checkpoint(origin, head.size, head.root)
+            self.keep(SignedHead(head.size, head.root, sign_checkpoint(checkpoint, world.keys.log)))
+            return super().last()
+
+    anchor = Shared(world.config.anchor_path, origin)
+    assert database.read_now(lambda conn: own_doubt(conn, logs, key, anchor)) is None
+    anchor.close()
+    database.close()
+    await nation.start()
 
 
 async def test_what_a_city_is_told_before_it_is_heard_again_gets_no_number_that_it_has(nation: Nation) -> None:

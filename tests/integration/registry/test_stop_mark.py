@@ -12,6 +12,7 @@ from sqlalchemy import Connection, exc
 from elicense import errors
 from elicense.log.model import REGISTRY_LOG
 from elicense.sql.database import Database
+from elicense.v1 import verification_pb2
 from tests.integration.registry.world import SUZHOU, World, running_world
 from tests.support.city import City
 
@@ -47,6 +48,14 @@ async def break_the_disk(world: World, city: City) -> None:
         await city.claim(NUMBERS[1])
 
 
+def swap(conn: Connection, record: bytes) -> bytes:
+    """Put another record in the place of the registry's first decision; return the one that was there."""
+    where = f"WHERE log = {REGISTRY_LOG} AND idx = 0"
+    held: bytes = conn.exec_driver_sql(f"SELECT record FROM log_entry {where}").scalar_one()
+    conn.exec_driver_sql(f"UPDATE log_entry SET record = ? {where}", (record,))
+    return held
+
+
 async def test_after_an_io_error_a_restart_reads_the_log_again_and_then_signs(world: World) -> None:
     city = await world.city(SUZHOU)
     assert await grant(world, city, NUMBERS[0])
@@ -61,13 +70,6 @@ async def test_a_log_that_is_damaged_after_an_io_error_is_not_signed_until_it_is
     city = await world.city(SUZHOU)
     assert await grant(world, city, NUMBERS[0])
     await break_the_disk(world, city)
-
-    def swap(conn: Connection, record: bytes) -> bytes:
-        where = f"WHERE log = {REGISTRY_LOG} AND idx = 0"
-        held: bytes = conn.exec_driver_sql(f"SELECT record FROM log_entry {where}").scalar_one()
-        conn.exec_driver_sql(f"UPDATE log_entry SET record = ? {where}", (record,))
-        return held
-
     held = world.database.write_now(lambda conn: swap(conn, b"?"))
     for _ in range(2):
         await world.restart()
@@ -76,3 +78,21 @@ async def test_a_log_that_is_damaged_after_an_io_error_is_not_signed_until_it_is
     world.database.write_now(lambda conn: swap(conn, held))
     await world.restart()
     assert await grant(world, city, NUMBERS[1])
+
+
+async def test_a_registry_whose_database_reported_damage_says_valid_of_nothing_until_its_log_is_whole(
+    world: World,
+) -> None:
+    city, police = await world.city(SUZHOU), await world.verifier()
+    city.issue(NUMBERS[0], claim=(await city.claim(NUMBERS[0]))[0])
+    await city.replicate()
+    assert (await police.ask(NUMBERS[0])).outcome == verification_pb2.OUTCOME_VALID
+    await break_the_disk(world, city)
+    assert (await police.ask(NUMBERS[0])).outcome == verification_pb2.OUTCOME_INDETERMINATE
+    held = world.database.write_now(lambda conn: swap(conn, b"?"))
+    await world.restart()
+    assert (await police.ask(NUMBERS[0])).outcome == verification_pb2.OUTCOME_INDETERMINATE
+    world.database.write_now(lambda conn: swap(conn, held))
+    await world.restart()
+    await city.replicate()
+    assert (await police.ask(NUMBERS[0])).outcome == verification_pb2.OUTCOME_VALID
