@@ -8,7 +8,9 @@ numbers that may have been given to what it lost.  So:
 2. A city that has more than that has words which this database lost.  Whatever it was
    not answered yet gets a number behind those, before it is answered.
 3. That costs the more the more words wait, and a city may state any number: so it is done
-   for a city now and then only, and until then a call that would take it is refused whole.
+   for a city now and then only, and until then a call that would take it is refused whole,
+   before what it sends is compared.  It is done behind everything else that can refuse the
+   call, which would undo it and leave it to be had again with the next.
 
 What is noted is of this database alone, so nobody has to know that it was set back; nor is
 any of it kept in memory, which a database may be set back without.  When a city's words were
@@ -55,25 +57,48 @@ class FeedNumbers:
         #: When the words of a city were renumbered, and behind which number.
         self._renumbered: dict[int, tuple[int, int]] = {}
 
-    def hear(self, conn: Connection, city: int, has: int) -> int:
-        """Have a city's words that it was not answered yet follow those that it has.
+    def require_due(self, conn: Connection, city: int, has: int) -> None:
+        """Refuse a call that would have a city's words renumbered again too soon.
 
         Args:
             conn: The transaction that takes in the city's call, and holds its head.
             city: Division code.
             has: The last number that the city has.
 
-        Returns:
-            The last number that the city was answered, or has.
-
         Raises:
             QuotaExceeded: That was done for the city just now; nothing of the call may be taken in.
+        """
+        number = min(has, _LAST_NUMBER)
+        before = self._renumbered.get(city)
+        # Behind the same number it is the same transaction, which runs again.
+        if before is None or before[1] == number or number <= self._store.told.reached(conn, city, Mark.ANSWERED):
+            return
+        left_us = before[0] + RENUMBERED_EVERY_US - self._clock()
+        # More than that is left only by a clock that was set back, which keeps nobody waiting.
+        if 0 < left_us <= RENUMBERED_EVERY_US:
+            seconds = -(-left_us // SECOND_US)
+            raise QuotaExceeded(
+                "this city says again that it has more words than it was ever answered; "
+                f"send the same in {seconds} s, which loses nothing",
+                retryAfterSeconds=seconds,
+            )
+
+    def hear(self, conn: Connection, city: int, has: int) -> int:
+        """Have a city's words that it was not answered yet follow those that it has; nothing refuses the call any more.
+
+        Args:
+            conn: The same transaction.
+            city: Division code.
+            has: The last number that the city has.
+
+        Returns:
+            The last number that the city was answered, or has.
         """
         number = min(has, _LAST_NUMBER)
         answered = self._store.told.reached(conn, city, Mark.ANSWERED)
         if number <= answered:
             return answered
-        self._require_due(city, number)
+        self._renumbered[city] = self._clock(), number
         self._store.feeds.move_behind(conn, city, answered=answered, number=number)
         self._store.conflicts.move_notices(conn, city, behind=answered, by=number - answered)
         self._store.told.reach(conn, city, Mark.ANSWERED, number)
@@ -94,19 +119,3 @@ class FeedNumbers:
         if last > answered:
             self._store.told.reach(conn, city, Mark.ANSWERED, last)
         return answer
-
-    def _require_due(self, city: int, number: int) -> None:
-        now_us = self._clock()
-        before = self._renumbered.get(city)
-        # Behind the same number it is the same transaction, which runs again.
-        if before is not None and before[1] != number:
-            left_us = before[0] + RENUMBERED_EVERY_US - now_us
-            # More than that is left only by a clock that was set back, which keeps nobody waiting.
-            if 0 < left_us <= RENUMBERED_EVERY_US:
-                seconds = -(-left_us // SECOND_US)
-                raise QuotaExceeded(
-                    "this city says again that it has more words than it was ever answered; "
-                    f"send the same in {seconds} s, which loses nothing",
-                    retryAfterSeconds=seconds,
-                )
-        self._renumbered[city] = now_us, number

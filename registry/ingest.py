@@ -4,7 +4,7 @@ The steps, numbered in the code:
 
 1. The city is enrolled, its epoch is open, its clock is sane, and it is not in quarantine; from one that is, only what
    the registry had cosigned and lost is taken, or what explains its unexplained head.
-2. The checkpoint is in form, for this log, of the right size and signed by the city.
+2. The checkpoint is in form, for this log, of the right size and signed by the city; so is what the city says it knows.
 3. Held entries equal those sent, and so does the signed head where it says nothing new; a gap or a fork is refused.
 4. The new entries lead to the signed root, recomputed from the record bytes, and those that come emptied were held
    before; an epoch begins where the last one ended.
@@ -50,7 +50,7 @@ from registry.model import City, NotedDisposition, no_fresher, state_heard
 from registry.readers import Readers
 from registry.reading import Reading
 from registry.store import RegistryStore
-from registry.told import take_told
+from registry.told import open_all_told, take_told
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -135,8 +135,8 @@ class Ingest:
             CityNotFound: The city is not enrolled.
             EpochClosed: Another epoch is open.
             ClockSkewed: The city's clock is more than ten minutes off.
-            CheckpointInvalid: The checkpoint's form, origin or size is wrong.
-            SignatureInvalid: The city did not sign the checkpoint.
+            CheckpointInvalid: The checkpoint's form, origin or size is wrong, or of what the city says it knows.
+            SignatureInvalid: The city did not sign the checkpoint, or what it says it knows.
             RootMismatch: The entries do not lead to the signed root.
             SlotNotHeld: One comes emptied, and nothing shows that the registry has held it.
             SequenceGap: The batch starts beyond what is held, or the city says that it has less.
@@ -202,6 +202,7 @@ class Ingest:
         enrolled = self._enrolled(conn, batch.city)  # (1)
         self._require_open(batch, enrolled)
         signed = self._open(batch, enrolled)  # (2)
+        told = open_all_told(batch, enrolled)
         leaves = reading.leaves
         head = self._head(conn, LogKey(batch.city, batch.epoch), lock=True)
         if not self._store.has_one_writer(conn):
@@ -209,7 +210,7 @@ class Ingest:
             self._require_open(batch, self._enrolled(conn, batch.city))
         # Before the words: what was lacking when they were read must not seem to be among them.
         lacking = not self._log_is_whole()
-        answered = self._feeds.hear(conn, batch.city, batch.dispositions_after)
+        self._feeds.require_due(conn, batch.city, batch.dispositions_after)
         if signed is not None and signed.size <= head.size:
             require_ours(conn, self._store, head, signed)  # (3)
         fresh = held_of(conn, self._store, head, batch, leaves)
@@ -246,12 +247,14 @@ class Ingest:
             # Whoever may say nothing more says nothing by what comes back of what was said.
             state = no_fresher(before, state)
         self._store.put_state(conn, state)
+        # Behind everything that can refuse the call, and before anything goes by the numbers of words.
+        answered = self._feeds.hear(conn, batch.city, batch.dispositions_after)
         # A bar that the city recorded before it stored the word must be here before the other licence counts.
         is_whole = head.size >= batch.tip_size and not is_lost
         if is_whole and self._store.conflicts.stored_by(conn, batch.city, batch.dispositions_after):
             undecided = True
         dispositions = self._feeds.answer(conn, batch.city, batch.dispositions_after, answered=answered)
-        unsigned = () if is_lost else take_told(conn, self._store, batch, enrolled, held=head.size)
+        unsigned = () if is_lost else take_told(conn, self._store, batch, told, held=head.size)
         held = self._held(conn, head, dispositions, undecided=undecided)
         return replace(held, explained=explained, as_of_us=state.as_of_us, unsigned=unsigned, lacking=lacking)
 

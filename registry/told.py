@@ -10,6 +10,7 @@ number that its log never reaches.  The registry keeps it in its own log
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 from elicense.log.model import LogKey
@@ -31,19 +32,33 @@ _ASKED: Final = 64
 _NUMBERS: Final = 1_000
 
 
-def take_told(conn: Connection, store: RegistryStore, batch: Batch, enrolled: City, *, held: int) -> list[int]:
+def open_all_told(batch: Batch, enrolled: City) -> list[ToldRow]:
+    """Return what a city sends as signed, each checked.
+
+    Args:
+        batch: The city's call, in its open epoch.
+        enrolled: That epoch.
+
+    Raises:
+        CheckpointInvalid: Something else is sent, or something of another log.
+        SignatureInvalid: The city did not sign it.
+    """
+    if not batch.told:
+        return []
+    key = parse_vkey(enrolled.log_key)
+    opened = [(open_told(note, key=key), note) for note in batch.told]
+    return [ToldRow(batch.city, batch.epoch, t.epoch, t.index, t.size, note) for t, note in opened]
+
+
+def take_told(conn: Connection, store: RegistryStore, batch: Batch, sent: Sequence[ToldRow], *, held: int) -> list[int]:
     """Keep what a city signed, and return the numbers of what it has still to sign.
 
     Args:
         conn: The transaction.
         store: The registry's tables.
         batch: The city's call, in its open epoch.
-        enrolled: That epoch.
-        held: Entries that the registry holds of it by now.
-
-    Raises:
-        CheckpointInvalid: What is sent as signed is something else, or of another log.
-        SignatureInvalid: The city did not sign it.
+        sent: What it sends as signed.
+        held: Entries that the registry holds of that epoch by now.
     """
     key, told = LogKey(batch.city, batch.epoch), store.told
     reached = told.reached(conn, key.log, Mark.TOLD, key.epoch) if batch.dispositions_after else 0
@@ -54,7 +69,7 @@ def take_told(conn: Connection, store: RegistryStore, batch: Batch, enrolled: Ci
     words = store.feeds.of_kind(conn, key.log, _AWAY, after=after, until=until, limit=_ASKED)
     places = {(word.epoch, word.idx) for word in words}
     signed = told.signed(conn, key, places)
-    rows = [row for row in _rows(batch, enrolled) if (row.of_epoch, row.of_idx) in places - signed and row.size <= held]
+    rows = [row for row in sent if (row.of_epoch, row.of_idx) in places - signed and row.size <= held]
     told.add(conn, rows)
     signed |= {(row.of_epoch, row.of_idx) for row in rows}
     unsigned = [word.seq for word in words if (word.epoch, word.idx) not in signed]
@@ -63,11 +78,3 @@ def take_told(conn: Connection, store: RegistryStore, batch: Batch, enrolled: Ci
     if gone_through > reached:
         told.reach(conn, key.log, Mark.TOLD, gone_through, key.epoch)
     return unsigned
-
-
-def _rows(batch: Batch, enrolled: City) -> list[ToldRow]:
-    if not batch.told:
-        return []
-    key = parse_vkey(enrolled.log_key)
-    opened = [(open_told(note, key=key), note) for note in batch.told]
-    return [ToldRow(batch.city, batch.epoch, t.epoch, t.index, t.size, note) for t, note in opened]

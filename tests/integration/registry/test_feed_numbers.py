@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 
 import pytest
 from sqlalchemy import Connection
 
 from elicense.clock import SECOND_US
-from elicense.errors import QuotaExceeded
+from elicense.errors import Error, QuotaExceeded, SequenceGap, SignatureInvalid, SlotNotHeld
 from elicense.sql.database import Database
 from elicense.v1 import replication_pb2
+from elicense.v1.replication_pb2 import AppendEntriesRequest
+from elicense.verification.told import Told, sign_told
 from registry.feed_numbers import RENUMBERED_EVERY_US, FeedNumbers
 from registry.model import NotedDisposition
 from registry.store import RegistryStore, metadata
 from registry.told_store import Mark
 from registry.unacknowledged import Acknowledgements, Looked
-from tests.integration.registry.world import SUZHOU
+from tests.integration.registry.world import SUZHOU, World
+from tests.support.city import City
 from tests.support.stores import EmptyStore
 
 AWAY = replication_pb2.DISPOSITION_KIND_TRANSFERRED_AWAY
 #: What a city may state, so that its feed goes on behind it.
 FAR = 2**40
+NUMBERS = ("11010519491231002X", "320500199003070134", "44052418800101001X")
 
 
 @dataclass
@@ -48,6 +52,7 @@ class Node:
 
     async def call(self, has: int) -> list[NotedDisposition]:
         def answer(conn: Connection) -> list[NotedDisposition]:
+            self.feeds.require_due(conn, SUZHOU, has)
             return self.feeds.answer(conn, SUZHOU, has, answered=self.feeds.hear(conn, SUZHOU, has))
 
         return await self.database.write(answer)
@@ -103,6 +108,58 @@ async def test_a_city_that_says_again_and_again_that_it_has_more_is_renumbered_n
         await node.call(2 * FAR)
     node.now_us += SECOND_US
     assert [(word.seq, word.idx) for word in await node.call(2 * FAR)] == [(2 * FAR + 1, 5)]
+
+
+def beyond_what_is_held(city: City) -> AppendEntriesRequest:
+    return city.batch(2)
+
+
+def of_less_than_is_held(city: City) -> AppendEntriesRequest:
+    return city.batch(0, 0, checkpoint=b"", tip_size=0)
+
+
+def with_a_slot_emptied(city: City) -> AppendEntriesRequest:
+    return replace(city, emptied={1}, receipt=(0, b"")).batch(1, 2)
+
+
+def with_a_word_that_it_has_not_signed(city: City) -> AppendEntriesRequest:
+    signed = sign_told(Told(city.origin, 1, 1, 0), city.signer)
+    changed = sign_told(Told(city.origin, 2, 1, 0), city.signer)
+    request = city.batch(1)
+    request.told.append(signed.partition(b"\n\n")[0] + b"\n\n" + changed.partition(b"\n\n")[2])
+    return request
+
+
+@pytest.mark.parametrize(
+    ("call", "refusal"),
+    [
+        (beyond_what_is_held, SequenceGap),
+        (of_less_than_is_held, SequenceGap),
+        (with_a_slot_emptied, SlotNotHeld),
+        (with_a_word_that_it_has_not_signed, SignatureInvalid),
+    ],
+)
+async def test_a_call_that_is_refused_has_no_words_numbered_anew(
+    world: World, call: Callable[[City], AppendEntriesRequest], refusal: type[Error]
+) -> None:
+    city = await world.city(SUZHOU)
+    city.issue(NUMBERS[0])
+    await city.replicate()
+    for number in NUMBERS[1:]:
+        city.issue(number)
+    refused = call(city)
+    refused.dispositions_after = 2 * FAR
+    with pytest.raises(refusal):
+        await city.send(refused)
+    # Nothing was done, and so the city need not wait for it.
+    assert (await city.send(city.batch(1, dispositions_after=FAR), keep_feed=False)).next_index == city.size
+    # Now it was, and who would have it again is refused before what is held is compared.
+    again = of_less_than_is_held(city)
+    again.dispositions_after = 2 * FAR
+    for _ in range(2):
+        with pytest.raises(QuotaExceeded):
+            await city.send(again)
+    assert not world.fsck().findings
 
 
 async def test_numbers_that_no_word_has_are_not_gone_through(database: Database, store: RegistryStore) -> None:
