@@ -16,7 +16,6 @@ from city_node.config import CityConfig
 from city_node.daily import DailyRules
 from city_node.gate import SigningGate
 from city_node.mirror import Mirror
-from city_node.node_lock import hold_serving
 from city_node.ordered_erasures import OrderedErasures
 from city_node.receipts import Receipts
 from city_node.replicator import Replicator
@@ -27,8 +26,10 @@ from elicense.rpc.server import NodeServer
 from elicense.rpc.telemetry import MetricsServer
 from elicense.rpc.watch_hub import WatchHub
 from elicense.sql.database import Database
+from elicense.sql.schema_version import require_current
 from elicense.workers.colleagues import Colleagues
 from elicense.workers.leader import Leadership
+from elicense.workers.node_lock import hold_serving
 from elicense.workers.place import Place
 
 if TYPE_CHECKING:
@@ -163,6 +164,8 @@ class RunningNode:
         """
         parts = self._parts
         self._lock = hold_serving(self._config.data_dir)
+        # An upgrade may have ended since the node was put together; from here on none begins.
+        require_current(self._config.database_url, "city_node")
         await parts.receipts.load()
         # First: the head that the writer signs at its start would hide that the anchor is missing.
         await self._compare()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -20,8 +21,10 @@ from elicense.rpc.server import DRAIN_GRACE_S, NodeServer
 from elicense.rpc.telemetry import MetricsServer
 from elicense.rpc.watch_hub import WatchHub
 from elicense.sql.database import Database
+from elicense.sql.schema_version import require_current
 from elicense.workers.colleagues import Colleagues
 from elicense.workers.leader import Leadership
+from elicense.workers.node_lock import hold_serving
 from elicense.workers.place import Place
 from registry.access_log import AccessLog
 from registry.breaches import Breaches
@@ -105,6 +108,7 @@ class RunningNode:
         self._metrics = metrics
         self._metrics_server: MetricsServer | None = None
         self._flushing: asyncio.Task[None] | None = None
+        self._lock: int | None = None
         self.address = ""
 
     @property
@@ -140,11 +144,15 @@ class RunningNode:
         """Listen, read and sign the log's head, then say that the node is ready.
 
         Raises:
+            NodeBusy: A command works on the registry.
             PeerUnreachable: An address can not be listened on.
             StoreUnavailable: The database can not be used.
             StoreCorrupt: The registry's own log contradicts itself.
         """
         parts = self._parts
+        self._lock = hold_serving(self._config.node.data_dir)
+        # An upgrade may have ended since the registry was put together; from here on none begins.
+        require_current(self._config.database.url, "registry")
         port = await parts.server.start()
         self.address = f"{self._config.node.listen.rpartition(':')[0]}:{port}"
         in_doubt = await self._is_in_doubt()
@@ -208,4 +216,7 @@ class RunningNode:
         if self._metrics_server is not None:
             await asyncio.to_thread(self._metrics_server.close)
         await asyncio.to_thread(parts.database.close)
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
         _log.info("registry_stopped")

@@ -18,7 +18,6 @@ from city_node.config import CityConfig, load_city_config
 from city_node.fsck import Fsck
 from city_node.keys import load_keys
 from city_node.mirror import RegistryHistory
-from city_node.node_lock import alone
 from city_node.progress import log_progress, own_head
 from city_node.store import CityStore
 from city_node.verify_only import verify_only_mark
@@ -35,6 +34,7 @@ from elicense.sql.schema_version import require_current
 from elicense.trust.enrollment import city_log_origin
 from elicense.trust.spiffe import city_id
 from elicense.verification.evidence import answers_verifier_key
+from elicense.workers.node_lock import alone
 from elicense.workers.serving import LINK, WORKER, WORKERS, serve_node
 
 T = TypeVar("T")

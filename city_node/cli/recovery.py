@@ -16,7 +16,6 @@ import click
 from city_node.cli.options import AS_JSON, CONFIG
 from city_node.config import CityConfig, load_city_config
 from city_node.keys import load_keys
-from city_node.node_lock import alone
 from city_node.restore import Restore, Restored, upstream
 from city_node.store import CityStore, access_metadata
 from city_node.verify_only import verify_only_mark
@@ -27,6 +26,7 @@ from elicense.sql.database import Database
 from elicense.sql.migrations import upgrade
 from elicense.sql.schema import create_tables
 from elicense.sql.schema_version import is_new, require_current
+from elicense.workers.node_lock import alone
 
 
 @click.command()

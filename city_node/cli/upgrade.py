@@ -31,6 +31,7 @@ def upgrade(config_path: Path, copy: Path | None, yes: bool) -> None:
     epochs = Epochs(config.node.trust_domain, config.city.code, LogSigners(config).of)
     upgrade_stores(
         "city_node",
+        folder=config.data_dir,
         url=config.database_url,
         access_log_url=config.access_log_url,
         make_access_tables=lambda: create_tables(config.access_log_url, access_metadata),

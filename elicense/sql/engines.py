@@ -69,7 +69,9 @@ def sqlite_url(path: Path) -> str:
     return URL.create("sqlite", database=str(path.absolute())).render_as_string()
 
 
-def open_engine(url: URL, *, connections: int, read_only: bool = False, create: bool = False) -> Engine:
+def open_engine(
+    url: URL, *, connections: int, read_only: bool = False, create: bool = False, alone_wait_s: float | None = None
+) -> Engine:
     """Make an engine; nothing connects yet.
 
     Args:
@@ -78,13 +80,15 @@ def open_engine(url: URL, *, connections: int, read_only: bool = False, create: 
         read_only: Every transaction is one snapshot and can not write.
         create: Make a missing SQLite file; otherwise a missing file is an error, so
             that a wrong path is never mistaken for a new, empty log.
+        alone_wait_s: Keep everybody else out of an SQLite file while a connection is open, and wait
+            so many seconds for them to leave; None to share it.  Without effect on PostgreSQL.
     """
     if url.get_backend_name() == "sqlite":
-        return _open_sqlite(url, connections=connections, read_only=read_only, create=create)
+        return _open_sqlite(url, connections=connections, read_only=read_only, create=create, alone_wait_s=alone_wait_s)
     return _open_postgres(url, connections=connections, read_only=read_only)
 
 
-def _open_sqlite(url: URL, *, connections: int, read_only: bool, create: bool) -> Engine:
+def _open_sqlite(url: URL, *, connections: int, read_only: bool, create: bool, alone_wait_s: float | None) -> Engine:
     mode = "rwc" if create else "rw"
     location = f"{Path(url.database or '').absolute().as_uri()}?mode={mode}"
 
@@ -94,11 +98,14 @@ def _open_sqlite(url: URL, *, connections: int, read_only: bool, create: bool) -
             uri=True,
             # Begin and commit are said by us: the driver's own BEGIN is deferred and comes too late for a lock.
             isolation_level=None,
-            timeout=LOCK_WAIT_S,
+            timeout=LOCK_WAIT_S if alone_wait_s is None else alone_wait_s,
             check_same_thread=False,
             cached_statements=_STATEMENT_CACHE,
         )
         try:
+            if alone_wait_s is not None:
+                # Before the write-ahead log is touched: whoever has the file open in that mode shares a lock on it.
+                connection.execute("PRAGMA locking_mode = EXCLUSIVE").close()
             for pragma in _SQLITE_PRAGMAS:
                 connection.execute(pragma).close()
             cache_kib = _READER_CACHE_KIB if read_only else _WRITER_CACHE_KIB

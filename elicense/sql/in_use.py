@@ -5,15 +5,16 @@ A lock of our own would only be heeded by releases that know it.
 
 from __future__ import annotations
 
-import sqlite3
 import time
-from contextlib import closing
-from pathlib import Path
-from typing import Final
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Final
 
-from elicense.errors import Refused, StoreCorrupt, StoreUnavailable
-from elicense.sql.engines import parse_url
-from elicense.sql.schema_version import transaction
+from elicense.errors import Refused, StoreUnavailable
+from elicense.sql.schema_version import VERSION_TABLE, transaction
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
 
 LEAVE_S: Final = 5.0
 """How long whoever was just stopped may take to be gone: PostgreSQL ends a session after its client has left."""
@@ -33,50 +34,58 @@ class DatabaseInUse(Refused):
     reason = "DATABASE_IN_USE"
 
 
-def require_unused(url: str, *, wait_s: float = LEAVE_S) -> None:
+def require_unused(url: str) -> None:
     """Refuse a database that another process has open.
-
-    Args:
-        url: As for :class:`~elicense.sql.database.Database`.
-        wait_s: Seconds to wait for others to leave.
 
     Raises:
         DatabaseInUse: A node runs on it, or a command does.
         StoreUnavailable: It can not be reached.
         StoreCorrupt: The file is damaged.
     """
-    parsed = parse_url(url)
-    if parsed.get_backend_name() == "sqlite":
-        _require_file_unused(Path(parsed.database or ""), wait_s)
-        return
-    until = time.monotonic() + wait_s
-    with transaction(url) as connection:
-        while (others := connection.exec_driver_sql(_SESSIONS).scalar_one()) > 0:
-            if time.monotonic() >= until:
-                raise DatabaseInUse(
-                    f"{others} other sessions of the same role are in this database: a node runs on it, or a command "
-                    "works with it; stop the node, end the command, then repeat this"
-                )
-            time.sleep(_LOOK_S)
-            # Within a transaction the view stays as it was first seen.
-            connection.exec_driver_sql("SELECT pg_stat_clear_snapshot()")
+    with sole_transaction(url):
+        pass
 
 
-def _require_file_unused(path: Path, wait_s: float) -> None:
+@contextmanager
+def sole_transaction(url: str) -> Iterator[Connection]:
+    """Yield a connection in a transaction for as long as which nobody else begins to work with a database.
+
+    A process that starts on it meanwhile, of whatever release, waits, and then finds what was
+    committed, or that the database can not be used now.
+
+    Args:
+        url: As for :class:`~elicense.sql.database.Database`; one that has a schema.
+
+    Raises:
+        DatabaseInUse: A node runs on it, or a command does.
+        StoreUnavailable: It can not be reached.
+        StoreFull: There is no room.
+        StoreCorrupt: The file is damaged.
+    """
     try:
-        with closing(
-            sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True, isolation_level=None, timeout=wait_s)
-        ) as connection:
-            # Whoever has the file open in its write-ahead mode shares a lock on it for as long.
-            connection.execute("PRAGMA locking_mode = EXCLUSIVE").close()
-            connection.execute("BEGIN EXCLUSIVE").close()
-            connection.execute("ROLLBACK").close()
-    except sqlite3.OperationalError as error:
-        if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY:
+        with transaction(url, alone_wait_s=LEAVE_S) as connection:
+            if connection.dialect.name != "sqlite":
+                _keep_others_out(connection)
+            yield connection
+    except StoreUnavailable as error:
+        if not str(error.metadata.get("code", "")).startswith("SQLITE_BUSY"):
+            raise
+        raise DatabaseInUse(
+            "another process has this database open: a node runs on it, or a command works with it; "
+            "stop the node, end the command, then repeat this"
+        ) from error
+
+
+def _keep_others_out(connection: Connection) -> None:
+    # Every start reads it first.
+    connection.exec_driver_sql(f"LOCK TABLE {VERSION_TABLE} IN ACCESS EXCLUSIVE MODE")
+    until = time.monotonic() + LEAVE_S
+    while (others := connection.exec_driver_sql(_SESSIONS).scalar_one()) > 0:
+        if time.monotonic() >= until:
             raise DatabaseInUse(
-                "another process has this database open: a node runs on it, or a command works with it; "
-                "stop the node, end the command, then repeat this"
-            ) from error
-        raise StoreUnavailable("the database can not be opened now") from error
-    except sqlite3.DatabaseError as error:
-        raise StoreCorrupt("the database is damaged; restore it from a backup") from error
+                f"{others} other sessions of the same role are in this database: a node runs on it, or a command "
+                "works with it; stop the node, end the command, then repeat this"
+            )
+        time.sleep(_LOOK_S)
+        # Within a transaction the view stays as it was first seen.
+        connection.exec_driver_sql("SELECT pg_stat_clear_snapshot()")

@@ -22,6 +22,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine, inspect
 
 from elicense.errors import StoreUnavailable
+from elicense.sql.in_use import sole_transaction
 from elicense.sql.schema_version import held_revision, transaction, versions
 
 if TYPE_CHECKING:
@@ -57,26 +58,42 @@ class Revision:
     about: str
 
 
-def upgrade(
-    url: str, package: str, *, to: str = "head", and_then: Callable[[Connection], None] = lambda _: None
-) -> None:
+def upgrade(url: str, package: str, *, to: str = "head") -> None:
     """Bring a database to the newest schema of ``package``, in one transaction; a missing SQLite file is made.
 
     Args:
         url: As for :class:`~elicense.sql.database.Database`.
         package: Import name of the package that holds ``migrations``.
         to: Revision to stop at.
-        and_then: What else belongs to it.
 
     Raises:
         StoreUnavailable: The database can not be reached.
         StoreFull: There is no room.
         StoreCorrupt: The file is not a database or is damaged.
     """
-    script = _script(package)
     with transaction(url, create=True) as connection:
-        _run(connection, script, to)
-        and_then(connection)
+        _run(connection, _script(package), to)
+
+
+def take_step(url: str, package: str, to: str, *, and_then: Callable[[Connection], None] | None = None) -> None:
+    """Take one step of :func:`missing`, in one transaction, on a database that nobody else works with meanwhile.
+
+    Args:
+        url: As for :class:`~elicense.sql.database.Database`.
+        package: Import name of the package that holds ``migrations``.
+        to: Revision that the step leads to.
+        and_then: What else belongs to it; None for nothing.
+
+    Raises:
+        DatabaseInUse: A node runs on it, or a command does.
+        StoreUnavailable: The database can not be reached.
+        StoreFull: There is no room.
+        StoreCorrupt: The file is damaged.
+    """
+    with sole_transaction(url) as connection:
+        _run(connection, _script(package), to)
+        if and_then is not None:
+            and_then(connection)
 
 
 def missing(url: str, package: str) -> list[Revision]:

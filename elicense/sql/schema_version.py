@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
 #: Where Alembic notes what it has run.
-_TABLE: Final = "alembic_version"
+VERSION_TABLE: Final = "alembic_version"
 _NOTED: Final = "SELECT version_num FROM alembic_version"
 
 _COMMANDS: Final = {"registry": "elicense-registry", "city_node": "elicense-city"}
@@ -89,15 +89,20 @@ def versions(package: str) -> Path:
 
 
 @contextmanager
-def transaction(url: str, *, create: bool = False) -> Iterator[Connection]:
+def transaction(url: str, *, create: bool = False, alone_wait_s: float | None = None) -> Iterator[Connection]:
     """Yield a connection of its own in a transaction, which is committed unless something is raised.
+
+    Args:
+        url: As for :class:`~elicense.sql.database.Database`.
+        create: Make a missing SQLite file.
+        alone_wait_s: See :func:`~elicense.sql.engines.open_engine`.
 
     Raises:
         StoreUnavailable: The database can not be reached.
         StoreFull: There is no room.
         StoreCorrupt: The file is not a database or is damaged.
     """
-    engine = open_engine(parse_url(url), connections=1, create=create)
+    engine = open_engine(parse_url(url), connections=1, create=create, alone_wait_s=alone_wait_s)
     try:
         with engine.begin() as connection:
             yield connection
@@ -116,6 +121,6 @@ def _migrations(package: str) -> Iterator[Path]:
 
 def _held(url: str, *, create: bool = False) -> set[str]:
     with transaction(url, create=create) as connection:
-        if not inspect(connection).has_table(_TABLE):
+        if not inspect(connection).has_table(VERSION_TABLE):
             return set()
         return {row[0] for row in connection.exec_driver_sql(_NOTED)}

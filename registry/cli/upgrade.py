@@ -28,6 +28,7 @@ def upgrade(config_path: Path, copy: Path | None, yes: bool) -> None:
     config = load(config_path)
     upgrade_stores(
         "registry",
+        folder=config.node.data_dir,
         url=config.database.url,
         access_log_url=config.access_log.url,
         make_access_tables=lambda: create_tables(config.access_log.url, access_metadata),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from sqlalchemy import Connection, MetaData, inspect, select
 
-from elicense.sql.in_use import require_unused
+import elicense.sql.in_use
 from elicense.sql.migrations import upgrade
 from elicense.sql.schema_version import transaction
 from tests.support.stores import EmptyStore
@@ -26,8 +26,7 @@ def migrated_url(store: EmptyStore) -> str:
 
 def wait_for_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have an upgrade wait for nobody to leave a database who is not about to."""
-    assert require_unused.__kwdefaults__ is not None
-    monkeypatch.setitem(require_unused.__kwdefaults__, "wait_s", 0.5)
+    monkeypatch.setattr(elicense.sql.in_use, "LEAVE_S", 0.5)
 
 
 def shape(url: str) -> dict[str, object]:

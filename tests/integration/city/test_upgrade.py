@@ -10,11 +10,12 @@ import pytest
 from click.testing import CliRunner, Result
 
 import elicense.cli.upgrade
+from city_node.app import build
 from city_node.cli import main
 from city_node.store import metadata
 from elicense.errors import StoreUnavailable
 from elicense.sql.engines import sqlite_url
-from elicense.sql.migrations import missing, upgrade
+from elicense.sql.migrations import missing, take_step, upgrade
 from elicense.sql.schema import create_tables
 from elicense.sql.schema_version import is_current, transaction
 from tests.integration.city.test_issuance import set_status, suspension
@@ -86,12 +87,12 @@ async def test_an_upgrade_that_ends_between_any_two_steps_loses_nothing(
     await written_by_the_first_release(suzhou, url)
     kept, left = rows(url), len(missing(url, "city_node"))
 
-    def once(at: str, package: str, **step: Any) -> None:
-        upgrade(at, package, **step)
+    def once(at: str, package: str, to: str, **step: Any) -> None:
+        take_step(at, package, to, **step)
         raise Died
 
     with monkeypatch.context() as dying:
-        dying.setattr(elicense.cli.upgrade, "upgrade", once)
+        dying.setattr(elicense.cli.upgrade, "take_step", once)
         for done in range(1, left + 1):
             with pytest.raises(Died):
                 await run(suzhou, "upgrade", "--yes")
@@ -117,11 +118,21 @@ async def test_a_city_that_runs_or_is_of_a_newer_release_is_not_upgraded(suzhou:
     claim("0007")
     refused = await run(suzhou, "upgrade", "--yes")
     assert refused.exit_code == 1
-    assert "stop the node" in refused.output
+    assert "NODE_BUSY" in refused.output
     claim("0999")
     refused = await run(suzhou, "upgrade", "--yes")
     assert refused.exit_code == 1
     assert "a newer release wrote it" in refused.output
+
+
+async def test_a_city_that_was_put_together_before_an_upgrade_does_not_start_after_it(suzhou: City) -> None:
+    await suzhou.stop()
+    node = await build(suzhou.config)
+    with transaction(suzhou.config.database_url) as conn:
+        conn.exec_driver_sql("UPDATE alembic_version SET version_num = '0999'")
+    with pytest.raises(StoreUnavailable, match="a newer release wrote it"):
+        await node.start()
+    await node.stop(grace_s=0)
 
 
 def test_the_schema_after_an_upgrade_is_the_one_that_is_made_fresh(

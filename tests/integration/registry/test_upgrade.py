@@ -3,27 +3,35 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 from alembic import op
 from click.testing import CliRunner, Result
 from sqlalchemy import Connection, column, table
 
 import elicense.cli.upgrade
+import elicense.sql.engines
+import registry.cli.upgrade
+from elicense.errors import StoreUnavailable
 from elicense.sql.database import Database
 from elicense.sql.engines import sqlite_url
-from elicense.sql.migrations import missing, upgrade
+from elicense.sql.migrations import missing, take_step, upgrade
 from elicense.sql.schema import create_tables
-from elicense.sql.schema_version import is_current, newest, transaction
+from elicense.sql.schema_version import held_revision, is_current, newest, transaction
 from elicense.v1 import verification_pb2
+from elicense.workers.node_lock import NodeBusy, hold_serving
+from registry.app import build
 from registry.cli import main
 from registry.config import load
-from registry.store import access_metadata, metadata
+from registry.older_release import fill_from_logs
+from registry.store import RegistryStore, access_metadata, metadata
 from tests.integration.registry.world import CHENGDU, SUZHOU, TIANJIN, World, set_up
 from tests.support.city import DEADLINE_S
 from tests.support.older import Died, migrated_url, rows, shape, wait_for_nobody, write_as_older
@@ -181,12 +189,12 @@ def test_an_upgrade_that_ends_between_any_two_steps_is_gone_on_with(
     fill_as_the_first_release(url)
     left = [step.number for step in missing(url, "registry")]
 
-    def once(at: str, package: str, **step: Any) -> None:
-        upgrade(at, package, **step)
+    def once(at: str, package: str, to: str, **step: Any) -> None:
+        take_step(at, package, to, **step)
         raise Died
 
     with monkeypatch.context() as dying:
-        dying.setattr(elicense.cli.upgrade, "upgrade", once)
+        dying.setattr(elicense.cli.upgrade, "take_step", once)
         while left:
             with pytest.raises(Died):
                 run("upgrade", config, "--yes")
@@ -268,6 +276,75 @@ def test_a_database_that_somebody_works_with_is_not_upgraded(url: str, config: P
     finally:
         node.close()
     assert run("upgrade", config, "--yes").exit_code == 0
+
+
+def as_it_asks(monkeypatch: pytest.MonkeyPatch, do: Callable[[], None]) -> None:
+    """Have something done while an upgrade waits for the answer, which is yes."""
+
+    def confirm(*_: object, **__: object) -> bool:
+        do()
+        return True
+
+    monkeypatch.setattr(click, "confirm", confirm)
+
+
+def test_no_node_of_the_same_folder_is_served_while_an_upgrade_waits_for_its_answer(
+    url: str, config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upgrade(url, "registry", to="0012")
+    folder = load(config).node.data_dir
+
+    def start() -> None:
+        with pytest.raises(NodeBusy, match="a command works on this node"):
+            hold_serving(folder)
+
+    as_it_asks(monkeypatch, start)
+    done = run("upgrade", config)
+    assert done.exit_code == 0, done.output
+    os.close(hold_serving(folder))
+
+
+def test_a_node_that_heeds_no_lock_and_comes_while_an_upgrade_waits_is_noticed_before_the_first_step(
+    url: str, config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upgrade(url, "registry", to="0012")
+    kept = rows(url)
+    node = Database(url)
+    as_it_asks(monkeypatch, lambda: node.read_now(lambda _: None))
+    try:
+        refused = run("upgrade", config)
+    finally:
+        node.close()
+    assert refused.exit_code == 1
+    assert "DATABASE_IN_USE" in refused.output
+    assert missing(url, "registry")[0].number == "0013"
+    assert rows(url) == kept
+
+
+def test_a_node_that_heeds_no_lock_and_comes_during_a_step_can_not_start(
+    url: str, config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upgrade(url, "registry", to="0020")
+    monkeypatch.setattr(elicense.sql.engines, "LOCK_WAIT_S", 1)
+
+    def start(conn: Connection, store: RegistryStore) -> None:
+        with pytest.raises(StoreUnavailable):
+            held_revision(url, "registry")
+        fill_from_logs(conn, store)
+
+    monkeypatch.setattr(registry.cli.upgrade, "fill_from_logs", start)
+    done = run("upgrade", config, "--yes")
+    assert done.exit_code == 0, done.output
+    assert is_current(url, "registry")
+
+
+async def test_a_registry_that_was_put_together_before_an_upgrade_does_not_start_after_it(world: World) -> None:
+    await world.node.stop(grace_s=0)
+    world.node = await build(world.config, clock=world.clock)
+    with transaction(world.config.database.url) as conn:
+        conn.exec_driver_sql("UPDATE alembic_version SET version_num = '0999'")
+    with pytest.raises(StoreUnavailable, match="a newer release wrote it"):
+        await world.node.start()
 
 
 def test_without_a_backup_nothing_is_changed(url: str, config: Path, tmp_path: Path) -> None:
@@ -377,4 +454,4 @@ async def test_a_registry_that_runs_is_not_upgraded(world: World) -> None:
         conn.exec_driver_sql("UPDATE alembic_version SET version_num = '0020'")
     refused = await asyncio.to_thread(run, "upgrade", world.config.node.data_dir / "config.toml", "--yes")
     assert refused.exit_code == 1
-    assert "stop the node" in refused.output
+    assert "NODE_BUSY" in refused.output
