@@ -15,9 +15,10 @@ from elicense.log.entry import SALT_SIZE
 from elicense.sql.database import Database
 from elicense.sql.schema_version import require_current
 from elicense.trust.spiffe import registry_id
+from elicense.workers.node_lock import alone
 from elicense.workers.stop_mark import StopMark
 from registry.cli.options import CONFIG
-from registry.config import load
+from registry.config import RegistryConfig, load
 from registry.history import open_key, open_next, own_doubt
 from registry.keys import load_keys
 from registry.names import registry_origin
@@ -56,6 +57,12 @@ def allow_signing(config_path: Path, yes: bool) -> None:
     cities that hold it can show that.  Publish the registry's keys again.
     """
     config = load(config_path)
+    # A registry that runs looks for what stopped it, and for its epoch, at its start alone.
+    with alone(config.node.data_dir):
+        _allow_signing(config, yes)
+
+
+def _allow_signing(config: RegistryConfig, yes: bool) -> None:
     require_current(config.database.url, "registry")
     signer = load_keys(config, random=secrets.token_bytes).log
     domain, logs = config.node.trust_domain, RegistryStore().logs

@@ -17,6 +17,7 @@ from sqlalchemy import Connection
 
 from elicense import errors
 from elicense.cli.join import join
+from elicense.clock import utc_micros
 from elicense.log.anchor import Anchor
 from elicense.log.checkpoint import Checkpoint, sign_checkpoint
 from elicense.log.decision import SignedHead
@@ -38,6 +39,7 @@ from elicense.v1 import (
 )
 from elicense.v1 import recovery_pb2 as pb
 from elicense.workers.place import Duty, Place
+from elicense.workers.stop_mark import StopMark
 from registry.app import build
 from registry.breaches import CUSTODY_BROKEN
 from registry.cli import main as registry_command
@@ -570,6 +572,20 @@ async def test_what_another_process_decides_while_one_compares_is_not_missing(na
     anchor.close()
     database.close()
     await nation.start()
+
+
+async def test_a_registry_that_runs_is_not_let_sign_again(nation: Nation) -> None:
+    config = nation.world.config
+    mark = StopMark(config.stop_mark_path, utc_micros)
+    mark.set(errors.StoreCorrupt("its database reported damage"))
+    before = Anchor(config.anchor_path, registry_origin(config.node.trust_domain, 1)).last()
+    command = ["allow-signing", "--yes", "--config", f"{config.node.data_dir}/config.toml"]
+    refused = await asyncio.to_thread(CliRunner().invoke, registry_command, command)
+    assert refused.exit_code == 1
+    assert "stop it first" in refused.output
+    assert mark.read() is not None
+    assert Anchor(config.anchor_path, registry_origin(config.node.trust_domain, 1)).last() == before
+    assert "in epoch 2" in await nation.allow_signing()
 
 
 async def test_what_a_city_is_told_before_it_is_heard_again_gets_no_number_that_it_has(nation: Nation) -> None:
