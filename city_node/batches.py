@@ -120,8 +120,9 @@ class BatchReader:
     ) -> tuple[CheckpointRow | None, list[StoredEntry]]:
         most = min(most, self._max_entries)
         end = self._logs.commits.batch_end(conn, key, start, min(wanted or most, most))
-        if end is None and wanted:
-            # One commit that has more than was wanted.
+        if end is None:
+            # One commit that has more than was wanted.  Or one that goes beyond the receipt: a refill knows only where
+            # the registry's batches ended, and one that was cut short may be followed by a receipt from between.
             end = self._logs.commits.of(conn, key, start)
         if end is None:
             return self._logs.commits.at(conn, key, start), []

@@ -34,3 +34,17 @@ async def test_a_registry_that_is_busy_gets_fewer_entries_but_whole_commits(
     batch = await batches.read(KEY, start, wanted=wanted)
     assert batch.size == ends
     assert len(batch.entries) == ends - start
+
+
+async def test_a_registry_that_lost_what_ends_within_a_commit_gets_the_whole_commit(sqlite_world: LogWorld) -> None:
+    writer = await sqlite_world.started()
+    for commit, count in enumerate((5, 100, 2)):
+        await writer.submit(b"many:%d:%d" % (count, commit), weight=count)
+    logs = sqlite_world.store
+    await sqlite_world.database.write(lambda conn: logs.commits.store_cosigned(conn, KEY, 50, b"receipt"))
+    store = cast("CityStore", SimpleNamespace(logs=logs))
+    batches = BatchReader(database=sqlite_world.database, store=store, sign=lambda *_: b"note", max_entries=200)
+    batch = await batches.read(KEY, 5)
+    assert (batch.size, len(batch.entries)) == (105, 100)
+    assert batch.held_before is not None
+    assert (await batches.read(KEY, 107)).entries == []
