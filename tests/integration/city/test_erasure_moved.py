@@ -19,6 +19,7 @@ import registry.store
 from city_node.commands import Deferred
 from city_node.ordered_erasures import OrderedErasures
 from city_node.store import CityStore, StoredDisposition
+from city_node.transfer_store import HandOverState
 from elicense import errors
 from elicense.log.commit_store import CommitStore
 from elicense.log.model import FIRST_EPOCH, REGISTRY_LOG, LogKey, StoredEntry
@@ -418,6 +419,34 @@ async def test_a_registry_that_was_set_back_erases_again(
         await suzhou.replicated()
         await gone.stopped_and_sound()
         assert opened(gone.remains(), [entry for records in gone.records.values() for entry in records]) == 0
+
+
+async def test_a_license_that_was_erased_stays_so_though_registry_and_old_city_have_both_lost_that_it_moved(
+    tmp_path: Path,
+) -> None:
+    """All that is left of the hand-over is the offer: whoever could take it up says that the licence is erased."""
+    async with run_cluster(tmp_path) as cluster:
+        for code in (SUZHOU, CHENGDU):
+            await cluster.add_city(code, retention_days=0)
+        gone, kept = await handed_over_while(cluster, "offered")
+        suzhou, chengdu = gone.suzhou, gone.chengdu
+        await suzhou.stop()
+        await erase(chengdu, gone.there)
+        await chengdu.replicated()
+        await cluster.stop_registry()
+        await set_registry_back(cluster, kept)
+        await cluster.start_registry()
+        lose_database(suzhou)
+        await restore(suzhou)
+        await suzhou.start()
+        await gone.everywhere()
+        await gone.nothing_left()
+        database = Database(suzhou.config.database_url, readers=1)
+        try:
+            listed = database.read_now(lambda conn: list(CityStore().hand_overs.all(conn)))
+        finally:
+            database.close()
+        assert [each.state for each in listed] == [HandOverState.DONE]
 
 
 async def _decided(cluster: Cluster) -> int:
