@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import Final
+from typing import Any, Final
 
 from sqlalchemy import (
     BigInteger,
@@ -16,6 +16,7 @@ from sqlalchemy import (
     LargeBinary,
     MetaData,
     PrimaryKeyConstraint,
+    Select,
     SmallInteger,
     String,
     Table,
@@ -120,6 +121,7 @@ class ConflictStore:
             )
             .values(notice_seq=0)
         )
+        self._counts, self._counts_of_city = (FixedStatement(each) for each in self._counting())
 
     def of_persons(self, conn: Connection, keys: Iterable[bytes]) -> list[Conflict]:
         """Return every conflict of these persons."""
@@ -145,15 +147,11 @@ class ConflictStore:
 
     def counts(self, conn: Connection, *, city: int | None, now_us: int) -> tuple[int, int, int]:
         """Return how many conflicts of a city, or of all, are open, how many of these overdue, and how many decided."""
-        c = self._table.c
-        is_open = c.state == int(ConflictState.OPEN)
-        query = select(
-            func.coalesce(func.sum(case((is_open, 1), else_=0)), 0),
-            func.coalesce(func.sum(case((is_open & (c.deadline_us < now_us), 1), else_=0)), 0),
-            func.coalesce(func.sum(case((c.state == int(ConflictState.DECIDED), 1), else_=0)), 0),
-        ).where(self._of(city))
-        is_open_count, overdue, decided = conn.execute(query).one()
-        return int(is_open_count), int(overdue), int(decided)
+        if city is None:
+            ((is_open, overdue, decided),) = self._counts.all(conn, {"now": now_us})
+        else:
+            ((is_open, overdue, decided),) = self._counts_of_city.all(conn, {"now": now_us, "of_city": city})
+        return int(is_open), int(overdue), int(decided)
 
     def all_page(self, conn: Connection, *, after: tuple[bytes, bytes] | None, limit: int) -> list[Conflict]:
         """Return up to ``limit`` conflicts behind a person and licence, in that order."""
@@ -214,6 +212,18 @@ class ConflictStore:
     def all_statements(self, conn: Connection) -> list[Statement]:
         """Return every statement, for checks of small stores."""
         return [Statement(*row) for row in conn.execute(select(*self._statement_columns))]
+
+    def _counting(self) -> tuple[Select[Any], Select[Any]]:
+        """Return what counts the conflicts of all cities, and those of one."""
+        c = self._table.c
+        is_open = c.state == int(ConflictState.OPEN)
+        of_all = select(
+            func.coalesce(func.sum(case((is_open, 1), else_=0)), 0),
+            func.coalesce(func.sum(case((is_open & (c.deadline_us < bindparam("now")), 1), else_=0)), 0),
+            func.coalesce(func.sum(case((c.state == int(ConflictState.DECIDED), 1), else_=0)), 0),
+        )
+        of_city = bindparam("of_city", type_=Integer)
+        return of_all, of_all.where(or_(c.city == of_city, c.held_city == of_city))
 
     def _of(self, city: int | None) -> ColumnElement[bool]:
         c = self._table.c

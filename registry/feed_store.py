@@ -75,12 +75,18 @@ class FeedStore:
         self._words = words
         self._insert = BulkInsert(words)
         said = words.c
-        self._after = FixedStatement(
+        behind = said.city == bindparam("of_city"), said.seq > bindparam("after")
+        after = (
             select(*[said[name] for name in NotedDisposition.__dataclass_fields__])
-            .where(said.city == bindparam("of_city"), said.seq > bindparam("after"))
+            .where(*behind)
             .order_by(said.seq)
             .limit(bindparam("most", type_=Integer))
         )
+        self._after = FixedStatement(after)
+        self._of_kind = FixedStatement(
+            after.where(said.seq <= bindparam("until"), said.kind == bindparam("of_kind", type_=Integer))
+        )
+        self._first = FixedStatement(select(func.min(said.seq)).where(*behind))
 
     def add(
         self,
@@ -164,18 +170,15 @@ class FeedStore:
         self, conn: Connection, city: int, kind: int, *, after: int, until: int, limit: int
     ) -> list[NotedDisposition]:
         """Return up to ``limit`` words of one kind in a city's feed, behind number ``after`` and up to ``until``."""
-        query = select(*[self._words.c[name] for name in NotedDisposition.__dataclass_fields__])
-        c = self._words.c
-        query = query.where(c.city == city, c.seq > after, c.seq <= until, c.kind == kind).order_by(c.seq).limit(limit)
-        return [NotedDisposition(*row) for row in conn.execute(query)]
+        given = {"of_city": city, "of_kind": int(kind), "after": after, "until": until, "most": limit}
+        return [NotedDisposition(*row) for row in self._of_kind.all(conn, given)]
 
     def next_behind(self, conn: Connection, city: int, after: int, *, until: int) -> int:
         """Return the number before a city's first word behind ``after``; ``until`` if none has come up to there.
 
         A city may state that it has any number: a feed has gaps that are not worth going through.
         """
-        c = self._words.c
-        first = conn.execute(select(func.min(c.seq)).where(c.city == city, c.seq > after)).scalar()
+        first = self._first.scalar(conn, {"of_city": city, "after": after})
         return until if first is None else min(int(first) - 1, until)
 
     def ends(self, conn: Connection) -> dict[int, int]:

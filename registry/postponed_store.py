@@ -16,12 +16,12 @@ from sqlalchemy import (
     PrimaryKeyConstraint,
     Table,
     bindparam,
-    select,
-    tuple_,
 )
 
+from elicense.sql.bulk import BulkLookup
 from elicense.sql.database import insert_for
 from elicense.sql.row import Row
+from registry.place_pages import PlacePages
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -69,8 +69,9 @@ class PostponedStore:
 
     def __init__(self, table: Table) -> None:
         self._table = table
-        self._all = select(*[table.c[name] for name in Postponed.__dataclass_fields__])
-        self._key = (table.c.city, table.c.epoch, table.c.idx)
+        columns = [table.c[name] for name in Postponed.__dataclass_fields__]
+        self._pages = PlacePages(columns)
+        self._of_license = BulkLookup(columns, table.c.license_id)
 
     def add(self, conn: Connection, postponed: Sequence[Postponed]) -> None:
         """Remember erasures; one that is known already stays as it is."""
@@ -83,15 +84,12 @@ class PostponedStore:
 
     def page(self, conn: Connection, *, limit: int, after: Postponed | None = None) -> list[Postponed]:
         """Return up to ``limit`` of them, each city's in log order, from behind ``after`` on."""
-        query = self._all.order_by(*self._key).limit(limit)
-        if after is not None:
-            query = query.where(tuple_(*self._key) > tuple_(after.city, after.epoch, after.idx))
-        return [Postponed(*row) for row in conn.execute(query)]
+        place = None if after is None else (after.city, after.epoch, after.idx)
+        return [Postponed(*row) for row in self._pages.read(conn, after=place, limit=limit)]
 
     def of_license(self, conn: Connection, license_ids: Sequence[bytes]) -> list[Postponed]:
         """Return those of these licences, in order."""
-        query = self._all.where(self._table.c.license_id.in_(license_ids)).order_by(*self._key)
-        return [Postponed(*row) for row in conn.execute(query)]
+        return [Postponed(*row) for row in sorted(self._of_license.execute(conn, license_ids))]
 
     def remove(self, conn: Connection, postponed: Sequence[Postponed]) -> None:
         """Forget erasures that were carried out, or refused."""

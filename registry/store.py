@@ -40,6 +40,7 @@ from registry.custody_store import CustodyStore, define_custody_table
 from registry.evidence_store import EvidenceStore, define_evidence_table
 from registry.feed_store import FeedStore, define_feed_tables
 from registry.model import City, CityState, Pending, PublishedHead
+from registry.place_pages import PlacePages
 from registry.postponed_store import PostponedStore, define_postponed_table
 from registry.quarantine_store import QuarantineStore, define_quarantine_table
 from registry.told_store import ToldStore, define_told_tables
@@ -173,8 +174,10 @@ class RegistryStore:
         self.feeds = FeedStore(*_feed_tables)
         self.evidence = EvidenceStore(_evidence_table)
         self._add_pending = BulkInsert(pending_table)
+        self._pending_pages = PlacePages([pending_table.c[name] for name in Pending.__dataclass_fields__])
         self._states = select(*[state_table.c[name] for name in CityState.__dataclass_fields__])
         self._state = FixedStatement(self._states.where(state_table.c.city == bindparam("code")))
+        self._all_states = FixedStatement(self._states)
         self._put_state = BulkInsert(state_table, replace=True)
         self._cities = select(*[city_table.c[name] for name in City.__dataclass_fields__])
         self._open_epoch = FixedStatement(
@@ -202,7 +205,7 @@ class RegistryStore:
 
     def states(self, conn: Connection) -> list[CityState]:
         """Return the replication state of every city that was ever heard."""
-        return [CityState(*row) for row in conn.execute(self._states)]
+        return [CityState(*row) for row in self._all_states.all(conn)]
 
     def state(self, conn: Connection, city: int) -> CityState | None:
         """Return the replication state of a city, or None when it was never heard."""
@@ -237,13 +240,8 @@ class RegistryStore:
 
     def pending(self, conn: Connection, *, limit: int, after: Pending | None = None) -> list[Pending]:
         """Return licences that wait for a decision, each city's in log order, from behind ``after`` on."""
-        table = pending_table
-        columns = [table.c[name] for name in Pending.__dataclass_fields__]
-        key = (table.c.city, table.c.epoch, table.c.idx)
-        query = select(*columns).order_by(*key).limit(limit)
-        if after is not None:
-            query = query.where(tuple_(*key) > tuple_(after.city, after.epoch, after.idx))
-        return [Pending(*row) for row in conn.execute(query)]
+        place = None if after is None else (after.city, after.epoch, after.idx)
+        return [Pending(*row) for row in self._pending_pages.read(conn, after=place, limit=limit)]
 
     def still_pending(self, conn: Connection, pending: Sequence[Pending]) -> list[Pending]:
         """Return those of ``pending`` that have not been decided meanwhile."""

@@ -20,6 +20,8 @@ from sqlalchemy import (
     tuple_,
 )
 
+from elicense.sql.bulk import BulkLookup
+from registry.place_pages import PlacePages
 from registry.transfer_model import Arrival, OpenOffer
 
 _MAX_KEYS: Final = 4_000
@@ -67,8 +69,16 @@ class TransferStore:
     def __init__(self, pending: Table, offer: Table) -> None:
         self._pending = pending
         self._offer = offer
-        self._arrivals = select(*[pending.c[name] for name in Arrival.__dataclass_fields__])
-        self._offers = select(*[offer.c[name] for name in OpenOffer.__dataclass_fields__])
+        arrival = [pending.c[name] for name in Arrival.__dataclass_fields__]
+        self._arrivals = select(*arrival)
+        self._arrival_pages = PlacePages(arrival)
+        self._arrivals_of = BulkLookup(arrival, pending.c.license_id)
+        offered = [offer.c[name] for name in OpenOffer.__dataclass_fields__]
+        self._offers = select(*offered)
+        self._offers_of = BulkLookup(offered, offer.c.license_id)
+        self._end_offers = offer.delete().where(
+            offer.c.license_id.in_(bindparam("license_ids", expanding=True)), offer.c.from_city == bindparam("of_city")
+        )
 
     def add_arrivals(self, conn: Connection, arrivals: Sequence[Arrival]) -> None:
         """Remember take-overs that wait for a decision."""
@@ -77,17 +87,15 @@ class TransferStore:
 
     def arrivals(self, conn: Connection, *, limit: int, after: Arrival | None = None) -> list[Arrival]:
         """Return take-overs that wait, each city's in log order, from behind ``after`` on."""
-        table = self._pending
-        key = (table.c.city, table.c.epoch, table.c.idx)
-        query = self._arrivals.order_by(*key).limit(limit)
-        if after is not None:
-            query = query.where(tuple_(*key) > tuple_(after.city, after.epoch, after.idx))
-        return [Arrival(*row) for row in conn.execute(query)]
+        place = None if after is None else (after.city, after.epoch, after.idx)
+        return [Arrival(*row) for row in self._arrival_pages.read(conn, after=place, limit=limit)]
 
     def arrivals_of(self, conn: Connection, license_ids: Iterable[bytes], *, lock: bool = False) -> list[Arrival]:
         """Return the take-overs of these licences that wait, whosever they are; with ``lock`` none that is decided."""
+        if not lock:
+            return [Arrival(*row) for row in self._arrivals_of.execute(conn, license_ids)]
         wanted = list(license_ids)
-        query = self._arrivals.with_for_update() if lock else self._arrivals
+        query = self._arrivals.with_for_update()
         parts = [wanted[start : start + _MAX_KEYS] for start in range(0, len(wanted), _MAX_KEYS)]
         column = self._pending.c.license_id
         return [Arrival(*row) for part in parts for row in conn.execute(query.where(column.in_(part)))]
@@ -119,10 +127,9 @@ class TransferStore:
         if not offers:
             return
         ordered = sorted(offers)
-        c = self._offer.c
         for start in range(0, len(ordered), _MAX_KEYS):
             part = ordered[start : start + _MAX_KEYS]
-            conn.execute(self._offer.delete().where(c.license_id.in_(part), c.from_city == from_city))
+            conn.execute(self._end_offers, {"license_ids": part, "of_city": from_city})
         made = [offer.as_dict() for license_id in ordered if (offer := offers[license_id]) is not None]
         if made:
             conn.execute(self._offer.insert(), made)
@@ -145,10 +152,7 @@ class TransferStore:
 
     def offers_of(self, conn: Connection, license_ids: Iterable[bytes]) -> list[OpenOffer]:
         """Return the open offers of these licences, whosever they are."""
-        wanted = list(license_ids)
-        parts = [wanted[start : start + _MAX_KEYS] for start in range(0, len(wanted), _MAX_KEYS)]
-        column = self._offer.c.license_id
-        return [OpenOffer(*row) for part in parts for row in conn.execute(self._offers.where(column.in_(part)))]
+        return [OpenOffer(*row) for row in self._offers_of.execute(conn, license_ids)]
 
     def offers(
         self, conn: Connection, *, to_city: int, person_key: bytes, after: tuple[bytes, int], limit: int

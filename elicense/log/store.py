@@ -7,9 +7,9 @@ transaction; nothing they write is a fact before that transaction is committed.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
-from sqlalchemy import Connection, Table, bindparam, func, select, tuple_
+from sqlalchemy import Connection, bindparam, func, select, tuple_
 
 from elicense.errors import Malformed, StoreCorrupt
 from elicense.log import merkle
@@ -19,7 +19,7 @@ from elicense.log.model import Census, CheckpointRow, Head, HeadMoved, LogKey, N
 from elicense.log.tables import LogTables, define_log_tables
 from elicense.log.tile_store import TileStore
 from elicense.log.tree import EMPTY_ROOT, CompactRange
-from elicense.sql.bulk import BulkInsert
+from elicense.sql.bulk import BulkInsert, BulkLookup
 from elicense.sql.database import insert_for
 from elicense.sql.direct import FixedStatement
 
@@ -81,7 +81,11 @@ class LogStore:
         self._entries_anywhere = select(entry.c.log, entry.c.epoch, *columns).where(
             tuple_(entry.c.log, entry.c.epoch, entry.c.idx).in_(bindparam("places", expanding=True))
         )
-        self._entries_in = select(*columns).where(*of_log(entry), entry.c.idx.in_(bindparam("indices", expanding=True)))
+        self._entries_at = BulkLookup(columns, entry.c.idx, condition="log = ? AND epoch = ? AND")
+        self._counts = [
+            FixedStatement(select(func.count()).select_from(table).where(*of_log(table)))
+            for table in (tables.entry, tables.checkpoint, tables.tile)
+        ]
 
     def create(self, conn: Connection, key: LogKey) -> None:
         """Open an empty log; without effect when it exists."""
@@ -199,12 +203,7 @@ class LogStore:
 
     def entries_at(self, conn: Connection, key: LogKey, indices: Iterable[int]) -> dict[int, StoredEntry]:
         """Return the entries at these indices, by index; one that does not exist is absent."""
-        wanted = sorted(set(indices))
-        found: dict[int, StoredEntry] = {}
-        for start in range(0, len(wanted), _MAX_KEYS):
-            rows = conn.execute(self._entries_in, {**key_values(key), "indices": wanted[start : start + _MAX_KEYS]})
-            found.update((row[0], StoredEntry(*row)) for row in rows)
-        return found
+        return {row[0]: StoredEntry(*row) for row in self._entries_at.execute(conn, indices, key.log, key.epoch)}
 
     def entries_anywhere(
         self, conn: Connection, places: Iterable[tuple[LogKey, int]]
@@ -231,13 +230,7 @@ class LogStore:
 
     def census(self, conn: Connection, key: LogKey) -> Census:
         """Return how many rows of each kind a log has; reads all of their keys."""
-
-        def count(table: Table, *where: Any) -> int:
-            query = select(func.count()).select_from(table).where(table.c.log == key.log, table.c.epoch == key.epoch)
-            return int(conn.execute(query.where(*where)).scalar_one())
-
-        tables = self._tables
-        return Census(count(tables.entry), count(tables.checkpoint), count(tables.tile))
+        return Census(*(int(counted.scalar(conn, key_values(key))) for counted in self._counts))
 
     def strays(self, conn: Connection) -> list[LogKey]:
         """Return logs that have rows but no head."""

@@ -182,13 +182,17 @@ class BulkLookup(_ByKeys):
     Args:
         columns: What to read, all of one table.
         key: Column of the keys.
+        condition: SQL before that of the keys, with a question mark for each value that is given with them.
         ordered_lock: Lock the rows, in the order of their keys.
     """
 
-    def __init__(self, columns: Sequence[Column[Any]], key: Column[Any], *, ordered_lock: bool = False) -> None:
+    def __init__(
+        self, columns: Sequence[Column[Any]], key: Column[Any], *, condition: str = "", ordered_lock: bool = False
+    ) -> None:
         # SQLite has no row locks, and needs none: it has one writer.
         lock = f" ORDER BY {key.name} FOR UPDATE" if ordered_lock else ""
-        super().__init__(key, f"SELECT {_names(columns)} FROM {key.table.name} WHERE", "")  # noqa: S608  # our own names, no data
+        start = f"SELECT {_names(columns)} FROM {key.table.name} WHERE {condition}"  # noqa: S608  # our own names, no data
+        super().__init__(key, start, "")
         self._array += lock
 
     def query(self, dialect: str, keys: Iterable[bytes | int | str]) -> Query:

@@ -93,6 +93,7 @@ class Shelf:
         columns = [f"c{n}" for n in range(keys + values)]
         self._key = ", ".join(columns[:keys])
         self._put = f"INSERT OR REPLACE INTO {name} VALUES ({', '.join('?' * len(columns))})"  # noqa: S608
+        self._get = f"SELECT * FROM {name} WHERE ({self._key}) = ({', '.join('?' * keys)})"  # noqa: S608
         self._add = self._put.replace("REPLACE", "IGNORE")
         made = f"CREATE TABLE IF NOT EXISTS {name} ({', '.join(columns)}, PRIMARY KEY ({self._key})) WITHOUT ROWID"
         try:
@@ -115,8 +116,8 @@ class Shelf:
 
     def get(self, *key: Value) -> Values | None:
         """Return the row with these keys, or None."""
-        rows = self.of([key])
-        return rows[0] if rows else None
+        found: Values | None = self._connection.execute(self._get, key).fetchone()
+        return found
 
     def of(self, keys: Iterable[Sequence[Value]]) -> list[Values]:
         """Return the rows whose first columns are one of ``keys``, all of one length, in order."""

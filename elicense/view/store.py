@@ -121,9 +121,7 @@ class ViewStore:
         self._set_flags = BulkUpdate(view, values=("flags",), found_by=("person_key", "license_id"))
         self._add_revisions = BulkInsert(revision)
         self._revision_columns = [revision.c[name] for name in Revision.__dataclass_fields__]
-        self._history = select(*self._revision_columns).where(
-            revision.c.license_id.in_(bindparam("license_ids", expanding=True))
-        )
+        self._history = BulkLookup(self._revision_columns, revision.c.license_id)
 
     def by_person(self, conn: Connection, keys: Iterable[bytes]) -> dict[bytes, list[ViewRow]]:
         """Return every licence of each person, by person; a person without one is absent."""
@@ -264,7 +262,7 @@ class ViewStore:
     def history(self, conn: Connection, license_ids: Iterable[bytes]) -> dict[bytes, list[Revision]]:
         """Return every revision of each licence, in any order; a licence without one is absent."""
         found: dict[bytes, list[Revision]] = defaultdict(list)
-        for row in conn.execute(self._history, {"license_ids": list(license_ids)}):
+        for row in self._history.execute(conn, license_ids):
             found[row[0]].append(Revision(*row))
         return dict(found)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from datetime import date
+from functools import cache
 from random import Random
 from typing import TYPE_CHECKING, Final
 
@@ -34,7 +36,7 @@ def people(random: Random, seed: int, *, at_odds: bool) -> dict[int, Iterator[li
         at_odds: Whether all apply in both cities, and in the same order: then there are conflicts.
     """
     day = china_date(START_US)
-    made = {code: list(drivers(code, _ASKS * 6, seed=seed % 7, on=day)) for code in CITIES}
+    made = {code: [_copy(each) for each in _applicants(code, seed % 7, day)] for code in CITIES}
     first, second = (made[code] for code in CITIES)
     shared = len(first) if at_odds else _SHARED
     second[:shared] = map(applying_elsewhere, first[:shared], second[:shared])
@@ -44,10 +46,20 @@ def people(random: Random, seed: int, *, at_odds: bool) -> dict[int, Iterator[li
     return {code: iter(made[code]) for code in CITIES}
 
 
+@cache  # they are the same in every seventh seed
+def _applicants(code: int, seed: int, day: date) -> tuple[license_pb2.License, ...]:
+    return tuple(drivers(code, _ASKS * 6, seed=seed, on=day))
+
+
+def _copy(person: license_pb2.License) -> license_pb2.License:
+    copied = license_pb2.License()
+    copied.CopyFrom(person)
+    return copied
+
+
 def applying_elsewhere(person: license_pb2.License, local: license_pb2.License) -> license_pb2.License:
     """Return the application of a person in the city of another one."""
-    application = license_pb2.License()
-    application.CopyFrom(person)
+    application = _copy(person)
     application.division_code, application.archive_number = local.division_code, local.archive_number
     application.issuing_authority = local.issuing_authority
     return application
