@@ -99,8 +99,8 @@ def scale(
     three times anew, each time until it has answered a verification.
 
     Prints a table of each, with every line's cost beside that of the first line, and
-    writes figures as JSON and, with the extra `load`, plots. Filling ten million takes some
-    minutes and 3 GB below the temporary folder (TMPDIR). Progress goes to standard error.
+    writes figures as JSON and, with the extra `load`, plots. Filling ten million takes half
+    an hour and 3 GB below the temporary folder (TMPDIR). Progress goes to standard error.
     """
     plots = _plots()  # whoever wants them hears now that they can not be drawn, not after an hour
     usual = cities[min(1, len(cities) - 1)]

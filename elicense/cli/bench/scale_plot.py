@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from elicense.cli.bench.scale import Point, Scale
 from elicense.cli.load.plot import load_pyplot
+
+#: Height of an axis, so that its legend stands above every line.
+_ROOM: Final = 1.3
 
 
 def draw(scale: Scale, file: Path) -> None:
@@ -21,7 +24,8 @@ def draw(scale: Scale, file: Path) -> None:
         ("licences", scale.by_licenses, lambda point: point.licenses),
         ("cities", scale.by_cities, lambda point: point.cities),
     ]
-    shown = [column for column in columns if column[1]]
+    # One point alone shows nothing that another column does not.
+    shown = [column for column in columns if len(column[1]) > 1] or columns[:1]
     figure, axes = pyplot.subplots(
         3, len(shown), figsize=(6 * len(shown), 10), layout="constrained", sharey="row", squeeze=False
     )
@@ -38,8 +42,8 @@ def draw(scale: Scale, file: Path) -> None:
             axis.set_xlabel(name)
     for row, label in enumerate(("CPU µs", "seconds", "MiB")):
         axes[row][0].set_ylabel(label)
-        axes[row][0].set_ylim(0, 1.1 * axes[row][0].get_ylim()[1])
-        axes[row][0].legend(loc="best")
+        axes[row][0].set_ylim(0, _ROOM * axes[row][0].get_ylim()[1])
+        axes[row][0].legend(loc="upper left", ncols=3)
     figure.savefig(file)
     pyplot.close(figure)
 
