@@ -153,6 +153,7 @@ async def build(
         metrics=metrics,
         say_free=lambda free: listening.server.health.set_ready(free, services=(QUARANTINE_HEALTH,)),
         clock=clock,
+        log_is_whole=own_log.is_whole,
     )
 
     # What it answers, and what it takes in.
@@ -180,6 +181,7 @@ async def build(
 
     def brought_back() -> None:
         decisions.task.wake()
+        disputes.task.wake()
         notify()
 
     given_back = own_log.given_back(on_change=brought_back)
@@ -211,6 +213,7 @@ async def build(
         answers=answering.answers,
         writer=own_log.writer,
         decisions=decisions,
+        disputes=disputes,
         breaches=intake.breaches,
         heads=HeadPublisher(log=decision_log, leads=ground.leads),
         hub=answering.hub,

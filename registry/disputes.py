@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from hashlib import sha256
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 import structlog
 from prometheus_client import CollectorRegistry, Gauge
@@ -23,11 +23,15 @@ from registry.model import City
 from registry.quarantine import ApproveRelease, AskRelease, NoteExplained, OpenQuarantine, QuarantineCommand, opens
 from registry.quarantine_model import Kind, Quarantine
 from registry.store import RegistryStore
+from registry.undecided_forks import undecided_forks
+from registry.woken import Woken
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
 _log = structlog.stdlib.get_logger(__name__)
+#: Between two looks for forks that were proved and not decided, seconds: the registry ended in between, which is rare.
+_KEPT_S: Final = 60.0
 
 
 class Quarantining(Protocol):
@@ -49,6 +53,10 @@ class Disputes:
         metrics: Where quarantined cities are shown.
         clock: UTC microseconds.
         say_free: Says by the health service whether no city is in quarantine; None where there is none.
+        log_is_whole: Whether the registry holds its own log whole: only then it decides.
+
+    Attributes:
+        task: Decides in the background upon forks that were proved and not decided.
     """
 
     def __init__(
@@ -62,6 +70,7 @@ class Disputes:
         metrics: CollectorRegistry,
         clock: Callable[[], int],
         say_free: Callable[[bool], Awaitable[None]] | None = None,
+        log_is_whole: Callable[[], bool] = lambda: True,
     ) -> None:
         self._database = database
         self._store = store
@@ -70,6 +79,8 @@ class Disputes:
         self._trust_domain = trust_domain
         self._cosigner_name = cosigner_name
         self._clock = clock
+        self._log_is_whole = log_is_whole
+        self.task = Woken(self._judge_kept, every_s=_KEPT_S, failed="kept_evidence_not_judged")
         self._gauge = Gauge(
             "elicense_quarantined", "1 while the log of a city is not taken in.", ["city", "kind"], registry=metrics
         )
@@ -102,12 +113,25 @@ class Disputes:
 
         await self._database.write(keep)
         signed = judgement.signed
-        opened = await self._decide_if_whole(
-            OpenQuarantine(batch.city, batch.epoch, kind, signed.size, signed.root, digest)
-        )
-        if opened is not None:
-            _log.error("city_quarantined", city=batch.city, epoch=batch.epoch, kind=kind.name, size=signed.size)
+        await self._open(OpenQuarantine(batch.city, batch.epoch, kind, signed.size, signed.root, digest))
         await self.refresh()
+
+    async def judge_kept(self) -> int:
+        """Bring each city into quarantine that is proved to have forked while nothing could be decided.
+
+        Returns:
+            How many were; none while the registry's own log is in doubt.
+
+        Raises:
+            StoreUnavailable: The database is away.
+        """
+        if not self._log_is_whole():
+            return 0
+        due = await self._database.read(lambda conn: undecided_forks(conn, self._store))
+        opened = [await self._open(command) for command in due]
+        if due:
+            await self.refresh()
+        return sum(opened)
 
     async def explained(self, city: int, epoch: int, size: int) -> None:
         """End the quarantine of a city that has sent what leads to its unexplained head.
@@ -163,11 +187,23 @@ class Disputes:
             if held.open and kind is Kind.FORK:
                 self._gauge.labels(str(held.city), Kind.UNEXPLAINED.name).set(0)
 
+    async def _judge_kept(self, _asked: bool) -> None:
+        await self.judge_kept()
+
+    async def _open(self, command: OpenQuarantine) -> bool:
+        """Decide that a city comes into quarantine; tell whether it does."""
+        if await self._decide_if_whole(command) is None:
+            return False
+        _log.error(
+            "city_quarantined", city=command.city, epoch=command.epoch, kind=command.kind.name, size=command.size
+        )
+        return True
+
     async def _decide_if_whole(self, command: OpenQuarantine | NoteExplained) -> Quarantine | None:
         """Decide upon what a city sent; None when nothing changes, or the registry's own log is in doubt.
 
         That is no answer to the city, which would take it for a doubt about its own log, and sign nothing more.
-        It sends the same again, and then it is decided.
+        What proves a fork is kept and decided upon later; anything else is when the city sends the same again.
         """
         try:
             return await self._log.quarantine(command)

@@ -30,6 +30,7 @@ from registry.access_log import AccessLog
 from registry.breaches import Breaches
 from registry.config import RegistryConfig
 from registry.decisions import PendingDecisions
+from registry.disputes import Disputes
 from registry.publishing import HeadPublisher
 from registry.readers import Readers
 from registry.verification import NationalAnswers
@@ -61,6 +62,7 @@ class Parts:
         answers: What they are answered from.
         writer: Writes the registry's own log.
         decisions: What is still to be decided.
+        disputes: Judges what cities signed.
         breaches: Judges records without custody.
         heads: Has the vector of city heads written.
         hub: Wakes those who follow licences.
@@ -82,6 +84,7 @@ class Parts:
     answers: NationalAnswers
     writer: LogWriter[Command, Outcome]
     decisions: PendingDecisions
+    disputes: Disputes
     breaches: Breaches
     heads: HeadPublisher
     hub: WatchHub
@@ -120,6 +123,11 @@ class RunningNode:
     def breaches(self) -> Breaches:
         """What judges records without custody."""
         return self._parts.breaches
+
+    @property
+    def disputes(self) -> Disputes:
+        """What judges the heads that cities signed."""
+        return self._parts.disputes
 
     @property
     def metrics_port(self) -> int | None:
@@ -163,6 +171,7 @@ class RunningNode:
             parts.scrubber.start()
             parts.leadership.start(parts.decisions.task.wake, lambda: None)
             parts.decisions.task.start()
+            parts.disputes.task.start()
             parts.heads.start()
             parts.breaches.task.start()
         parts.colleagues.start()
@@ -196,6 +205,7 @@ class RunningNode:
         await parts.hub.close()
         await parts.server.drain(grace_s)
         await parts.decisions.task.stop()
+        await parts.disputes.task.stop()
         await parts.heads.stop()
         await parts.breaches.task.stop()
         await parts.writer.close()

@@ -45,6 +45,7 @@ from registry.breaches import CUSTODY_BROKEN
 from registry.cli import main as registry_command
 from registry.history import own_doubt
 from registry.names import registry_origin
+from registry.quarantine_model import Kind
 from tests.integration.registry.test_conflicts import CONTEST, NUMBER, WITHDRAW, Dispute
 from tests.integration.registry.test_custody_proof import knows
 from tests.integration.registry.test_epochs import open_epoch, wish
@@ -52,6 +53,7 @@ from tests.integration.registry.test_past import ask, query
 from tests.integration.registry.test_quarantine import rewritten
 from tests.integration.registry.world import CHENGDU, SUZHOU, TIANJIN, TRUST_DOMAIN, Verifier, World, running_world
 from tests.support.city import DEADLINE_S, City
+from tests.support.cluster import eventually
 from tests.support.postgres import PostgresServer
 
 NUMBERS = [f"11010519900101{number:04d}" for number in range(40)]
@@ -922,3 +924,90 @@ async def test_what_the_registry_lost_of_a_city_in_quarantine_it_takes_again_upo
     else:
         assert (await city.send(city.batch(3))).next_index == 4
     assert not nation.world.fsck().findings
+
+
+async def forks_unjudged(nation: Nation) -> None:
+    """Suzhou signs another history of a log that is held, and the registry can decide nothing."""
+    city = nation.suzhou
+    honest = list(city.salts)
+    for index in (0, 1):
+        rewritten(city, index)
+        with pytest.raises(errors.LogForked):
+            await city.send(city.batch(0))
+    city.salts[:] = honest
+    assert not nation.state()["quarantines"]
+
+
+async def is_kept_out(nation: Nation) -> None:
+    """Wait until Suzhou is in quarantine, once and for a file that convinces, and stays so."""
+
+    async def decided() -> bool:
+        return bool(nation.state()["quarantines"])
+
+    await eventually(decided)
+    for _ in range(2):
+        assert await nation.world.node.disputes.judge_kept() == 0
+        (held,) = nation.state()["quarantines"]
+        assert (held.city, held.kind, held.size) == (SUZHOU, Kind.FORK, nation.suzhou.size)
+        with pytest.raises(errors.Quarantined):
+            await nation.suzhou.send(nation.suzhou.batch(nation.suzhou.size, checkpoint=b""))
+        assert not nation.world.fsck().findings
+        await nation.stop()
+        await nation.start()
+
+
+async def test_a_fork_that_was_proved_while_decisions_were_missing_is_decided_once_they_are_back(
+    nation: Nation,
+) -> None:
+    for number in NUMBERS[:3]:
+        await issued(nation.suzhou, number)
+    await nation.keep()
+    await nation.tianjin.claim(NUMBERS[20])
+    held = await nation.mirror()
+    await nation.set_back()
+    await forks_unjudged(nation)
+    await nation.stop()
+    await nation.start()
+    assert not nation.state()["quarantines"]
+    assert await nation.give(held) == len(held.entries)
+    await is_kept_out(nation)
+
+
+async def test_a_fork_that_was_proved_while_the_registry_had_two_histories_is_decided_once_an_operator_lets_it_go_on(
+    nation: Nation,
+) -> None:
+    for number in NUMBERS[:3]:
+        await issued(nation.suzhou, number)
+    anchor = nation.world.config.anchor_path
+    await nation.keep()
+    nation.kept[anchor] = anchor.read_bytes()
+    await nation.tianjin.claim(NUMBERS[20])
+    other = await nation.mirror()
+    await nation.set_back()
+    for number in NUMBERS[10:20]:
+        await nation.tianjin.claim(number)
+    with pytest.raises(errors.LogForked):
+        await nation.give(other)
+    await forks_unjudged(nation)
+    await nation.allow_signing()
+    await is_kept_out(nation)
+
+
+async def test_kept_evidence_that_was_changed_accuses_nobody(nation: Nation) -> None:
+    await issued(nation.suzhou, NUMBERS[0])
+    await nation.keep()
+    await nation.tianjin.claim(NUMBERS[20])
+    held = await nation.mirror()
+    await nation.set_back()
+    honest = list(nation.suzhou.salts)
+    rewritten(nation.suzhou, 0)
+    with pytest.raises(errors.LogForked):
+        await nation.suzhou.send(nation.suzhou.batch(0))
+    nation.suzhou.salts[:] = honest
+    nation.world.database.write_now(
+        lambda conn: conn.exec_driver_sql("UPDATE evidence SET body = CAST(body || ' ' AS BLOB)")
+    )
+    assert await nation.give(held) == len(held.entries)
+    assert await nation.world.node.disputes.judge_kept() == 0
+    assert not nation.state()["quarantines"]
+    assert [each.what for each in nation.world.fsck().findings] == ["it does not have this digest"]

@@ -301,6 +301,7 @@ async def test_evidence_of_a_fork_that_was_released_does_not_close_the_door_agai
     for verb, credentials in (("release", zhang), ("approve", li)):
         done = await run(registry_command, "quarantine", verb, SUZHOU, "--credentials", credentials)
         assert done.exit_code == 0
+    rewritten(city, 3)
     with pytest.raises(errors.LogForked):
         await city.send(city.batch(5))
     (held,) = world.database.read_now(world.store.quarantines.all)
@@ -308,6 +309,11 @@ async def test_evidence_of_a_fork_that_was_released_does_not_close_the_door_agai
     city.salts[:] = held_salts
     key = generate_key_file(world.folder / "second.pem")
     assert (await open_epoch(city, wish(city, key))).epoch == 2
+    # Nor does other evidence of that epoch, which nothing rests on.
+    assert len(world.database.read_now(world.store.evidence.reasons)) == 2
+    await world.restart()
+    assert await world.node.disputes.judge_kept() == 0
+    assert [row[1:3] for row in await quarantines(world)] == [("FORK", 3)]
     assert not world.fsck().findings
 
 
