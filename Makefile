@@ -27,7 +27,7 @@ demo: $(INSTALLED)  ## Run registry and three cities on loopback and show the ma
 
 test: $(INSTALLED)  ## Run every test; PostgreSQL comes with the test dependencies.
 	@# Tests start some hundred processes, which would each compile the code anew where none may keep it.
-	@$(BIN)/python -m compileall -q elicense registry city_node tests
+	@$(BIN)/python -m compileall -q elicense registry city_node buf protos tests
 	@$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadscope --no-loadscope-reorder $(PYTEST_ARGS)
 
 faults: $(INSTALLED)  ## Break everything that can break, a thousand kills among it, and write the table (FAULTS_ARGS=--help).
