@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any, cast
 
 from elicense.clock import SECOND_US
-from elicense.errors import DataLoss, LogBehind
+from elicense.errors import DataLoss, Error, LogBehind
 from elicense.log.writer import LogWriter
 from elicense.rpc.license_fields import LicenseFields
 from elicense.rpc.verification_service import VerificationServicer
@@ -103,6 +104,7 @@ class RegistryNode(Node):
             cosigner_name=cosigner_name(domain),
             metrics=self.metrics,
             clock=self.clock,
+            log_is_whole=self.log_is_whole,
         )
         replication = Replication(
             database=database,
@@ -199,6 +201,7 @@ class RegistryNode(Node):
         doubt = await self._doubt()
         if doubt is None and isinstance(self.writer.failure, LogBehind):
             await self.writer.resume()
+            self.spawn(self._judge_kept())
         return doubt is None
 
     def log_is_whole(self) -> bool:
@@ -208,6 +211,11 @@ class RegistryNode(Node):
     def lacks_decisions(self) -> bool:
         """Whether decisions may be missing: the log is in doubt, or nothing has been compared yet since the start."""
         return not self.log_is_whole()
+
+    async def _judge_kept(self) -> None:
+        # What fails is tried again by the real node each minute.
+        with suppress(Error):
+            await self.disputes.judge_kept()
 
     async def _doubt(self) -> DataLoss | None:
         logs = self.around.template.registry_store.logs

@@ -91,7 +91,7 @@ class VerdictOracle:
             # The national view may be of before, while the registry is filled again.
             custodian = self.decisions.custodian(*licenses) or self._in_view(*licenses)
         known = tuple(held(committed, self.registry))
-        counting = held(self._counting(number), self.registry)
+        counting = [each for each in held(self._counting(number), self.registry) if not self._is_emptied(each)]
         # One that was set back may have got a take-over again before the license itself, which says nothing to it, or
         # what a city wrote upon one, such as another number, before its own decision.
         issued = {each.license_id for each in counting if each.issues}
@@ -193,6 +193,10 @@ class VerdictOracle:
 
     def _is_erased(self, number: str) -> bool:
         return not self.writings.erased.isdisjoint(self.writings.licenses(number))
+
+    def _is_emptied(self, written: Written) -> bool:
+        """Whether nothing is left of a record, though the entry that erased it may be lost on both sides."""
+        return written.license_id in self.writings.ever_erased and self.registry.record(written.place) is None
 
     def _counting(self, number: str) -> Iterator[Written]:
         return (each for each in self.writings.records(number) if not self.decisions.is_late(each))

@@ -119,6 +119,7 @@ class CityWritings:
         shared: Numbers that have led to more than one licence.
         bars: Those that bar the holder.
         erased: Licences that were erased.
+        ever_erased: Those too whose ERASED entry is lost: what they were may come back emptied all the same.
     """
 
     of_license: dict[bytes, list[Written]] = field(default_factory=lambda: defaultdict(list))
@@ -127,6 +128,7 @@ class CityWritings:
     shared: set[str] = field(default_factory=set)
     bars: list[Written] = field(default_factory=list)
     erased: set[bytes] = field(default_factory=set)
+    ever_erased: set[bytes] = field(default_factory=set)
     _sizes: dict[tuple[int, int], int] = field(default_factory=lambda: defaultdict(int))
 
     def read(self, city: int, source: Watch, now_us: int) -> Iterator[Written]:
@@ -184,6 +186,7 @@ class CityWritings:
             self.bars.append(written)
         if written.erases:
             self.erased.add(written.license_id)
+            self.ever_erased.add(written.license_id)
 
 
 def _read(place: Place, record: license_pb2.LicenseRecord, now_us: int) -> Written:
