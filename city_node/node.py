@@ -158,6 +158,7 @@ class RunningNode:
 
         Raises:
             NodeBusy: A command works on the node.
+            NodeLockUnusable: The lock file can not be used.
             PeerUnreachable: An address can not be listened on.
             StoreUnavailable: The database can not be used.
             StoreCorrupt: The log contradicts itself.

@@ -153,6 +153,7 @@ class RunningNode:
 
         Raises:
             NodeBusy: A command works on the registry.
+            NodeLockUnusable: The lock file can not be used.
             PeerUnreachable: An address can not be listened on.
             StoreUnavailable: The database can not be used.
             StoreCorrupt: The registry's own log contradicts itself.

@@ -55,6 +55,7 @@ def upgrade_stores(
 
     Raises:
         NodeBusy: The node runs, or a command works on it.
+        NodeLockUnusable: The lock file of its folder can not be used.
         DatabaseInUse: The same, on another machine or of a release that locks no folder.
         BackupElsewhere: A copy is asked for of a PostgreSQL database.
         StoreUnavailable: A newer release wrote the database, or it is not this node's, or can not be reached.
