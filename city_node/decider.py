@@ -225,14 +225,7 @@ class CityDecider:
             return known
         row = board.rows.get(command.license_id)
         if row is not None and row.city == board.key.log:
-            try:
-                latest = self._latest(board, command.license_id)
-            except Error as error:
-                return error
-            if latest.license.offered_to_city != command.by_city:
-                return IllegalTransition("the license is in this city's own custody, so no other city may erase it")
-            # The take-over is lost, and whoever could take it over has ended it.
-            command = replace(command, epoch=row.epoch, idx=row.idx)
+            return IllegalTransition("the license is in this city's own custody, so no other city may erase it")
         if row is not None and not row.city:
             # It was this city's by the registry's word, which is taken back: what is here may be all that is left.
             return IllegalTransition("the registry says of nobody that they have the license; ask its operators first")

@@ -8,8 +8,7 @@
 3. It waits until the registry has given its receipt for whatever this city wrote of the
    licence, which may be more than the registry knew of (:mod:`city_node.removal`).
 4. A licence in this city's own custody is nobody else's to erase: then the word is
-   passed over.  But one that it offers to that city still, that city could take over and
-   end: this one has lost the word that it did, with its database, and so has the registry.
+   passed over.
 
 The order itself, an ERASED entry of the other city, is not asked for.  What is erased
 here this city has no say in any more: it gave it away by its own signed offer, or wrote

@@ -12,8 +12,6 @@ from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING
 
 from city_node.store import CityStore
-from city_node.transfer_store import HandOverState
-from elicense.clock import from_timestamp
 from elicense.errors import Malformed
 from elicense.log.erased_store import Erased, erased_of
 from elicense.log.model import LogKey, StoredEntry
@@ -78,9 +76,6 @@ def remove(conn: Connection, store: CityStore, erasure: license_pb2.LicenseRecor
     row = store.view.by_license(conn, license_id)
     if row is not None:
         store.view.remove(conn, row.person_key, license_id)
-    if where.ordered_by_city:
-        # Where it is offered still, the word that it was taken over is lost.
-        store.hand_overs.end_offer(conn, license_id, HandOverState.DONE, now_us=from_timestamp(erasure.record_time))
 
 
 def _is_of(entry: StoredEntry, license_id: bytes) -> bool:

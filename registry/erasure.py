@@ -19,14 +19,14 @@ that slot.  Set back to
 before a hand-over, it finds the licence with the old city, whose own ERASED entry
 names the order that it obeys: that must be held (:mod:`registry.erasure_orders`).  If
 the old city has not heard of it, it is told once more, and knows whether it gave the
-licence away, or offers it still; or the hand-over is given back, and the new city's entry
-counts then.  While the registry's own log is in doubt nothing is emptied at all
+licence away; or the hand-over is given back, and the new city's entry counts then.
+While the registry's own log is in doubt nothing is emptied at all
 (:mod:`registry.postponed`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
@@ -36,10 +36,9 @@ from elicense.log.model import LogKey
 from elicense.v1 import license_pb2, replication_pb2
 from elicense.view.model import Revision, ViewRow
 from elicense.view.person import PersonIndex
-from registry.erasure_orders import is_ordered, refused_before, waiting_for
+from registry.erasure_orders import is_ordered, waiting_for
 from registry.store import RegistryStore
 from registry.strays import sweep, tell
-from registry.transfer_model import OpenOffer
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -109,7 +108,7 @@ def erase(
         elif not message.erases.ordered_by_city:
             note = _refused(index, message, is_own=bool(own))
             if not own and _is_empty(conn, store, city, message):
-                # It may have had custody by a decision that is lost here: whoever gave it away, or offers it, obeys.
+                # It may have had custody by a decision that is lost here: whoever gave it away knows, and obeys.
                 tell(conn, store, message.license_id, [(LogKey(r.city, r.epoch), r.idx) for r in rows], by_city=city)
         elif own and not is_ordered(conn, store, message):
             note = index, _UNREADABLE, message.license_id, _NO_ORDER
@@ -119,18 +118,6 @@ def erase(
         if not message.erases.ordered_by_city:
             _obeyed_before(conn, store, persons, came, city, message.license_id)
     return came
-
-
-def tell_who_offers(conn: Connection, store: RegistryStore, offers: Iterable[OpenOffer]) -> None:
-    """Tell cities that offer a licence which the other city has erased already: it could take it over, and end it.
-
-    Only a registry that was set back, and whose decision is lost, gets the offer in this order.
-    """
-    for offer in offers:
-        orders = refused_before(conn, store, offer.to_city, offer.license_id)
-        if any(_is_empty(conn, store, offer.to_city, message) for _, _, message in orders):
-            place = LogKey(offer.from_city, offer.epoch), offer.idx
-            tell(conn, store, offer.license_id, [place], by_city=offer.to_city)
 
 
 def _obeyed_before(

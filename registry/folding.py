@@ -13,7 +13,7 @@ from elicense.view.model import revisions_of
 from elicense.view.person import PersonIndex
 from registry.batch import Batch
 from registry.change_store import write_change
-from registry.erasure import Erasures, erase, tell_who_offers
+from registry.erasure import Erasures, erase
 from registry.national import STANDS_ASIDE, NationalChange, NationalFold
 from registry.postponed import postpone
 from registry.received import Received, ReceivedRecord
@@ -66,8 +66,6 @@ class Folding:
             for index, kind, license_id, _ in change.notes:
                 if kind in WITHOUT_EFFECT:
                     strays[license_id].append((key, index))
-            if self._log_is_whole():
-                tell_who_offers(conn, self._store, [offer for offer in change.offers.values() if offer is not None])
             # An offer may be what a take-over has waited for.
             undecided = undecided or bool(change.pending or change.arrivals or change.releases or change.offers)
         # Behind everything else: what is erased may have come with this very batch.

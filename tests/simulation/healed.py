@@ -2,7 +2,8 @@
 
 1. The registry has decided whatever it can.
 2. Both sides name the same custodian of each licence, but for one that a hand-over is lost of for ever.
-3. Of an erased licence nothing is left anywhere.
+3. Of an erased licence nothing is left anywhere, but for one that a hand-over is lost of for ever: a city that has
+   lost the word that it gave the licence away erases it upon nobody else's.
 4. ``fsck`` finds nothing on any side: the national view is the fold of the logs.
 """
 
@@ -64,7 +65,7 @@ class Healed:
         held = dict(self.registry.connection.execute("SELECT license_id, city FROM license_view"))
         for code, watch in self.cities.items():
             own = dict(watch.connection.execute("SELECT license_id, city FROM license_view"))
-            if not self.writings.erased.isdisjoint(own):
+            if not self._erased().isdisjoint(own):
                 return f"{code} has a license in its view that was erased"
             for license_id, city in own.items():
                 if license_id in self.decisions.lost:
@@ -72,18 +73,21 @@ class Healed:
                 if held.get(license_id) != city:
                     there = held.get(license_id)
                     return f"{code} says that {city} has a license, and the registry says {there}"
-        if not self.writings.erased.isdisjoint(held):
+        if not self._erased().isdisjoint(held):
             return "the registry has a license in its view that was erased"
         return None
 
     def not_erased(self) -> str | None:
         """Return where something of an erased licence is left (yet); None when nothing is."""
-        for license_id in self.writings.erased:
+        for license_id in self._erased():
             for code, city in self.cities.items():
                 for source, whose in ((city, str(code)), (self.registry, "the registry")):
                     if (left := self.left_of(license_id, source, code)) is not None:
                         return f"{whose} holds {left}, of a licence that was erased"
         return None
+
+    def _erased(self) -> set[bytes]:
+        return self.writings.erased - self.decisions.lost
 
     def left_of(self, license_id: bytes, source: Watch, code: int) -> Place | None:
         """Return a record that a database holds of a licence, from the log of a city; not that which erases it."""

@@ -260,35 +260,6 @@ async def test_a_license_that_was_erased_everywhere_is_erased_again(nation: Nati
     assert not nation.world.fsck().findings
 
 
-@pytest.mark.parametrize("order", ["old first", "new first"])
-async def test_a_city_that_still_offers_a_license_is_told_that_the_other_city_has_erased_it(
-    nation: Nation, order: str
-) -> None:
-    """The decision is lost for good, and with it whatever it rests on but the offer."""
-    license_id = await issued(nation.suzhou, NUMBERS[0])
-    nation.suzhou.offer(license_id, CHENGDU)
-    await nation.suzhou.replicate()
-    nation.chengdu.take_over(license_id, nation.suzhou)
-    nation.chengdu.change(license_id, "G", event=CANCELLED)
-    nation.chengdu.erase(license_id)
-    await nation.chengdu.replicate()
-    await nation.chengdu.decided(1)
-    nation.chengdu.emptied = {0, 1}
-    await nation.set_back()
-    await nation.allow_signing()
-    cities = [nation.suzhou, nation.chengdu]
-    for city in cities if order == "old first" else cities[::-1]:
-        await nation.send_again(city)
-    words = await nation.suzhou.decided(1)
-    assert [(word.kind, word.index, word.other_city) for word in words if word.kind == ERASED] == [(ERASED, 1, CHENGDU)]
-    nation.suzhou.erase(license_id, ordered_by=CHENGDU)
-    await nation.suzhou.replicate()
-    assert held(nation, nation.suzhou) == [False, False, True]
-    assert held(nation, nation.chengdu) == [False, False, True]
-    assert not nation.world.database.read_now(lambda conn: list(nation.world.store.view.all_rows(conn)))
-    assert not nation.world.fsck().findings
-
-
 async def test_a_grant_comes_back_behind_a_license_that_was_erased_while_its_grant_still_ran(
     nation: Nation,
 ) -> None:
