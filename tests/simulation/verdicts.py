@@ -126,7 +126,7 @@ class VerdictOracle:
         self._within_the_log(fresh)
         if verdict.outcome == pb.OUTCOME_VALID and fresh.source != pb.SOURCE_CITY:
             self._of_somebody_licensed(asked)
-        if len(self.writings.licenses(asked.number)) != 1:
+        if len(self.writings.of_person(asked.number)) != 1:
             return  # which licence speaks for the person is not known from here
         if verdict.outcome == pb.OUTCOME_VALID:
             self.judged += 1
