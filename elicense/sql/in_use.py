@@ -10,7 +10,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
+from sqlalchemy.exc import DBAPIError
+
 from elicense.errors import Refused, StoreUnavailable
+from elicense.sql.faults import sqlstate_of
 from elicense.sql.schema_version import VERSION_TABLE, transaction
 
 if TYPE_CHECKING:
@@ -26,6 +29,11 @@ _SESSIONS: Final = (
     "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND usename = current_user "
     "AND backend_type = 'client backend' AND pid <> pg_backend_pid()"
 )
+
+# Every start reads it first.
+_LOCK: Final = f"LOCK TABLE {VERSION_TABLE} IN ACCESS EXCLUSIVE MODE NOWAIT"
+
+_LOCK_NOT_AVAILABLE: Final = "55P03"
 
 
 class DatabaseInUse(Refused):
@@ -77,15 +85,47 @@ def sole_transaction(url: str) -> Iterator[Connection]:
 
 
 def _keep_others_out(connection: Connection) -> None:
-    # Every start reads it first.
-    connection.exec_driver_sql(f"LOCK TABLE {VERSION_TABLE} IN ACCESS EXCLUSIVE MODE")
     until = time.monotonic() + LEAVE_S
-    while (others := connection.exec_driver_sql(_SESSIONS).scalar_one()) > 0:
+    while (used := _try_to_keep_others_out(connection)) is not None:
         if time.monotonic() >= until:
-            raise DatabaseInUse(
-                f"{others} other sessions of the same role are in this database: a node runs on it, or a command "
-                "works with it; stop the node, end the command, then repeat this"
-            )
+            raise DatabaseInUse(used)
         time.sleep(_LOOK_S)
-        # Within a transaction the view stays as it was first seen.
-        connection.exec_driver_sql("SELECT pg_stat_clear_snapshot()")
+
+
+def _try_to_keep_others_out(connection: Connection) -> str | None:
+    """Lock the table that every start reads, unless somebody is there; return who is, None once it is locked.
+
+    It never waits for the lock: whoever starts meanwhile would wait behind it.
+    """
+    if used := _others(connection):
+        return used
+    attempt = connection.begin_nested()
+    try:
+        connection.exec_driver_sql(_LOCK)
+    except DBAPIError as error:
+        attempt.rollback()
+        if sqlstate_of(error) != _LOCK_NOT_AVAILABLE:
+            raise
+        return (
+            "a session of another role reads or changes this database: pg_dump copies it, or somebody left a "
+            "transaction open; wait for its end, then repeat this"
+        )
+    # One may have come before the lock, and read already which schema there is.
+    used = _others(connection)
+    if used is None:
+        attempt.commit()
+    else:
+        attempt.rollback()
+    return used
+
+
+def _others(connection: Connection) -> str | None:
+    # Within a transaction the view stays as it was first seen.
+    connection.exec_driver_sql("SELECT pg_stat_clear_snapshot()")
+    others = connection.exec_driver_sql(_SESSIONS).scalar_one()
+    if not others:
+        return None
+    return (
+        f"{others} other sessions of the same role are in this database: a node runs on it, or a command "
+        "works with it; stop the node, end the command, then repeat this"
+    )
