@@ -202,6 +202,7 @@ async def build(
     seen = [(HALT_S, own_log.look_at_mark), (REFRESH_S, intake.reseed), (REFRESH_S, disputes.refresh)]
     parts = Parts(
         database=database,
+        require_open=own_log.require_open,
         doubt=own_log.doubt,
         anchor=own_log.anchor,
         scrubber=scrubber,

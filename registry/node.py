@@ -51,6 +51,7 @@ class Parts:
 
     Attributes:
         database: The registry's database.
+        require_open: Refuses an epoch of the registry's log that has ended since it was put together.
         doubt: Says why the registry must decide nothing, or that it may.
         anchor: The head that was signed last.
         scrubber: Wipes what was erased from the database's files.
@@ -73,6 +74,7 @@ class Parts:
     """
 
     database: Database
+    require_open: Callable[[], Awaitable[None]]
     doubt: Callable[[], Awaitable[Error | None]]
     anchor: Anchor
     scrubber: Scrubber
@@ -155,13 +157,15 @@ class RunningNode:
             NodeBusy: A command works on the registry.
             NodeLockUnusable: The lock file can not be used.
             PeerUnreachable: An address can not be listened on.
+            EpochClosed: The next epoch of the registry's log was opened since the registry was put together.
             StoreUnavailable: The database can not be used.
             StoreCorrupt: The registry's own log contradicts itself.
         """
         parts = self._parts
         self._lock = hold_serving(self._config.node.data_dir)
-        # An upgrade may have ended since the registry was put together; from here on none begins.
+        # An upgrade or a new epoch may have come since the registry was put together; from here on none does.
         require_current(self._config.database.url, "registry")
+        await parts.require_open()
         port = await parts.server.start()
         self.address = f"{self._config.node.listen.rpartition(':')[0]}:{port}"
         in_doubt = await self._is_in_doubt()

@@ -18,7 +18,7 @@ from typing import Any
 import structlog
 
 from elicense.clock import SECOND_US
-from elicense.errors import DataLoss, Error, LogBehind, LogForked, StoreCorrupt
+from elicense.errors import DataLoss, EpochClosed, Error, LogBehind, LogForked, StoreCorrupt
 from elicense.log.anchor import Anchor
 from elicense.log.check import LogKeys
 from elicense.log.checkpoint import log_verifier_key
@@ -31,7 +31,7 @@ from registry.board import Outcome
 from registry.decider import Command, RegistryDecider
 from registry.given_back import GivenBack
 from registry.ground import Ground
-from registry.history import is_sound, own_doubt
+from registry.history import is_sound, open_key, own_doubt
 from registry.names import registry_origin
 from registry.replay import Replay
 from registry.transfer_decider import TransferDecider
@@ -139,6 +139,22 @@ class OwnLog:
             # Whoever has stopped for less forgets nothing of it: what cities give back does not put this right.
             self._keep(self._kept, reason)
         self.writer.halt(reason)
+
+    async def require_open(self) -> None:
+        """Refuse once the epoch that this process was put together for is not the open one any more.
+
+        Raises:
+            EpochClosed: The next one was opened meanwhile.
+            StoreUnavailable: The database is away.
+            StoreCorrupt: The log is missing.
+        """
+        ground = self._ground
+        found = await ground.database.read(lambda conn: open_key(conn, ground.store.logs))
+        if found != ground.own_key:
+            raise EpochClosed(
+                f"epoch {found.epoch} of the registry's log was opened while this process started; start it again",
+                openEpoch=found.epoch,
+            )
 
     async def doubt(self) -> Error | None:
         """Return why the registry must decide nothing; None when it may.

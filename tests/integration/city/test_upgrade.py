@@ -18,6 +18,7 @@ from elicense.sql.engines import sqlite_url
 from elicense.sql.migrations import missing, take_step, upgrade
 from elicense.sql.schema import create_tables
 from elicense.sql.schema_version import is_current, transaction
+from elicense.workers.node_lock import NodeBusy, alone
 from tests.integration.city.test_issuance import set_status, suspension
 from tests.support.cluster import SUZHOU, City, drivers
 from tests.support.older import Died, migrated_url, rows, shape, wait_for_nobody, write_as_older
@@ -123,6 +124,15 @@ async def test_a_city_that_runs_or_is_of_a_newer_release_is_not_upgraded(suzhou:
     refused = await run(suzhou, "upgrade", "--yes")
     assert refused.exit_code == 1
     assert "a newer release wrote it" in refused.output
+
+
+async def test_a_city_on_which_a_command_works_starts_once_that_has_ended(suzhou: City) -> None:
+    await suzhou.stop()
+    node = await build(suzhou.config)
+    with alone(suzhou.config.data_dir), pytest.raises(NodeBusy, match="start it once that has ended"):
+        await node.start()
+    await node.start()
+    await node.stop(grace_s=0)
 
 
 async def test_a_city_that_was_put_together_before_an_upgrade_does_not_start_after_it(suzhou: City) -> None:

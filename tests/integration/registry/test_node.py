@@ -29,6 +29,9 @@ from elicense.trust.signer import generate_key_file
 from elicense.trust.spiffe import city_id
 from elicense.trust.token import parse_token
 from elicense.v1 import verification_pb2
+from elicense.workers.node_lock import NodeBusy, alone
+from elicense.workers.stop_mark import StopMark
+from registry.app import build
 from registry.cli import main
 from registry.config import MetricsSection, load
 from registry.init import Plan, initialize
@@ -76,6 +79,28 @@ async def test_every_service_is_serving_once_the_node_is_ready(world: World) -> 
         for service in ("", *SERVICES):
             answer = await health.Check(health_pb2.HealthCheckRequest(service=service))
             assert answer.status == health_pb2.HealthCheckResponse.SERVING
+
+
+async def test_a_registry_on_which_a_command_works_starts_once_that_has_ended(world: World) -> None:
+    await world.node.stop(grace_s=0)
+    world.node = await build(world.config, clock=world.clock)
+    with alone(world.config.node.data_dir), pytest.raises(NodeBusy, match="start it once that has ended"):
+        await world.node.start()
+    await world.node.start()
+
+
+async def test_a_registry_that_was_put_together_for_an_epoch_that_has_ended_does_not_start(world: World) -> None:
+    await world.node.stop(grace_s=0)
+    StopMark(world.config.stop_mark_path, utc_micros).set(errors.StoreCorrupt("its database reported damage"))
+    world.node = await build(world.config, clock=world.clock)
+    command = ["allow-signing", "--yes", "--config", f"{world.config.node.data_dir}/config.toml"]
+    allowed = await asyncio.to_thread(CliRunner().invoke, main, command)
+    assert "in epoch 2" in allowed.output
+    with pytest.raises(errors.EpochClosed, match="epoch 2 of the registry's log was opened while"):
+        await world.node.start()
+    await world.restart()
+    city = await world.city(SUZHOU)
+    await city.claim(NUMBER)
 
 
 async def test_a_revoked_city_is_refused_within_a_second(world: World) -> None:
