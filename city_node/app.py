@@ -154,6 +154,7 @@ async def build(
         accesses=accesses,
         channels=(channels.upstream, channels.questions),
         gate=gate,
+        require_open=own_log.require_open,
         anchor=own_log.anchor,
         comparison=own_log.comparison,
         writer=own_log.writer,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -65,6 +65,7 @@ class Parts:
         accesses: The access log.
         channels: Channels to the registry.
         gate: Whether the node may sign.
+        require_open: Refuses an epoch of the log that has ended since the node was put together.
         anchor: The head that was signed last.
         comparison: Compares database, anchor and registry.
         writer: Writes the log.
@@ -86,6 +87,7 @@ class Parts:
     accesses: AccessLog
     channels: Sequence[grpc.aio.Channel]
     gate: SigningGate
+    require_open: Callable[[], Awaitable[None]]
     anchor: Anchor
     comparison: Comparison
     writer: LogWriter[Command, Outcomes]
@@ -160,13 +162,16 @@ class RunningNode:
             NodeBusy: A command works on the node.
             NodeLockUnusable: The lock file can not be used.
             PeerUnreachable: An address can not be listened on.
+            EpochClosed: The next epoch of the log was opened since the node was put together.
             StoreUnavailable: The database can not be used.
             StoreCorrupt: The log contradicts itself.
         """
         parts = self._parts
         self._lock = hold_serving(self._config.data_dir)
-        # An upgrade may have ended since the node was put together; from here on none begins.
+        # An upgrade or a new epoch may have come since the node was put together; from here on none does.
         require_current(self._config.database_url, "city_node")
+        # Before the comparison: in an ended epoch it would find another history, and keep the node from signing.
+        await parts.require_open()
         await parts.receipts.load()
         # First: the head that the writer signs at its start would hide that the anchor is missing.
         await self._compare()

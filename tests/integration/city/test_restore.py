@@ -15,6 +15,7 @@ from click.testing import CliRunner
 import city_node.cli
 import registry.cli
 import registry.ingest
+from city_node.app import build
 from city_node.batches import BatchReader
 from city_node.config import load_city_config
 from city_node.handing_in import HandingIn
@@ -377,6 +378,25 @@ async def test_a_person_may_open_an_epoch_while_the_registry_is_away_and_it_is_r
         return all(len(ours) == len(theirs) for ours, theirs in (both(cluster, suzhou, epoch) for epoch in (1, 2)))
 
     await eventually(all_there)
+    await all_is_well(cluster, suzhou)
+
+
+async def test_a_city_that_was_put_together_for_an_epoch_that_has_ended_does_not_start(
+    cluster: Cluster, suzhou: City
+) -> None:
+    first, second = drivers(SUZHOU, 2)
+    await suzhou.issue(first)
+    await suzhou.replicated()
+    await suzhou.stop()
+    suzhou.config.anchor_path.unlink()
+    node = await build(suzhou.config)
+    assert (await restore(suzhou))["epoch"] == 2
+    with pytest.raises(errors.EpochClosed, match="epoch 2 of the city's log was opened while"):
+        await node.start()
+    await node.stop(grace_s=0)
+    await suzhou.start()
+    await suzhou.issue(second)
+    await suzhou.replicated()
     await all_is_well(cluster, suzhou)
 
 
