@@ -109,7 +109,8 @@ class OwnLog:
         reason = None if self._mark is None else self._mark.read()
         if reason is not None:
             self.writer.halt(reason)
-        elif isinstance(self.writer.failure, LogBehind):
+        # Whoever left that mark may have ended since, or have compared before the last decision came back.
+        if isinstance(reason or self.writer.failure, LogBehind):
             await self.go_on()
 
     def given_back(self, *, on_change: Callable[[], None]) -> GivenBack:
@@ -182,9 +183,15 @@ class OwnLog:
             StoreUnavailable: The database is away.
         """
         doubt = await self.doubt()
-        if doubt is not None or not isinstance(self.writer.failure, LogBehind):
+        if not isinstance(self.writer.failure, LogBehind):
             return doubt is None
+        if doubt is not None:
+            # Another process may have taken the mark away, which compared before a later head was shown.
+            self._tell_processes(doubt)
+            return False
         if self._mark is not None:
+            if not isinstance(self._mark.read(), LogBehind | None):
+                return False  # another process found something worse meanwhile
             self._mark.clear()
         await self.writer.resume()
         await self._say_ready(True)
@@ -194,17 +201,24 @@ class OwnLog:
     def _stop_signing(self, error: Error) -> None:
         # A registry that must not sign is of no use to cities; verifiers are told to go elsewhere too.
         _log.error("signing_stopped", reason=error.reason)
-        marks = [self._mark] if self._mark is not None else []
-        for mark in [*marks, self._kept] if isinstance(error, LogForked | StoreCorrupt) else marks:
-            self._keep(mark, error)
+        self._tell_processes(error)
+        if isinstance(error, LogForked | StoreCorrupt):
+            self._keep(self._kept, error)
         task = asyncio.get_running_loop().create_task(self._say_ready(False))
         self._running.add(task)
         task.add_done_callback(self._running.discard)
 
+    def _tell_processes(self, error: Error) -> None:
+        """Leave the mark of this start."""
+        # What is missing, a process that writes finds out by itself; one that only verifies need not stop it.
+        if self._mark is not None and (self._ground.place.writes or not isinstance(error, LogBehind)):
+            self._keep(self._mark, error)
+
     @staticmethod
     def _keep(mark: StopMark, error: Error) -> None:
         held = mark.read()
-        # Damage may turn out to be none; that two histories were signed stays true.
-        if held is None or (isinstance(error, LogForked) and not isinstance(held, LogForked)):
+        # What is missing may come back, and damage may turn out to be none; that two histories were signed stays true.
+        missing = isinstance(held, LogBehind) and not isinstance(error, LogBehind)
+        if held is None or missing or (isinstance(error, LogForked) and not isinstance(held, LogForked)):
             with suppress(OSError):
                 mark.set(error)
