@@ -23,7 +23,7 @@ from registry.model import City
 from registry.quarantine import ApproveRelease, AskRelease, NoteExplained, OpenQuarantine, QuarantineCommand, opens
 from registry.quarantine_model import Kind, Quarantine
 from registry.store import RegistryStore
-from registry.undecided_forks import undecided_forks
+from registry.undecided_forks import undecided_fork, undecided_forks
 from registry.woken import Woken
 
 if TYPE_CHECKING:
@@ -105,15 +105,16 @@ class Disputes:
         now_us = self._clock()
         # First what proves it, then the decision that cites it.
 
-        def keep(conn: Connection) -> None:
-            cited = opens(self._store.quarantines.of(conn, batch.city), batch.epoch, kind)
+        def keep(conn: Connection) -> bool:
+            cited = self._is_to_be_cited(conn, batch, kind)
             self._store.evidence.add(
                 conn, city=batch.city, digest=digest, reason=reason, body=body, now_us=now_us, cited=cited
             )
+            return self._store.evidence.body(conn, batch.city, digest) is not None
 
-        await self._database.write(keep)
-        signed = judgement.signed
-        await self._open(OpenQuarantine(batch.city, batch.epoch, kind, signed.size, signed.root, digest))
+        if await self._database.write(keep):
+            signed = judgement.signed
+            await self._open(OpenQuarantine(batch.city, batch.epoch, kind, signed.size, signed.root, digest))
         await self.refresh()
 
     async def judge_kept(self) -> int:
@@ -186,6 +187,17 @@ class Disputes:
             self._gauge.labels(str(held.city), kind.name).set(held.open)
             if held.open and kind is Kind.FORK:
                 self._gauge.labels(str(held.city), Kind.UNEXPLAINED.name).set(0)
+
+    def _is_to_be_cited(self, conn: Connection, batch: Batch, kind: Kind) -> bool:
+        """Whether a decision is to rest on what a batch shows, now or once decisions are made again.
+
+        One that waits is enough: while nothing is decided a city must not fill the registry's disk.
+        """
+        if not opens(self._store.quarantines.of(conn, batch.city), batch.epoch, kind):
+            return False
+        if kind is Kind.FORK:
+            return undecided_fork(conn, self._store, batch.city) is None
+        return self._log_is_whole()  # nothing but a fork is decided upon later
 
     async def _judge_kept(self, _asked: bool) -> None:
         await self.judge_kept()

@@ -104,6 +104,12 @@ class EvidenceStore:
         table = self._table
         return [(row[0], row[1], row[2]) for row in conn.execute(select(table.c.city, table.c.digest, table.c.reason))]
 
+    def digests(self, conn: Connection, city: int, reasons: Collection[str]) -> list[bytes]:
+        """Return the digests of what is kept as evidence against a city for one of these reasons, in order."""
+        table = self._table
+        query = select(table.c.digest).where(table.c.city == city, table.c.reason.in_(reasons))
+        return [row[0] for row in conn.execute(query.order_by(table.c.digest))]
+
     def counts(self, conn: Connection, reason: str) -> dict[int, int]:
         """Return how many pieces of evidence are kept for a reason, by city."""
         table = self._table

@@ -35,21 +35,32 @@ def undecided_forks(conn: Connection, store: RegistryStore) -> list[OpenQuaranti
         conn: The transaction.
         store: The registry's tables.
     """
-    cited = {(held.city, held.digest) for held in store.quarantines.all(conn)}
-    found: dict[int, OpenQuarantine] = {}
-    for city, digest, reason in sorted(store.evidence.reasons(conn)):
-        if reason not in _OF_HEADS or (city, digest) in cited or city in found:
-            continue
-        enrolled, body = store.city(conn, city), store.evidence.body(conn, city, digest)
-        # The evidence of an epoch that is over by now accuses nobody: its key signs nothing more.
-        if enrolled is None or not opens(store.quarantines.of(conn, city), enrolled.epoch, Kind.FORK):
-            continue
+    cities = sorted({city for city, _, reason in store.evidence.reasons(conn) if reason in _OF_HEADS})
+    found = [undecided_fork(conn, store, city) for city in cities]
+    return [command for command in found if command is not None]
+
+
+def undecided_fork(conn: Connection, store: RegistryStore, city: int) -> OpenQuarantine | None:
+    """Return what is to be decided upon what is kept of one city; None where that proves no fork of its open epoch.
+
+    Args:
+        conn: The transaction.
+        store: The registry's tables.
+        city: Division code.
+    """
+    enrolled = store.city(conn, city)
+    # First of all, and once: most cities of which something is kept are in quarantine for it.
+    if enrolled is None or not opens(store.quarantines.of(conn, city), enrolled.epoch, Kind.FORK):
+        return None
+    for digest in store.evidence.digests(conn, city, _OF_HEADS):
+        body = store.evidence.body(conn, city, digest)
         # What was changed since it was kept is for fsck to say.
         if body is not None and is_evidence(body) and sha256(body).digest() == digest:
+            # The evidence of an epoch that is over by now accuses nobody: its key signs nothing more.
             command = _command(conn, store, enrolled, digest, body)
             if command is not None:
-                found[city] = command
-    return list(found.values())
+                return command
+    return None
 
 
 def _command(

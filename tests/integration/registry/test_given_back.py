@@ -43,6 +43,7 @@ from elicense.workers.stop_mark import StopMark
 from registry.app import build
 from registry.breaches import CUSTODY_BROKEN
 from registry.cli import main as registry_command
+from registry.evidence_store import EVIDENCE_PER_REASON
 from registry.history import own_doubt
 from registry.names import registry_origin
 from registry.quarantine_model import Kind
@@ -991,6 +992,69 @@ async def test_a_fork_that_was_proved_while_the_registry_had_two_histories_is_de
     await forks_unjudged(nation)
     await nation.allow_signing()
     await is_kept_out(nation)
+
+
+async def test_a_city_that_forks_again_and_again_while_nothing_is_decided_fills_no_disk_and_is_judged_later(
+    nation: Nation,
+) -> None:
+    city, store = nation.suzhou, nation.world.store
+    for number in NUMBERS[:3]:
+        await issued(city, number)
+    await nation.keep()
+    await nation.tianjin.claim(NUMBERS[20])
+    held = await nation.mirror()
+    await nation.set_back()
+    # Small wrongs that were kept for the same reason leave no room for a great one, unless a decision is to cite it.
+    small = [f"wrong {number}".encode() for number in range(EVIDENCE_PER_REASON)]
+    for each in small:
+        nation.world.database.write_now(
+            lambda conn, body=each: store.evidence.add(  # type: ignore[misc]  # bound now
+                conn,
+                city=SUZHOU,
+                digest=sha256(body).digest(),
+                reason=errors.LogForked.reason,
+                body=body,
+                now_us=nation.world.clock(),
+            )
+        )
+    honest = list(city.salts)
+    for salt in range(4):
+        city.salts[0] = bytes([salt]) * 32
+        with pytest.raises(errors.LogForked):
+            await city.send(city.batch(0))
+    city.salts[:] = honest
+    assert nation.world.database.read_now(lambda conn: store.evidence.counts(conn, errors.LogForked.reason)) == {
+        SUZHOU: EVIDENCE_PER_REASON + 1
+    }
+    assert await nation.give(held) == len(held.entries)
+    await is_kept_out(nation)
+
+
+async def test_a_city_that_signs_heads_which_nobody_can_compute_while_nothing_is_decided_fills_no_disk(
+    nation: Nation,
+) -> None:
+    city, store = nation.suzhou, nation.world.store
+    await issued(city, NUMBERS[0])
+    await nation.keep()
+    await nation.tianjin.claim(NUMBERS[20])
+    held = await nation.mirror()
+    await nation.set_back()
+    city.issue(NUMBERS[1])
+
+    async def sign(number: int) -> None:
+        note = sign_checkpoint(Checkpoint(city.origin, city.size, bytes([number]) * 32), city.signer)
+        with pytest.raises(errors.RootMismatch):
+            await city.send(city.batch(city.size - 1, checkpoint=note))
+
+    for number in range(EVIDENCE_PER_REASON + 4):
+        await sign(number)
+    kept = nation.world.database.read_now(lambda conn: store.evidence.counts(conn, errors.RootMismatch.reason))
+    assert kept == {SUZHOU: EVIDENCE_PER_REASON}
+    # The next one is decided upon, and what the decision cites is kept.
+    assert await nation.give(held) == len(held.entries)
+    await sign(EVIDENCE_PER_REASON + 4)
+    assert [each.kind for each in nation.state()["quarantines"]] == [Kind.UNEXPLAINED]
+    assert not nation.world.fsck().findings
 
 
 async def test_kept_evidence_that_was_changed_accuses_nobody(nation: Nation) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from sqlalchemy import Connection
 
 from elicense import errors
 from elicense.cli.join import join
@@ -19,7 +20,7 @@ from elicense.trust.token import format_token
 from elicense.v1 import verification_pb2
 from registry.batch import Batch
 from registry.cli import main as registry_command
-from registry.evidence_store import EVIDENCE_PER_REASON
+from registry.evidence_store import EVIDENCE_PER_REASON, EvidenceStore
 from registry.readers import Readers
 from registry.reading import Reading
 from registry.serving import QUARANTINE_HEALTH
@@ -315,6 +316,29 @@ async def test_evidence_of_a_fork_that_was_released_does_not_close_the_door_agai
     assert await world.node.disputes.judge_kept() == 0
     assert [row[1:3] for row in await quarantines(world)] == [("FORK", 3)]
     assert not world.fsck().findings
+
+
+async def test_what_is_kept_of_a_city_that_is_in_quarantine_for_a_fork_is_not_read_again(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    city = await city_of(world)
+    city.issue(NUMBER)
+    with pytest.raises(errors.RootMismatch):
+        await city.send(city.batch(5, checkpoint=sign_checkpoint(Checkpoint(city.origin, 6, bytes(32)), city.signer)))
+    with pytest.raises(errors.Quarantined):
+        await city.send(city.batch(5))
+    assert [row[:3] for row in await quarantines(world)] == [(SUZHOU, "FORK", 1)]
+    assert len(world.database.read_now(world.store.evidence.reasons)) == 2
+    read: list[bytes] = []
+    body = EvidenceStore.body
+
+    def counted(self: EvidenceStore, conn: Connection, city: int, digest: bytes) -> bytes | None:
+        read.append(digest)
+        return body(self, conn, city, digest)
+
+    monkeypatch.setattr(EvidenceStore, "body", counted)
+    assert await world.node.disputes.judge_kept() == 0
+    assert read == []
 
 
 async def test_quarantines_survive_a_restart(world: World) -> None:
