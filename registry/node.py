@@ -189,7 +189,8 @@ class RunningNode:
             )
         if parts.writer.failure is None:
             await parts.server.set_ready()
-        _log.info("registry_ready", address=self.address)
+        # It answers in doubt too: that it may have to say INDETERMINATE, or refuse, is for who reads this to know.
+        _log.info("registry_ready", address=self.address, deciding=self._place.writes and parts.writer.failure is None)
 
     async def _is_in_doubt(self) -> bool:
         """Compare the registry's own log with its anchor; in doubt it decides nothing and says VALID of nothing.

@@ -3,8 +3,9 @@
 One mark tells the other processes of this start; another, beside the keys, tells every
 later start that the registry signed two histories, or that its database reported damage:
 after that nothing is signed until the log has been read from the disk again and is whole.
-While anything stops it, decisions may be missing: nobody is told that a licence is valid, and
+While the log is in doubt, decisions may be missing: nobody is told that a licence is valid, and
 nothing is erased.  Whether the database lacks what was signed is found out anew each time.
+A lone writer that only ended, by a fault of its own, leaves the log whole: answers stay true.
 """
 
 from __future__ import annotations

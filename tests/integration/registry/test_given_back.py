@@ -14,6 +14,7 @@ import pytest
 from click.testing import CliRunner
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from sqlalchemy import Connection
+from structlog.testing import capture_logs
 
 from elicense import errors
 from elicense.cli.join import join
@@ -23,6 +24,7 @@ from elicense.log.checkpoint import Checkpoint, sign_checkpoint
 from elicense.log.decision import SignedHead
 from elicense.log.entry import leaf_hash
 from elicense.log.model import Head, LogKey, NewEntry
+from elicense.log.writer import LogWriter
 from elicense.rpc.channel import secure_channel
 from elicense.rpc.errors import from_rpc_error
 from elicense.sql.database import Database
@@ -546,6 +548,37 @@ async def test_a_process_that_only_verifies_says_valid_of_nothing_though_the_one
     await nation.world.node.start()
     assert (await police.ask(NUMBER)).outcome == verification_pb2.OUTCOME_INDETERMINATE
     assert not await is_serving(nation)
+
+
+async def test_a_registry_in_doubt_says_as_it_starts_that_it_decides_nothing(nation: Nation) -> None:
+    await nation.tianjin.claim(NUMBERS[0])
+    held = await nation.mirror()
+    with capture_logs() as lines:
+        await nation.set_back()
+        await nation.give(held)
+        await nation.stop()
+        await nation.start()
+    assert [line["deciding"] for line in lines if line["event"] == "registry_ready"] == [False, True]
+
+
+async def test_a_registry_whose_writer_ended_by_its_own_fault_says_what_stays_true(
+    nation: Nation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await issued(nation.suzhou, NUMBER)
+    police = await nation.world.verifier()
+
+    async def fail(*_: object) -> None:
+        raise RuntimeError("a fault")
+
+    monkeypatch.setattr(LogWriter, "_settle", fail)
+    with pytest.raises(errors.StoreUnavailable):
+        await nation.tianjin.claim(NUMBERS[0])
+    assert (await police.ask(NUMBER)).outcome == verification_pb2.OUTCOME_VALID
+
+    async def is_left() -> bool:
+        return not await is_serving(nation)
+
+    await eventually(is_left)
 
 
 async def test_what_another_process_decides_while_one_compares_is_not_missing(nation: Nation) -> None:
