@@ -42,7 +42,8 @@ if TYPE_CHECKING:
 _CITY: Final = Struct(">q")
 #: Licences that one step folds.
 _LICENSES: Final = 500
-_REPLAYED: Final = 2_048
+#: Decisions that are held at once: one may grant a thousand claims, which takes 60 kB.
+_REPLAYED: Final = 128
 
 
 class Parts:

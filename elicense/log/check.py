@@ -25,7 +25,8 @@ from elicense.log.verifier_key import VerifierKey
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-_CHUNK: Final = 2_048
+#: Entries held at once: one of the registry's log may grant a thousand claims, which takes 60 kB.
+_CHUNK: Final = 128
 _HALF: Final = TILE_WIDTH // 2
 
 

@@ -6,20 +6,27 @@ import tracemalloc
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from uuid import UUID
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy import Connection
 
-from elicense.log.check import Finding
-from elicense.log.model import LogKey, StoredEntry
+from elicense.log.check import Finding, LogCheck, LogKeys, LogProgress
+from elicense.log.checkpoint import log_verifier_key
+from elicense.log.entry import leaf_hash
+from elicense.log.model import LogKey, NewEntry, StoredEntry
 from elicense.sql.database import Database
 from elicense.sql.schema import create_tables
 from elicense.sql.scratch import Scratch
+from elicense.trust.signer import FileSigner
 from elicense.v1 import log_pb2
 from elicense.view.links import PersonLink
+from registry.check_state import check_grants
 from registry.decided import Decided
 from registry.link_check import LinkCheck
 from registry.links import AskedLink
+from registry.model import Claim, ClaimState
 from registry.store import RegistryStore, metadata
 
 KEY = LogKey(0, 1)
@@ -85,6 +92,76 @@ def test_what_the_log_has_decided_lies_in_a_file() -> None:
 
     work(FEW)  # whatever is made once
     assert held_after(work, MANY) < held_after(work, FEW) + SPARE
+
+
+#: Entries that each grant as many claims as one may.
+FEW_GRANTS, MANY_GRANTS = 80, 400
+GRANTED = 1_000
+
+
+@pytest.fixture(scope="module")
+def granting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
+    """A registry whose log grants claims, a thousand an entry."""
+    store = RegistryStore()
+    url = f"sqlite:///{tmp_path_factory.mktemp('granting') / 'registry.db'}"
+    create_tables(url, metadata)
+
+    def write(conn: Connection) -> None:
+        store.logs.create(conn, KEY)
+        for number in range(MANY_GRANTS):
+            head = store.logs.head(conn, KEY)
+            assert head is not None
+            body = grant(number).SerializeToString()
+            entry = NewEntry(body, bytes(32), leaf_hash(bytes(32), body))
+            store.logs.advance(conn, head, [entry], recorded_us=number + 1)
+
+    with closing(Database(url, readers=1, writers=1)) as database:
+        database.write_now(write)
+        yield database
+
+
+def grant(number: int) -> log_pb2.RegistryRecord:
+    record = log_pb2.RegistryRecord()
+    record.claims_granted.city = 320500
+    for each in range(GRANTED):
+        record.claims_granted.claims.add(
+            person_tag=name(f"p{number}.", each), license_id=name(f"l{number}.", each), request_id=bytes(16)
+        )
+    return record
+
+
+def claims(count: int) -> list[Claim]:
+    """The first claim of each of so many grants."""
+    return [
+        Claim(name(f"p{n}.", 0), 320500, name(f"l{n}.", 0), str(UUID(int=0)), int(ClaimState.HELD), 0, 1, n)
+        for n in range(count)
+    ]
+
+
+def test_claims_are_compared_with_their_grants_some_at_a_time(granting: Database) -> None:
+    findings: list[Finding] = []
+
+    def work(count: int) -> None:
+        granting.read_now(lambda conn: check_grants(conn, RegistryStore(), claims(count), findings.append))
+
+    work(FEW_GRANTS)
+    assert held_after(work, MANY_GRANTS) < held_after(work, FEW_GRANTS) + SPARE
+    assert findings == []
+
+
+def test_of_a_log_that_grants_claims_only_some_is_held_at_once(granting: Database) -> None:
+    key = log_verifier_key("origin", FileSigner(Ed25519PrivateKey.generate()).public_key())
+
+    def work(_: int) -> None:
+        def read(conn: Connection) -> int:
+            keys = LogKeys("origin", key, None)
+            check = LogCheck(conn, RegistryStore().logs, KEY, keys=keys, found=lambda _: None, since=LogProgress())
+            return sum(len(chunk) for chunk in check.entries())
+
+        assert granting.read_now(read) == MANY_GRANTS
+
+    size = len(grant(0).SerializeToString())
+    assert held_after(work, MANY_GRANTS) < size * MANY_GRANTS * 3 // 4
 
 
 @pytest.mark.parametrize("lost", [False, True])
