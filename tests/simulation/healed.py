@@ -70,6 +70,8 @@ class Healed:
             for license_id, city in own.items():
                 if license_id in self.decisions.lost:
                     continue  # what a city was told of it, nobody can tell the registry any more
+                if license_id in self.writings.ever_erased - self.writings.erased:
+                    continue  # the city has it back, which erases it anew; the registry has had it emptied already
                 if held.get(license_id) != city:
                     there = held.get(license_id)
                     return f"{code} says that {city} has a license, and the registry says {there}"
