@@ -117,12 +117,9 @@ class VerdictOracle:
 
     def told(self, asked: Asked, verdict: pb.Verdict) -> None:
         """Check an answer at the moment when the verifier hears it."""
-        if asked.setbacks != self.setbacks or not self.decisions.lost.isdisjoint(self.writings.licenses(asked.number)):
-            return
         fresh = verdict.freshness
-        spoken_for = {fresh.city, *(each.place.city for each in self.writings.records(asked.number))}
-        if not self.decisions.quarantines.unmended.isdisjoint(spoken_for):
-            return  # whoever has the city's key vouches for what it likes
+        if self._is_beyond_judging(asked, fresh):
+            return
         self._within_the_log(fresh)
         if verdict.outcome == pb.OUTCOME_VALID and fresh.source != pb.SOURCE_CITY:
             self._of_somebody_licensed(asked)
@@ -148,6 +145,16 @@ class VerdictOracle:
         heads = [*self.cities[fresh.city].heads(fresh.city), *self.registry.heads(fresh.city)]
         if fresh.log_size > max(size for _, size, _ in heads):
             raise Violated(f"a verdict rests on {fresh.log_size} entries of {fresh.city}, which has fewer")
+
+    def _is_beyond_judging(self, asked: Asked, fresh: pb.Freshness) -> bool:
+        """Whether a verdict may rest on what is not known here."""
+        if asked.setbacks != self.setbacks or not self.decisions.lost.isdisjoint(self.writings.licenses(asked.number)):
+            return True
+        spoken_for = {fresh.city, *(each.place.city for each in self.writings.records(asked.number))}
+        if not self.decisions.quarantines.unmended.isdisjoint(spoken_for):
+            return True  # whoever has the city's key vouches for what it likes
+        # What a city wrote last may reach the registry when the city was set back already.
+        return bool(fresh.city) and self.registry.head(fresh.city)[:2] > self.cities[fresh.city].head(fresh.city)[:2]
 
     def _of_somebody_licensed(self, asked: Asked) -> None:
         if not (asked.is_whole or self.decisions.is_whole):
