@@ -70,7 +70,8 @@ def bring_back_transfer(
 def _of_erased(board: Board, arrival: Arrival, logged: log_pb2.TransferDecided) -> TransferDecision:
     """Return what became of a take-over whose record has been erased since.
 
-    Custody moves with the licence as it was last known: only the city that got it may order that it be erased.
+    Custody moves with the licence as it was last known: only the city that got it may order that it be erased. But it
+    was at its end, or nothing of it would have been erased; the order may be lost, if that city was set back as well.
     """
     row = board.row(arrival.person_key, arrival.license_id)
     if logged.refusal != log_pb2.TRANSFER_REFUSAL_UNSPECIFIED:
@@ -86,7 +87,7 @@ def _of_erased(board: Board, arrival: Arrival, logged: log_pb2.TransferDecided) 
         idx=arrival.idx,
         revision=row.revision + 1,
         event=int(license_pb2.LICENSE_EVENT_TRANSFERRED_IN),
-        flags=row.flags & ~int(ViewFlags.OFFERED),
+        flags=row.flags & ~int(ViewFlags.OFFERED) | int(ViewFlags.CANCELLED),
         entry_hash=arrival.entry_hash,
     )
     revision = after.as_revision(effective_us=board.now_us, received_us=board.now_us)

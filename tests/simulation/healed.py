@@ -4,13 +4,15 @@
 2. Both sides name the same custodian of each licence, but for one that a hand-over is lost of for ever.
 3. Of an erased licence nothing is left anywhere, but for one that a hand-over is lost of for ever: a city that has
    lost the word that it gave the licence away erases it upon nobody else's.
-4. ``fsck`` finds nothing on any side: the national view is the fold of the logs.
+4. ``fsck`` finds nothing on any side: the national view is the fold of the logs. But for a licence whose ERASED entry
+   both sides have lost, which its city has to erase anew.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Final
+from uuid import UUID
 
 from city_node import fsck as city_fsck
 from city_node.mirror import RegistryHistory
@@ -70,7 +72,7 @@ class Healed:
             for license_id, city in own.items():
                 if license_id in self.decisions.lost:
                     continue  # what a city was told of it, nobody can tell the registry any more
-                if license_id in self.writings.ever_erased - self.writings.erased:
+                if license_id in self._back():
                     continue  # the city has it back, which erases it anew; the registry has had it emptied already
                 if held.get(license_id) != city:
                     there = held.get(license_id)
@@ -87,6 +89,19 @@ class Healed:
                     if (left := self.left_of(license_id, source, code)) is not None:
                         return f"{whose} holds {left}, of a licence that was erased"
         return None
+
+    def is_excused(self, finding: Finding) -> bool:
+        """Whether what a self-check finds is of a licence that its city has back and the registry has had emptied."""
+        for license_id in self._back():
+            places = (each.place for each in self.writings.of_license[license_id])
+            names = {str(UUID(bytes=license_id)), *(f"{at.city}/{at.epoch}/{at.idx}" for at in places)}
+            if not names.isdisjoint(finding.where.split(" ")):
+                return True
+        return False
+
+    def _back(self) -> set[bytes]:
+        """Return the licences that were erased by an entry which both sides have lost."""
+        return self.writings.ever_erased - self.writings.erased
 
     def _erased(self) -> set[bytes]:
         return self.writings.erased - self.decisions.lost

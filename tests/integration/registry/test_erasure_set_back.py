@@ -260,6 +260,29 @@ async def test_a_license_that_was_erased_everywhere_is_erased_again(nation: Nati
     assert not nation.world.fsck().findings
 
 
+async def test_a_license_whose_erasure_is_lost_on_both_sides_is_not_valid_and_can_be_erased_anew(
+    nation: Nation,
+) -> None:
+    """The registry, set back, gets its take-over emptied; the city is set back before it has sent what erased it."""
+    license_id = await handed_over(nation)
+    nation.chengdu.change(license_id, "G", event=CANCELLED)
+    await nation.chengdu.replicate()
+    nation.chengdu.emptied = {0, 1}
+    mirror = await nation.mirror()
+    await nation.set_back()
+    await given_back(nation, mirror, nation.suzhou, nation.chengdu, nation.tianjin)
+    for city in nation.cities:
+        await city.send(city.batch(city.size))
+    police = await nation.world.verifier()
+    assert (await police.ask(NUMBERS[0])).outcome == verification_pb2.OUTCOME_INVALID
+    nation.chengdu.erase(license_id)
+    await nation.chengdu.replicate()
+    assert held(nation, nation.suzhou) == [False, False]
+    assert held(nation, nation.chengdu) == [False, False, True]
+    assert (await police.ask(NUMBERS[0])).outcome == verification_pb2.OUTCOME_NO_MATCH
+    assert not nation.world.fsck().findings
+
+
 async def test_a_grant_comes_back_behind_a_license_that_was_erased_while_its_grant_still_ran(
     nation: Nation,
 ) -> None:
