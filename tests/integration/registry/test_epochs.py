@@ -119,9 +119,14 @@ async def test_on_postgres_a_batch_that_waited_while_its_epoch_ended_is_refused(
         sending = asyncio.create_task(city.send(city.batch(1)))
         await eventually(partial(stand_and_wait, world, 2))
         holder.rollback()
-    assert (await opening).epoch == 2
-    with pytest.raises(errors.EpochClosed):
-        await sending
+    opened, sent = await asyncio.gather(opening, sending, return_exceptions=True)
+    # Others of the registry may stand there too, and change their order: whichever is second must be refused.
+    if isinstance(opened, BaseException):
+        assert isinstance(opened, errors.EpochNotBound)
+        assert not isinstance(sent, BaseException)
+    else:
+        assert opened.epoch == 2
+        assert isinstance(sent, errors.EpochClosed)
     assert not world.fsck().findings
 
 
