@@ -222,9 +222,8 @@ class ConflictStore:
             func.coalesce(func.sum(case((is_open & (c.deadline_us < bindparam("now")), 1), else_=0)), 0),
             func.coalesce(func.sum(case((c.state == int(ConflictState.DECIDED), 1), else_=0)), 0),
         )
-        of_city = bindparam("of_city", type_=Integer)
-        return of_all, of_all.where(or_(c.city == of_city, c.held_city == of_city))
+        return of_all, of_all.where(self._of(bindparam("of_city", type_=Integer)))
 
-    def _of(self, city: int | None) -> ColumnElement[bool]:
+    def _of(self, city: int | ColumnElement[int] | None) -> ColumnElement[bool]:
         c = self._table.c
         return true() if city is None else or_(c.city == city, c.held_city == city)

@@ -73,6 +73,7 @@ class TransferStore:
         self._arrivals = select(*arrival)
         self._arrival_pages = PlacePages(arrival)
         self._arrivals_of = BulkLookup(arrival, pending.c.license_id)
+        self._locked_arrivals_of = BulkLookup(arrival, pending.c.license_id, ordered_lock=True)
         offered = [offer.c[name] for name in OpenOffer.__dataclass_fields__]
         self._offers = select(*offered)
         self._offers_of = BulkLookup(offered, offer.c.license_id)
@@ -92,13 +93,8 @@ class TransferStore:
 
     def arrivals_of(self, conn: Connection, license_ids: Iterable[bytes], *, lock: bool = False) -> list[Arrival]:
         """Return the take-overs of these licences that wait, whosever they are; with ``lock`` none that is decided."""
-        if not lock:
-            return [Arrival(*row) for row in self._arrivals_of.execute(conn, license_ids)]
-        wanted = list(license_ids)
-        query = self._arrivals.with_for_update()
-        parts = [wanted[start : start + _MAX_KEYS] for start in range(0, len(wanted), _MAX_KEYS)]
-        column = self._pending.c.license_id
-        return [Arrival(*row) for part in parts for row in conn.execute(query.where(column.in_(part)))]
+        lookup = self._locked_arrivals_of if lock else self._arrivals_of
+        return [Arrival(*row) for row in lookup.execute(conn, license_ids)]
 
     def still_waiting(self, conn: Connection, arrivals: Sequence[Arrival]) -> list[Arrival]:
         """Return those of ``arrivals`` that have not been decided meanwhile, in their order."""

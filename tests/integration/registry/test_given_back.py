@@ -149,6 +149,16 @@ class Nation:
         assert self.postgres is not None
         await asyncio.to_thread(self.postgres.execute, statement)
 
+    def keep_anchor(self) -> None:
+        """Have the anchor set back too."""
+        anchor = self.world.config.anchor_path
+        self.kept[anchor] = anchor.read_bytes()
+
+    async def sign_anew(self) -> None:
+        """Decide upon what no copy of the log has; set back with its anchor, the registry signs another history so."""
+        for number in NUMBERS[10:20]:
+            await self.tianjin.claim(number)
+
     async def set_back(self) -> None:
         """The database, not the anchor."""
         await self.stop()
@@ -480,14 +490,13 @@ async def is_serving(nation: Nation) -> bool:
 async def test_a_registry_that_signed_two_histories_says_valid_of_no_license_until_an_operator_lets_it_go_on(
     nation: Nation,
 ) -> None:
-    suzhou, chengdu, tianjin = nation.cities
+    suzhou, chengdu, _ = nation.cities
     moves = await issued(suzhou, NUMBER)
     suzhou.offer(moves, CHENGDU)
     await suzhou.replicate()
     police = await nation.world.verifier()
-    anchor = nation.world.config.anchor_path
     await nation.keep()
-    nation.kept[anchor] = anchor.read_bytes()
+    nation.keep_anchor()
     moment = nation.world.clock()
     chengdu.take_over(moves, suzhou)
     await chengdu.replicate()
@@ -496,8 +505,7 @@ async def test_a_registry_that_signed_two_histories_says_valid_of_no_license_unt
     await nation.set_back()
     await nation.send_again(suzhou)
     # Nothing tells it that a hand-over is missing, and it signs anew.
-    for number in NUMBERS[10:20]:
-        await tianjin.claim(number)
+    await nation.sign_anew()
     context = verification_pb2.LookContext(purpose=verification_pb2.PURPOSE_ROADSIDE_CHECK, case_number="case-1")
     watch = verification_pb2_grpc.VerificationServiceStub(police.channel).WatchLicense(
         verification_pb2.WatchLicenseRequest(query=query(NUMBER), context=context),
@@ -683,8 +691,7 @@ async def test_a_vector_of_heads_is_true_though_the_logs_came_back_in_other_batc
 
 
 async def test_a_registry_set_back_with_its_anchor_stops_when_it_is_shown_what_it_signed(nation: Nation) -> None:
-    anchor = nation.world.config.anchor_path
-    nation.kept[anchor] = anchor.read_bytes()
+    nation.keep_anchor()
     await grants(nation)
     held = await nation.mirror()
     await nation.set_back()
@@ -700,13 +707,11 @@ async def test_a_registry_set_back_with_its_anchor_stops_when_it_is_shown_what_i
 async def test_a_registry_that_went_on_in_another_history_decides_nothing_more_over_every_restart(
     nation: Nation,
 ) -> None:
-    anchor = nation.world.config.anchor_path
-    nation.kept[anchor] = anchor.read_bytes()
+    nation.keep_anchor()
     await grants(nation)
     held = await nation.mirror()
     await nation.set_back()
-    for number in NUMBERS[10:20]:
-        await nation.tianjin.claim(number)
+    await nation.sign_anew()
     with pytest.raises(errors.LogForked):
         await nation.give(held)
     with pytest.raises(errors.LogForked):
@@ -724,13 +729,11 @@ async def test_a_registry_that_went_on_in_another_history_decides_nothing_more_o
 async def test_a_registry_that_lacks_decisions_does_not_forget_that_it_signed_two_histories_once_it_has_them(
     nation: Nation,
 ) -> None:
-    anchor = nation.world.config.anchor_path
-    nation.kept[anchor] = anchor.read_bytes()
+    nation.keep_anchor()
     await grants(nation)
     other = await nation.mirror()
     await nation.set_back()
-    for number in NUMBERS[10:20]:
-        await nation.tianjin.claim(number)
+    await nation.sign_anew()
     nation.kept.clear()
     await nation.keep()
     await nation.tianjin.claim(NUMBERS[20])
@@ -1012,14 +1015,12 @@ async def test_a_fork_that_was_proved_while_the_registry_had_two_histories_is_de
 ) -> None:
     for number in NUMBERS[:3]:
         await issued(nation.suzhou, number)
-    anchor = nation.world.config.anchor_path
     await nation.keep()
-    nation.kept[anchor] = anchor.read_bytes()
+    nation.keep_anchor()
     await nation.tianjin.claim(NUMBERS[20])
     other = await nation.mirror()
     await nation.set_back()
-    for number in NUMBERS[10:20]:
-        await nation.tianjin.claim(number)
+    await nation.sign_anew()
     with pytest.raises(errors.LogForked):
         await nation.give(other)
     await forks_unjudged(nation)
