@@ -40,6 +40,15 @@ __all__ = [
 
 _MAX_KEYS: Final = 4_000  # of one IN list, well below every engine's limit on parameters
 
+_FEWEST_ROWS: Final = 16
+"""Entries that are read at least where a page has room left: each query costs as much as reading some."""
+
+_FIRST_ROWS: Final = 64
+"""Entries that are read before it is known how large they are: one of the registry's may hold a thousand grants."""
+
+_MOST_ROWS: Final = 256
+"""Entries that are read at once, however small those before them: larger ones may follow."""
+
 
 class LogStore:
     """Reads and appends logs inside a caller's transaction.
@@ -192,13 +201,18 @@ class LogStore:
             max_bytes: Stop before records and salts exceed this; the first entry always comes.
         """
         found: list[StoredEntry] = []
-        taken = 0
-        for row in self._entry_range.all(conn, {**key_values(key), "start": start, "stop": start + count}):
-            entry = StoredEntry(*row)
-            taken += len(entry.record or b"") + len(entry.salt or b"")
-            if max_bytes is not None and found and taken > max_bytes:
+        taken, stop = 0, start + count
+        while (at := start + len(found)) < stop:
+            rows = stop - at if max_bytes is None else min(stop - at, _rows_within(max_bytes, len(found), taken))
+            read = self._entry_range.all(conn, {**key_values(key), "start": at, "stop": at + rows})
+            for row in read:
+                entry = StoredEntry(*row)
+                taken += len(entry.record or b"") + len(entry.salt or b"")
+                if max_bytes is not None and found and taken > max_bytes:
+                    return found
+                found.append(entry)
+            if len(read) < rows:
                 break
-            found.append(entry)
         return found
 
     def entries_at(self, conn: Connection, key: LogKey, indices: Iterable[int]) -> dict[int, StoredEntry]:
@@ -287,6 +301,13 @@ class LogStore:
         head = self.head(conn, key)
         if head is None or size > head.size:
             raise Malformed("the log is not that large", size=size)
+
+
+def _rows_within(max_bytes: int, rows: int, taken: int) -> int:
+    """Return how many rows to read next, where ``rows`` that were read have ``taken`` bytes."""
+    if not rows:
+        return _FIRST_ROWS
+    return min(_MOST_ROWS, max(_FEWEST_ROWS, (max_bytes - taken) * rows // max(taken, 1)))
 
 
 def _read_head(key: LogKey, size: int, frontier: bytes, root: bytes, note: bytes | None, recorded_us: int) -> Head:

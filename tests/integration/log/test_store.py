@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import tracemalloc
+from itertools import accumulate
+
 import pytest
 from sqlalchemy import Connection, update
 
@@ -71,6 +74,33 @@ def test_entries_stop_at_a_count_and_before_a_size_but_one_always_comes(world: L
     assert sizes(0, 5, 3_200) == [0, 1, 2]
     assert sizes(2, 5, 10) == [2]
     assert sizes(5, 5) == []
+
+
+def test_a_page_is_the_same_however_small_its_first_entries_are(world: LogWorld) -> None:
+    world.append([b"x" * 10] * 700 + [b"y" * 2_000] * 300)
+    for start, count, most in ((0, 1_000, 10**9), (0, 1_000, 100_000), (0, 650, 10**9), (690, 310, 50_000), (1, 64, 9)):
+        whole = world.database.read_now(lambda conn, s=start, c=count: world.store.entries(conn, KEY, s, c))  # type: ignore[misc]
+        total = accumulate(len(each.record or b"") + len(each.salt or b"") for each in whole)
+        wanted = [each for each, size in zip(whole, total, strict=True) if size <= most] or whole[:1]
+        page = world.database.read_now(
+            lambda conn, s=start, c=count, m=most: world.store.entries(conn, KEY, s, c, max_bytes=m)  # type: ignore[misc]
+        )
+        assert page == wanted
+
+
+@pytest.mark.parametrize("small", [0, 64])
+def test_a_page_of_large_entries_reads_few_more_than_it_has_room_for(world: LogWorld, small: int) -> None:
+    world.append([b""] * small or [b"x" * 20_000])
+    for _ in range(4):
+        world.append([b"x" * 20_000] * 128)
+    tracemalloc.start()
+    try:
+        page = world.database.read_now(lambda conn: world.store.entries(conn, KEY, 0, 600, max_bytes=100_000))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len([each for each in page if each.record]) == 4
+    assert peak < 7_000_000  # all of them are 10 MB
 
 
 def test_entries_are_found_by_their_indices(world: LogWorld) -> None:
