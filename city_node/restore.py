@@ -16,18 +16,21 @@ may be run again:
 6. The new epoch's head becomes the anchor, and the registry opens the epoch too: then it
    takes nothing more of the old one, also of what the node had sent before it ended.
 7. The licences that ever moved are folded again, with what the registry said of each.
-8. The node may sign again.
+8. Licences of which this database held a record that the registry holds emptied are told to the operator: both sides
+   have lost the entry that erased them.
+9. The node may sign again.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote, urlsplit
+from uuid import UUID
 
 import grpc
 import structlog
@@ -38,6 +41,7 @@ from city_node.epochs import Epochs
 from city_node.handing_in import HandingIn
 from city_node.history import may_go_on
 from city_node.keys import CityKeys
+from city_node.lost_erasures import LostErasures
 from city_node.progress import own_head
 from city_node.rebuild import Rebuild
 from city_node.refill import Refill
@@ -75,6 +79,8 @@ class Restored:
         refilled: Entries that came back from the registry.
         size: Entries of the open epoch.
         registered: Whether the registry has opened the epoch too, and holds all of it.
+        to_erase: Ids of licences that are back although they were erased, by the registry's word: both sides have lost
+            the entry that said so, and a person has to see to them; None where the registry was not asked.
     """
 
     epoch: int
@@ -82,6 +88,7 @@ class Restored:
     refilled: int
     size: int
     registered: bool
+    to_erase: tuple[UUID, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +175,8 @@ class Restore:
             replication=registry.replication,
             clock=self._clock,
         )
-        refilled = await self._refill(registry.recovery)
+        held = await self._held(registry.recovery)  # (1)
+        refilled, sizes = await self._refill(registry.recovery, held)
         ended = await handing_in.all()  # (3)
         restored = await self._go_on(ended=ended)
         registered = True
@@ -184,8 +192,9 @@ class Restore:
         # By now the registry has said everything: of an epoch that it has ended, not before the next one is open there.
         custody = CustodyRebuild(store=self._store, persons=self._keys.persons, city=self._config.city.code)
         await self._database.write(custody.run)  # (7)
-        mark.clear()  # (8)
-        return replace(restored, refilled=refilled, registered=registered)
+        to_erase = await self._to_erase(registry.recovery, sizes)  # (8)
+        mark.clear()  # (9)
+        return replace(restored, refilled=refilled, registered=registered, to_erase=to_erase)
 
     async def run_alone(self) -> Restored:
         """Open the next epoch at what the database holds, without asking the registry.
@@ -203,13 +212,22 @@ class Restore:
         verify_only_mark(self._config, self._clock).clear()
         return Restored(head.key.epoch + 1, True, 0, size, False)
 
-    async def _refill(self, stub: recovery_pb2_grpc.RecoveryServiceStub) -> int:
-        try:  # (1)
-            listed = await stub.ListEpochs(recovery_pb2.ListEpochsRequest(), timeout=LIST_SECONDS)
+    @staticmethod
+    async def _held(stub: recovery_pb2_grpc.RecoveryServiceStub) -> Sequence[recovery_pb2.EpochState]:
+        try:
+            listed: recovery_pb2.ListEpochsResponse = await stub.ListEpochs(
+                recovery_pb2.ListEpochsRequest(), timeout=LIST_SECONDS
+            )
         except grpc.RpcError as error:
             raise from_rpc_error(error) from error
-        refilled = 0
-        for state in listed.epochs:  # (2)
+        return listed.epochs
+
+    async def _refill(
+        self, stub: recovery_pb2_grpc.RecoveryServiceStub, held: Sequence[recovery_pb2.EpochState]
+    ) -> tuple[int, dict[int, int]]:
+        """Return how many entries came back, and by epoch how many both sides had before."""
+        refilled, sizes = 0, {}
+        for state in held:  # (2)
             key = LogKey(self._config.city.code, state.epoch)
             row = EpochKey(key.log, key.epoch, state.log_verifier_key)
             before = await self._database.write(partial(self._open_log, row=row))
@@ -223,8 +241,24 @@ class Restore:
                 progress=partial(self._progress, state.epoch),
             ).run(key, keys, state)
             refilled += head.size - before
+            sizes[state.epoch] = min(before, state.size)
             self._registry_position = state.epoch, state.size
-        return refilled
+        return refilled, sizes
+
+    async def _to_erase(
+        self, stub: recovery_pb2_grpc.RecoveryServiceStub, sizes: Mapping[int, int]
+    ) -> tuple[UUID, ...] | None:
+        lost = LostErasures(database=self._database, store=self._store, stub=stub, city=self._config.city.code)
+        try:
+            licenses = tuple(UUID(bytes=license_id) for license_id in await lost.licenses(sizes))
+        except Error as error:
+            # Whatever was to be restored is so by now.
+            _log.warning("erasures_not_compared", reason=error.reason, detail=error.message)
+            return None
+        if licenses:
+            # Also where nobody sees what the command prints.
+            _log.warning("erased_licenses_back", licenses=[str(each) for each in licenses])
+        return licenses
 
     def _open_log(self, conn: Connection, *, row: EpochKey) -> int:
         """Open the log of an epoch unless it is there, and return its size."""

@@ -39,6 +39,9 @@ if TYPE_CHECKING:
 
     from elicense.log.model import Head
 
+#: Looked at for one answer: some ten milliseconds.
+SLOTS_PER_ANSWER: Final = 65_536
+
 _POSSESSION: Final = "the possession note must be over the new, empty log"
 
 
@@ -206,14 +209,31 @@ class HeldLogs:
         """
         return await self._database.read(lambda conn: self._page(conn, key, first_index))
 
+    async def emptied(self, key: LogKey, first_index: int) -> tuple[list[int], int]:
+        """Return which slots from ``first_index`` on are emptied, as far as one answer goes, and where it ends.
+
+        Raises:
+            NotFound: There is no such log.
+            Malformed: The log ends before.
+        """
+
+        def read(conn: Connection) -> tuple[list[int], int]:
+            stop = min(self._head(conn, key, first_index).size, first_index + SLOTS_PER_ANSWER)
+            return self._store.logs.erased.between(conn, key, first_index, stop), stop
+
+        return await self._database.read(read)
+
     def _page(self, conn: Connection, key: LogKey, first_index: int) -> Page:
-        logs = self._store.logs
-        head = logs.head(conn, key)
+        self._head(conn, key, first_index)
+        return read_page(conn, self._store.logs, key, first_index)
+
+    def _head(self, conn: Connection, key: LogKey, first_index: int) -> Head:
+        head = self._store.logs.head(conn, key)
         if head is None:
             raise NotFound("there is no such epoch of this city's log")
         if first_index > head.size:
             raise Malformed(f"the log has {head.size} entries", size=head.size)
-        return read_page(conn, logs, key, first_index)
+        return head
 
     def _receipt(self, head: Head, cosigned: tuple[int, bytes] | None) -> bytes:
         if cosigned is not None and cosigned[0] == head.size:

@@ -54,6 +54,15 @@ _NOT_ENDED: Final = (
     "and no restore has opened an epoch, `elicense-city allow-signing` lets it sign as it is"
 )
 
+_TO_ERASE: Final = (
+    "by the registry's word these licences were erased, and neither side holds the record that says so any more,\n"
+    "so they stand as the database had them.  Look into this city's files before anybody relies on them: cancel\n"
+    "each that was erased, and erase it once the time that the law keeps it is over"
+)
+_NOT_ASKED: Final = (
+    "the registry did not say which licences of the database were erased meanwhile: run it again once it can be reached"
+)
+
 
 @click.command()
 @CONFIG
@@ -70,6 +79,10 @@ def restore(config_path: Path, without_registry: bool, as_json: bool) -> None:
     The old epoch of the log goes on when the anchor shows that nothing is
     missing; else the next one begins, with a new key.  Killed at any moment, the
     same command goes on where it was.
+
+    If registry and city were both set back before the entry that erased a licence
+    was held again, the licence is back: the command names it, where the database had
+    a record of it that the registry holds emptied.
     """
     config = load_city_config(config_path)
     logging.getLogger("alembic").setLevel(logging.WARNING)
@@ -85,9 +98,13 @@ def restore(config_path: Path, without_registry: bool, as_json: bool) -> None:
                 click.echo(_NOT_ENDED, err=True)
             raise
     if as_json:
-        click.echo(json.dumps(asdict(restored)))
+        click.echo(json.dumps(asdict(restored), default=str))
         return
     click.echo(_sentence(restored))
+    if restored.to_erase is None:
+        click.echo(_NOT_ASKED)
+    elif restored.to_erase:
+        click.echo("\n".join([_TO_ERASE, *map(str, restored.to_erase)]))
     click.echo(
         "what is not in the log comes from the database as it was put back: certificates revoked since are in force\n"
         "again (`elicense-city revoke`), and people enrolled since have to join again (`elicense-city token`)"

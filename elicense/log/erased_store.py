@@ -86,6 +86,12 @@ class ErasedStore:
         self._mark(conn, found)
         return found
 
+    def between(self, conn: Connection, key: LogKey, start: int, stop: int) -> list[int]:
+        """Return the indices of the emptied slots from ``start`` up to ``stop``, in order."""
+        c = self._entry.c
+        there = (c.log == key.log, c.epoch == key.epoch, c.idx >= start, c.idx < stop, c.record.is_(None))
+        return list(conn.scalars(select(c.idx).where(*there).order_by(c.idx)))
+
     def unscrubbed(self, conn: Connection) -> list[tuple[LogKey, int]]:
         """Return the emptied slots whose content the database's files may still hold."""
         c = self._marked.c

@@ -224,6 +224,7 @@ REGISTRY_METHODS: Mapping[str, frozenset[Role]] = MappingProxyType(
         "/elicense.v1.ReplicationService/ShipAccesses": _CITY,
         "/elicense.v1.RecoveryService/ListEpochs": _CITY,
         "/elicense.v1.RecoveryService/ReadLog": _CITY,
+        "/elicense.v1.RecoveryService/ListEmptiedSlots": _CITY,
         "/elicense.v1.RecoveryService/OpenEpoch": _CITY,
         "/elicense.v1.RecoveryService/ReadRegistryLog": _CITY,
         "/elicense.v1.RecoveryService/ReturnRegistryLog": _CITY,

@@ -53,6 +53,12 @@ class RecoveryServicer(recovery_pb2_grpc.RecoveryServiceServicer):
             heads=map(_head, page.heads),
         )
 
+    async def ListEmptiedSlots(self, request: pb.ListEmptiedSlotsRequest, context: Any) -> pb.ListEmptiedSlotsResponse:
+        """List the caller's emptied slots; see the proto."""
+        key = LogKey(own_city(current_caller()), request.epoch)
+        indices, next_index = await self._held.emptied(key, request.first_index)
+        return pb.ListEmptiedSlotsResponse(indices=indices, next_index=next_index)
+
     async def ReadRegistryLog(self, request: pb.ReadRegistryLogRequest, context: Any) -> pb.ReadRegistryLogResponse:
         """Read the registry's own log; see the proto."""
         own = await self._own.read(request.epoch, request.first_index, wanted=request.evidence_wanted)

@@ -184,6 +184,14 @@ class Oracle:
         if left is not None and not self.setbacks.may_be_lost(code, self.now_us()):
             raise Violated(f"an erased licence has {left} still")
 
+    def told_to_erase(self, code: int, licenses: set[bytes]) -> None:
+        """Check what an operator is told to erase anew: all of it was erased, by an entry that is lost."""
+        self.checks += 1
+        if not licenses <= self.writings.ever_erased - self.writings.erased:
+            raise Violated(f"the operator of {code} is told to erase a licence, and no entry that erased it is lost")
+        for license_id in licenses:
+            self.writings.told[code].setdefault(license_id, self.now_us())
+
     def ruled(self, conflict_id: bytes, standing: bytes) -> None:
         """Check, when somebody hears how a conflict ended, that the registry's log says the same."""
         self.checks += 1

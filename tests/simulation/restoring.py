@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 from city_node.keys import LogSigners
 from city_node.restore import Restore, Upstream
 from elicense.clock import SECOND_US
-from elicense.errors import Error
+from elicense.errors import Error, Unavailable
 from elicense.trust.roles import Role
 from elicense.trust.spiffe import Caller, city_id
 from tests.simulation.template import START_US
@@ -46,6 +46,9 @@ class Restoring:
             self._nation.event(f"no restore of {self._code}: {why(error)}")
             return error
         self._nation.event(f"{restored}")
+        if restored.to_erase is None:
+            return Unavailable("the operator was not told what to erase anew, and runs it again")
+        self._nation.oracle.told_to_erase(self._code, {license_id.bytes for license_id in restored.to_erase})
         self._nation.outcome.restored += 1
         return None
 

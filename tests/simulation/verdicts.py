@@ -5,7 +5,8 @@
    nothing that the registry held when it was asked.  (While it has its log back from its cities, it may hold what a
    city wrote upon a decision that it lacks: that forbids nothing as of a time before it was written.)
 3. VALID by the registry is no older than the verifier's limit.
-4. VALID by a city: it has custody, and nothing that it had committed when it was asked forbids driving.
+4. VALID by a city: it has custody, and nothing that it had committed when it was asked forbids driving; but for what
+   it had written, before its operator was told so, of a licence that was erased by an entry which both sides have lost.
 5. INVALID: a record says so.
 6. NO_MATCH: the registry held no licence of the person when it was asked, or it was erased since.
 7. VALID by the registry: it did not hold, when it was asked, that the person is barred by a licence that counted.
@@ -180,7 +181,9 @@ class VerdictOracle:
         if asked.custodian not in (0, fresh.city):
             raise Violated(f"VALID by {fresh.city}, and {asked.custodian} had custody when it was asked")
         for each in asked.committed:
-            if not self.decisions.is_late(each):
+            told_us = self.writings.told[fresh.city].get(each.license_id, 0)
+            is_lost = each.license_id not in self.writings.erased and each.at_us < told_us
+            if not is_lost and not self.decisions.is_late(each):
                 raise Violated(f"VALID by {fresh.city} after {each.place} forbade driving")
 
     def _in_view(self, license_id: bytes) -> int:

@@ -120,6 +120,7 @@ class CityWritings:
         bars: Those that bar the holder.
         erased: Licences that were erased.
         ever_erased: Those too whose ERASED entry is lost: what they were may come back emptied all the same.
+        told: Those, by city, that its operator was told to erase anew as it was restored, and when that was first.
     """
 
     of_license: dict[bytes, list[Written]] = field(default_factory=lambda: defaultdict(list))
@@ -129,6 +130,7 @@ class CityWritings:
     bars: list[Written] = field(default_factory=list)
     erased: set[bytes] = field(default_factory=set)
     ever_erased: set[bytes] = field(default_factory=set)
+    told: dict[int, dict[bytes, int]] = field(default_factory=lambda: defaultdict(dict))
     _sizes: dict[tuple[int, int], int] = field(default_factory=lambda: defaultdict(int))
 
     def read(self, city: int, source: Watch, now_us: int) -> Iterator[Written]:

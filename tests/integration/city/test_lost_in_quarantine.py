@@ -85,7 +85,7 @@ async def test_a_registry_that_was_set_back_gets_from_a_city_in_quarantine_what_
     assert "move the database aside" in await command(city_node.cli.main, "restore", *config_of(suzhou), status=1)
     lose_database(suzhou)
     restored = await restore(suzhou)
-    assert restored == {"epoch": 2, "opened": True, "refilled": 2, "size": 1, "registered": True}
+    assert restored == {"epoch": 2, "opened": True, "refilled": 2, "size": 1, "registered": True, "to_erase": []}
     await all_is_well(cluster, suzhou)
 
 
@@ -96,6 +96,6 @@ async def test_a_city_restored_after_its_fork_loses_nothing_that_it_had_a_receip
     await let_in(cluster, SUZHOU, tmp_path)
     # One restore hands in what was lost, and goes on behind it: nothing is moved aside.
     restored = await restore(suzhou)
-    assert restored == {"epoch": 2, "opened": True, "refilled": 0, "size": 1, "registered": True}
+    assert restored == {"epoch": 2, "opened": True, "refilled": 0, "size": 1, "registered": True, "to_erase": []}
     assert await holds(cluster, suzhou) == 2
     await all_is_well(cluster, suzhou)

@@ -121,7 +121,7 @@ async def test_a_database_that_was_set_back_is_refilled_and_its_epoch_goes_on(cl
         await suzhou.issue(third)
     await suzhou.stop()
     restored = await restore(suzhou)
-    assert restored == {"epoch": 1, "opened": False, "refilled": 2, "size": 3, "registered": True}
+    assert restored == {"epoch": 1, "opened": False, "refilled": 2, "size": 3, "registered": True, "to_erase": []}
     ours, theirs = both(cluster, suzhou, 1)
     assert ours == theirs == before
     await suzhou.start()
@@ -150,7 +150,7 @@ async def test_a_city_that_lost_database_and_anchor_goes_on_in_a_new_epoch(
     suzhou.config.anchor_path.unlink()
     police = await cluster.enroll_national(("verifier", "police", "highway"), tmp_path / "police")
     restored = await restore(suzhou)
-    assert restored == {"epoch": 2, "opened": True, "refilled": 2, "size": 1, "registered": True}
+    assert restored == {"epoch": 2, "opened": True, "refilled": 2, "size": 1, "registered": True, "to_erase": []}
     ours, theirs = both(cluster, suzhou, 1)
     assert ours == theirs == before
     ours, theirs = both(cluster, suzhou, 2)
@@ -342,7 +342,7 @@ async def test_a_city_whose_fork_was_released_is_restored_into_a_new_epoch(
     assert "move the database aside" in await command(city_node.cli.main, "restore", *config, status=1)
     lose_database(suzhou)
     restored = await restore(suzhou)
-    assert restored == {"epoch": 2, "opened": True, "refilled": 1, "size": 1, "registered": True}
+    assert restored == {"epoch": 2, "opened": True, "refilled": 1, "size": 1, "registered": True, "to_erase": []}
     await suzhou.start()
     clerk = tmp_path / "clerk-again"
     suzhou.clerk_credentials = await cluster.enroll_at(suzhou, ("clerk", str(SUZHOU), "window-2"), clerk)

@@ -166,3 +166,27 @@ async def test_a_city_gets_back_its_own_log_byte_for_byte_and_no_other(world: Wo
     assert not nothing.entries
     with pytest.raises(grpc.aio.AioRpcError):
         await recovery(tianjin).ReadLog(pb.ReadLogRequest(epoch=2, first_index=0), timeout=20)
+
+
+async def test_a_city_is_told_which_of_its_slots_are_held_emptied_and_of_no_other(
+    world: World, suzhou: City, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tianjin = await world.city(TIANJIN)
+
+    async def asked(city: City, first_index: int, epoch: int = 1) -> tuple[list[int], int]:
+        request = pb.ListEmptiedSlotsRequest(epoch=epoch, first_index=first_index)
+        listed = await recovery(city).ListEmptiedSlots(request, timeout=20)
+        return list(listed.indices), listed.next_index
+
+    assert await asked(suzhou, 0) == ([], 2)
+    erased = world.store.logs.erased
+    world.database.write_now(lambda conn: erased.erase(conn, [(LogKey(SUZHOU, 1), 1)]))
+    assert await asked(suzhou, 0) == ([1], 2)
+    assert await asked(suzhou, 2) == ([], 2)
+    assert await asked(tianjin, 0) == ([], 0)
+    monkeypatch.setattr("registry.epochs.SLOTS_PER_ANSWER", 1)
+    assert await asked(suzhou, 0) == ([], 1)
+    assert await asked(suzhou, 1) == ([1], 2)
+    for wrong in ({"first_index": 3}, {"first_index": 0, "epoch": 2}):
+        with pytest.raises(grpc.aio.AioRpcError):
+            await asked(suzhou, **wrong)
