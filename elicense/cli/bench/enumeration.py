@@ -28,7 +28,7 @@ import click
 from elicense.cli.bench.paired import MedianDifference, median_difference
 from elicense.cli.demo.figures import ExpectationFailed
 from elicense.cli.demo.nation import SUZHOU, Nation, plan_nation
-from elicense.cli.demo.processes import Household
+from elicense.cli.demo.processes import Household, run_as_household
 from elicense.cli.demo.rolls import make_roll
 from elicense.clock import china_date, utc_micros
 from elicense.license.model import License
@@ -199,7 +199,7 @@ def enumeration(pairs: int, as_json: bool) -> None:
     folder = Path(mkdtemp(prefix="elicense-bench-"))
     household = Household()
     try:
-        results = asyncio.run(run(folder, household, triples=pairs))
+        results = run_as_household(run(folder, household, triples=pairs))
     finally:
         household.kill_all()
         shutil.rmtree(folder, ignore_errors=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import shutil
 from pathlib import Path
 from tempfile import mkdtemp
@@ -13,7 +12,7 @@ from elicense.cli.bench.database import Database, open_database
 from elicense.cli.bench.issue import Issuing, Size
 from elicense.cli.bench.report import Report
 from elicense.cli.demo.nation import SUZHOU, plan_nation
-from elicense.cli.demo.processes import Household
+from elicense.cli.demo.processes import Household, run_as_household
 
 
 @click.command()
@@ -79,7 +78,7 @@ def issue(
     with open_database(postgres=postgres, database=None, database_pid=None) as where, where.beside() as city:
         nation.registry.database, nation.nodes[SUZHOU].database = where.url, city.url
         try:
-            report = asyncio.run(run(where))
+            report = run_as_household(run(where))
         finally:
             household.kill_all()
             shutil.rmtree(folder, ignore_errors=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import shutil
 from dataclasses import asdict
@@ -15,7 +14,7 @@ from elicense.cli.bench.database import Database, database_options, open_databas
 from elicense.cli.bench.house import House
 from elicense.cli.bench.pilot import LICENSES, SETTINGS, Pilot, Replicated
 from elicense.cli.bench.replicate import signature_rate
-from elicense.cli.demo.processes import Household
+from elicense.cli.demo.processes import Household, run_as_household
 
 
 @click.command()
@@ -61,7 +60,7 @@ def pilot(licenses: int, database: str | None, database_pid: int | None, *, post
 
     with open_database(postgres=postgres, database=database, database_pid=database_pid) as where:
         try:
-            result, checks = asyncio.run(run(where))
+            result, checks = run_as_household(run(where))
         finally:
             household.kill_all()
             shutil.rmtree(folder, ignore_errors=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import shutil
 from pathlib import Path
 from tempfile import mkdtemp
@@ -14,7 +13,7 @@ from elicense.cli.bench.house import open_house
 from elicense.cli.bench.replicate import Replicating
 from elicense.cli.bench.report import Report
 from elicense.cli.bench.sending import SENDERS
-from elicense.cli.demo.processes import Household
+from elicense.cli.demo.processes import Household, run_as_household
 
 
 @click.command()
@@ -54,7 +53,7 @@ def replicate(
 
     with open_database(postgres=postgres, database=database, database_pid=database_pid) as where:
         try:
-            report = asyncio.run(run(where))
+            report = run_as_household(run(where))
         finally:
             household.kill_all()
             shutil.rmtree(folder, ignore_errors=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import shutil
 from dataclasses import asdict
@@ -17,7 +16,7 @@ from elicense.cli.bench.house import open_house
 from elicense.cli.bench.scale import Point, Scale, measure_point
 from elicense.cli.bench.scale_plot import draw
 from elicense.cli.bench.verify import Size
-from elicense.cli.demo.processes import Household
+from elicense.cli.demo.processes import Household, run_as_household
 from elicense.cli.load.plot import FORMATS, PlotsMissing, load_pyplot
 
 MAX_LICENSES: Final = 17_000_000
@@ -138,7 +137,7 @@ def _measure(where: Database, licenses: int, cities: int, size: Size, rounds: in
             return await measure_point(house, size, rounds=rounds)
 
     try:
-        return asyncio.run(run())
+        return run_as_household(run())
     finally:
         household.kill_all()
         shutil.rmtree(folder, ignore_errors=True)

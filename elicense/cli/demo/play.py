@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-import signal
 import tempfile
 import time
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +15,7 @@ from elicense.cli.demo import dispute, moving, outage, scenes
 from elicense.cli.demo.display import Display
 from elicense.cli.demo.figures import ExpectationFailed, Figures
 from elicense.cli.demo.nation import CHENGDU, Nation, plan_nation
-from elicense.cli.demo.processes import Household
+from elicense.cli.demo.processes import Household, run_as_household
 from elicense.cli.demo.stage import CASE_NUMBER, Stage, asked_of
 from elicense.clock import china_date, utc_micros
 from elicense.errors import Error, Malformed
@@ -128,17 +126,17 @@ def run(options: Options, display: Display) -> None:
     Raises:
         ExpectationFailed: Something did not come out as promised; the folder is kept for a look at the nodes' logs.
         Malformed: The folder that was asked for is not empty.
-        KeyboardInterrupt: Ctrl-C, or the terminal went away.
+        KeyboardInterrupt: Ctrl-C, SIGTERM, or the terminal went away.
     """
     folder = open_folder(options.folder)
     household = Household()
     leave_logs = True
     try:
-        asyncio.run(_guarded(options, folder, household, display))
+        run_as_household(play(options, folder, household, display))
         leave_logs = False
-    except (KeyboardInterrupt, asyncio.CancelledError):
+    except KeyboardInterrupt:
         leave_logs = False
-        raise KeyboardInterrupt from None
+        raise
     except Error as error:
         reason = "" if isinstance(error, ExpectationFailed) else f" [{error.reason}]"
         raise ExpectationFailed(f"{error.message}{reason}; the nodes' logs are in {folder}") from error
@@ -147,14 +145,3 @@ def run(options: Options, display: Display) -> None:
         display.close()
         if options.folder is None and not leave_logs:
             shutil.rmtree(folder, ignore_errors=True)
-
-
-async def _guarded(options: Options, folder: Path, household: Household, display: Display) -> None:
-    """Play so that SIGTERM and the end of the terminal stop the nodes just as Ctrl-C does."""
-    task = asyncio.current_task()
-    loop = asyncio.get_running_loop()
-    if task is not None:
-        for number in (signal.SIGTERM, signal.SIGHUP):
-            with suppress(NotImplementedError):
-                loop.add_signal_handler(number, task.cancel)
-    await play(options, folder, household, display)

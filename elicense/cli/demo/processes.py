@@ -12,13 +12,15 @@ import asyncio
 import os
 import signal
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, TypeVar
 
 from elicense.cli.demo.figures import ExpectationFailed
 from elicense.cli.demo.ports import HeldPorts
+
+T = TypeVar("T")
 
 GRACE_S: Final = 30.0
 """Seconds that a child has to drain before it is killed: more than a node lets its calls take."""
@@ -39,6 +41,33 @@ def last_line(path: Path) -> str:
         if lines:
             return lines[-1][:300]
     return ""
+
+
+def run_as_household(work: Coroutine[Any, Any, T]) -> T:
+    """Run what starts processes; :func:`ended_by_signals`.
+
+    Raises:
+        KeyboardInterrupt: One of the three came; whoever called ends the processes.
+    """
+    try:
+        return asyncio.run(ended_by_signals(work))
+    except asyncio.CancelledError:
+        raise KeyboardInterrupt from None
+
+
+async def ended_by_signals(work: Coroutine[Any, Any, T]) -> T:
+    """Await what starts processes, which SIGTERM and the end of the terminal cancel just as Ctrl-C does.
+
+    Raises:
+        CancelledError: One of them came.
+    """
+    task = asyncio.current_task()
+    loop = asyncio.get_running_loop()
+    if task is not None:
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            with suppress(NotImplementedError):
+                loop.add_signal_handler(number, task.cancel)
+    return await work
 
 
 class Child:

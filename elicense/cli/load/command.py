@@ -15,6 +15,7 @@ from typing import Final
 
 import click
 
+from elicense.cli.demo.processes import ended_by_signals
 from elicense.cli.load.curve import diurnal, steady
 from elicense.cli.load.display import Display, choose_display
 from elicense.cli.load.loops import CutShort, Loop
@@ -115,14 +116,17 @@ def load(  # one option a parameter
 def _run(scenario: Scenario, running: Running, folder: Path | None, display: Display) -> Report:
     reports: list[Report] = []
 
-    async def main() -> int:
+    async def measured() -> None:
         async with _target(scenario, running, folder, display) as target:
             reports.append(await _measure(scenario, target, "nodes that run" if running.any else OWN, display))
+
+    async def main() -> int:
+        await ended_by_signals(measured())
         return 0
 
     try:
         run_loop(main)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, asyncio.CancelledError):
         click.echo("stopped before the test began; nothing was left running", err=True)
         sys.exit(130)
     return reports[0]
@@ -200,8 +204,9 @@ async def _running(running: Running) -> Target:
 async def _measure(scenario: Scenario, target: Target, name: str, display: Display) -> Report:
     tally, stop = Tally(), asyncio.Event()
     loop = asyncio.get_running_loop()
-    # From here on Ctrl-C gives the report so far.
-    loop.add_signal_handler(signal.SIGINT, stop.set)
+    # From here on Ctrl-C gives the report so far, and so does whatever else would end it.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        loop.add_signal_handler(number, stop.set)
     async with AsyncExitStack() as stack:
         call = await calls_of(scenario, target, stack)
         making = Loop(

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import socket
+import subprocess
 import sys
 from pathlib import Path
 
@@ -17,6 +19,29 @@ SLEEPER = "import sys, time; print('ready', flush=True); time.sleep(600)"
 STUBBORN = (
     "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN);print('ready', flush=True); time.sleep(600)"
 )
+
+
+#: Starts a child, prints its id and waits; what ends it is raised once the child is gone.
+WAITING = f"""
+import asyncio, signal, sys
+from pathlib import Path
+from elicense.cli.demo.processes import Household, run_as_household
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # what runs in the background ignores it
+household = Household()
+
+async def main():
+    child = await household.start([sys.executable, "-c", {SLEEPER!r}], log=Path(sys.argv[1]))
+    print(child.pid, flush=True)
+    await asyncio.Event().wait()
+
+try:
+    run_as_household(main())
+except KeyboardInterrupt:
+    sys.exit(130)
+finally:
+    household.kill_all()
+"""
 
 
 def alive(pid: int) -> bool:
@@ -54,6 +79,17 @@ async def test_a_child_leads_its_own_group_and_ends_on_request(tmp_path: Path) -
 
     assert not child.running
     assert not alive(child.pid)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda each: each.name)
+def test_whatever_asks_it_to_end_leaves_no_child_behind(tmp_path: Path, number: signal.Signals) -> None:
+    with subprocess.Popen([sys.executable, "-c", WAITING, str(tmp_path / "log")], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        child = int(process.stdout.readline())
+        assert alive(child)
+        process.send_signal(number)
+        assert process.wait(timeout=60) == 130
+    assert not alive(child)
 
 
 async def test_a_child_that_ignores_the_request_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
