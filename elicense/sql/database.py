@@ -90,6 +90,7 @@ class Database:
         self._queries = SingleQueries(self._reading)
         self._writing = open_engine(parsed, connections=writers)
         self._own = threading.local()
+        self._kept: set[Connection] = set()
         self._read_threads = self._threads(readers, self._reading, "sql-read")
         self._write_threads = self._threads(writers, self._writing, "sql-write")
         self._write_lanes = Lanes(self._write_threads)
@@ -165,6 +166,9 @@ class Database:
         self._read_threads.shutdown()
         self._write_threads.shutdown()
         self._queries.close()
+        # What its thread leaves behind may be collected only when the pool is gone, and then nobody closes it.
+        while self._kept:
+            self._kept.pop().close()
         self._reading.dispose()
         self._writing.dispose()
 
@@ -183,6 +187,7 @@ class Database:
         kept: Connection | None = getattr(self._own, "connection", None)
         connection = kept or engine.connect()
         self._own.connection = None
+        self._kept.discard(connection)
         try:
             yield connection
         except BaseException:
@@ -190,6 +195,7 @@ class Database:
             raise
         if getattr(self._own, "engine", None) is engine:
             self._own.connection = connection
+            self._kept.add(connection)
         else:
             connection.close()
 

@@ -117,6 +117,14 @@ async def test_a_read_sees_one_snapshot(database: Database) -> None:
     assert await database.read(ids) == [1, 2]
 
 
+async def test_a_closed_database_has_closed_its_connections_whoever_refers_to_one_still(database: Database) -> None:
+    held: list[Connection] = []
+    await database.read(held.append)
+    await database.write(held.append)
+    await asyncio.to_thread(database.close)
+    assert [connection.closed for connection in held] == [True, True]
+
+
 async def test_a_single_query_sees_what_was_committed_before_it(database: Database) -> None:
     for number in range(1, 4):
         add(database, number)
