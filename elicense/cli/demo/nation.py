@@ -11,7 +11,7 @@ from typing import Final
 
 import grpc
 
-from elicense.cli.demo.processes import Child, Household, wait_listening
+from elicense.cli.demo.processes import COMMAND_TIMEOUT_S, Child, Household, wait_listening
 from elicense.cli.join import join
 from elicense.client import AsyncClient, connect_async
 from elicense.rpc.channel import secure_channel
@@ -20,6 +20,9 @@ from elicense.trust.spiffe import server_name
 from elicense.v1 import issuance_pb2_grpc, replication_pb2_grpc, transfer_pb2_grpc
 
 TRUST_DOMAIN: Final = "demo.elicense.example"
+
+SLOWEST_IMPORT: Final = 30_000
+"""Bytes a second, a hundred drivers, below which an import is taken to hang: a file of a million is 300 MB."""
 
 
 def _command(name: str, package: str) -> tuple[str, ...]:
@@ -175,14 +178,17 @@ class Nation:
     async def _token(self, node: Node, *what: str) -> str:
         return (await self._run(node, "token", *what, "--config", node.config)).strip()
 
-    async def _run(self, node: Node, *arguments: str) -> str:
-        return await self.household.run([*node.command, *arguments], name=f"{node.name} {arguments[0]}", log=node.log)
+    async def _run(self, node: Node, *arguments: str, timeout_s: float = COMMAND_TIMEOUT_S) -> str:
+        name = f"{node.name} {arguments[0]}"
+        return await self.household.run([*node.command, *arguments], name=name, log=node.log, timeout_s=timeout_s)
 
     async def import_file(self, city: City, file: Path, *, rejects: Path, progress: Path) -> str:
         """Import a file of drivers through a city's clerk; returns what the command printed."""
         credentials = ("--credentials", str(self.clerk_folder(city)))
         files = ("--rejects", str(rejects), "--progress", str(progress))
-        return await self._run(self.nodes[city], "import", str(file), *credentials, *files)
+        size = (await asyncio.to_thread(file.stat)).st_size
+        timeout_s = COMMAND_TIMEOUT_S + size / SLOWEST_IMPORT
+        return await self._run(self.nodes[city], "import", str(file), *credentials, *files, timeout_s=timeout_s)
 
     async def clerk_command(self, city: City, *arguments: str) -> str:
         """Run a verb as a city's clerk; returns what it printed."""

@@ -136,24 +136,27 @@ class Household:
         """Start a process that stays; its output goes to the end of ``log``."""
         return await self._spawn(argv, log, subprocess.DEVNULL, to_log=True)
 
-    async def run(self, argv: Sequence[str], *, name: str, log: Path) -> str:
+    async def run(self, argv: Sequence[str], *, name: str, log: Path, timeout_s: float = COMMAND_TIMEOUT_S) -> str:
         """Run a command to its end and return its standard output.
 
         Args:
             argv: The command.
             name: What it is called in an error.
             log: File to whose end its standard error goes.
+            timeout_s: Seconds after which it is taken to hang.
 
         Raises:
             ExpectationFailed: It ended with an error, or did not end.
         """
         child = await self._spawn(argv, log, subprocess.DEVNULL, to_log=False)
         try:
-            status, output = await child.communicate(COMMAND_TIMEOUT_S)
+            status, output = await child.communicate(timeout_s)
         except TimeoutError as error:
-            raise ExpectationFailed(f"{name}: did not end within {COMMAND_TIMEOUT_S:.0f} s") from error
+            raise ExpectationFailed(f"{name}: did not end within {timeout_s:.0f} s") from error
         finally:
             child.kill()
+            # Else the loop may be closed before it has heard of the end.
+            await child.ended()
             self._children.remove(child)
         if status != 0:
             raise ExpectationFailed(f"{name}: exit status {status}: {last_line(log)}")

@@ -70,6 +70,12 @@ async def test_a_command_that_fails_is_named_with_its_last_line(tmp_path: Path) 
         await household.run([sys.executable, "-c", code], name="Suzhou join", log=tmp_path / "log")
 
 
+async def test_a_command_is_given_the_time_that_it_is_said_to_need(tmp_path: Path) -> None:
+    household = Household()
+    with pytest.raises(ExpectationFailed, match=r"sleep: did not end within 0 s"):
+        await household.run([sys.executable, "-c", SLEEPER], name="sleep", log=tmp_path / "log", timeout_s=0.2)
+
+
 async def test_a_child_leads_its_own_group_and_ends_on_request(tmp_path: Path) -> None:
     household = Household()
     child = await household.start([sys.executable, "-c", SLEEPER], log=tmp_path / "log")
