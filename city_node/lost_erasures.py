@@ -66,7 +66,8 @@ class LostErasures:
             while index < size:
                 listed = await self._emptied(key, index)
                 emptied = [each for each in listed.indices if each < size]
-                back |= await self._database.read(partial(self._back, key=key, emptied=emptied))
+                if emptied:
+                    back |= await self._database.read(partial(self._back, key=key, emptied=emptied))
                 index = listed.next_index
         return sorted(back)
 
@@ -84,8 +85,6 @@ class LostErasures:
 
     def _back(self, conn: Connection, *, key: LogKey, emptied: Sequence[int]) -> set[bytes]:
         """Return the licences in custody of which the database holds one of these slots in full."""
-        if not emptied:
-            return set()
         entries = self._store.logs.entries_at(conn, key, emptied).values()
         named = {license_id for entry in entries if (license_id := _license_of(entry.record)) is not None}
         rows = ((license_id, self._store.view.by_license(conn, license_id)) for license_id in named)

@@ -187,10 +187,10 @@ class Database:
         kept: Connection | None = getattr(self._own, "connection", None)
         connection = kept or engine.connect()
         self._own.connection = None
-        self._kept.discard(connection)
         try:
             yield connection
         except BaseException:
+            self._kept.discard(connection)
             connection.close()
             raise
         if getattr(self._own, "engine", None) is engine:
