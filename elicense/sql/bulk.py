@@ -10,8 +10,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import BigInteger, Boolean, Column, Integer, LargeBinary, SmallInteger, String
+from sqlalchemy import Column, LargeBinary
 
+from elicense.sql.arrays import ARRAY_TYPES, array_of
 from elicense.sql.direct import change, change_each, query
 from elicense.sql.single import Query
 
@@ -21,15 +22,6 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, Table
 
     Values = tuple[bytes | int | str | None, ...]
-
-_ARRAY_TYPES: Final = {
-    BigInteger: "bigint[]",
-    Boolean: "boolean[]",
-    Integer: "integer[]",
-    LargeBinary: "bytea[]",
-    SmallInteger: "smallint[]",
-    String: "text[]",
-}
 
 #: Keys of one look-up on SQLite.  Few sizes, because each is a statement of its own that every
 #: connection keeps prepared, at some hundred bytes a key; what is missing is filled up with a key once more.
@@ -51,6 +43,7 @@ class _Written:
     _arrays: str
 
     def __init__(self, columns: Sequence[Column[Any]]) -> None:
+        self._kinds = [ARRAY_TYPES[type(column.type)] for column in columns]
         self._blobs = [
             (position, bool(column.nullable))
             for position, column in enumerate(columns)
@@ -68,7 +61,10 @@ class _Written:
             return 0
         if conn.dialect.name == "sqlite":
             return change_each(conn, self._each, self._for_sqlite(rows))
-        return change(conn, self._arrays, [list(values) for values in zip(*rows, strict=True)])
+        columns = zip(*rows, strict=True)
+        return change(
+            conn, self._arrays, [array_of(kind, values) for kind, values in zip(self._kinds, columns, strict=True)]
+        )
 
     def _for_sqlite(self, rows: Sequence[Values]) -> list[Any]:
         """Return the rows with bytes as the driver takes them at once.
@@ -144,7 +140,8 @@ class _ByKeys:
     """
 
     def __init__(self, key: Column[Any], start: str, end: str) -> None:
-        self._array = f"{start.replace('?', '%b')} {key.name} = ANY(%b::{_ARRAY_TYPES[type(key.type)]}){end}"
+        self._kind = ARRAY_TYPES[type(key.type)]
+        self._array = f"{start.replace('?', '%b')} {key.name} = ANY(%b::{self._kind.name}){end}"
         self._is_bytes = isinstance(key.type, LargeBinary)
         self._in = {size: f"{start} {key.name} IN ({', '.join('?' * size)}){end}" for size in _LOOKUP_SIZES}
 
@@ -160,7 +157,7 @@ class _ByKeys:
         if not wanted:
             return []
         if conn.dialect.name != "sqlite":
-            return query(conn, self._array, (*given, wanted))
+            return query(conn, self._array, (*given, array_of(self._kind, wanted)))
         found: list[Any] = []
         largest = _LOOKUP_SIZES[-1]
         for start in range(0, len(wanted), largest):
@@ -204,7 +201,7 @@ class BulkLookup(_ByKeys):
         """
         wanted = sorted(set(keys))
         if dialect != "sqlite":
-            return Query(self._array, (wanted,))
+            return Query(self._array, (array_of(self._kind, wanted),))
         filled = self._filled(wanted)
         return Query(self._in[len(filled)], tuple(filled))
 
@@ -230,7 +227,7 @@ def _names(columns: Iterable[Column[Any]]) -> str:
 
 def _unnest(columns: Iterable[Column[Any]]) -> str:
     # %b asks psycopg for binary: as text, every byte would be escaped.
-    return f"unnest({', '.join(f'%b::{_ARRAY_TYPES[type(column.type)]}' for column in columns)})"
+    return f"unnest({', '.join(f'%b::{ARRAY_TYPES[type(column.type)].name}' for column in columns)})"
 
 
 def _on_conflict(table: Table, merged: Mapping[str, str], only_if: str) -> str:

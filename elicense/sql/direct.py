@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn, TypeVar
 
+from psycopg.pq import Format
 from sqlalchemy import BigInteger, Boolean, Integer, LargeBinary, SmallInteger, String, exc
 
 if TYPE_CHECKING:
@@ -110,10 +111,22 @@ def query(conn: Connection, text: str, values: Sequence[Any] | Mapping[str, Any]
     """
 
     def fetched(cursor: DBAPICursor) -> list[tuple[Any, ...]]:
+        ask_for_binary(cursor, conn.dialect.name)
         cursor.execute(text, values)
         return cursor.fetchall()  # type: ignore[return-value]  # both drivers give a list of tuples
 
     return _on_cursor(conn, text, fetched)
+
+
+def ask_for_binary(cursor: Any, dialect: str) -> None:
+    """Have PostgreSQL answer with bytes as they are: as text each is two digits, to be written and read again.
+
+    Args:
+        cursor: The driver's.
+        dialect: Name of the dialect.
+    """
+    if dialect != "sqlite":
+        cursor.format = Format.BINARY
 
 
 def change(conn: Connection, text: str, values: Sequence[Any] | Mapping[str, Any]) -> int:

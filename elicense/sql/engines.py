@@ -11,6 +11,7 @@ from sqlalchemy.exc import ArgumentError
 
 from elicense.errors import Malformed, StoreUnavailable
 from elicense.sql import direct
+from elicense.sql.arrays import send_arrays
 
 LOCK_WAIT_S: Final = 10
 """How long a statement waits for a lock of another process."""
@@ -145,6 +146,7 @@ def _open_postgres(url: URL, *, connections: int, read_only: bool) -> Engine:
 
     @event.listens_for(engine, "connect")
     def _check(connection: Any, _record: object) -> None:
+        send_arrays(connection)
         connection.autocommit = True
         fsync, synchronous = connection.execute(_DURABILITY).fetchone()
         if fsync != "on":
@@ -155,6 +157,9 @@ def _open_postgres(url: URL, *, connections: int, read_only: bool) -> Engine:
         if not read_only:
             # A plan that was kept from when a table was nearly empty would read all of it for every batch.
             connection.execute("SET plan_cache_mode = force_custom_plan")
+            # Rows are found by keys alone.  At the default, made for disks that turn, reading all of a table of some
+            # hundred thousand rows seems cheaper than looking for the two thousand of a batch.
+            connection.execute("SET random_page_cost = 1.1")
         connection.autocommit = False
         connection.read_only = read_only
 

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sqlalchemy import exc
 
+from elicense.sql.direct import ask_for_binary
+
 if TYPE_CHECKING:
     from sqlalchemy import Engine, PoolProxiedConnection
 
@@ -47,6 +49,7 @@ class SingleQueries:
             connection = self._connection()
             cursor = connection.cursor()
             try:
+                ask_for_binary(cursor, self._engine.dialect.name)
                 cursor.execute(*query)
                 return list(cursor.fetchall())
             finally:

@@ -7,19 +7,24 @@ from collections.abc import Iterator, Sequence
 import pytest
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     Column,
     Connection,
+    Integer,
     LargeBinary,
     MetaData,
     PrimaryKeyConstraint,
     SmallInteger,
     String,
     Table,
+    exc,
     select,
 )
 
 from elicense.sql.bulk import BulkInsert, BulkLookup, BulkMark, BulkUpdate
 from elicense.sql.database import Database
+from elicense.sql.schema import create_tables
+from tests.support.postgres import PostgresServer
 from tests.support.stores import EmptyStore
 
 metadata = MetaData()
@@ -40,6 +45,18 @@ SLOT = Table(
     Column("number", BigInteger, nullable=False, autoincrement=False),
     Column("hashed", LargeBinary, nullable=False),
     Column("content", LargeBinary),
+    PrimaryKeyConstraint("number"),
+    info={"dist": "number"},
+)
+ANYTHING = Table(
+    "anything",
+    metadata,
+    Column("number", BigInteger, nullable=False, autoincrement=False),
+    Column("flag", Boolean),
+    Column("small", SmallInteger),
+    Column("medium", Integer),
+    Column("large", BigInteger),
+    Column("name", String(400)),
     PrimaryKeyConstraint("number"),
     info={"dist": "number"},
 )
@@ -88,6 +105,51 @@ def test_bytes_and_empty_columns_are_read_as_they_were_written(database: Databas
     database.write_now(lambda conn: BulkInsert(SLOT).execute(conn, rows))
     read = select(SLOT).order_by(SLOT.c.number)
     assert database.read_now(lambda conn: [tuple(row) for row in conn.execute(read)]) == rows
+
+
+@pytest.mark.parametrize("empty", [(), (0,), range(300)])
+def test_values_of_every_type_are_read_as_they_were_written(empty_store: EmptyStore, empty: Sequence[int]) -> None:
+    texts, numbers = ("", "王 \U00020bb7", '{NULL,"\\\\}', "x" * 300), (0, -1, 2**15 - 1, -(2**15))
+    rows = [
+        (
+            number,
+            *(
+                (None,) * 5
+                if number in empty
+                else (
+                    number % 3 == 0,
+                    numbers[number % 4],
+                    numbers[number % 4] * 2**16,
+                    numbers[number % 4] * 2**48,
+                    texts[number % 4],
+                )
+            ),
+        )
+        for number in range(300)
+    ]
+    database = Database(empty_store.create(metadata))
+    database.write_now(lambda conn: BulkInsert(ANYTHING).execute(conn, rows))
+    read = select(ANYTHING).order_by(ANYTHING.c.number)
+    assert database.read_now(lambda conn: [tuple(row) for row in conn.execute(read)]) == rows
+    wanted = ["x" * 300, "王 \U00020bb7", "none of them"]
+    lookup = BulkLookup([ANYTHING.c.number], ANYTHING.c.name)
+    found = database.read_now(lambda conn: sorted(row[0] for row in lookup.execute(conn, wanted)))
+    assert found == [row[0] for row in rows if row[5] in wanted]
+    database.close()
+
+
+@pytest.mark.parametrize("wrong", [2**63, "one", b"\1"])
+def test_a_value_that_a_column_can_not_have_is_refused_by_the_database_and_nothing_is_written(
+    postgres: PostgresServer, wrong: object
+) -> None:
+    with postgres.database() as url:
+        create_tables(url, metadata)
+        database = Database(url)
+        rows = [(number, b"", None) for number in range(10)]
+        with pytest.raises(exc.DBAPIError):
+            database.write_now(lambda conn: BulkInsert(SLOT).execute(conn, [*rows, (wrong, b"", None)]))  # type: ignore[list-item]
+        assert database.read_now(lambda conn: list(conn.execute(select(SLOT)))) == []
+        database.close()
 
 
 def test_a_mark_is_set_where_the_condition_holds_and_nowhere_else(database: Database) -> None:
