@@ -27,6 +27,7 @@ from city_node.comparison import Comparison, RegistryHead
 from city_node.gate import SigningGate
 from city_node.metrics import ReplicationMetrics
 from city_node.pace import Pace, wait_for
+from city_node.read_ahead import ReadAhead
 from city_node.receipts import Receipts
 from city_node.registry_clock import RegistryClock
 from city_node.replicated import OpensEpoch, OwnLog
@@ -96,6 +97,7 @@ class Replicator:
         self._there = key
         self._log = log
         self._batches = batches
+        self._ahead = ReadAhead(batches)
         self._stub = stub
         self._opening = opening
         self._receipts = receipts
@@ -155,8 +157,11 @@ class Replicator:
         Raises:
             Error: The registry refuses, or did not answer.
         """
-        while await self._round():
-            pass
+        try:
+            while await self._round():
+                pass
+        finally:
+            self._ahead.drop()
 
     def stop(self) -> None:
         """End :meth:`run` after the call in flight."""
@@ -171,20 +176,24 @@ class Replicator:
         # Another process may have led until now.
         self._next_index = None if self._log.shared else self._next_index
         clock = asyncio.get_running_loop().time
-        while not self._pace.stopped:
-            try:
-                began = clock()
-                if await self._round():
-                    seconds, is_wanted = clock() - began, bool(self._entries_wanted)
-                    await self._pace.after_batch(self._carried, seconds=seconds, is_wanted=is_wanted)
-                else:
-                    await self._pace.idle(self._next_index or 0, decision_due=self._decision_due)
-            except Exception as error:  # a bug here must not end replication for good, in silence
-                self._note_failure(error)
-                failures += 1
-                await self._pace.after_failure(failures)
-                continue
-            failures = 0
+        try:
+            while not self._pace.stopped:
+                try:
+                    began = clock()
+                    if await self._round():
+                        seconds, is_wanted = clock() - began, bool(self._entries_wanted)
+                        await self._pace.after_batch(self._carried, seconds=seconds, is_wanted=is_wanted)
+                    else:
+                        await self._pace.idle(self._next_index or 0, decision_due=self._decision_due)
+                except Exception as error:  # a bug here must not end replication for good, in silence
+                    self._ahead.drop()
+                    self._note_failure(error)
+                    failures += 1
+                    await self._pace.after_failure(failures)
+                    continue
+                failures = 0
+        finally:
+            self._ahead.drop()
 
     async def compare_if_due(self) -> None:
         """Compare, if there is reason to, though another process replicates."""
@@ -223,6 +232,8 @@ class Replicator:
     async def _round(self) -> bool:
         """Make one call; return True when another should follow at once."""
         if self._next_index is None or self._compare_due:
+            # What was read may be of another database by now.
+            self._ahead.drop()
             self._compare_due = False
             await self._receipts.load()
             await self.compare(CALL_SECONDS)
@@ -234,8 +245,10 @@ class Replicator:
         # Before anything is read: what is recorded from here on must not seem to be part of it.
         left = self._registry_us()
         city_us, tip_size = await self._log.durable()
-        batch = await self._batches.read(self._key, next_index, wanted=self._entries_wanted)
+        batch = await self._ahead.read(self._key, next_index, wanted=self._entries_wanted)
         self._metrics.waiting(tip_size - next_index, batch.oldest_us)
+        if batch.size < tip_size:
+            self._ahead.begin(self._key, batch.size, wanted=self._entries_wanted)
         response = await self._send(batch, next_index, city_us, max(tip_size, batch.size), left)
         self._carried = len(batch.entries)
         self._decision_due = response.decisions_pending

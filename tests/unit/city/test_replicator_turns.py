@@ -72,6 +72,9 @@ class Receipts:
     def open(self, *_: object) -> None:
         return
 
+    def doubt(self) -> None:
+        return
+
     async def take(self, *_: object, **__: object) -> None:
         return
 
@@ -132,3 +135,54 @@ async def test_a_city_with_a_stream_of_single_changes_lets_them_gather_for_a_mom
 ) -> None:
     paused = await pauses(monkeypatch, is_urgent=True, entries=FEW_ENTRIES // 2)
     assert paused == [GATHER_S] * (IN_ALL // (FEW_ENTRIES // 2) - 1)
+
+
+async def test_the_next_batch_is_read_while_the_registry_takes_in_the_one_before(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    order: list[str] = []
+
+    class Read(Batches):
+        async def read(self, key: LogKey, start: int, *, wanted: int = 0) -> Batch:
+            order.append(f"read {start}")
+            return await super().read(key, start, wanted=wanted)
+
+    class Registry(Stub):
+        async def AppendEntries(self, request: Any, *, timeout: float) -> Any:  # noqa: N802, ASYNC109  # the stub's own
+            await asyncio.sleep(0)
+            answer = await super().AppendEntries(request, timeout=timeout)
+            answer.entries_wanted = 0
+            order.append(f"has {answer.next_index}")
+            return answer
+
+    replicator = replicating(log=Log(True, size=3 * ENTRIES), batches=Read(), stub=Registry(), receipts=Receipts())
+    await replicator.catch_up()
+    # The last one is not waited for by anything: there is nothing behind it.
+    assert order == ["read 0", "read 64", "has 64", "read 128", "has 128", "has 192"]
+
+
+async def test_what_was_read_before_a_database_was_set_back_is_not_sent() -> None:
+    sent: list[int] = []
+    batches = Batches()
+
+    class Registry(Stub):
+        async def GetReplicationState(self, request: Any, *, timeout: float) -> Any:  # noqa: N802, ASYNC109  # the stub's own
+            return pb.GetReplicationStateResponse(epoch=1, next_index=sum(sent))
+
+        async def AppendEntries(self, request: Any, *, timeout: float) -> Any:  # noqa: N802, ASYNC109  # the stub's own
+            await asyncio.sleep(0)
+            sent.append(len(request.entries))
+            answer = await super().AppendEntries(request, timeout=timeout)
+            answer.entries_wanted = 0
+            if len(sent) == 1:
+                # The batch behind this one has been read by now.
+                batches.entries = 1
+                replicator.compare_soon()
+            return answer
+
+    log = Log(True, size=2 * ENTRIES)
+    replicator = replicating(log=log, batches=batches, stub=Registry(), receipts=Receipts())
+    assert await replicator._round()
+    assert await replicator._round()
+    replicator._ahead.drop()
+    assert sent == [ENTRIES, 1]
