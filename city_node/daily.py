@@ -135,9 +135,9 @@ class DailyRules:
 
         def read(conn: Connection) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
             after = (place[:16], place[16:]) if place else None
-            rows = self._store.view.page(conn, city=self._city, after=after, limit=size)
-            due = [(row.person_key, row.license_id) for row in rows if _is_due(row.standing, until)]
-            last = rows[-1].person_key + rows[-1].license_id if len(rows) == size else b""
+            rows = self._store.view.standings(conn, city=self._city, after=after, limit=size)
+            due = [(person_key, license_id) for person_key, license_id, standing in rows if _is_due(standing, until)]
+            last = rows[-1][0] + rows[-1][1] if len(rows) == size else b""
             return len(rows), due, last
 
         looked_at, due, last = await self._database.read(read)
@@ -213,7 +213,7 @@ class DailyRules:
 
 def _is_due(standing: bytes, until: date) -> bool:
     try:
-        day = first_due(decode_standing(standing))
+        day = first_due(decode_standing(standing, classes=False))
     except Malformed:
         return False
     return day is not None and day <= until

@@ -139,10 +139,14 @@ def write_validity(validity: Validity, into: pb.License) -> None:
         message.until_date.CopyFrom(shared_message(validity.until_date))
 
 
-def decode_standing(data: bytes) -> Standing:
+def decode_standing(data: bytes, *, classes: bool = True) -> Standing:
     """Return the standing in serialized ``LicenseStanding`` bytes.
 
     No bytes at all are the standing of a licence of which nothing is left.
+
+    Args:
+        data: The bytes.
+        classes: Whether to read the vehicle classes, which take longer than all the rest; left out, there are none.
 
     Raises:
         Malformed: The bytes are no such message, or a date in them does not exist.
@@ -151,7 +155,7 @@ def decode_standing(data: bytes) -> Standing:
         message = pb.LicenseStanding.FromString(data)
     except DecodeError as error:
         raise Malformed("the standing is not a LicenseStanding message") from error
-    standing, faults = _read(message)
+    standing, faults = _read(message, classes=classes)
     if faults:
         raise Malformed("the standing holds dates that do not exist", violations=faults)
     return standing
@@ -272,11 +276,11 @@ def _checked(part: pb.LicenseStanding) -> bytes:
     return b"" if faults else part.SerializeToString()
 
 
-def _read(message: pb.License | pb.LicenseStanding) -> tuple[Standing, list[Violation]]:
+def _read(message: pb.License | pb.LicenseStanding, *, classes: bool = True) -> tuple[Standing, list[Violation]]:
     faults: list[Violation] = []
     letters = message.status_letters
     standing = Standing(
-        read_classes(message.vehicle_classes, faults, ""),
+        read_classes(message.vehicle_classes, faults, "") if classes else (),
         read_letters(letters, faults, "status_letters") if letters else (),
         read_validity(message.validity, faults, "") if message.HasField("validity") else None,
         read_date(message.points_roll_date, faults, "points_roll_date")
