@@ -26,7 +26,7 @@ from city_node.batches import Batch, BatchReader
 from city_node.comparison import Comparison, RegistryHead
 from city_node.gate import SigningGate
 from city_node.metrics import ReplicationMetrics
-from city_node.pace import Pace, wait_for
+from city_node.pace import FEW_ENTRIES, Pace, wait_for
 from city_node.read_ahead import ReadAhead
 from city_node.receipts import Receipts
 from city_node.registry_clock import RegistryClock
@@ -132,6 +132,8 @@ class Replicator:
     def compare_soon(self) -> None:
         """Compare with the registry before the next call: the database may be another one than before."""
         self._compare_due = True
+        # What was read may be of another database.
+        self._ahead.drop()
         self._receipts.doubt()
         self._pace.wake()
 
@@ -232,7 +234,6 @@ class Replicator:
     async def _round(self) -> bool:
         """Make one call; return True when another should follow at once."""
         if self._next_index is None or self._compare_due:
-            # What was read may be of another database by now.
             self._ahead.drop()
             self._compare_due = False
             await self._receipts.load()
@@ -247,8 +248,9 @@ class Replicator:
         city_us, tip_size = await self._log.durable()
         batch = await self._ahead.read(self._key, next_index, wanted=self._entries_wanted)
         self._metrics.waiting(tip_size - next_index, batch.oldest_us)
-        if batch.size < tip_size:
-            self._ahead.begin(self._key, batch.size, wanted=self._entries_wanted)
+        if not self._entries_wanted and tip_size - batch.size >= FEW_ENTRIES:
+            # A backlog.  Of single changes more are to gather first, and how many are wanted changes with every answer.
+            self._ahead.begin(self._key, batch.size)
         response = await self._send(batch, next_index, city_us, max(tip_size, batch.size), left)
         self._carried = len(batch.entries)
         self._decision_due = response.decisions_pending

@@ -135,6 +135,8 @@ def _open_postgres(url: URL, *, connections: int, read_only: bool) -> Engine:
         isolation_level="REPEATABLE READ" if read_only else "READ COMMITTED",
         connect_args={
             "connect_timeout": 5,
+            # What is sent as text is in UTF-8, whatever the database or the environment would have.
+            "client_encoding": "utf8",
             # A dead peer must become an error, not a wait without end.
             "keepalives_idle": 10,
             "keepalives_interval": 5,

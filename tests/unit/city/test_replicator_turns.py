@@ -186,3 +186,26 @@ async def test_what_was_read_before_a_database_was_set_back_is_not_sent() -> Non
     assert await replicator._round()
     replicator._ahead.drop()
     assert sent == [ENTRIES, 1]
+
+
+@pytest.mark.parametrize(("wanted", "left"), [(ENTRIES, ENTRIES), (0, FEW_ENTRIES - 1)])
+async def test_nothing_is_read_ahead_while_others_wait_or_single_changes_gather(wanted: int, left: int) -> None:
+    read: list[int] = []
+
+    class Read(Batches):
+        async def read(self, key: LogKey, start: int, *, wanted: int = 0) -> Batch:
+            read.append(start)
+            return await super().read(key, start, wanted=wanted)
+
+    class Registry(Stub):
+        async def AppendEntries(self, request: Any, *, timeout: float) -> Any:  # noqa: N802, ASYNC109  # the stub's own
+            await asyncio.sleep(0)
+            answer = await super().AppendEntries(request, timeout=timeout)
+            answer.entries_wanted = wanted
+            return answer
+
+    replicator = replicating(log=Log(True, size=ENTRIES + left), batches=Read(), stub=Registry(), receipts=Receipts())
+    replicator._entries_wanted = wanted
+    assert await replicator._round()
+    await asyncio.sleep(0)
+    assert read == [0]
