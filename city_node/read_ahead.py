@@ -7,7 +7,7 @@ as the registry takes to read it, and need not wait for the answer.
 from __future__ import annotations
 
 import asyncio
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from city_node.batches import Batch
 from elicense.log.model import LogKey
@@ -20,14 +20,6 @@ class ReadsBatches(Protocol):
         """Return the batch of a log that starts at an index."""
 
 
-class _Cut(NamedTuple):
-    """Which batch it is."""
-
-    key: LogKey
-    start: int
-    wanted: int
-
-
 class ReadAhead:
     """Reads batches, one of them ahead.
 
@@ -37,13 +29,13 @@ class ReadAhead:
 
     def __init__(self, batches: ReadsBatches) -> None:
         self._batches = batches
-        self._ahead: tuple[_Cut, asyncio.Task[Batch]] | None = None
+        #: Where the batch starts, and who reads it.
+        self._ahead: tuple[LogKey, int, asyncio.Task[Batch]] | None = None
 
-    def begin(self, key: LogKey, start: int, *, wanted: int = 0) -> None:
-        """Begin to read a batch, which is probably the next."""
+    def begin(self, key: LogKey, start: int) -> None:
+        """Begin to read a batch as large as a call carries, which is probably the next."""
         self.drop()
-        cut = _Cut(key, start, wanted)
-        self._ahead = cut, asyncio.create_task(self._batches.read(key, start, wanted=wanted))
+        self._ahead = key, start, asyncio.create_task(self._batches.read(key, start))
 
     async def read(self, key: LogKey, start: int, *, wanted: int = 0) -> Batch:
         """Return a batch: the one that was read ahead, or a new one if that is another.
@@ -51,24 +43,19 @@ class ReadAhead:
         Raises:
             StoreUnavailable: The database is away.
         """
-        ahead, self._ahead = self._ahead, None
-        if ahead is not None:
-            cut, task = ahead
-            if cut == (key, start, wanted):
-                try:
-                    return await task
-                finally:
-                    task.cancel()  # where this call is: nobody else waits for it
-            _leave(task)
-        return await self._batches.read(key, start, wanted=wanted)
+        ahead = self._ahead
+        if ahead is None or wanted or ahead[:2] != (key, start):
+            self.drop()
+            return await self._batches.read(key, start, wanted=wanted)
+        self._ahead = None
+        # Who is cancelled while it waits for a task cancels that too.
+        return await ahead[2]
 
     def drop(self) -> None:
         """Leave what was read ahead: the registry goes on elsewhere, or nothing is sent any more."""
         if self._ahead is not None:
-            _leave(self._ahead[1])
+            task = self._ahead[2]
+            task.cancel()
+            # It may have failed already, which nobody is to hear of.
+            task.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
             self._ahead = None
-
-
-def _leave(task: asyncio.Task[Batch]) -> None:
-    task.cancel()
-    task.add_done_callback(lambda ended: ended.cancelled() or ended.exception())

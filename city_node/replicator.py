@@ -188,7 +188,6 @@ class Replicator:
                     else:
                         await self._pace.idle(self._next_index or 0, decision_due=self._decision_due)
                 except Exception as error:  # a bug here must not end replication for good, in silence
-                    self._ahead.drop()
                     self._note_failure(error)
                     failures += 1
                     await self._pace.after_failure(failures)

@@ -31,11 +31,13 @@ class ArrayType(NamedTuple):
         name: As SQL calls it.
         element: Number of the type of its elements; those of PostgreSQL's own types never change.
         code: How :mod:`struct` writes one of them; None for those that have no fixed size.
+        is_text: Whether they are text.
     """
 
     name: str
     element: int
     code: str | None
+    is_text: bool = False
 
 
 ARRAY_TYPES: Final = {
@@ -44,7 +46,7 @@ ARRAY_TYPES: Final = {
     Integer: ArrayType("integer[]", 23, "i"),
     LargeBinary: ArrayType("bytea[]", 17, None),
     SmallInteger: ArrayType("smallint[]", 21, "h"),
-    String: ArrayType("text[]", 25, None),
+    String: ArrayType("text[]", 25, None, is_text=True),
 }
 
 _HEAD: Final = struct.Struct("!iiI")
@@ -89,8 +91,11 @@ def array_of(kind: ArrayType, values: Values) -> Array | list[Any]:
     if not values:
         return []
     try:
-        body = _bytes(values) if kind.code is None else _numbers(kind.code, values)
-    except (struct.error, TypeError, UnicodeEncodeError):
+        if kind.code is not None:
+            body = _numbers(kind.code, values)
+        else:
+            body = _bytes(_encoded(values) if kind.is_text else values)
+    except (struct.error, AttributeError, TypeError, UnicodeEncodeError):
         return list(values)
     head = _HEAD.pack(1, None in values, kind.element) + _DIMENSION.pack(len(values), 1)
     return Array(head + body)
@@ -110,8 +115,11 @@ def _numbers(code: str, values: Values) -> bytes:
     return b"".join(parts)
 
 
-def _bytes(values: Values) -> bytes:
-    raw: list[Any] = [value.encode() if isinstance(value, str) else value for value in values]
+def _encoded(values: Sequence[Any]) -> list[bytes | None]:
+    return [None if value is None else value.encode() for value in values]
+
+
+def _bytes(raw: Sequence[Any]) -> bytes:
     if None not in raw and len(sizes := set(map(len, raw))) == 1:
         # Keys and hashes: all of one length.
         length = _LENGTH.pack(sizes.pop())

@@ -138,16 +138,16 @@ def test_values_of_every_type_are_read_as_they_were_written(empty_store: EmptySt
     database.close()
 
 
-@pytest.mark.parametrize("wrong", [2**63, "one", b"\1"])
+@pytest.mark.parametrize("wrong", [(2**63, b"", None), ("one", b"", None), (b"\1", b"", None), (10, "text", None)])
 def test_a_value_that_a_column_can_not_have_is_refused_by_the_database_and_nothing_is_written(
-    postgres: PostgresServer, wrong: object
+    postgres: PostgresServer, wrong: tuple[object, ...]
 ) -> None:
     with postgres.database() as url:
         create_tables(url, metadata)
         database = Database(url)
         rows = [(number, b"", None) for number in range(10)]
         with pytest.raises(exc.DBAPIError):
-            database.write_now(lambda conn: BulkInsert(SLOT).execute(conn, [*rows, (wrong, b"", None)]))  # type: ignore[list-item]
+            database.write_now(lambda conn: BulkInsert(SLOT).execute(conn, [*rows, wrong]))  # type: ignore[list-item]
         assert database.read_now(lambda conn: list(conn.execute(select(SLOT)))) == []
         database.close()
 

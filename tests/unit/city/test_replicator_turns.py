@@ -137,9 +137,7 @@ async def test_a_city_with_a_stream_of_single_changes_lets_them_gather_for_a_mom
     assert paused == [GATHER_S] * (IN_ALL // (FEW_ENTRIES // 2) - 1)
 
 
-async def test_the_next_batch_is_read_while_the_registry_takes_in_the_one_before(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+async def test_the_next_batch_is_read_while_the_registry_takes_in_the_one_before() -> None:
     order: list[str] = []
 
     class Read(Batches):
