@@ -8,12 +8,12 @@ import click
 
 from elicense.cli.command import Command
 
-_VERBS: Final = {"fill": "city_node.bench.fill:fill"}
+_VERBS: Final = {"fill": "city_node.bench.fill:fill", "mirror": "city_node.bench.mirror:mirror"}
 
 
 @click.group(cls=Command, verbs=_VERBS)
 def main() -> None:
-    """Fill a city that is only measured."""
+    """Prepare a city that is only measured."""
 
 
 if __name__ == "__main__":

@@ -130,8 +130,9 @@ class Issuing:
             Row(FLUSH, lambda: self._flush(size.alone), own, unit="flush"),
             Row(TOGETHER.format(size.in_flight), lambda: self._create(together, size.calls), payers, reference=ECHO),
             Row(ALONE, lambda: self._create(alone, size.alone), payers, reference=ECHO_ALONE),
-            Row(IMPORT, lambda: self._import(files.pop()), payers, unit="driver"),
+            # Not right behind an import: the registry is busy with it for a while after its last row was answered.
             Row(at_counter, lambda: self._serve(at_counter, counter), payers, reference=ECHO),
+            Row(IMPORT, lambda: self._import(files.pop()), payers, unit="driver"),
             Row(
                 during,
                 lambda: self._serve(during, counter, files.pop()),

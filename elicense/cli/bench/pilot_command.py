@@ -35,13 +35,15 @@ def pilot(licenses: int, database: str | None, database_pid: int | None, *, post
     is not measured: each person is claimed at the registry over the wire, each record
     cites its grant, heads are signed by the city's own key. So the registry holds who
     was granted to whom, and no record; grants hold for a day here instead of minutes.
+    Each city's copy of the registry's own log is brought up to its end, since a city
+    makes it while its persons are granted.
 
     Then four processes, the registry anew and the three city nodes, are left alone
     until the registry's national view has all, and an insurer asks about 1,000 of
     them. Printed are the seconds from the start of the city nodes, and what each
     process took with the assistants that it started: CPU a record that it handled, the
-    most anonymous memory that any one of them had, and all together. Cities keep
-    theirs on SQLite in any case. Progress goes to standard error.
+    most anonymous memory, looked at once a second, that any one of them had, and all
+    together. Cities keep theirs on SQLite in any case. Progress goes to standard error.
     """
     folder = Path(mkdtemp(prefix="elicense-bench-"))
     household = Household()

@@ -83,8 +83,9 @@ def _cpu_s(pid: int) -> float:
 
 
 def _anonymous(pid: int) -> int:
+    # The kernel's counter: to add up smaps, it walks every page of a database's shared memory, anew for each backend.
     with suppress(*_GONE):
-        for line in (_PROC / str(pid) / "smaps_rollup").read_text().splitlines():
-            if line.startswith("Anonymous:"):
+        for line in (_PROC / str(pid) / "status").read_text().splitlines():
+            if line.startswith("RssAnon:"):
                 return int(line.split()[1]) * 1024
     return 0
