@@ -42,6 +42,16 @@ _READER_CACHE_KIB: Final = 16_384
 _WRITER_CACHE_KIB: Final = 32_768
 """A batch dirties more pages than a reader's cache has, and what does not fit is written twice."""
 
+_POSTGRES_SETTINGS: Final = (
+    # Rows are found by keys alone, however many there are.  Of two thousand keys and a table of some hundred thousand
+    # rows PostgreSQL would rather read the whole table, for every batch again.  Where no index serves it still does.
+    "enable_seqscan = off",
+    "enable_hashjoin = off",
+    "enable_mergejoin = off",
+    # Up to version 17 a plan of a kind that is off has a cost beyond every threshold for compiling it.
+    "jit = off",
+)
+
 _DURABILITY: Final = "SELECT current_setting('fsync'), current_setting('synchronous_commit')"
 
 
@@ -156,12 +166,11 @@ def _open_postgres(url: URL, *, connections: int, read_only: bool) -> Engine:
         if synchronous in ("off", "local"):
             connection.execute("SET synchronous_commit = on")
         connection.execute(f"SET lock_timeout = '{LOCK_WAIT_S}s'")
+        for setting in _POSTGRES_SETTINGS:
+            connection.execute(f"SET {setting}")
         if not read_only:
-            # A plan that was kept from when a table was nearly empty would read all of it for every batch.
+            # A plan that was kept from when a table was nearly empty would be another one than it needs now.
             connection.execute("SET plan_cache_mode = force_custom_plan")
-            # Rows are found by keys alone.  At the default, made for disks that turn, reading all of a table of some
-            # hundred thousand rows seems cheaper than looking for the two thousand of a batch.
-            connection.execute("SET random_page_cost = 1.1")
         connection.autocommit = False
         connection.read_only = read_only
 
