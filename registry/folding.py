@@ -90,7 +90,7 @@ class Folding:
         used = self._store.claims.use_leases(conn, batch.city, [row[0] for row, _ in free])
         taken = free if len(used) == len(free) else [first for first in free if first[0][0] in used]
         rows = [row for row, _ in taken]
-        self._store.view.put_values(conn, rows)
+        self._store.view.add_values(conn, rows)
         self._store.view.add_revision_values(conn, revisions_of(taken, received_us=now_us))
         other = {row[0]: row[1] for row in rows if used[row[0]] != row[1]}
         self._store.claims.hold(conn, batch.city, other)

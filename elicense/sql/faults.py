@@ -14,8 +14,11 @@ class CommitUnknown(StoreUnavailable):
     """The connection was lost while a COMMIT was under way: it may or may not have happened."""
 
 
-RETRIED_SQLSTATES: Final = frozenset({"40001", "40P01"})
-"""Serialization failure and deadlock: the transaction is rolled back for certain and may simply run again."""
+RETRIED_SQLSTATES: Final = frozenset({"40001", "40P01", "23505"})
+"""Serialization failure, deadlock, and a key that another transaction has just taken, which the next try sees.
+
+The transaction is rolled back for certain and may simply run again (PostgreSQL manual, 13.5).
+"""
 
 _SQLITE_FAULTS: Final[dict[int, type[Error]]] = {
     sqlite3.SQLITE_FULL: StoreFull,
