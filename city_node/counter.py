@@ -65,7 +65,14 @@ class Counter:
             city=city, database=database, store=store, answers=answers, history=history, tokens=tokens
         )
         self.daily = DailyRules(
-            city=city, log=log, database=database, store=store, gate=gate, tokens=tokens, clock=clock
+            city=city,
+            log=log,
+            database=database,
+            store=store,
+            gate=gate,
+            tokens=tokens,
+            backlog=lambda: replication.replicator.backlog,
+            clock=clock,
         )
         claims = PersonClaims(
             stub=replication_pb2_grpc.ReplicationServiceStub(questions),

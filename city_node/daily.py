@@ -2,7 +2,8 @@
 
 Which licences a day concerns is read from the view page by page, and decided
 again in the transaction that writes: so the job may run twice, late, or beside
-clerks.  It uses the bulk lane, behind everything that somebody waits for.
+clerks.  It uses the bulk lane, behind everything that somebody waits for, and
+begins behind a backlog that the registry is taking in.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import structlog
 from city_node.citylog import CityLog
 from city_node.commands import ApplyRules, Deferred, NothingDue, Written
 from city_node.gate import SigningGate
+from city_node.giving_way import let_backlog_go_first
 from city_node.licenses import Current
 from city_node.page_tokens import PageTokens
 from city_node.revisions import Latest
@@ -73,6 +75,7 @@ class DailyRules:
         store: Its tables.
         gate: Whether this node may sign.
         tokens: Seals page tokens.
+        backlog: How many entries lack a receipt of the registry.
         clock: UTC microseconds.
     """
 
@@ -85,6 +88,7 @@ class DailyRules:
         store: CityStore,
         gate: SigningGate,
         tokens: PageTokens,
+        backlog: Callable[[], int],
         clock: Callable[[], int],
     ) -> None:
         self._city = city
@@ -93,6 +97,7 @@ class DailyRules:
         self._store = store
         self._gate = gate
         self._tokens = tokens
+        self._backlog = backlog
         self._clock = clock
         self._stop = asyncio.Event()
 
@@ -150,6 +155,7 @@ class DailyRules:
         """Apply every day's rules as soon as the day begins in China, until :meth:`stop`; a failure is tried again."""
         done: date | None = None
         while not self._stop.is_set():
+            await let_backlog_go_first(self._backlog, self._stop)
             today = china_date(self._clock())
             pause = self._until_tomorrow()
             if today != done and self._gate.reason is None:

@@ -138,7 +138,14 @@ class CityNode(Node):
             city=self.code, database=database, store=store, answers=answers, history=history, tokens=tokens
         )
         daily = DailyRules(
-            city=self.code, log=log, database=database, store=store, gate=self.gate, tokens=tokens, clock=self.clock
+            city=self.code,
+            log=log,
+            database=database,
+            store=store,
+            gate=self.gate,
+            tokens=tokens,
+            backlog=lambda: self.replicator.backlog,
+            clock=self.clock,
         )
         claims = PersonClaims(stub=upstream, city=self.code, timeout_s=1.0)
         drafting = Drafting(city=self.code, persons=keys.persons, clock=self.clock)
