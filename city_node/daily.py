@@ -21,6 +21,7 @@ from city_node.commands import ApplyRules, Deferred, NothingDue, Written
 from city_node.gate import SigningGate
 from city_node.giving_way import let_backlog_go_first
 from city_node.licenses import Current
+from city_node.pace import wait_for
 from city_node.page_tokens import PageTokens
 from city_node.revisions import Latest
 from city_node.store import CityStore
@@ -168,11 +169,7 @@ class DailyRules:
                 except Exception as error:  # a defect here must not end the job for good, in silence
                     _log.error("daily_rules_failed", **describe_exception(error))
                     pause = RETRY_SECONDS
-            try:
-                async with asyncio.timeout(pause):
-                    await self._stop.wait()
-            except TimeoutError:
-                continue
+            await wait_for(self._stop, pause)
 
     def stop(self) -> None:
         """End :meth:`run` after the page in hand."""

@@ -231,7 +231,7 @@ class ViewStore:
     def add_values(self, conn: Connection, rows: Sequence[RowValues]) -> None:
         """Insert rows of licences that have none, as plain tuples; one that stands already is an error.
 
-        On PostgreSQL this writes a third less to its log than to look for such a row as well.
+        On PostgreSQL its log gets two records a row for this, and three where such a row is looked for as well.
         """
         self._add.execute(conn, rows)
 

@@ -2,7 +2,7 @@
 
 Every lease is written once more, when a record uses it, and those of one page at once.
 With room for all of them there PostgreSQL need not enter any in the index anew.  It costs
-that room for good, some hundred bytes a person, and saves the index twice as many entries.
+that room for good, some hundred bytes a person.
 """
 
 from alembic import op
